@@ -1,0 +1,91 @@
+//! What a decision is given: the limits to hold, and the windows for which history is kept.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::quota::MAX_QUOTAS;
+
+/// One limit of a decision, in units and ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// Units that fit the window.
+    pub(crate) capacity: u64,
+    /// Units that the suppressed strategy never exceeds; at least `capacity`.
+    pub(crate) hard: u64,
+    /// The window's length.
+    pub(crate) window: u32,
+    /// How long a unit is held: the window and the clock's lag.
+    pub(crate) span: u32,
+    /// The length of the fast demand estimate of the suppressed strategy.
+    pub(crate) fast: u32,
+}
+
+impl Limit {
+    /// `lag` and `fifth_of_a_second` in ticks; `window + lag` must not exceed the longest span.
+    #[inline]
+    pub(crate) fn new(capacity: u64, hard: u64, window: u32, lag: u32, fifth_of_a_second: u32) -> Self {
+        // About 20 arrivals at the limit, but no less than min(0.2 s, W/8) and no more than W/4.
+        let arrivals = 20 * u64::from(window) / capacity.max(1);
+        let least = fifth_of_a_second.min(window / 8);
+        let fast = u32::try_from(arrivals).unwrap_or(u32::MAX).clamp(least, (window / 4).max(least)).max(1);
+        Self { capacity, hard: hard.max(capacity), window, span: window + lag, fast }
+    }
+}
+
+/// The spans for which a key's history is kept: one for each distinct window in use under a limit's name.
+///
+/// It only ever widens. A decision with a shorter span looks less far back into the same log.
+#[derive(Debug)]
+pub(crate) struct Horizon {
+    keep: AtomicU32,
+    spans: [AtomicU32; MAX_QUOTAS],
+    words_per_span: usize,
+}
+
+impl Horizon {
+    /// Words of history for each window; coarsening starts above it.
+    pub(crate) const WORDS_PER_SPAN: usize = 256;
+
+    pub(crate) fn new(words_per_span: usize) -> Self {
+        Self { keep: AtomicU32::new(0), spans: Default::default(), words_per_span: words_per_span.max(4) }
+    }
+
+    /// Adds a span; false where there is no room for another one.
+    pub(crate) fn widen(&self, span: u32) -> bool {
+        for slot in &self.spans {
+            let held = slot.compare_exchange(0, span, Ordering::AcqRel, Ordering::Acquire);
+            if held.is_ok() || held == Err(span) {
+                self.keep.fetch_max(span, Ordering::AcqRel);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The longest span.
+    #[inline]
+    pub(crate) fn keep(&self) -> u32 {
+        self.keep.load(Ordering::Relaxed)
+    }
+
+    /// How many words a log may hold.
+    pub(crate) fn words(&self) -> usize {
+        let spans = self.spans.iter().filter(|span| span.load(Ordering::Relaxed) > 0).count();
+        self.words_per_span * spans.max(1)
+    }
+
+    /// Each span in rising order with the size of the cell in which words of that age may merge.
+    ///
+    /// A span of that many ticks touches at most half of its share of the words in cells.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = (u64, u64)> + Clone {
+        let mut spans = [0_u32; MAX_QUOTAS];
+        for (copy, span) in spans.iter_mut().zip(&self.spans) {
+            *copy = span.load(Ordering::Relaxed);
+        }
+        spans.sort_unstable();
+        let cells = (self.words_per_span / 2).saturating_sub(2).max(1) as u64;
+        spans.into_iter().filter(|&span| span > 0).map(move |span| {
+            let span = u64::from(span);
+            (span, span.div_ceil(cells))
+        })
+    }
+}

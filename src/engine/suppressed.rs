@@ -1,0 +1,290 @@
+//! The suppressed strategy: thins the stream before the wall, so that an overload is shed smoothly.
+//!
+//! While everything offered in the window fits the capacity *C*, everything is admitted. Beyond that a
+//! request is admitted with the ratio
+//!
+//! ```text
+//! q = min(1, C / D * g(f)),   f = used / C
+//! g(f) = 2 - f                      below the limit
+//!        1 - (f - 1) / (h - 1)      above it, 0 at the hard cap h * C
+//! ```
+//!
+//! *D* is the demand per window: what was offered in the last one, held within two standard deviations of a
+//! fast estimate. The first factor makes the admitted rate independent of how large the overload is, the
+//! second removes the estimate's bias: its fixed point is f = 1 for every overload. The hard cap is exact.
+//!
+//! Which requests are admitted is settled by error diffusion with a dithered threshold, not by coin flips:
+//! over any stretch the admissions stay within two of q times the requests, and clients that alternate
+//! cannot fall into step with it.
+//!
+//! Demand is admitted units, which the window knows exactly, and declined ones, which are counted here in a
+//! fixed number of slots. The state exists from the first request that is at odds with the limit.
+
+use super::absolute::{admit, refusal};
+use super::limit::{Horizon, Limit};
+use super::outcome::{Outcome, Verdict};
+use super::window::Window;
+
+/// Slots of declined units in a window; one more is kept for the part that the window cuts.
+const SLOTS: usize = 16;
+
+/// The state of a key that is, or lately was, over its limit.
+#[derive(Debug)]
+pub(super) struct Shed {
+    /// Admissions owed, in requests.
+    owed: f64,
+    /// How many must be owed before one is paid, 0.5 to 1.5.
+    threshold: f64,
+    demands: Vec<Demand>,
+}
+
+/// The demand for one window's length.
+#[derive(Debug)]
+struct Demand {
+    window: u64,
+    /// Ticks in a slot, and the number of the newest slot.
+    slot_ticks: u64,
+    slot: u64,
+    declined: [u64; SLOTS + 1],
+    /// Offered units of the previous and the current fast interval, and its number.
+    fast_ticks: u64,
+    fast: u64,
+    offered: [u64; 2],
+}
+
+impl Demand {
+    /// Starts with what the window remembers; nothing was declined so far.
+    fn new(window: &Window, now: u64, limit: &Limit, horizon: &Horizon) -> Self {
+        let (slot_ticks, fast_ticks) = (u64::from(limit.window).div_ceil(SLOTS as u64), u64::from(limit.fast));
+        let fast = now / fast_ticks;
+        let since = |ticks: u64| window.used(now, u32::try_from(ticks).unwrap_or(u32::MAX), horizon);
+        let current = since(now - fast * fast_ticks);
+        let both = since(now - fast.saturating_sub(1) * fast_ticks);
+        Self {
+            window: u64::from(limit.window),
+            slot_ticks,
+            slot: now / slot_ticks,
+            declined: [0; SLOTS + 1],
+            fast_ticks,
+            fast,
+            offered: [both.saturating_sub(current), current],
+        }
+    }
+
+    /// Forgets what has left the window.
+    fn roll(&mut self, now: u64) {
+        let slot = now / self.slot_ticks;
+        for gone in (self.slot + 1..=slot).take(SLOTS + 1) {
+            self.declined[Self::index(gone)] = 0;
+        }
+        self.slot = self.slot.max(slot);
+        let fast = now / self.fast_ticks;
+        if fast > self.fast {
+            self.offered = [if fast == self.fast + 1 { self.offered[1] } else { 0 }, 0];
+            self.fast = fast;
+        }
+    }
+
+    fn index(slot: u64) -> usize {
+        usize::try_from(slot % (SLOTS as u64 + 1)).unwrap_or(0)
+    }
+
+    fn record(&mut self, cost: u64, declined: bool) {
+        self.offered[1] = self.offered[1].saturating_add(cost);
+        if declined {
+            let newest = &mut self.declined[Self::index(self.slot)];
+            *newest = newest.saturating_add(cost);
+        }
+    }
+
+    /// Declined units in the window: those certainly in it, and an estimate with a share of the cut slot.
+    fn declined(&self, now: u64) -> (u64, f64) {
+        let oldest = (now + 1).saturating_sub(self.window);
+        let (mut certain, mut cut) = (0_u64, 0.0);
+        for slot in self.slot.saturating_sub(SLOTS as u64)..=self.slot {
+            let (start, units) = (slot * self.slot_ticks, self.declined[Self::index(slot)]);
+            if start >= oldest {
+                certain = certain.saturating_add(units);
+            } else {
+                let inside = (start + self.slot_ticks).saturating_sub(oldest);
+                cut += units as f64 * inside as f64 / self.slot_ticks as f64;
+            }
+        }
+        (certain, certain as f64 + cut)
+    }
+
+    /// The demand per window for a request of `cost`, given an estimate of what the window was offered.
+    fn per_window(&self, now: u64, offered: f64, cost: f64) -> f64 {
+        let into = (now - self.fast * self.fast_ticks) as f64 + 0.5;
+        let lately = self.offered[0] as f64 * (1.0 - into / self.fast_ticks as f64) + self.offered[1] as f64 + cost;
+        let scale = self.window as f64 / self.fast_ticks as f64;
+        // Arrivals of this cost are taken to be Poisson.
+        let deviation = 2.0 * (lately * cost).sqrt() * scale;
+        offered.clamp((lately * scale - deviation).max(0.0), lately * scale + deviation)
+    }
+}
+
+impl Default for Shed {
+    fn default() -> Self {
+        Self { owed: 0.0, threshold: 1.0, demands: Vec::new() }
+    }
+}
+
+impl Shed {
+    fn demand(&self, limit: &Limit) -> Option<&Demand> {
+        self.demands.iter().find(|demand| demand.window == u64::from(limit.window))
+    }
+
+    fn record(&mut self, cost: u64, declined: bool) {
+        for demand in &mut self.demands {
+            demand.record(cost, declined);
+        }
+    }
+
+    /// Settles one request by error diffusion.
+    ///
+    /// In requests and not in units, so that a request's cost does not change its chance.
+    fn draw(&mut self, ratio: f64, random: u32) -> bool {
+        self.owed += ratio;
+        let admitted = self.owed >= self.threshold;
+        if admitted {
+            self.owed -= 1.0;
+            self.threshold = 0.5 + f64::from(random) / f64::from(u32::MAX);
+        }
+        admitted
+    }
+}
+
+/// Decides on `cost` units at tick `now`, and charges them if they are admitted; `random` is uniform.
+pub(crate) fn suppressed(
+    window: &mut Window,
+    now: u64,
+    cost: u64,
+    limits: &[Limit],
+    horizon: &Horizon,
+    random: u32,
+) -> Outcome {
+    let now = window.clamp(now);
+    if cost == 0 {
+        return admit(window, now, 0, limits, horizon, false);
+    }
+    if let Some(refusal) = refusal(window, now, cost, limits, horizon, |limit| limit.hard) {
+        // A cost above the hard cap is no demand that could ever be served.
+        if limits.iter().all(|limit| cost <= limit.hard) {
+            roll(window, now);
+            start(window, now, limits, horizon).record(cost, true);
+        }
+        return Outcome { verdict: Verdict::Suppressed { is_allowed: false }, factor: 1.0, ..refusal };
+    }
+    roll(window, now);
+    let (ratio, tightest) = ratio(window, now, cost, limits, horizon);
+    let drawn = ratio >= 1.0 || start(window, now, limits, horizon).draw(ratio, random);
+    if let Some(shed) = window.shed_mut() {
+        shed.record(cost, !drawn);
+    }
+    let verdict = match ratio >= 1.0 {
+        true => Verdict::Allowed,
+        false => Verdict::Suppressed { is_allowed: drawn },
+    };
+    if drawn {
+        let outcome = admit(window, now, cost, limits, horizon, true);
+        return Outcome { verdict, factor: 1.0 - ratio, ..outcome };
+    }
+    let outcome = shed_outcome(window, now, cost, limits, tightest, horizon, random);
+    Outcome { verdict, factor: 1.0 - ratio, ..outcome }
+}
+
+/// The part of a unit request's demand that would be turned away now, 0 to 1; records no demand.
+pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) -> f64 {
+    let now = window.clamp(now);
+    roll(window, now);
+    if refusal(window, now, 1, limits, horizon, |limit| limit.hard).is_some() {
+        return 1.0;
+    }
+    1.0 - ratio(window, now, 1, limits, horizon).0
+}
+
+/// Lets the demand forget what has left its window by `now`.
+fn roll(window: &mut Window, now: u64) {
+    for demand in window.shed_mut().into_iter().flat_map(|shed| &mut shed.demands) {
+        demand.roll(now);
+    }
+}
+
+/// The admit ratio for a request, 0 to 1, and the limit that asks for it.
+fn ratio(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horizon) -> (f64, usize) {
+    let mut tightest = (1.0, 0);
+    for (index, limit) in limits.iter().enumerate() {
+        let demand = window.shed().and_then(|shed| shed.demand(limit));
+        let (certain, declined) = demand.map_or((0, 0.0), |demand| demand.declined(now));
+        let offered = window.certain(now, limit.window, horizon).saturating_add(certain);
+        if offered.saturating_add(cost) <= limit.capacity {
+            continue;
+        }
+        let used = window.view(now, limit.span, horizon).used as f64;
+        let (capacity, cost) = (limit.capacity as f64, cost as f64);
+        let offered = used + declined + cost;
+        let demand = match demand {
+            Some(demand) => demand.per_window(now, offered, cost),
+            None => Demand::new(window, now, limit, horizon).per_window(now, offered, cost),
+        };
+        let fill = used / capacity;
+        let feedback = match limit.hard as f64 / capacity - 1.0 {
+            _ if fill <= 1.0 => 2.0 - fill,
+            room if room > 0.0 => (1.0 - (fill - 1.0) / room).max(0.0),
+            _ => 0.0,
+        };
+        let ratio = capacity / demand * feedback;
+        if ratio < tightest.0 {
+            tightest = (ratio, index);
+        }
+    }
+    tightest
+}
+
+/// The shedding state, with a demand for every limit.
+fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Horizon) -> &'a mut Shed {
+    let is_missing = |limit: &&Limit| window.shed().is_none_or(|shed| shed.demand(limit).is_none());
+    let mut missing: Vec<Demand> = Vec::new();
+    for limit in limits.iter().filter(is_missing) {
+        if missing.iter().all(|demand| demand.window != u64::from(limit.window)) {
+            missing.push(Demand::new(window, now, limit, horizon));
+        }
+    }
+    let shed = window.start_shedding();
+    shed.demands.extend(missing);
+    shed
+}
+
+/// What to tell a request that was shed: an estimate, for the next draw is open.
+///
+/// When the limit has room again if nothing else comes, but no less than the time in which the limit
+/// serves such a request; and up to as much again, so that the shed do not return together.
+fn shed_outcome(
+    window: &Window,
+    now: u64,
+    cost: u64,
+    limits: &[Limit],
+    tightest: usize,
+    horizon: &Horizon,
+    random: u32,
+) -> Outcome {
+    let limit = &limits[tightest];
+    let view = window.view(now, limit.span, horizon);
+    let (room_at, _) = window.fits_at(view, limit, limit.capacity.max(cost), cost);
+    let service = (u128::from(cost) * u128::from(limit.window)).div_ceil(u128::from(limit.capacity.max(1)));
+    let wait = room_at.saturating_sub(now).max(u64::try_from(service).unwrap_or(u64::MAX)).max(1);
+    let jitter = u128::from(wait) * u128::from(random) / u128::from(u32::MAX);
+    Outcome {
+        verdict: Verdict::Rejected,
+        binding: tightest,
+        violated: 1 << tightest,
+        capacity: limit.capacity,
+        used: view.used,
+        fits_at: now.saturating_add(wait).saturating_add(u64::try_from(jitter).unwrap_or(u64::MAX)),
+        free_then: limit.capacity.saturating_sub(view.used),
+        empty_at: window.empty_at(view, limit),
+        factor: 0.0,
+        stamp: 0,
+    }
+}

@@ -1,0 +1,163 @@
+//! What can go wrong: at build time a typed [`ConfigError`], at run time an opaque [`StoreError`].
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+/// A mistake in the configuration, found before the first request.
+///
+/// Its message says what to write instead.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A window of zero length.
+    ZeroWindow,
+    /// A bucket of zero length.
+    ZeroBucket,
+    /// A bucket that is longer than the window it divides.
+    BucketExceedsWindow {
+        /// The bucket's length in milliseconds.
+        bucket_ms: u64,
+        /// The window's length in milliseconds.
+        window_ms: u64,
+    },
+    /// A window of more buckets than a key's history can address.
+    WindowTooLong {
+        /// The window's length in milliseconds.
+        window_ms: u64,
+        /// The smallest bucket that would do, in milliseconds.
+        least_bucket_ms: u64,
+    },
+    /// A rate that is not a finite number above zero.
+    InvalidRate(f64),
+    /// A hard limit factor that is not a finite number of at least 1.
+    InvalidHardLimitFactor(f64),
+    /// A limit that admits less than one unit in its window.
+    CapacityBelowOne,
+    /// A limit above 2^39 units in its window.
+    CapacityTooLarge,
+    /// A text that is no quota.
+    InvalidQuota(String),
+    /// A layer without a quota.
+    NoQuota,
+    /// More quotas, or more distinct windows under one name, than a key's history serves.
+    TooManyQuotas {
+        /// The most that are possible.
+        most: usize,
+    },
+    /// A bound of zero keys.
+    ZeroMaxKeys,
+    /// A name that is not a legal HTTP header name.
+    InvalidHeaderName(String),
+    /// A status that is not an error status (400 to 599).
+    InvalidStatus(u16),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ZeroWindow => f.write_str("the window is zero; write at least 1 second (1 ms for a Quota)"),
+            Self::ZeroBucket => f.write_str("the bucket size is zero; write at least 1 ms"),
+            Self::BucketExceedsWindow { bucket_ms, window_ms } => write!(
+                f,
+                "buckets of {bucket_ms} ms do not fit a window of {window_ms} ms; write rate_group_size_ms({window_ms}) or less"
+            ),
+            Self::WindowTooLong { window_ms, least_bucket_ms } => write!(
+                f,
+                "a window of {window_ms} ms needs larger buckets; write rate_group_size_ms({least_bucket_ms}) or more"
+            ),
+            Self::InvalidRate(rate) => {
+                write!(f, "a rate of {rate} per second is not possible; write a finite number above 0")
+            }
+            Self::InvalidHardLimitFactor(factor) => {
+                write!(f, "a hard limit factor of {factor} is not possible; write a finite number of at least 1.0")
+            }
+            Self::CapacityBelowOne => f.write_str(
+                "the limit admits less than one unit in its window and so would refuse everything; \
+                 write a higher rate, a longer window, or Quota::refuse_all()",
+            ),
+            Self::CapacityTooLarge => {
+                f.write_str("the limit is above 549755813888 (2^39) units in its window; write a lower one")
+            }
+            Self::InvalidQuota(text) => write!(
+                f,
+                "{text:?} is not a quota; write a count above 0 and a period, as in \"100/s\", \"5/10s\", \"0.5/min\", \"5000/h\" or \"1/d\""
+            ),
+            Self::NoQuota => f.write_str("no quota; write .quota(\"100/s\".parse()?) on the builder"),
+            Self::TooManyQuotas { most } => {
+                write!(f, "more than {most} quotas for one name; write fewer, or give the limits names of their own")
+            }
+            Self::ZeroMaxKeys => f.write_str("max_keys is zero; write at least 1"),
+            Self::InvalidHeaderName(name) => {
+                write!(f, "{name:?} is not a header name; write letters, digits and hyphens, as in \"x-api-key\"")
+            }
+            Self::InvalidStatus(status) => {
+                write!(f, "{status} is no status for a refusal; write one from 400 to 599, as in 429")
+            }
+        }
+    }
+}
+
+impl Error for ConfigError {}
+
+/// Why a store could not decide.
+///
+/// The layer answers it as [`StoreFailure`](crate::StoreErrorKind) policies say; it never reaches the
+/// inner service.
+pub struct StoreError {
+    kind: StoreErrorKind,
+    message: Cow<'static, str>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// The kind of a [`StoreError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The store did not answer in time.
+    Timeout,
+    /// The store could not be reached, or refuses to serve.
+    Unavailable,
+    /// The store answered something that makes no sense.
+    Protocol,
+}
+
+impl StoreError {
+    /// Creates an error; `message` must hold no key, address or secret.
+    #[cold]
+    #[must_use]
+    pub fn new(kind: StoreErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// Adds the error that caused this one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreError").field("kind", &self.kind).field("message", &self.message).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
+    }
+}

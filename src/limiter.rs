@@ -1,0 +1,218 @@
+//! [`RateLimiter`]: the engine's public face.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::ConfigError;
+use crate::local::{Local, Settings};
+use crate::quota::{HardLimitFactor, RateGroupSizeMs, WindowSizeSeconds};
+use crate::time::{Clock, TimeSource};
+
+/// A rate limiter: one set of options, and the stores that work by them. Cloning shares its state.
+///
+/// # Examples
+///
+/// ```
+/// use tower_weir::{RateLimit, RateLimitDecision, RateLimiter};
+///
+/// let rl = RateLimiter::builder().build().unwrap();
+/// let rate = RateLimit::try_from(10.0).unwrap();
+/// match rl.local().absolute().inc("user_123", &rate, 1) {
+///     RateLimitDecision::Allowed => { /* proceed */ }
+///     RateLimitDecision::Rejected { retry_after_ms, .. } => { eprintln!("retry in {retry_after_ms}ms"); }
+///     RateLimitDecision::Suppressed { .. } => unreachable!(),
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RateLimiter {
+    local: Local,
+}
+
+impl RateLimiter {
+    /// Starts with the default options: a window of 60 s in buckets of 10 ms, a hard limit factor of 1.0,
+    /// and at most one million keys.
+    pub fn builder() -> RateLimiterBuilder {
+        RateLimiterBuilder { options: RateLimiterOptions::default() }
+    }
+
+    /// Creates a limiter that starts nothing by itself; see [`run_cleanup_loop`](Self::run_cleanup_loop).
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] where the options contradict each other.
+    pub fn new(options: RateLimiterOptions) -> Result<Self, ConfigError> {
+        let bucket_ms = options.rate_group_size_ms.get();
+        let settings = Settings {
+            time: options.clock.map_or_else(|| TimeSource::system(bucket_ms), TimeSource::Custom),
+            bucket_ms,
+            window_seconds: options.window_size_seconds.get(),
+            hard: options.hard_limit_factor,
+            max_keys: options.max_keys,
+        };
+        Ok(Self { local: Local::new(settings)? })
+    }
+
+    /// Limits in this process; a clone of it is a handle for a layer.
+    #[must_use]
+    #[inline]
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// Starts to return the memory of idle keys in the background, in steps of some thousand keys.
+    ///
+    /// It needs no runtime, holds the limiter weakly, and may be called again. Without it the number of keys
+    /// is bounded all the same, since new keys pay for cleaning up; but memory is not given back while none
+    /// comes.
+    pub fn run_cleanup_loop(&self) {
+        self.local.start_cleanup();
+    }
+
+    /// Stops what [`run_cleanup_loop`](Self::run_cleanup_loop) or the builder started.
+    pub fn stop_cleanup_loop(&self) {
+        self.local.stop_cleanup();
+    }
+}
+
+/// The options of a [`RateLimiter`].
+///
+/// End the expression with `..Default::default()`, since options may be added.
+#[derive(Clone)]
+pub struct RateLimiterOptions {
+    /// The window over which a bare [`RateLimit`](crate::RateLimit) is read; default 60 s.
+    pub window_size_seconds: WindowSizeSeconds,
+    /// The size of a bucket, at most the window; default 10 ms.
+    pub rate_group_size_ms: RateGroupSizeMs,
+    /// The hard cap of the suppressed strategy; default 1.0.
+    pub hard_limit_factor: HardLimitFactor,
+    /// The most keys that one limit remembers, at least 1; default one million.
+    ///
+    /// Keys are forgotten once their window is empty. Where all are live, unknown keys share one budget.
+    pub max_keys: usize,
+    /// The clock; default the system's fastest one that is fine enough for the buckets.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+impl Default for RateLimiterOptions {
+    fn default() -> Self {
+        Self {
+            window_size_seconds: WindowSizeSeconds::default(),
+            rate_group_size_ms: RateGroupSizeMs::default(),
+            hard_limit_factor: HardLimitFactor::default(),
+            max_keys: 1_000_000,
+            clock: None,
+        }
+    }
+}
+
+impl fmt::Debug for RateLimiterOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimiterOptions")
+            .field("window_size_seconds", &self.window_size_seconds)
+            .field("rate_group_size_ms", &self.rate_group_size_ms)
+            .field("hard_limit_factor", &self.hard_limit_factor)
+            .field("max_keys", &self.max_keys)
+            .field("clock", &self.clock.as_ref().map(|_| "Custom"))
+            .finish()
+    }
+}
+
+/// Builds a [`RateLimiter`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is limited until `build`"]
+pub struct RateLimiterBuilder {
+    options: RateLimiterOptions,
+}
+
+impl RateLimiterBuilder {
+    /// Sets the window over which a bare rate is read; default 60 s.
+    pub fn window_size_seconds(mut self, window: WindowSizeSeconds) -> Self {
+        self.options.window_size_seconds = window;
+        self
+    }
+
+    /// Sets the size of a bucket; default 10 ms.
+    pub fn rate_group_size_ms(mut self, bucket: RateGroupSizeMs) -> Self {
+        self.options.rate_group_size_ms = bucket;
+        self
+    }
+
+    /// Sets the hard cap of the suppressed strategy; default 1.0.
+    pub fn hard_limit_factor(mut self, factor: HardLimitFactor) -> Self {
+        self.options.hard_limit_factor = factor;
+        self
+    }
+
+    /// Sets the most keys that one limit remembers; default one million.
+    pub fn max_keys(mut self, max_keys: usize) -> Self {
+        self.options.max_keys = max_keys;
+        self
+    }
+
+    /// Sets the clock.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.options.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// Builds the limiter and starts its cleanup.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] where the options contradict each other.
+    pub fn build(self) -> Result<RateLimiter, ConfigError> {
+        let limiter = RateLimiter::new(self.options)?;
+        limiter.run_cleanup_loop();
+        Ok(limiter)
+    }
+}
+
+/// What `set_if` demands of a key's current total.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RateLimitComparator {
+    /// Equal to the operand.
+    Eq(u64),
+    /// Less than the operand.
+    Lt(u64),
+    /// Greater than the operand.
+    Gt(u64),
+    /// Not equal to the operand.
+    Ne(u64),
+    /// Anything.
+    Always,
+}
+
+impl RateLimitComparator {
+    /// Whether a total satisfies it.
+    #[must_use]
+    pub fn matches(self, total: u64) -> bool {
+        match self {
+            Self::Eq(operand) => total == operand,
+            Self::Lt(operand) => total < operand,
+            Self::Gt(operand) => total > operand,
+            Self::Ne(operand) => total != operand,
+            Self::Always => true,
+        }
+    }
+}
+
+/// Which units `set_if_preserve_history` keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HistoryPreservation {
+    /// The newest: a lower total drops the oldest, a higher one adds units that are stamped now.
+    PreserveNewest,
+    /// The oldest: a lower total drops the newest, a higher one adds to the oldest bucket.
+    PreserveOldest,
+}
+
+/// What `set_if` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SetOutcome {
+    /// Whether the comparator held, and the total was set.
+    pub matched: bool,
+    /// The units in the window before.
+    pub previous_total: u64,
+    /// The units in the window after.
+    pub current_total: u64,
+}

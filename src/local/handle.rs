@@ -1,0 +1,210 @@
+//! The engine's calls on a local store.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::Shared;
+use crate::decision::{Decision, RateLimitDecision};
+use crate::engine::{self, SetMode};
+use crate::limiter::{HistoryPreservation, RateLimitComparator, SetOutcome};
+use crate::quota::RateLimit;
+
+/// Marks calls of the absolute strategy.
+#[derive(Clone, Copy, Debug)]
+pub struct Absolute(());
+
+/// Marks calls of the suppressed strategy.
+#[derive(Clone, Copy, Debug)]
+pub struct Suppressed(());
+
+/// The two strategies.
+pub trait StrategyKind: sealed::Sealed {
+    #[doc(hidden)]
+    const IS_SUPPRESSED: bool;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Absolute {}
+    impl Sealed for super::Suppressed {}
+}
+
+impl StrategyKind for Absolute {
+    const IS_SUPPRESSED: bool = false;
+}
+
+impl StrategyKind for Suppressed {
+    const IS_SUPPRESSED: bool = true;
+}
+
+/// Limits in this process, by one strategy.
+///
+/// A key is any bytes; the rate is an argument of each call and is applied to the key's history as it
+/// stands. Costs are in units; no call blocks for longer than another decision takes.
+#[must_use]
+pub struct LocalLimits<'a, K> {
+    shared: &'a Shared,
+    kind: PhantomData<K>,
+}
+
+impl<'a, K: StrategyKind> LocalLimits<'a, K> {
+    #[inline]
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self { shared, kind: PhantomData }
+    }
+
+    /// Asks for `n` units and charges them if they are admitted, all or none.
+    ///
+    /// With `n` of 0 it only looks, and changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimit, RateLimitDecision, RateLimiter};
+    ///
+    /// let rl = RateLimiter::builder().build()?;
+    /// let rate = RateLimit::try_from(10.0)?; // 600 in any minute
+    /// assert_eq!(rl.local().absolute().inc("job", &rate, 600), RateLimitDecision::Allowed);
+    /// let refused = rl.local().absolute().inc("job", &rate, 1);
+    /// assert!(refused.retry_after().is_some_and(|wait| wait.as_secs() >= 59));
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    #[inline]
+    pub fn inc(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> RateLimitDecision {
+        self.decide(key, rate, n).into()
+    }
+
+    /// Like [`inc`](Self::inc), and tells all that the decision knows.
+    #[inline]
+    pub fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Decision {
+        let limit = self.shared.limit(rate);
+        self.shared.decide(&self.shared.main, key.as_ref(), n, &[limit], K::IS_SUPPRESSED)
+    }
+
+    /// Says whether one unit would be admitted, and charges nothing.
+    ///
+    /// In the suppressed strategy a request in the band may pass or not; it is told as
+    /// `Suppressed { is_allowed: true, .. }`, since some of such requests do pass.
+    pub fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> RateLimitDecision {
+        let (shared, now_ms) = (self.shared, self.shared.time.now_ms());
+        let (now, limits) = (shared.ticks.at(now_ms), [shared.limit(rate)]);
+        let decision = shared.main.peek(key.as_ref(), now, |window, horizon| {
+            if K::IS_SUPPRESSED {
+                let factor = engine::factor(window, now, &limits, horizon);
+                return match factor > 0.0 {
+                    true => RateLimitDecision::Suppressed { suppression_factor: factor, is_allowed: factor < 1.0 },
+                    false => RateLimitDecision::Allowed,
+                };
+            }
+            shared.decision(&engine::absolute(window, now, 1, &limits, horizon, false), now_ms).into()
+        });
+        decision
+    }
+
+    /// The units that the key has used in the window.
+    #[must_use]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> u64 {
+        let now = self.shared.now();
+        self.shared.main.peek(key.as_ref(), now, |window, horizon| window.used(now, self.span(), horizon))
+    }
+
+    /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
+    ///
+    /// The rate is part of the signature that all stores share; no limit is checked, and `count` may be
+    /// above it. It is capped at 2^39.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimit, RateLimitComparator, RateLimiter};
+    ///
+    /// let rl = RateLimiter::builder().build()?;
+    /// let rate = RateLimit::try_from(1.0)?;
+    /// let outcome = rl.local().absolute().set_if("k", &rate, RateLimitComparator::Lt(40), 40);
+    /// assert!(outcome.matched);
+    /// assert_eq!((outcome.previous_total, outcome.current_total), (0, 40));
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn set_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        rate: &RateLimit,
+        comparator: RateLimitComparator,
+        count: u64,
+    ) -> SetOutcome {
+        self.set(key.as_ref(), rate, comparator, count, SetMode::Replace)
+    }
+
+    /// Like [`set_if`](Self::set_if), and keeps as much of the history as `count` has room for.
+    pub fn set_if_preserve_history(
+        &self,
+        key: impl AsRef<[u8]>,
+        rate: &RateLimit,
+        comparator: RateLimitComparator,
+        count: u64,
+        which: HistoryPreservation,
+    ) -> SetOutcome {
+        let mode = match which {
+            HistoryPreservation::PreserveNewest => SetMode::Newest,
+            HistoryPreservation::PreserveOldest => SetMode::Oldest,
+        };
+        self.set(key.as_ref(), rate, comparator, count, mode)
+    }
+
+    fn set(
+        &self,
+        key: &[u8],
+        _rate: &RateLimit,
+        comparator: RateLimitComparator,
+        count: u64,
+        mode: SetMode,
+    ) -> SetOutcome {
+        let (now, span) = (self.shared.now(), self.span());
+        self.shared.main.correct(key, now, |window, horizon| {
+            let previous_total = window.used(now, span, horizon);
+            let matched = comparator.matches(previous_total);
+            if matched {
+                window.set(now, count, mode, span, horizon);
+            }
+            SetOutcome { matched, previous_total, current_total: window.used(now, span, horizon) }
+        })
+    }
+
+    /// Forgets the key; returns the units that it had used in the window, if it was known.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Option<u64> {
+        let now = self.shared.now();
+        self.shared.main.remove(key.as_ref(), |window, horizon| window.used(now, self.span(), horizon))
+    }
+
+    /// Forgets every key of the engine's calls; the limits that layers opened keep theirs.
+    pub fn clear(&self) {
+        self.shared.main.clear(self.shared.now());
+    }
+
+    fn span(&self) -> u32 {
+        self.shared.window + self.shared.lag
+    }
+}
+
+impl LocalLimits<'_, Suppressed> {
+    /// The part of the demand that would be turned away now: 0 below the limit, 1 at the hard cap.
+    #[must_use]
+    pub fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> f64 {
+        let (now, limits) = (self.shared.now(), [self.shared.limit(rate)]);
+        self.shared.main.peek(key.as_ref(), now, |window, horizon| engine::factor(window, now, &limits, horizon))
+    }
+}
+
+impl<K> Clone for LocalLimits<'_, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for LocalLimits<'_, K> {}
+
+impl<K> fmt::Debug for LocalLimits<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalLimits").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,277 @@
+//! The local store: the windows of many keys, in this process.
+//!
+//! A decision is one clock read, one fingerprint and one lookup; check and charge are one step under the
+//! key's lock. Nothing of the key is stored and nothing is allocated once a key is known.
+
+mod fingerprint;
+mod handle;
+mod janitor;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self::table::Table;
+use crate::decision::{Decision, Verdict};
+use crate::engine::{self, Limit, NEVER, Outcome};
+use crate::error::ConfigError;
+use crate::quota::{HardLimitFactor, MAX_QUOTAS, Quota, RateLimit};
+use crate::store::{Answer, Ask, Budget, Policy, Store, Strategy};
+use crate::time::{Ticks, TimeSource};
+
+pub use self::handle::{Absolute, LocalLimits, Suppressed};
+
+/// A local store: the engine's in-process limits, and a store for layers. Cloning shares it.
+///
+/// See [`RateLimiter::local`](crate::RateLimiter::local).
+#[derive(Clone)]
+pub struct Local(Arc<Shared>);
+
+/// What the handles of one store share.
+struct Shared {
+    time: TimeSource,
+    ticks: Ticks,
+    lag_ms: u64,
+    lag: u32,
+    fifth_of_a_second: u32,
+    /// The window of a bare rate, in seconds and in ticks.
+    window_seconds: u64,
+    window: u32,
+    hard: HardLimitFactor,
+    max_keys: usize,
+    /// The keys of the engine's own calls.
+    main: Arc<Table>,
+    /// The keys of each limit that a layer opened, by the limit's name.
+    named: Mutex<HashMap<Arc<str>, Arc<Table>>>,
+}
+
+/// What a local store is made from.
+pub(crate) struct Settings {
+    pub(crate) time: TimeSource,
+    pub(crate) bucket_ms: u64,
+    pub(crate) window_seconds: u64,
+    pub(crate) hard: HardLimitFactor,
+    pub(crate) max_keys: usize,
+}
+
+impl Local {
+    pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
+        let Settings { time, bucket_ms, window_seconds, hard, max_keys } = settings;
+        if max_keys == 0 {
+            return Err(ConfigError::ZeroMaxKeys);
+        }
+        let (ticks, lag_ms) = (Ticks::new(bucket_ms), time.lag_ms());
+        let lag = narrow(ticks.covering(lag_ms));
+        let window = window_ticks(ticks, lag, window_seconds.saturating_mul(1_000))?;
+        let main = Table::new(max_keys);
+        main.horizon().widen(window + lag);
+        Ok(Self(Arc::new(Shared {
+            time,
+            ticks,
+            lag_ms,
+            lag,
+            fifth_of_a_second: narrow(ticks.covering(200)),
+            window_seconds,
+            window,
+            hard,
+            max_keys,
+            main: Arc::new(main),
+            named: Mutex::default(),
+        })))
+    }
+
+    /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
+    #[must_use]
+    #[inline]
+    pub fn absolute(&self) -> LocalLimits<'_, Absolute> {
+        LocalLimits::new(&self.0)
+    }
+
+    /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
+    ///
+    /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
+    #[must_use]
+    #[inline]
+    pub fn suppressed(&self) -> LocalLimits<'_, Suppressed> {
+        LocalLimits::new(&self.0)
+    }
+
+    /// The number of keys that the store remembers, over all limits.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.0.tables().iter().map(|table| table.len()).sum()
+    }
+
+    pub(crate) fn start_cleanup(&self) {
+        janitor::start(&Arc::downgrade(&self.0));
+    }
+
+    pub(crate) fn stop_cleanup(&self) {
+        janitor::stop(&Arc::downgrade(&self.0));
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local")
+            .field("clock", &self.0.time)
+            .field("bucket_ms", &self.0.ticks.bucket_ms())
+            .field("max_keys", &self.0.max_keys)
+            .field("keys", &self.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for Local {
+    fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
+        let shared = &self.0;
+        let most = ConfigError::TooManyQuotas { most: MAX_QUOTAS };
+        if policy.quotas().len() > MAX_QUOTAS {
+            return Err(most);
+        }
+        let limit = |quota: &Quota| {
+            let window = window_ticks(shared.ticks, shared.lag, quota.window_ms())?;
+            let hard = match policy.strategy() {
+                Strategy::Absolute => quota.count(),
+                Strategy::Suppressed(factor) => factor.cap(quota.count()),
+            };
+            Ok(Limit::new(quota.count(), hard, window, shared.lag, shared.fifth_of_a_second))
+        };
+        let limits = policy.quotas().iter().map(limit).collect::<Result<Box<[_]>, _>>()?;
+        let table = shared.named(policy.name());
+        if !limits.iter().all(|limit| table.horizon().widen(limit.span)) {
+            return Err(most);
+        }
+        Ok(Arc::new(LocalBudget { shared: Arc::clone(shared), table, limits, strategy: policy.strategy() }))
+    }
+}
+
+/// One policy's limits on one of the store's tables.
+struct LocalBudget {
+    shared: Arc<Shared>,
+    table: Arc<Table>,
+    limits: Box<[Limit]>,
+    strategy: Strategy,
+}
+
+impl Budget for LocalBudget {
+    fn decide(&self, ask: Ask<'_>) -> Answer {
+        let suppressed = matches!(self.strategy, Strategy::Suppressed(_));
+        Answer::Ready(Ok(self.shared.decide(&self.table, ask.key, ask.cost, &self.limits, suppressed)))
+    }
+
+    fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
+        let now = self.shared.now();
+        self.table.peek(key, now, |window, horizon| window.refund(now, decision.stamp, cost, horizon));
+    }
+}
+
+impl fmt::Debug for LocalBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalBudget")
+            .field("limits", &self.limits)
+            .field("strategy", &self.strategy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Decides on a key of one table.
+    #[inline]
+    fn decide(&self, table: &Table, key: &[u8], cost: u64, limits: &[Limit], suppressed: bool) -> Decision {
+        let now_ms = self.time.now_ms();
+        let now = self.ticks.at(now_ms);
+        let outcome = table.with(key, now, |window, horizon| {
+            if suppressed {
+                engine::suppressed(window, now, cost, limits, horizon, fastrand::u32(..))
+            } else {
+                engine::absolute(window, now, cost, limits, horizon, true)
+            }
+        });
+        self.decision(&outcome, now_ms)
+    }
+
+    /// An outcome's ticks as milliseconds from now.
+    #[inline]
+    fn decision(&self, outcome: &Outcome, now_ms: u64) -> Decision {
+        Decision {
+            verdict: match outcome.verdict {
+                engine::Verdict::Allowed => Verdict::Allowed,
+                engine::Verdict::Rejected => Verdict::Rejected,
+                engine::Verdict::Suppressed { is_allowed } => Verdict::Suppressed { is_allowed },
+            },
+            limit_index: outcome.binding,
+            violated: outcome.violated,
+            limit: outcome.capacity,
+            used: outcome.used,
+            retry_after_ms: self.wait_ms(outcome.fits_at, now_ms),
+            remaining_after_waiting: outcome.free_then,
+            reset_after_ms: self.wait_ms(outcome.empty_at, now_ms),
+            factor: outcome.factor,
+            stamp: outcome.stamp,
+        }
+    }
+
+    /// How long until this clock surely shows `tick`: by then even a clock that lags has come to it.
+    #[inline]
+    fn wait_ms(&self, tick: u64, now_ms: u64) -> u64 {
+        match tick {
+            0 => 0,
+            NEVER => u64::MAX,
+            tick => (self.ticks.start_ms(tick).saturating_sub(now_ms) + self.lag_ms).max(1),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.ticks.at(self.time.now_ms())
+    }
+
+    /// The limit that a bare rate means in this store.
+    #[inline]
+    fn limit(&self, rate: &RateLimit) -> Limit {
+        let capacity = rate.capacity_over(self.window_seconds);
+        Limit::new(capacity, self.hard.cap(capacity), self.window, self.lag, self.fifth_of_a_second)
+    }
+
+    fn named(&self, name: &str) -> Arc<Table> {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = named.entry(name.into()).or_insert_with(|| Arc::new(Table::new(self.max_keys)));
+        Arc::clone(table)
+    }
+
+    fn tables(&self) -> Vec<Arc<Table>> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(&self.main).chain(named.values()).cloned().collect()
+    }
+
+    /// One round of the cleanup loop: a part of every table.
+    fn sweep_round(&self) {
+        let now = self.now();
+        for table in self.tables() {
+            for _ in 0..table.steps().div_ceil(janitor::ROUNDS_PER_PASS) {
+                table.sweep_step(now);
+            }
+        }
+    }
+}
+
+/// A window in ticks, if a bucket fits it and its history can be addressed.
+fn window_ticks(ticks: Ticks, lag: u32, window_ms: u64) -> Result<u32, ConfigError> {
+    let bucket_ms = ticks.bucket_ms();
+    if bucket_ms > window_ms {
+        return Err(ConfigError::BucketExceedsWindow { bucket_ms, window_ms });
+    }
+    let most = Ticks::MAX_SPAN.saturating_sub(u64::from(lag)).max(1);
+    match ticks.covering(window_ms) {
+        window if window <= most => Ok(narrow(window)),
+        _ => Err(ConfigError::WindowTooLong { window_ms, least_bucket_ms: window_ms.div_ceil(most) }),
+    }
+}
+
+fn narrow(ticks: u64) -> u32 {
+    u32::try_from(ticks).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,183 @@
+//! The windows of one limit's keys: lookup, the bound on keys, and the overflow behind it.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dashmap::{DashMap, Entry};
+
+use super::fingerprint::{Fingerprint, Prehashed, Secret};
+use crate::engine::{Horizon, Window};
+
+/// Keys in one of the maps when the table is full: what a sweep's step visits at the most, give or take.
+const KEYS_PER_MAP: usize = 4_096;
+/// New keys from one step of the sweep to the next: fifteen visits pay for one new key.
+const INSERTS_PER_STEP: usize = 256;
+/// DashMap's least; two locks in each map.
+const SHARDS_PER_MAP: usize = 2;
+
+/// A table of windows, at most `max_keys` of them.
+///
+/// Many small maps rather than one: a step of the sweep visits one of them, so no lock is held for long.
+pub(super) struct Table {
+    secret: Secret,
+    maps: Box<[DashMap<Fingerprint, Window, Prehashed>]>,
+    horizon: Horizon,
+    max_keys: usize,
+    keys: AtomicUsize,
+    inserts: AtomicUsize,
+    /// The map that the next step visits.
+    cursor: AtomicUsize,
+    /// The tick of the last step that a full table asked for.
+    forced: AtomicU64,
+    /// What unknown keys share while the table is full of live ones.
+    overflow: Mutex<Window>,
+}
+
+impl Table {
+    pub(super) fn new(max_keys: usize) -> Self {
+        let maps = (max_keys / KEYS_PER_MAP).clamp(64, 1 << 14).next_power_of_two();
+        let map = || DashMap::with_capacity_and_hasher_and_shard_amount(0, Prehashed::default(), SHARDS_PER_MAP);
+        Self {
+            secret: Secret::random(),
+            maps: std::iter::repeat_with(map).take(maps).collect(),
+            horizon: Horizon::new(Horizon::WORDS_PER_SPAN),
+            max_keys,
+            keys: AtomicUsize::new(0),
+            inserts: AtomicUsize::new(0),
+            cursor: AtomicUsize::new(0),
+            forced: AtomicU64::new(0),
+            overflow: Mutex::new(Window::new(0)),
+        }
+    }
+
+    pub(super) fn horizon(&self) -> &Horizon {
+        &self.horizon
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    fn map(&self, print: Fingerprint) -> &DashMap<Fingerprint, Window, Prehashed> {
+        // The mask keeps the index in range: the number of maps is a power of two.
+        &self.maps[print.low as usize & (self.maps.len() - 1)]
+    }
+
+    fn overflow(&self) -> MutexGuard<'_, Window> {
+        self.overflow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a decision on a key's window under its lock; a key that gets charged is then known.
+    #[inline]
+    pub(super) fn with<R>(&self, key: &[u8], now: u64, decide: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
+        let print = self.secret.fingerprint(key);
+        if let Some(mut window) = self.map(print).get_mut(&print) {
+            return decide(&mut window, &self.horizon);
+        }
+        if self.reserve(now) {
+            return self.with_unknown(print, now, decide);
+        }
+        decide(&mut self.overflow(), &self.horizon)
+    }
+
+    /// Runs a correction on a key's window, even where that takes the table over its bound.
+    pub(super) fn correct<R>(&self, key: &[u8], now: u64, correct: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
+        self.keys.fetch_add(1, Ordering::Relaxed);
+        self.with_unknown(self.secret.fingerprint(key), now, correct)
+    }
+
+    /// Looks at a key's window without making the key known.
+    pub(super) fn peek<R>(&self, key: &[u8], now: u64, look: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
+        let print = self.secret.fingerprint(key);
+        if let Some(mut window) = self.map(print).get_mut(&print) {
+            return look(&mut window, &self.horizon);
+        }
+        look(&mut self.fresh(now), &self.horizon)
+    }
+
+    /// What an unknown key starts with: nothing, or all that the overflow holds, for it may have been this
+    /// key that used it.
+    fn fresh(&self, now: u64) -> Window {
+        let overflow = self.overflow();
+        if overflow.is_idle(now, &self.horizon) { Window::new(now) } else { overflow.collapsed() }
+    }
+
+    /// Like [`with`](Self::with), for a key that most likely has no window; its place is taken already.
+    #[cold]
+    fn with_unknown<R>(&self, print: Fingerprint, now: u64, decide: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
+        let mut fresh = self.fresh(now);
+        let (result, known) = match self.map(print).entry(print) {
+            Entry::Occupied(mut window) => (decide(window.get_mut(), &self.horizon), false),
+            Entry::Vacant(place) => {
+                let before = fresh.total();
+                let result = decide(&mut fresh, &self.horizon);
+                let charged = fresh.total() != before;
+                if charged {
+                    place.insert(fresh);
+                }
+                (result, charged)
+            }
+        };
+        if known {
+            if self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_STEP == INSERTS_PER_STEP - 1 {
+                self.sweep_step(now);
+            }
+        } else {
+            self.keys.fetch_sub(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Takes a place for a new key; a full table first reclaims what is idle, at most one step a tick.
+    fn reserve(&self, now: u64) -> bool {
+        let take = |keys: usize| (keys < self.max_keys).then_some(keys + 1);
+        let try_take = || self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        try_take() || {
+            self.forced.fetch_max(now, Ordering::Relaxed) < now && {
+                self.sweep_step(now);
+                try_take()
+            }
+        }
+    }
+
+    /// Forgets a key; returns what `look` saw of it.
+    pub(super) fn remove<R>(&self, key: &[u8], look: impl FnOnce(&Window, &Horizon) -> R) -> Option<R> {
+        let print = self.secret.fingerprint(key);
+        let (_, window) = self.map(print).remove(&print)?;
+        self.keys.fetch_sub(1, Ordering::Relaxed);
+        Some(look(&window, &self.horizon))
+    }
+
+    pub(super) fn clear(&self, now: u64) {
+        *self.overflow() = Window::new(now);
+        for map in &self.maps {
+            self.retain(map, |_| false);
+        }
+    }
+
+    /// The number of steps that make up one pass.
+    pub(super) fn steps(&self) -> usize {
+        self.maps.len()
+    }
+
+    /// Reclaims the idle keys of one map, and memory that it no longer needs.
+    pub(super) fn sweep_step(&self, now: u64) {
+        let at = self.cursor.fetch_add(1, Ordering::Relaxed) & (self.maps.len() - 1);
+        self.retain(&self.maps[at], |window| !window.is_idle(now, &self.horizon));
+    }
+
+    fn retain(&self, map: &DashMap<Fingerprint, Window, Prehashed>, keep: impl Fn(&Window) -> bool) {
+        let (mut kept, mut gone) = (0, 0);
+        map.retain(|_, window| {
+            let keeps = keep(window);
+            *if keeps { &mut kept } else { &mut gone } += 1;
+            keeps
+        });
+        if gone > 0 {
+            self.keys.fetch_sub(gone, Ordering::Relaxed);
+        }
+        if map.capacity() > 4 * kept + 64 {
+            map.shrink_to_fit();
+        }
+    }
+}

@@ -1,0 +1,117 @@
+use std::fmt;
+
+use super::MAX_CAPACITY;
+use super::ratio::Ratio;
+use crate::error::ConfigError;
+use crate::quota::WindowSizeSeconds;
+
+/// A rate in units per second; it may be a fraction, as in 0.5 or 5.5.
+///
+/// What is enforced is its *capacity*: rate x window units in any window of that length, rounded down. All
+/// of them may come at once; that is the burst. The number is read as its shortest decimal form says, so
+/// 2.05 per second over a minute is 123 and not 122.
+///
+/// # Examples
+///
+/// ```
+/// use tower_weir::RateLimit;
+///
+/// let rate = RateLimit::try_from(5.5)?;
+/// assert_eq!(rate.per_second(), 5.5);
+/// assert!(RateLimit::try_from(0.0).is_err());
+/// assert!(RateLimit::try_from(f64::NAN).is_err());
+/// # Ok::<(), tower_weir::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    per_second: f64,
+    exact: Ratio,
+}
+
+impl RateLimit {
+    /// The rate in units per second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        self.per_second
+    }
+
+    /// The number of units that this rate admits in any window of the given length.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::CapacityBelowOne`] where that is none, [`ConfigError::CapacityTooLarge`] where it is
+    /// above 2^39. A limiter that meets such a rate in a call refuses everything in the first case and
+    /// enforces 2^39 in the second.
+    pub fn capacity(&self, window: WindowSizeSeconds) -> Result<u64, ConfigError> {
+        match self.exact.times(window.get()) {
+            0 => Err(ConfigError::CapacityBelowOne),
+            capacity if capacity > MAX_CAPACITY => Err(ConfigError::CapacityTooLarge),
+            capacity => Ok(capacity),
+        }
+    }
+
+    /// The capacity as a call uses it: 0 refuses everything, and 2^39 is the most.
+    #[inline]
+    pub(crate) fn capacity_over(&self, window_seconds: u64) -> u64 {
+        self.exact.times(window_seconds).min(MAX_CAPACITY)
+    }
+}
+
+impl TryFrom<f64> for RateLimit {
+    type Error = ConfigError;
+
+    /// Reads a number of units per second, finite and above 0.
+    fn try_from(per_second: f64) -> Result<Self, ConfigError> {
+        if !per_second.is_finite() || per_second <= 0.0 {
+            return Err(ConfigError::InvalidRate(per_second));
+        }
+        Ok(Self { per_second, exact: Ratio::from_f64(per_second) })
+    }
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", self.per_second)
+    }
+}
+
+#[cfg(feature = "serde")]
+super::serde_as!(RateLimit, f64, RateLimit::per_second);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 123 per minute over one minute is 123; a float product rounds it down to 122.
+    #[test]
+    fn no_unit_is_lost_to_floating_point() {
+        let minute = WindowSizeSeconds::try_from(60).unwrap();
+        for n in 1..=10_000_u32 {
+            // n per minute, as its shortest decimal: exact wherever the decimal is.
+            if n % 3 == 0 {
+                let rate = RateLimit::try_from(f64::from(n) / 60.0);
+                if let Some(exact) = (n % 60 == 0).then_some(u64::from(n)) {
+                    assert_eq!(rate.unwrap().capacity(minute), Ok(exact));
+                }
+            }
+            let hundredths = format!("{}.{:02}", n / 100, n % 100).parse::<f64>().unwrap();
+            let exact = u64::from(n) * 60 / 100;
+            let rate = RateLimit::try_from(hundredths).unwrap();
+            assert_eq!(rate.capacity_over(60), exact, "{hundredths}");
+        }
+        assert_eq!(RateLimit::try_from(2.05).unwrap().capacity(minute), Ok(123));
+    }
+
+    #[test]
+    fn out_of_range_is_an_error_where_configured() {
+        let second = WindowSizeSeconds::try_from(1).unwrap();
+        for bad in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(RateLimit::try_from(bad).is_err(), "{bad}");
+        }
+        let tiny = RateLimit::try_from(0.5).unwrap();
+        assert_eq!(tiny.capacity(second), Err(ConfigError::CapacityBelowOne));
+        let huge = RateLimit::try_from(1e300).unwrap();
+        assert_eq!(huge.capacity(second), Err(ConfigError::CapacityTooLarge));
+        assert_eq!(huge.capacity_over(u64::MAX), MAX_CAPACITY);
+    }
+}

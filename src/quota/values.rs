@@ -1,0 +1,151 @@
+use std::fmt;
+
+use super::ratio::Ratio;
+use crate::error::ConfigError;
+use crate::quota::MAX_CAPACITY;
+
+/// The length of the sliding window in whole seconds, at least 1.
+///
+/// The default is 60. How long it may be depends on the bucket size: a window has at most 2^24 - 2 buckets,
+/// which at the default of 10 ms is 46 hours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WindowSizeSeconds(u64);
+
+impl WindowSizeSeconds {
+    /// The length in seconds.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for WindowSizeSeconds {
+    type Error = ConfigError;
+
+    fn try_from(seconds: u64) -> Result<Self, ConfigError> {
+        if seconds == 0 { Err(ConfigError::ZeroWindow) } else { Ok(Self(seconds)) }
+    }
+}
+
+impl Default for WindowSizeSeconds {
+    fn default() -> Self {
+        Self(60)
+    }
+}
+
+impl fmt::Display for WindowSizeSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s", self.0)
+    }
+}
+
+/// The size of a bucket in milliseconds: units that arrive within one are counted, and expire, together.
+///
+/// At least 1 and at most the window; the default is 10. A unit is held for its window and up to one bucket
+/// more, never for less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RateGroupSizeMs(u64);
+
+impl RateGroupSizeMs {
+    /// The size in milliseconds.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for RateGroupSizeMs {
+    type Error = ConfigError;
+
+    fn try_from(ms: u64) -> Result<Self, ConfigError> {
+        if ms == 0 { Err(ConfigError::ZeroBucket) } else { Ok(Self(ms)) }
+    }
+}
+
+impl Default for RateGroupSizeMs {
+    fn default() -> Self {
+        Self(10)
+    }
+}
+
+impl fmt::Display for RateGroupSizeMs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0)
+    }
+}
+
+/// How far above its limit the suppressed strategy may ever go, as a factor of at least 1.
+///
+/// The default of 1.0 makes the limit itself the hard cap. A larger factor gives room to thin a sudden
+/// overload smoothly instead of cutting it off; the long-run rate stays at the limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HardLimitFactor {
+    factor: f64,
+    exact: Ratio,
+}
+
+impl HardLimitFactor {
+    /// The factor.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.factor
+    }
+
+    /// The hard cap over a capacity, rounded down and at most 2^39.
+    #[inline]
+    pub(crate) fn cap(self, capacity: u64) -> u64 {
+        self.exact.times(capacity).min(MAX_CAPACITY)
+    }
+}
+
+impl TryFrom<f64> for HardLimitFactor {
+    type Error = ConfigError;
+
+    fn try_from(factor: f64) -> Result<Self, ConfigError> {
+        if !factor.is_finite() || factor < 1.0 {
+            return Err(ConfigError::InvalidHardLimitFactor(factor));
+        }
+        Ok(Self { factor, exact: Ratio::from_f64(factor) })
+    }
+}
+
+impl Default for HardLimitFactor {
+    fn default() -> Self {
+        Self { factor: 1.0, exact: Ratio::from_f64(1.0) }
+    }
+}
+
+impl fmt::Display for HardLimitFactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.factor, f)
+    }
+}
+
+#[cfg(feature = "serde")]
+super::serde_as!(WindowSizeSeconds, u64, |value| value.0);
+#[cfg(feature = "serde")]
+super::serde_as!(RateGroupSizeMs, u64, |value| value.0);
+#[cfg(feature = "serde")]
+super::serde_as!(HardLimitFactor, f64, |value| value.factor);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked() {
+        assert!(WindowSizeSeconds::try_from(0).is_err());
+        assert!(RateGroupSizeMs::try_from(0).is_err());
+        for bad in [0.0, 0.99, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(HardLimitFactor::try_from(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// 1.15 x 100 is 115; as a float product it is 114.99999999999999.
+    #[test]
+    fn the_hard_cap_is_exact() {
+        assert_eq!(HardLimitFactor::try_from(1.15).unwrap().cap(100), 115);
+        assert_eq!(HardLimitFactor::try_from(1e300).unwrap().cap(100), MAX_CAPACITY);
+        assert_eq!(HardLimitFactor::default().cap(7), 7);
+    }
+}
