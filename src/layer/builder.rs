@@ -1,0 +1,222 @@
+use std::fmt;
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::gate::Gate;
+use super::{OnMissingKey, OnStoreError, RateLimitLayer};
+use crate::error::ConfigError;
+use crate::key::{ClientIp, FromFn, Key, KeyExtractor, RequestView};
+use crate::limiter::{RateLimiter, RateLimiterOptions};
+use crate::local::Local;
+use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs};
+use crate::store::{Policy, Store, Strategy};
+
+/// Builds a [`RateLimitLayer`].
+///
+/// # Examples
+///
+/// ```
+/// use tower_weir::{ClientIp, RateLimitLayer};
+///
+/// let layer = RateLimitLayer::builder()
+///     .quota("100/s".parse()?)
+///     .quota("5000/h".parse()?) // all or nothing
+///     .key(ClientIp::peer())
+///     .build()?;
+/// # Ok::<(), tower_weir::ConfigError>(())
+/// ```
+#[must_use = "nothing is limited until `build`"]
+pub struct RateLimitLayerBuilder {
+    name: Arc<str>,
+    quotas: Vec<Quota>,
+    key: Arc<dyn KeyExtractor>,
+    /// The factor as it was given, checked by `build`.
+    suppressed: Option<f64>,
+    store: Option<Arc<dyn Store>>,
+    rejected: Option<u16>,
+    shed: Option<u16>,
+    on_missing_key: OnMissingKey,
+    on_store_error: OnStoreError,
+}
+
+impl RateLimitLayerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            name: "default".into(),
+            quotas: Vec::new(),
+            key: Arc::new(ClientIp::peer()),
+            suppressed: None,
+            store: None,
+            rejected: None,
+            shed: None,
+            on_missing_key: OnMissingKey::default(),
+            on_store_error: OnStoreError::default(),
+        }
+    }
+
+    /// Adds a quota; a request is admitted if all of them have room, and then charged to all.
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quotas.push(quota);
+        self
+    }
+
+    /// Names the limit; default `"default"`.
+    ///
+    /// Limits that share a store and a name share their budgets, key by key.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets what a request's key is; default [`ClientIp::peer`].
+    pub fn key(mut self, key: impl KeyExtractor) -> Self {
+        self.key = Arc::new(key);
+        self
+    }
+
+    /// Sets a function as the key; where it finds none, the key is missing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_weir::RateLimitLayer;
+    /// let layer = RateLimitLayer::builder()
+    ///     .quota("10/s".parse()?)
+    ///     .key_fn(|req| req.uri().port_u16())
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn key_fn<F, K>(self, key: F) -> Self
+    where
+        F: Fn(&RequestView<'_>) -> Option<K> + Send + Sync + 'static,
+        K: Key + 'static,
+    {
+        self.key(FromFn(key))
+    }
+
+    /// Thins an overload smoothly instead of cutting it off, and never admits more than the limit times
+    /// `hard_limit_factor`, which is at least 1.0.
+    pub fn suppressed(mut self, hard_limit_factor: f64) -> Self {
+        self.suppressed = Some(hard_limit_factor);
+        self
+    }
+
+    /// Sets where the budgets are kept: a handle such as `rl.local()`, or a [`Store`] of one's own; default
+    /// a local store for this layer alone.
+    pub fn limiter(mut self, store: impl IntoStore) -> Self {
+        self.store = Some(store.into_store());
+        self
+    }
+
+    /// Sets the status of a rejection, 400 to 599; default 429.
+    pub fn status(mut self, status: u16) -> Self {
+        self.rejected = Some(status);
+        self
+    }
+
+    /// Sets the status of a request that the suppressed strategy sheds, 400 to 599; default 429, and 503
+    /// where one key is shared by all requests.
+    pub fn shed_status(mut self, status: u16) -> Self {
+        self.shed = Some(status);
+        self
+    }
+
+    /// Sets what happens to a request without a key; default [`OnMissingKey::Reject`].
+    pub fn on_missing_key(mut self, policy: OnMissingKey) -> Self {
+        self.on_missing_key = policy;
+        self
+    }
+
+    /// Sets what happens where the store fails; default [`OnStoreError::Reject`].
+    pub fn on_store_error(mut self, policy: OnStoreError) -> Self {
+        self.on_store_error = policy;
+        self
+    }
+
+    /// Builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that says what to write instead.
+    pub fn build(self) -> Result<RateLimitLayer, ConfigError> {
+        if self.quotas.is_empty() {
+            return Err(ConfigError::NoQuota);
+        }
+        self.key.check()?;
+        let strategy = match self.suppressed {
+            None => Strategy::Absolute,
+            Some(factor) => Strategy::Suppressed(HardLimitFactor::try_from(factor)?),
+        };
+        let shed_default =
+            if self.key.is_global() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::TOO_MANY_REQUESTS };
+        let store = match self.store {
+            Some(store) => store,
+            None => own_store(&self.quotas)?,
+        };
+        let policy = Policy::new(self.name, self.quotas, strategy);
+        Ok(RateLimitLayer {
+            gate: Arc::new(Gate {
+                budget: store.open(&policy)?,
+                policy,
+                key: self.key,
+                rejected: status(self.rejected, StatusCode::TOO_MANY_REQUESTS)?,
+                shed: status(self.shed, shed_default)?,
+                on_missing_key: self.on_missing_key,
+                on_store_error: self.on_store_error,
+            }),
+        })
+    }
+}
+
+/// A local store whose buckets suit the quotas: 10 ms, finer for short windows, larger for very long ones.
+fn own_store(quotas: &[Quota]) -> Result<Arc<dyn Store>, ConfigError> {
+    let windows = || quotas.iter().map(Quota::window_ms);
+    let (shortest, longest) = (windows().min().unwrap_or(1_000), windows().max().unwrap_or(1_000));
+    let bucket_ms = (shortest / 100).clamp(1, 10).max(longest >> 23);
+    let options =
+        RateLimiterOptions { rate_group_size_ms: RateGroupSizeMs::try_from(bucket_ms)?, ..Default::default() };
+    let limiter = RateLimiter::new(options)?;
+    limiter.run_cleanup_loop();
+    Ok(limiter.local().into_store())
+}
+
+fn status(given: Option<u16>, default: StatusCode) -> Result<StatusCode, ConfigError> {
+    let Some(given) = given else { return Ok(default) };
+    let status = StatusCode::from_u16(given).map_err(|_| ConfigError::InvalidStatus(given))?;
+    let is_refusal = status.is_client_error() || status.is_server_error();
+    if is_refusal { Ok(status) } else { Err(ConfigError::InvalidStatus(given)) }
+}
+
+impl fmt::Debug for RateLimitLayerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitLayerBuilder")
+            .field("name", &self.name)
+            .field("quotas", &self.quotas)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What can be given as a layer's limiter: a [`Store`], shared or not, or a handle to one.
+pub trait IntoStore {
+    /// The store.
+    fn into_store(self) -> Arc<dyn Store>;
+}
+
+impl<S: Store> IntoStore for S {
+    fn into_store(self) -> Arc<dyn Store> {
+        Arc::new(self)
+    }
+}
+
+impl IntoStore for Arc<dyn Store> {
+    fn into_store(self) -> Arc<dyn Store> {
+        self
+    }
+}
+
+impl IntoStore for &Local {
+    fn into_store(self) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+}

@@ -1,0 +1,102 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderMap, Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::body::RateLimitBody;
+use super::gate::{Gate, Passage, Pending};
+use crate::response::{Protocol, Refusal};
+
+pin_project! {
+    /// The response of a [`RateLimit`](super::RateLimit) service.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping it drops the inner call; what was charged stays charged.
+    pub struct ResponseFuture<S, Req>
+    where
+        S: Service<Req>,
+    {
+        #[pin]
+        state: State<S::Future, S, Req>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F, S, Req> {
+        Admitted { #[pin] future: F },
+        Refused { refusal: Refusal, protocol: Protocol },
+        Undecided { undecided: Option<Undecided<S, Req>> },
+    }
+}
+
+/// A request that waits for its decision, with the service that was ready for it.
+struct Undecided<S, Req> {
+    pending: Pending,
+    ready: S,
+    request: Req,
+    gate: Arc<Gate>,
+}
+
+impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
+    pub(super) fn admitted(future: S::Future) -> Self {
+        Self { state: State::Admitted { future } }
+    }
+
+    pub(super) fn refused(refusal: Refusal, request: &HeaderMap) -> Self {
+        Self { state: State::Refused { refusal, protocol: Protocol::of(request) } }
+    }
+
+    pub(super) fn undecided(pending: Pending, ready: S, request: Req, gate: Arc<Gate>) -> Self {
+        Self { state: State::Undecided { undecided: Some(Undecided { pending, ready, request, gate }) } }
+    }
+}
+
+impl<S, ReqBody, ResBody> Future for ResponseFuture<S, Request<ReqBody>>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+{
+    type Output = Result<Response<RateLimitBody<ResBody>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProj::Admitted { future } => {
+                    return future.poll(cx).map_ok(|response| response.map(RateLimitBody::inner));
+                }
+                StateProj::Refused { refusal, protocol } => {
+                    return Poll::Ready(Ok(refusal.response(*protocol).map(RateLimitBody::full)));
+                }
+                StateProj::Undecided { undecided } => {
+                    let Some(waiting) = undecided else { return Poll::Pending };
+                    let result = ready!(waiting.pending.as_mut().poll(cx));
+                    let Some(Undecided { mut ready, request, gate, .. }) = undecided.take() else {
+                        return Poll::Pending;
+                    };
+                    match gate.settle(result) {
+                        Passage::Admitted => State::Admitted { future: ready.call(request) },
+                        Passage::Refused(refusal) => {
+                            State::Refused { refusal, protocol: Protocol::of(request.headers()) }
+                        }
+                        Passage::Undecided(pending) => {
+                            State::Undecided { undecided: Some(Undecided { pending, ready, request, gate }) }
+                        }
+                    }
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S: Service<Req>, Req> fmt::Debug for ResponseFuture<S, Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,92 @@
+//! What the services of one layer share, and the way of a request through it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::{OnMissingKey, OnStoreError};
+use crate::decision::{Decision, Verdict};
+use crate::error::StoreError;
+use crate::key::{Fault, KeyExtractor, KeyWriter, MissingKey, RequestView};
+use crate::response::Refusal;
+use crate::store::{Answer, Ask, Budget, Policy};
+use crate::telemetry::{self, Notice};
+
+pub(super) struct Gate {
+    pub(super) budget: Arc<dyn Budget>,
+    pub(super) policy: Policy,
+    pub(super) key: Arc<dyn KeyExtractor>,
+    pub(super) rejected: StatusCode,
+    pub(super) shed: StatusCode,
+    pub(super) on_missing_key: OnMissingKey,
+    pub(super) on_store_error: OnStoreError,
+}
+
+/// What becomes of a request.
+pub(super) enum Passage {
+    Admitted,
+    Refused(Refusal),
+    /// The store must do I/O first.
+    Undecided(Pending),
+}
+
+/// A decision that is under way.
+pub(super) type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>;
+
+impl Gate {
+    /// Reads the key and asks its budget.
+    #[inline]
+    pub(super) fn enter(&self, request: &RequestView<'_>) -> Passage {
+        let mut key = KeyWriter::new();
+        if let Err(missing) = self.key.key(request, &mut key) {
+            if let Some(passage) = self.missing(missing) {
+                return passage;
+            }
+            // What was written before the failure must not tell such requests apart.
+            key = KeyWriter::new();
+            key.write("missing key");
+        }
+        match self.budget.decide(Ask::new(key.as_bytes(), 1)) {
+            Answer::Ready(result) => self.settle(result),
+            Answer::Pending(pending) => Passage::Undecided(pending),
+        }
+    }
+
+    /// What a decision means for the request.
+    #[inline]
+    pub(super) fn settle(&self, result: Result<Decision, StoreError>) -> Passage {
+        match result {
+            Ok(decision) if decision.is_allowed() => Passage::Admitted,
+            Ok(decision) => Passage::Refused(Refusal::limited(decision, self.status(&decision))),
+            Err(_) if self.on_store_error == OnStoreError::Admit => Passage::Admitted,
+            Err(_) => Passage::Refused(Refusal::unavailable()),
+        }
+    }
+
+    fn status(&self, decision: &Decision) -> StatusCode {
+        match decision.verdict() {
+            Verdict::Suppressed { .. } => self.shed,
+            _ => self.rejected,
+        }
+    }
+
+    /// What becomes of a request without a key; nothing where it shares a budget.
+    #[cold]
+    fn missing(&self, missing: MissingKey) -> Option<Passage> {
+        if missing.fault() == Fault::PeerAddress {
+            telemetry::notify(Notice::MissingPeerAddress);
+        }
+        match self.on_missing_key {
+            OnMissingKey::Shared => None,
+            OnMissingKey::Allow => Some(Passage::Admitted),
+            OnMissingKey::Reject => Some(Passage::Refused(Refusal::missing_key(missing))),
+        }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("policy", &self.policy).field("budget", &self.budget).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::body::RateLimitBody;
+use super::future::ResponseFuture;
+use super::gate::{Gate, Passage};
+use crate::key::RequestView;
+
+/// A service whose requests are limited; made by [`RateLimitLayer`](super::RateLimitLayer).
+///
+/// Cloning costs the inner clone and one reference count.
+#[derive(Clone, Debug)]
+pub struct RateLimit<S> {
+    inner: S,
+    gate: Arc<Gate>,
+}
+
+impl<S> RateLimit<S> {
+    pub(super) fn new(inner: S, gate: Arc<Gate>) -> Self {
+        Self { inner, gate }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RateLimit<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+{
+    type Response = Response<RateLimitBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Request<ReqBody>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        match self.gate.enter(&RequestView::new(&request)) {
+            Passage::Admitted => ResponseFuture::admitted(self.inner.call(request)),
+            Passage::Refused(refusal) => ResponseFuture::refused(refusal, request.headers()),
+            Passage::Undecided(pending) => {
+                // The future takes the service that is ready and leaves a clone that may not be.
+                let clone = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, clone);
+                ResponseFuture::undecided(pending, ready, request, Arc::clone(&self.gate))
+            }
+        }
+    }
+}
