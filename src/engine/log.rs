@@ -62,7 +62,7 @@ pub(super) fn base_word(tick: u64, cum: u64) -> Word {
 }
 
 /// What a key needs beyond its open bucket: allocated when a second bucket or a shed request comes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Log {
     /// Closed buckets, oldest first; ticks and running totals rise.
     pub(super) words: VecDeque<Word>,
@@ -92,26 +92,27 @@ impl Log {
         self.words.push_back(word);
     }
 
-    /// Drops every word whose successor lies in the same cell; see the [module docs](super).
+    /// Merges words that lie in one cell into the newest of them; see the [module docs](super).
     ///
-    /// The cell is that of the successor's age, so both words are past every smaller window.
+    /// The cell is that of the age of the word that stays. A merged word is therefore past every window
+    /// that the staying one is past, and in no smaller window does it count for longer than a cell.
     #[cold]
     fn coarsen(&mut self, open: u64, idle: u64, horizon: &Horizon) {
         let cells = horizon.cells();
-        let mut kept = 0;
-        for at in 0..self.words.len() {
+        let mut kept = self.words.len();
+        let mut stays: Option<(u64, u64)> = None;
+        for at in (0..self.words.len()).rev() {
             let word = self.words[at];
-            let merges = self.words.get(at + 1).is_some_and(|next| {
-                let age = idle + next.age(open);
-                let cell = cells.clone().find(|&(span, _)| age <= span).map_or(1, |(_, cell)| cell);
-                (open - word.age(open)) / cell == (open - next.age(open)) / cell
-            });
-            if !merges {
-                self.words[kept] = word;
-                kept += 1;
+            let (tick, age) = (open - word.age(open), idle + word.age(open));
+            if stays.is_some_and(|(tick_of, cell)| tick / cell == tick_of / cell) {
+                continue;
             }
+            let cell = cells.clone().find(|&(span, _)| age <= span).map_or(1, |(_, cell)| cell);
+            stays = Some((tick, cell));
+            kept -= 1;
+            self.words[kept] = word;
         }
-        self.words.truncate(kept);
+        self.words.drain(..kept);
         self.merged_until = open;
     }
 }

@@ -38,6 +38,7 @@ pub(crate) struct Outcome {
     pub(crate) stamp: u64,
 }
 
+#[cfg(test)]
 impl Outcome {
     pub(crate) fn is_allowed(&self) -> bool {
         !matches!(self.verdict, Verdict::Rejected | Verdict::Suppressed { is_allowed: false })

@@ -29,7 +29,7 @@ use super::window::Window;
 const SLOTS: usize = 16;
 
 /// The state of a key that is, or lately was, over its limit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shed {
     /// Admissions owed, in requests.
     owed: f64,
@@ -39,7 +39,7 @@ pub(super) struct Shed {
 }
 
 /// The demand for one window's length.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Demand {
     window: u64,
     /// Ticks in a slot, and the number of the newest slot.

@@ -7,7 +7,7 @@ use super::suppressed::Shed;
 use crate::quota::MAX_CAPACITY;
 
 /// One key's sliding window: 24 bytes, and a log on the heap once a second bucket is live.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// The open bucket: the low bits of its tick, and the running total of all units.
     open: Word,
@@ -131,17 +131,22 @@ impl Window {
     /// Adds `cost` units, stamped `now`, which is not before the open tick.
     #[inline]
     pub(super) fn charge(&mut self, now: u64, cost: u64, horizon: &Horizon) {
-        if now != self.tick() {
-            self.roll(now, horizon);
-        }
+        self.roll(now, horizon);
         self.open = self.open.with_cum(self.open.cum() + cost);
     }
 
     /// Moves the open bucket to `now`: closes the old one and drops what has expired for the longest span.
+    #[inline]
     fn roll(&mut self, now: u64, horizon: &Horizon) {
+        if now > self.tick() {
+            self.roll_on(now, horizon);
+        }
+    }
+
+    fn roll_on(&mut self, now: u64, horizon: &Horizon) {
         let (open, total, keep) = (self.tick(), self.open.cum(), u64::from(horizon.keep()));
         let mut spent = self.base.cum();
-        let idle = now.saturating_sub(open);
+        let idle = now - open;
         if idle > keep {
             spent = total;
             if let Some(log) = &mut self.log {
@@ -173,17 +178,23 @@ impl Window {
         if stamp > open || now - stamp > u64::from(horizon.keep()) {
             return 0;
         }
-        let mut before = self.base.cum();
+        let (mut before, mut bucket, mut merged_until) = (self.base.cum(), self.open, 0);
         let mut words: &mut [Word] = &mut [];
         if let Some(log) = &mut self.log {
             let at = log.words.partition_point(|word| open - word.age(open) < stamp);
             if let Some(earlier) = at.checked_sub(1).and_then(|at| log.words.get(at)) {
                 before = earlier.cum();
             }
+            merged_until = log.merged_until;
             words = &mut log.words.make_contiguous()[at..];
+            bucket = words.first().copied().unwrap_or(bucket);
         }
-        let bucket = words.first().map_or(self.open.cum(), |word| word.cum());
-        let refunded = cost.min(between(before, bucket));
+        // A later bucket holds units of that stamp only if they were merged into it.
+        let tick = open - bucket.age(open);
+        if tick != stamp && tick > merged_until {
+            return 0;
+        }
+        let refunded = cost.min(between(before, bucket.cum()));
         for word in words {
             *word = word.with_cum(word.cum().wrapping_sub(refunded));
         }
@@ -218,7 +229,9 @@ impl Window {
             SetMode::Oldest => {
                 for word in log.into_iter().flat_map(|words| words.iter_mut().skip(first)) {
                     let held = between(spent, word.cum());
-                    let held = if count >= live { held + (count - live) } else { held.min(count) };
+                    // An emptied bucket is no place for new units: they would expire with it.
+                    let added = if held > 0 { count.saturating_sub(live) } else { 0 };
+                    let held = (held + added).min(count);
                     *word = word.with_cum(spent.wrapping_add(held));
                 }
                 self.open = self.open.with_cum(spent.wrapping_add(count));

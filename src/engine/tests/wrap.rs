@@ -1,0 +1,99 @@
+//! T8 and T12: numbers that wrap, clocks that step, keys that come back after a long time.
+
+use super::{horizon, limit};
+use crate::engine::{NEVER, SetMode, Window, absolute};
+use crate::quota::MAX_CAPACITY;
+
+#[test]
+fn the_running_total_wraps_unseen() {
+    let limits = [limit(MAX_CAPACITY, 10, 0)];
+    let horizon = horizon(&limits, 256);
+    let mut window = Window::new(0);
+    for round in 0..9_u64 {
+        let now = round * 7;
+        // Two thirds of 2^39 in every 7 ticks: one of two halves is live when the next one comes.
+        let cost = MAX_CAPACITY / 2 + round;
+        assert!(absolute(&mut window, now, cost, &limits, &horizon, true).is_allowed(), "round {round}");
+        let refused = absolute(&mut window, now, MAX_CAPACITY, &limits, &horizon, true);
+        assert!(!refused.is_allowed());
+        assert_eq!(window.used(now + 11, 10, &horizon), 0);
+        absolute(&mut window, now + 11, 0, &limits, &horizon, true);
+        window.set(now, cost, SetMode::Replace, 10, &horizon);
+        assert_eq!(window.used(now + 4, 10, &horizon), cost);
+        window.set(now, 0, SetMode::Replace, 10, &horizon);
+    }
+}
+
+#[test]
+fn a_key_that_was_idle_for_longer_than_a_word_can_say_is_empty() {
+    let limits = [limit(3, 1_000, 0)];
+    let horizon = horizon(&limits, 256);
+    for idle in [1_001, 1 << 23, (1 << 24) - 1, 1 << 24, (1 << 24) + 500, 5 << 24, 1 << 47] {
+        let mut window = Window::new(10);
+        for tick in [10, 12, 14] {
+            assert!(absolute(&mut window, tick, 1, &limits, &horizon, true).is_allowed());
+        }
+        assert!(!absolute(&mut window, 15, 1, &limits, &horizon, true).is_allowed());
+        let now = 14 + idle;
+        assert_eq!(window.used(now, 1_000, &horizon), 0, "idle for {idle}");
+        assert!(window.is_idle(now, &horizon) && !window.is_idle(1_014, &horizon));
+        // T12: from here it behaves like a new one.
+        let mut fresh = Window::new(now);
+        for step in [0, 1, 1, 5, 1_003, 2_000] {
+            let cost = 1 + step % 2;
+            let old = absolute(&mut window, now + step, cost, &limits, &horizon, true);
+            let new = absolute(&mut fresh, now + step, cost, &limits, &horizon, true);
+            assert_eq!(old, new, "{step} after {idle}");
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_steps_back_admits_nothing_more() {
+    let limits = [limit(2, 100, 0)];
+    let horizon = horizon(&limits, 256);
+    let mut window = Window::new(5_000);
+    assert!(absolute(&mut window, 5_000, 1, &limits, &horizon, true).is_allowed());
+    assert!(absolute(&mut window, 10, 1, &limits, &horizon, true).is_allowed());
+    let refused = absolute(&mut window, 0, 1, &limits, &horizon, true);
+    assert_eq!((refused.is_allowed(), refused.fits_at), (false, 5_101));
+    assert_eq!(window.dump().0, 5_000, "units that come after a step back are stamped with the newest tick");
+}
+
+#[test]
+fn the_longest_span_is_held_to_the_tick() {
+    let span = (1 << 24) - 2;
+    let limits = [limit(2, span, 0)];
+    let horizon = horizon(&limits, 256);
+    let mut window = Window::new(3);
+    assert!(absolute(&mut window, 3, 1, &limits, &horizon, true).is_allowed());
+    assert!(absolute(&mut window, 4, 1, &limits, &horizon, true).is_allowed());
+    assert!(!absolute(&mut window, 3 + u64::from(span), 1, &limits, &horizon, true).is_allowed());
+    assert!(absolute(&mut window, 4 + u64::from(span), 1, &limits, &horizon, true).is_allowed());
+    assert!(!absolute(&mut window, 4 + u64::from(span), 1, &limits, &horizon, true).is_allowed());
+}
+
+#[test]
+fn nothing_overflows() {
+    let limits = [limit(MAX_CAPACITY, 1, 0), limit(0, u32::MAX >> 8, 1)];
+    let horizon = horizon(&limits[..1], 4);
+    let mut window = Window::new((1 << 48) - 1);
+    for cost in [0, 1, MAX_CAPACITY, MAX_CAPACITY + 1, u64::MAX] {
+        for now in [0, 1, (1 << 48) - 1] {
+            let outcome = absolute(&mut window, now, cost, &limits[1..], &horizon, true);
+            assert_eq!(outcome.fits_at == NEVER, cost > 0);
+            absolute(&mut window, now, cost, &limits[..1], &horizon, true);
+        }
+    }
+    window.set(0, u64::MAX, SetMode::Newest, 1, &horizon);
+    assert_eq!(window.used(0, 1, &horizon), MAX_CAPACITY);
+    window.refund(0, u64::MAX, u64::MAX, &horizon);
+    window.refund(0, (1 << 48) - 1, u64::MAX, &horizon);
+    assert_eq!(window.used(0, 1, &horizon), 0);
+}
+
+/// P10: what the design gives to a key.
+#[test]
+fn a_key_takes_24_bytes() {
+    assert_eq!(size_of::<Window>(), 24);
+}
