@@ -15,19 +15,18 @@ pub(crate) struct Limit {
     pub(crate) window: u32,
     /// How long a unit is held: the window and the clock's lag.
     pub(crate) span: u32,
-    /// The length of the fast demand estimate of the suppressed strategy.
-    pub(crate) fast: u32,
+    /// A fifth of a second.
+    pub(crate) fifth: u32,
 }
 
 impl Limit {
-    /// `lag` and `fifth_of_a_second` in ticks; `window + lag` must not exceed the longest span.
-    #[inline]
-    pub(crate) fn new(capacity: u64, hard: u64, window: u32, lag: u32, fifth_of_a_second: u32) -> Self {
-        // About 20 arrivals at the limit, but no less than min(0.2 s, W/8) and no more than W/4.
-        let arrivals = 20 * u64::from(window) / capacity.max(1);
-        let least = fifth_of_a_second.min(window / 8);
-        let fast = u32::try_from(arrivals).unwrap_or(u32::MAX).clamp(least, (window / 4).max(least)).max(1);
-        Self { capacity, hard: hard.max(capacity), window, span: window + lag, fast }
+    /// The length of the suppressed strategy's fast estimate of the demand, in ticks.
+    ///
+    /// About 20 arrivals at the limit, but no less than min(0.2 s, W/8) and no more than W/4.
+    pub(super) fn fast(&self) -> u32 {
+        let arrivals = 20 * u64::from(self.window) / self.capacity.max(1);
+        let least = self.fifth.min(self.window / 8);
+        u32::try_from(arrivals).unwrap_or(u32::MAX).clamp(least, (self.window / 4).max(least)).max(1)
     }
 }
 

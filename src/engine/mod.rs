@@ -31,8 +31,8 @@
 
 mod absolute;
 mod limit;
-mod log;
 mod outcome;
+mod ring;
 mod suppressed;
 mod window;
 

@@ -38,8 +38,22 @@ pub(crate) struct Outcome {
     pub(crate) stamp: u64,
 }
 
-#[cfg(test)]
 impl Outcome {
+    /// What is decided where there is no limit.
+    pub(super) const UNLIMITED: Self = Self {
+        verdict: Verdict::Allowed,
+        binding: 0,
+        violated: 0,
+        capacity: u64::MAX,
+        used: 0,
+        fits_at: 0,
+        free_then: u64::MAX,
+        empty_at: 0,
+        factor: 0.0,
+        stamp: 0,
+    };
+
+    #[cfg(test)]
     pub(crate) fn is_allowed(&self) -> bool {
         !matches!(self.verdict, Verdict::Rejected | Verdict::Suppressed { is_allowed: false })
     }

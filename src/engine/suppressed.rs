@@ -20,7 +20,7 @@
 //! Demand is admitted units, which the window knows exactly, and declined ones, which are counted here in a
 //! fixed number of slots. The state exists from the first request that is at odds with the limit.
 
-use super::absolute::{admit, refusal};
+use super::absolute::{admit, describe, survey};
 use super::limit::{Horizon, Limit};
 use super::outcome::{Outcome, Verdict};
 use super::window::Window;
@@ -55,7 +55,7 @@ struct Demand {
 impl Demand {
     /// Starts with what the window remembers; nothing was declined so far.
     fn new(window: &Window, now: u64, limit: &Limit, horizon: &Horizon) -> Self {
-        let (slot_ticks, fast_ticks) = (u64::from(limit.window).div_ceil(SLOTS as u64), u64::from(limit.fast));
+        let (slot_ticks, fast_ticks) = (u64::from(limit.window).div_ceil(SLOTS as u64), u64::from(limit.fast()));
         let fast = now / fast_ticks;
         let since = |ticks: u64| window.used(now, u32::try_from(ticks).unwrap_or(u32::MAX), horizon);
         let current = since(now - fast * fast_ticks);
@@ -165,40 +165,43 @@ pub(crate) fn suppressed(
     random: u32,
 ) -> Outcome {
     let now = window.clamp(now);
-    if cost == 0 {
-        return admit(window, now, 0, limits, horizon, false);
-    }
-    if let Some(refusal) = refusal(window, now, cost, limits, horizon, |limit| limit.hard) {
-        // A cost above the hard cap is no demand that could ever be served.
-        if limits.iter().all(|limit| cost <= limit.hard) {
-            roll(window, now);
-            start(window, now, limits, horizon).record(cost, true);
+    let nearest = match survey(window, now, cost, limits, horizon, |limit| limit.hard) {
+        Ok(nearest) => nearest,
+        Err(refusal) => {
+            // A cost above the hard cap is no demand that could ever be served.
+            if limits.iter().all(|limit| cost <= limit.hard) {
+                roll(window, now);
+                start(window, now, limits, horizon).record(cost, true);
+            }
+            return Outcome { verdict: Verdict::Suppressed { is_allowed: false }, factor: 1.0, ..refusal };
         }
-        return Outcome { verdict: Verdict::Suppressed { is_allowed: false }, factor: 1.0, ..refusal };
+    };
+    if cost == 0 {
+        return nearest;
     }
     roll(window, now);
     let (ratio, tightest) = ratio(window, now, cost, limits, horizon);
-    let drawn = ratio >= 1.0 || start(window, now, limits, horizon).draw(ratio, random);
-    if let Some(shed) = window.shed_mut() {
-        shed.record(cost, !drawn);
+    if ratio >= 1.0 {
+        if let Some(shed) = window.shed_mut() {
+            shed.record(cost, false);
+        }
+        return admit(window, nearest, now, cost, limits, horizon);
     }
-    let verdict = match ratio >= 1.0 {
-        true => Verdict::Allowed,
-        false => Verdict::Suppressed { is_allowed: drawn },
+    let shed = start(window, now, limits, horizon);
+    let is_allowed = shed.draw(ratio, random);
+    shed.record(cost, !is_allowed);
+    let outcome = match is_allowed {
+        true => admit(window, nearest, now, cost, limits, horizon),
+        false => turn_away(window, now, cost, limits, tightest, horizon, random),
     };
-    if drawn {
-        let outcome = admit(window, now, cost, limits, horizon, true);
-        return Outcome { verdict, factor: 1.0 - ratio, ..outcome };
-    }
-    let outcome = shed_outcome(window, now, cost, limits, tightest, horizon, random);
-    Outcome { verdict, factor: 1.0 - ratio, ..outcome }
+    Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: 1.0 - ratio, ..outcome }
 }
 
 /// The part of a unit request's demand that would be turned away now, 0 to 1; records no demand.
 pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) -> f64 {
     let now = window.clamp(now);
     roll(window, now);
-    if refusal(window, now, 1, limits, horizon, |limit| limit.hard).is_some() {
+    if survey(window, now, 1, limits, horizon, |limit| limit.hard).is_err() {
         return 1.0;
     }
     1.0 - ratio(window, now, 1, limits, horizon).0
@@ -252,6 +255,8 @@ fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Horiz
         }
     }
     let shed = window.start_shedding();
+    // Exactly: a vector that grows by itself would take four times the room.
+    shed.demands.reserve_exact(missing.len());
     shed.demands.extend(missing);
     shed
 }
@@ -260,7 +265,7 @@ fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Horiz
 ///
 /// When the limit has room again if nothing else comes, but no less than the time in which the limit
 /// serves such a request; and up to as much again, so that the shed do not return together.
-fn shed_outcome(
+fn turn_away(
     window: &Window,
     now: u64,
     cost: u64,
@@ -275,16 +280,6 @@ fn shed_outcome(
     let service = (u128::from(cost) * u128::from(limit.window)).div_ceil(u128::from(limit.capacity.max(1)));
     let wait = room_at.saturating_sub(now).max(u64::try_from(service).unwrap_or(u64::MAX)).max(1);
     let jitter = u128::from(wait) * u128::from(random) / u128::from(u32::MAX);
-    Outcome {
-        verdict: Verdict::Rejected,
-        binding: tightest,
-        violated: 1 << tightest,
-        capacity: limit.capacity,
-        used: view.used,
-        fits_at: now.saturating_add(wait).saturating_add(u64::try_from(jitter).unwrap_or(u64::MAX)),
-        free_then: limit.capacity.saturating_sub(view.used),
-        empty_at: window.empty_at(view, limit),
-        factor: 0.0,
-        stamp: 0,
-    }
+    let fits_at = now.saturating_add(wait).saturating_add(u64::try_from(jitter).unwrap_or(u64::MAX));
+    Outcome { violated: 1 << tightest, fits_at, ..describe(window, view, limit, tightest) }
 }

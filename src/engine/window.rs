@@ -1,19 +1,21 @@
 //! One key's window.
 
 use super::limit::{Horizon, Limit};
-use super::log::{Log, Word, base_word, between, full_tick};
 use super::outcome::NEVER;
+use super::ring::{Ring, Word, base_word, between, full_tick};
 use super::suppressed::Shed;
 use crate::quota::MAX_CAPACITY;
 
-/// One key's sliding window: 24 bytes, and a log on the heap once a second bucket is live.
+/// One key's sliding window: 40 bytes, and a ring on the heap once a second bucket is live.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// The open bucket: the low bits of its tick, and the running total of all units.
     open: Word,
-    /// The high bits of the open tick, and the running total before the oldest word of the log.
+    /// The high bits of the open tick, and the running total before the oldest closed bucket.
     base: Word,
-    log: Option<Box<Log>>,
+    /// The closed buckets; ticks and running totals rise.
+    closed: Ring,
+    shed: Option<Box<Shed>>,
 }
 
 /// Which units [`Window::set`] keeps.
@@ -27,7 +29,7 @@ pub(crate) enum SetMode {
     Oldest,
 }
 
-/// A look back from one instant: the running total that has expired, and the first live word.
+/// A look back from one instant: the running total that has expired, and the first live closed bucket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View {
     spent: u64,
@@ -38,7 +40,7 @@ pub(super) struct View {
 impl Window {
     /// An empty window.
     pub(crate) fn new(now: u64) -> Self {
-        Self { open: Word::new(now, 0), base: base_word(now, 0), log: None }
+        Self { open: Word::new(now, 0), base: base_word(now, 0), closed: Ring::default(), shed: None }
     }
 
     /// The tick of the open bucket.
@@ -56,21 +58,20 @@ impl Window {
     /// Looks back `span` ticks from `now`, which is not before the open tick.
     #[inline]
     pub(super) fn view(&self, now: u64, span: u32, horizon: &Horizon) -> View {
-        let (open, total) = (self.tick(), self.open.cum());
-        let (idle, words) = (now - open, self.log.as_ref().map_or(0, |log| log.words.len()));
-        if idle > u64::from(span) {
-            return View { spent: total, first: words, used: 0 };
+        let (open, total, span) = (self.tick(), self.open.cum(), u64::from(span));
+        let idle = now - open;
+        // A window that was rolled to this very tick by the longest span has nothing expired in its ring.
+        if idle == 0 && span == u64::from(horizon.keep()) {
+            let spent = self.base.cum();
+            return View { spent, first: 0, used: between(spent, total) };
         }
-        let mut view = View { spent: self.base.cum(), first: 0, used: 0 };
-        // A window rolled to this very tick by the longest span has nothing expired in its log.
-        if let Some(log) = self.log.as_ref().filter(|_| idle > 0 || span != horizon.keep()) {
-            view.first = log.first_live(open, idle, u64::from(span));
-            if let Some(expired) = view.first.checked_sub(1).and_then(|at| log.words.get(at)) {
-                view.spent = expired.cum();
-            }
+        if idle > span {
+            return View { spent: total, first: self.closed.len(), used: 0 };
         }
-        view.used = between(view.spent, total);
-        view
+        let first = self.closed.first_where(0, |word| idle + word.age(open) <= span);
+        let expired = first.checked_sub(1).and_then(|at| self.closed.get(at));
+        let spent = expired.map_or(self.base.cum(), Word::cum);
+        View { spent, first, used: between(spent, total) }
     }
 
     /// Units that are live at `now`.
@@ -80,18 +81,15 @@ impl Window {
 
     /// Units that were certainly admitted within `window` ticks before the end of tick `now`.
     ///
-    /// A lower bound, where [`used`](Self::used) is an upper one: a merged word counts only where its
-    /// predecessor lies in the window too.
+    /// A lower bound, where [`used`](Self::used) is an upper one: a merged bucket at the window's edge does
+    /// not count.
     pub(super) fn certain(&self, now: u64, window: u32, horizon: &Horizon) -> u64 {
-        let (open, total, window) = (self.tick(), self.open.cum(), u64::from(window));
-        let idle = now - open;
-        if idle >= window {
+        if now - self.tick() >= u64::from(window) {
             return 0;
         }
-        let Some(log) = &self.log else { return between(self.base.cum(), total) };
-        let view = self.view(now, u32::try_from(window - 1).unwrap_or(u32::MAX), horizon);
-        match log.words.get(view.first) {
-            Some(word) if open - word.age(open) <= log.merged_until => between(word.cum(), total),
+        let view = self.view(now, window - 1, horizon);
+        match self.closed.get(view.first) {
+            Some(word) if self.closed.is_merged(view.first) => between(word.cum(), self.open.cum()),
             _ => view.used,
         }
     }
@@ -105,27 +103,10 @@ impl Window {
         let Some(need) = (view.used + cost).checked_sub(capacity).filter(|&need| need > 0) else {
             return (0, capacity - view.used);
         };
-        let (open, frees) = (self.tick(), |word: &Word| between(view.spent, word.cum()));
-        let mut word = self.open;
-        if let Some(log) = &self.log {
-            let (mut low, mut high) = (view.first, log.words.len());
-            // Nearly always the first live word frees enough.
-            if log.words.get(low).is_some_and(|first| frees(first) >= need) {
-                high = low;
-            }
-            while low < high {
-                let middle = low + (high - low) / 2;
-                if frees(&log.words[middle]) >= need { high = middle } else { low = middle + 1 }
-            }
-            word = log.words.get(low).copied().unwrap_or(word);
-        }
-        let at = open - word.age(open) + u64::from(limit.span) + 1;
-        (at, capacity.saturating_sub(view.used - frees(&word)))
-    }
-
-    /// The first tick at which nothing is held any more.
-    pub(super) fn empty_at(&self, view: View, limit: &Limit) -> u64 {
-        if view.used == 0 { 0 } else { self.tick() + u64::from(limit.span) + 1 }
+        let (open, frees) = (self.tick(), |word: Word| between(view.spent, word.cum()));
+        let at = self.closed.first_where(view.first, |word| frees(word) >= need);
+        let word = self.closed.get(at).unwrap_or(self.open);
+        (open - word.age(open) + u64::from(limit.span) + 1, capacity.saturating_sub(view.used - frees(word)))
     }
 
     /// Adds `cost` units, stamped `now`, which is not before the open tick.
@@ -144,28 +125,42 @@ impl Window {
     }
 
     fn roll_on(&mut self, now: u64, horizon: &Horizon) {
-        let (open, total, keep) = (self.tick(), self.open.cum(), u64::from(horizon.keep()));
-        let mut spent = self.base.cum();
-        let idle = now - open;
-        if idle > keep {
-            spent = total;
-            if let Some(log) = &mut self.log {
-                log.words.clear();
+        let (open, total) = (self.tick(), self.open.cum());
+        let View { spent, first, used } = self.view(now, horizon.keep(), horizon);
+        self.closed.drop_oldest(first);
+        let is_empty = self.closed.last().map_or(spent, Word::cum) == total;
+        if used > 0 && !is_empty {
+            if self.closed.len() >= horizon.words() {
+                self.coarsen(open, now - open, horizon);
             }
-        } else {
-            if let Some(log) = &mut self.log {
-                while let Some(front) = log.words.front().filter(|front| idle + front.age(open) > keep) {
-                    spent = front.cum();
-                    log.words.pop_front();
-                }
-            }
-            let closed = self.log.as_ref().and_then(|log| log.words.back()).map_or(spent, |word| word.cum());
-            if total != closed {
-                self.log.get_or_insert_default().push(self.open, open, idle, horizon);
-            }
+            self.closed.push(self.open);
         }
         self.open = Word::new(now, total);
         self.base = base_word(now, spent);
+    }
+
+    /// Merges buckets that lie in one cell into the newest of them; see the [module docs](super).
+    ///
+    /// The cell is that of the age of the bucket that stays. A merged one is therefore past every window
+    /// that the staying one is past, and in no smaller window does it count for longer than a cell.
+    #[cold]
+    fn coarsen(&mut self, open: u64, idle: u64, horizon: &Horizon) {
+        let cells = horizon.cells();
+        let (mut left, mut kept) = (self.closed.len(), self.closed.len());
+        let mut stays: Option<(u64, u64)> = None;
+        while let Some(word) = left.checked_sub(1).and_then(|at| self.closed.get(at)) {
+            left -= 1;
+            let (tick, age) = (open - word.age(open), idle + word.age(open));
+            if stays.is_some_and(|(tick_of, cell)| tick / cell == tick_of / cell) {
+                continue;
+            }
+            let cell = cells.clone().find(|&(span, _)| age <= span).map_or(1, |(_, cell)| cell);
+            stays = Some((tick, cell));
+            kept -= 1;
+            self.closed.set(kept, word);
+        }
+        self.closed.drop_oldest(kept);
+        self.closed.mark_merged();
     }
 
     /// Takes back up to `cost` units that were stamped `stamp`; returns how many.
@@ -174,29 +169,19 @@ impl Window {
     /// they expire at other times.
     pub(crate) fn refund(&mut self, now: u64, stamp: u64, cost: u64, horizon: &Horizon) -> u64 {
         let open = self.tick();
-        let now = self.clamp(now);
-        if stamp > open || now - stamp > u64::from(horizon.keep()) {
+        if stamp > open || self.clamp(now) - stamp > u64::from(horizon.keep()) {
             return 0;
         }
-        let (mut before, mut bucket, mut merged_until) = (self.base.cum(), self.open, 0);
-        let mut words: &mut [Word] = &mut [];
-        if let Some(log) = &mut self.log {
-            let at = log.words.partition_point(|word| open - word.age(open) < stamp);
-            if let Some(earlier) = at.checked_sub(1).and_then(|at| log.words.get(at)) {
-                before = earlier.cum();
-            }
-            merged_until = log.merged_until;
-            words = &mut log.words.make_contiguous()[at..];
-            bucket = words.first().copied().unwrap_or(bucket);
-        }
+        let at = self.closed.first_where(0, |word| open - word.age(open) >= stamp);
+        let bucket = self.closed.get(at).unwrap_or(self.open);
         // A later bucket holds units of that stamp only if they were merged into it.
-        let tick = open - bucket.age(open);
-        if tick != stamp && tick > merged_until {
+        if open - bucket.age(open) != stamp && !self.closed.is_merged(at) {
             return 0;
         }
-        let refunded = cost.min(between(before, bucket.cum()));
-        for word in words {
-            *word = word.with_cum(word.cum().wrapping_sub(refunded));
+        let before = at.checked_sub(1).and_then(|at| self.closed.get(at)).unwrap_or(self.base);
+        let refunded = cost.min(between(before.cum(), bucket.cum()));
+        for index in at..self.closed.len() {
+            self.update(index, |cum| cum.wrapping_sub(refunded));
         }
         self.open = self.open.with_cum(self.open.cum().wrapping_sub(refunded));
         refunded
@@ -205,37 +190,39 @@ impl Window {
     /// Makes the units that are live within `span` exactly `count`, which is capped at 2^39.
     pub(crate) fn set(&mut self, now: u64, count: u64, mode: SetMode, span: u32, horizon: &Horizon) {
         let (now, count) = (self.clamp(now), count.min(MAX_CAPACITY));
-        let live = self.view(now, span, horizon).used;
         self.roll(now, horizon);
-        let View { spent, first, .. } = self.view(now, span, horizon);
+        let View { spent, first, used: live } = self.view(now, span, horizon);
         let total = self.open.cum();
-        let log = self.log.as_deref_mut().map(|log| &mut log.words);
         match mode {
             SetMode::Replace => {
-                log.into_iter().for_each(|words| words.clear());
+                self.closed.clear();
                 self.base = base_word(now, total);
                 self.open = self.open.with_cum(total + count);
             }
             SetMode::Newest if count >= live => self.open = self.open.with_cum(total + (count - live)),
             SetMode::Newest => {
-                let gone = spent.wrapping_add(live - count);
-                if let Some(words) = log {
-                    let dropped =
-                        words.iter().skip(first).take_while(|word| between(spent, word.cum()) <= live - count);
-                    words.drain(..first + dropped.count());
-                }
-                self.base = base_word(now, gone);
+                let gone = live - count;
+                let kept = self.closed.first_where(first, |word| between(spent, word.cum()) > gone);
+                self.closed.drop_oldest(kept);
+                self.base = base_word(now, spent.wrapping_add(gone));
             }
             SetMode::Oldest => {
-                for word in log.into_iter().flat_map(|words| words.iter_mut().skip(first)) {
-                    let held = between(spent, word.cum());
-                    // An emptied bucket is no place for new units: they would expire with it.
-                    let added = if held > 0 { count.saturating_sub(live) } else { 0 };
-                    let held = (held + added).min(count);
-                    *word = word.with_cum(spent.wrapping_add(held));
+                for index in first..self.closed.len() {
+                    self.update(index, |cum| {
+                        let held = between(spent, cum);
+                        // An emptied bucket is no place for new units: they would expire with it.
+                        let added = if held > 0 { count.saturating_sub(live) } else { 0 };
+                        spent.wrapping_add((held + added).min(count))
+                    });
                 }
                 self.open = self.open.with_cum(spent.wrapping_add(count));
             }
+        }
+    }
+
+    fn update(&mut self, index: usize, cum: impl FnOnce(u64) -> u64) {
+        if let Some(word) = self.closed.get(index) {
+            self.closed.set(index, word.with_cum(cum(word.cum())));
         }
     }
 
@@ -251,32 +238,32 @@ impl Window {
 
     /// A window that holds what this one does, in one bucket with the newest stamp.
     pub(crate) fn collapsed(&self) -> Self {
-        Self { open: self.open, base: self.base, log: None }
+        Self { open: self.open, base: self.base, closed: Ring::default(), shed: None }
     }
 
     pub(super) fn shed(&self) -> Option<&Shed> {
-        self.log.as_ref()?.shed.as_deref()
+        self.shed.as_deref()
     }
 
     pub(super) fn shed_mut(&mut self) -> Option<&mut Shed> {
-        self.log.as_mut()?.shed.as_deref_mut()
+        self.shed.as_deref_mut()
     }
 
     pub(super) fn start_shedding(&mut self) -> &mut Shed {
-        self.log.get_or_insert_default().shed.get_or_insert_default()
+        self.shed.get_or_insert_default()
     }
 
-    /// The number of closed buckets in the log.
+    /// The number of closed buckets.
     #[cfg(test)]
     pub(super) fn words(&self) -> usize {
-        self.log.as_ref().map_or(0, |log| log.words.len())
+        self.closed.len()
     }
 
-    /// Every closed bucket as its full tick and its running total, oldest first.
+    /// The open tick, the total, the base, and every closed bucket as its full tick and its running total.
     #[cfg(test)]
     pub(super) fn dump(&self) -> (u64, u64, u64, Vec<(u64, u64)>) {
         let open = self.tick();
-        let words = self.log.iter().flat_map(|log| &log.words).map(|word| (open - word.age(open), word.cum()));
+        let words = self.closed.iter().map(|word| (open - word.age(open), word.cum()));
         (open, self.open.cum(), self.base.cum(), words.collect())
     }
 }

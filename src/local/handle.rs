@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::Shared;
 use crate::decision::{Decision, RateLimitDecision};
-use crate::engine::{self, SetMode};
+use crate::engine::{self, Outcome, SetMode};
 use crate::limiter::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::quota::RateLimit;
 
@@ -71,14 +71,21 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     /// ```
     #[inline]
     pub fn inc(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> RateLimitDecision {
-        self.decide(key, rate, n).into()
+        let (outcome, now_ms) = self.outcome(key.as_ref(), rate, n);
+        self.shared.decision(&outcome, now_ms).into()
     }
 
     /// Like [`inc`](Self::inc), and tells all that the decision knows.
     #[inline]
     pub fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Decision {
-        let limit = self.shared.limit(rate);
-        self.shared.decide(&self.shared.main, key.as_ref(), n, &[limit], K::IS_SUPPRESSED)
+        let (outcome, now_ms) = self.outcome(key.as_ref(), rate, n);
+        self.shared.decision(&outcome, now_ms)
+    }
+
+    #[inline]
+    fn outcome(&self, key: &[u8], rate: &RateLimit, n: u64) -> (Outcome, u64) {
+        let limit = self.shared.limit(rate, K::IS_SUPPRESSED);
+        self.shared.outcome(&self.shared.main, key, n, &[limit], K::IS_SUPPRESSED)
     }
 
     /// Says whether one unit would be admitted, and charges nothing.
@@ -87,7 +94,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     /// `Suppressed { is_allowed: true, .. }`, since some of such requests do pass.
     pub fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> RateLimitDecision {
         let (shared, now_ms) = (self.shared, self.shared.time.now_ms());
-        let (now, limits) = (shared.ticks.at(now_ms), [shared.limit(rate)]);
+        let (now, limits) = (shared.ticks.at(now_ms), [shared.limit(rate, K::IS_SUPPRESSED)]);
         let decision = shared.main.peek(key.as_ref(), now, |window, horizon| {
             if K::IS_SUPPRESSED {
                 let factor = engine::factor(window, now, &limits, horizon);
@@ -190,7 +197,7 @@ impl LocalLimits<'_, Suppressed> {
     /// The part of the demand that would be turned away now: 0 below the limit, 1 at the hard cap.
     #[must_use]
     pub fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> f64 {
-        let (now, limits) = (self.shared.now(), [self.shared.limit(rate)]);
+        let (now, limits) = (self.shared.now(), [self.shared.limit(rate, true)]);
         self.shared.main.peek(key.as_ref(), now, |window, horizon| engine::factor(window, now, &limits, horizon))
     }
 }

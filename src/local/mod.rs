@@ -139,7 +139,7 @@ impl Store for Local {
                 Strategy::Absolute => quota.count(),
                 Strategy::Suppressed(factor) => factor.cap(quota.count()),
             };
-            Ok(Limit::new(quota.count(), hard, window, shared.lag, shared.fifth_of_a_second))
+            Ok(shared.limit_over(quota.count(), hard, window))
         };
         let limits = policy.quotas().iter().map(limit).collect::<Result<Box<[_]>, _>>()?;
         let table = shared.named(policy.name());
@@ -161,7 +161,8 @@ struct LocalBudget {
 impl Budget for LocalBudget {
     fn decide(&self, ask: Ask<'_>) -> Answer {
         let suppressed = matches!(self.strategy, Strategy::Suppressed(_));
-        Answer::Ready(Ok(self.shared.decide(&self.table, ask.key, ask.cost, &self.limits, suppressed)))
+        let (outcome, now_ms) = self.shared.outcome(&self.table, ask.key, ask.cost, &self.limits, suppressed);
+        Answer::Ready(Ok(self.shared.decision(&outcome, now_ms)))
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
@@ -180,9 +181,9 @@ impl fmt::Debug for LocalBudget {
 }
 
 impl Shared {
-    /// Decides on a key of one table.
+    /// Decides on a key of one table; the outcome, and the instant to which it refers.
     #[inline]
-    fn decide(&self, table: &Table, key: &[u8], cost: u64, limits: &[Limit], suppressed: bool) -> Decision {
+    fn outcome(&self, table: &Table, key: &[u8], cost: u64, limits: &[Limit], suppressed: bool) -> (Outcome, u64) {
         let now_ms = self.time.now_ms();
         let now = self.ticks.at(now_ms);
         let outcome = table.with(key, now, |window, horizon| {
@@ -192,7 +193,7 @@ impl Shared {
                 engine::absolute(window, now, cost, limits, horizon, true)
             }
         });
-        self.decision(&outcome, now_ms)
+        (outcome, now_ms)
     }
 
     /// An outcome's ticks as milliseconds from now.
@@ -232,9 +233,15 @@ impl Shared {
 
     /// The limit that a bare rate means in this store.
     #[inline]
-    fn limit(&self, rate: &RateLimit) -> Limit {
+    fn limit(&self, rate: &RateLimit, suppressed: bool) -> Limit {
         let capacity = rate.capacity_over(self.window_seconds);
-        Limit::new(capacity, self.hard.cap(capacity), self.window, self.lag, self.fifth_of_a_second)
+        let hard = if suppressed { self.hard.cap(capacity) } else { capacity };
+        self.limit_over(capacity, hard, self.window)
+    }
+
+    #[inline]
+    fn limit_over(&self, capacity: u64, hard: u64, window: u32) -> Limit {
+        Limit { capacity, hard, window, span: window + self.lag, fifth: self.fifth_of_a_second }
     }
 
     fn named(&self, name: &str) -> Arc<Table> {

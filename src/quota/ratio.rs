@@ -1,6 +1,6 @@
-//! A decimal number as an exact fraction.
+//! A number as an exact fraction.
 
-/// `num / den`, reduced; `den` is a power of ten divided by what it shares with `num`.
+/// `num / den`, reduced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ratio {
     num: u64,
@@ -8,23 +8,25 @@ pub(super) struct Ratio {
 }
 
 impl Ratio {
-    /// Reads a finite number of at least 0 as its shortest decimal form says: 2.05 is 41/20.
+    /// Reads a finite number of at least 0 as the simplest fraction that rounds to it.
     ///
-    /// What is below 10^-19 becomes 0 and what is above 2^64 becomes 2^64 - 1; both are far outside of
-    /// what a limit can use.
+    /// So 2.05 is 41/20 and 1.0 / 60.0 is 1/60, where the shortest decimal would leave 0.99999 of a unit in
+    /// a minute. What is below 2^-60 becomes 0 and what is above 2^64 becomes 2^64 - 1; both are far outside
+    /// of what a limit can use.
     pub(super) fn from_f64(value: f64) -> Self {
-        let text = format!("{value:e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let fraction = mantissa.split_once('.').map_or(0, |(_, digits)| digits.len());
-        let digits = mantissa.bytes().filter(u8::is_ascii_digit);
-        let digits = digits.fold(0_u128, |sum, digit| sum * 10 + u128::from(digit - b'0'));
-        let scale = exponent.parse::<i32>().unwrap_or(0) - i32::try_from(fraction).unwrap_or(0);
-        let power = 10_u128.checked_pow(scale.unsigned_abs());
-        match (power, scale < 0) {
-            (Some(power), true) => Self::reduced(digits, power),
-            (Some(power), false) => Self::reduced(digits.saturating_mul(power), 1),
-            (None, true) => Self { num: 0, den: 1 },
-            (None, false) => Self { num: u64::MAX, den: 1 },
+        let bits = value.to_bits();
+        let exponent = i32::try_from((bits >> 52) & 0x7ff).unwrap_or(0);
+        // value = mantissa x 2^power
+        let (mantissa, power) = ((bits & ((1 << 52) - 1)) | (1 << 52), exponent - 1_075);
+        match power {
+            ..-112 => Self { num: 0, den: 1 },
+            -112..=-1 => {
+                let (low, high, den) = (2 * u128::from(mantissa) - 1, 2 * u128::from(mantissa) + 1, 1 << (1 - power));
+                let (num, den) = simplest((low, den), (high, den));
+                Self::reduced(num, den)
+            }
+            0..=11 => Self { num: mantissa << power, den: 1 },
+            _ => Self { num: u64::MAX, den: 1 },
         }
     }
 
@@ -59,6 +61,19 @@ impl Ratio {
     }
 }
 
+/// The fraction with the smallest denominator from `low` to `high`, which are above 0 (Stern and Brocot).
+fn simplest((low, low_den): (u128, u128), (high, high_den): (u128, u128)) -> (u128, u128) {
+    let whole = low / low_den;
+    if low % low_den == 0 {
+        return (whole, 1);
+    }
+    if whole < high / high_den {
+        return (whole + 1, 1);
+    }
+    let (num, den) = simplest((high_den, high - whole * high_den), (low_den, low - whole * low_den));
+    (whole * num + den, num)
+}
+
 fn gcd(a: u128, b: u128) -> u128 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -68,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decimals_are_read_as_written() {
+    fn numbers_are_read_as_they_are_meant() {
         for (value, num, den) in [
             (2.05, 41, 20),
             (0.5, 1, 2),
@@ -76,12 +91,29 @@ mod tests {
             (1e10, 10_000_000_000, 1),
             (0.1, 1, 10),
             (1.15, 23, 20),
+            (0.333, 333, 1_000),
+            (123.456_789, 123_456_789, 1_000_000),
+            (1.0 / 60.0, 1, 60),
+            (100.0 / 3.0, 100, 3),
+            (7.0 / 86_400.0, 7, 86_400),
+            (1e15 + 0.5, 2_000_000_000_000_001, 2),
             (1e300, u64::MAX, 1),
             (1e-300, 0, 1),
+            (0.0, 0, 1),
             (f64::MIN_POSITIVE, 0, 1),
             (f64::MAX, u64::MAX, 1),
         ] {
             assert_eq!(Ratio::from_f64(value), Ratio { num, den }, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_fraction_rounds_to_the_number() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for _ in 0..100_000 {
+            let value = rng.f64() * 10_f64.powi(rng.i32(-6..12));
+            let Ratio { num, den } = Ratio::from_f64(value);
+            assert!((num as f64 / den as f64 - value).abs() <= value * 3e-16, "{value}: {num}/{den}");
         }
     }
 
