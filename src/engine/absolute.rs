@@ -2,7 +2,7 @@
 
 use super::limit::{Horizon, Limit};
 use super::outcome::{Outcome, Verdict};
-use super::window::{View, Window};
+use super::window::Window;
 
 /// Decides on `cost` units at tick `now`, and charges them if all limits hold and `charge` says so.
 #[inline]
@@ -14,6 +14,16 @@ pub(crate) fn absolute(
     horizon: &Horizon,
     charge: bool,
 ) -> Outcome {
+    if let ([limit], true) = (limits, charge)
+        && let Some(used) = window.charge_open(now, cost, limit, horizon)
+    {
+        return Outcome::allowed(0, used, now);
+    }
+    surveyed(window, now, cost, limits, horizon, charge)
+}
+
+#[inline(never)]
+fn surveyed(window: &mut Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horizon, charge: bool) -> Outcome {
     let now = window.clamp(now);
     match survey(window, now, cost, limits, horizon, |limit| limit.capacity) {
         Ok(nearest) => admit(window, nearest, now, if charge { cost } else { 0 }, limits, horizon),
@@ -32,37 +42,24 @@ pub(super) fn survey(
     horizon: &Horizon,
     cap: impl Fn(&Limit) -> u64,
 ) -> Result<Outcome, Outcome> {
-    let mut nearest: Option<Outcome> = None;
-    let mut refusal: Option<Outcome> = None;
+    let (mut violated, mut fits_at, mut used_then, mut used_of, mut binding) = (0, 0, 0, 0, 0);
     for (index, limit) in limits.iter().enumerate() {
         let view = window.view(now, limit.span, horizon);
-        let described = describe(window, view, limit, index);
         if view.used.saturating_add(cost) > cap(limit) {
-            refusal = Some(refuse(window, view, limit, cap(limit), cost, described, refusal));
-        } else if nearest.is_none_or(|nearest| has_less_room(&described, &nearest)) {
-            nearest = Some(described);
+            let (at, then) = window.fits_at(view, limit, cap(limit), cost);
+            if at > fits_at {
+                (fits_at, used_then, used_of, binding) = (at, then, view.used, index);
+            }
+            violated |= 1 << index;
+        } else if violated == 0 && (index == 0 || has_less_room((view.used, limit), (used_of, &limits[binding]))) {
+            (used_of, binding) = (view.used, index);
         }
     }
-    match refusal {
-        Some(refusal) => Err(refusal),
-        None => Ok(nearest.unwrap_or(Outcome::UNLIMITED)),
+    let nearest = Outcome::allowed(binding, used_of, window.tick());
+    if violated == 0 {
+        return Ok(nearest);
     }
-}
-
-/// One more refusal: the longer wait of the two, and all the limits that refuse.
-fn refuse(
-    window: &Window,
-    view: View,
-    limit: &Limit,
-    cap: u64,
-    cost: u64,
-    described: Outcome,
-    earlier: Option<Outcome>,
-) -> Outcome {
-    let (fits_at, free_then) = window.fits_at(view, limit, cap, cost);
-    let refusal = Outcome { verdict: Verdict::Rejected, fits_at, free_then, ..described };
-    let longest = earlier.filter(|earlier| earlier.fits_at >= fits_at).unwrap_or(refusal);
-    Outcome { violated: earlier.map_or(0, |earlier| earlier.violated) | 1 << described.binding, ..longest }
+    Err(Outcome { verdict: Verdict::Rejected, violated, fits_at, used_then, ..nearest })
 }
 
 /// Charges a cost that fits all limits.
@@ -79,40 +76,16 @@ pub(super) fn admit(
         return nearest;
     }
     window.charge(now, cost, horizon);
-    let used = nearest.used + cost;
-    let free_then = nearest.capacity.saturating_sub(used);
-    let outcome = Outcome { used, free_then, stamp: now, ..nearest };
-    let limit = limits.get(outcome.binding);
-    let empty_at = limit.map_or(0, |limit| now + u64::from(limit.span) + 1);
-    // With one limit, or with equal costs throughout, the one with the least room tells.
-    let fits_at = if free_then < cost || limits.len() > 1 { fits_at(window, now, cost, limits, horizon) } else { 0 };
-    Outcome { empty_at, fits_at, ..outcome }
-}
-
-/// When the same cost would fit all limits once more.
-fn fits_at(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horizon) -> u64 {
     let wait = |limit: &Limit| window.fits_at(window.view(now, limit.span, horizon), limit, limit.capacity, cost).0;
-    limits.iter().map(wait).max().unwrap_or(0)
+    let fits_at = limits.iter().map(wait).max().unwrap_or(0);
+    let used = nearest.used + cost;
+    Outcome { used, used_then: used, newest: now, fits_at, ..nearest }
 }
 
-#[inline]
-pub(super) fn describe(window: &Window, view: View, limit: &Limit, index: usize) -> Outcome {
-    Outcome {
-        verdict: Verdict::Allowed,
-        binding: index,
-        violated: 0,
-        capacity: limit.capacity,
-        used: view.used,
-        fits_at: 0,
-        free_then: limit.capacity.saturating_sub(view.used),
-        empty_at: if view.used == 0 { 0 } else { window.tick() + u64::from(limit.span) + 1 },
-        factor: 0.0,
-        stamp: 0,
-    }
-}
-
-/// Whether a smaller part of `a`'s capacity is free than of `b`'s.
-fn has_less_room(a: &Outcome, b: &Outcome) -> bool {
-    let free = |of: &Outcome, against: &Outcome| u128::from(of.free_then) * u128::from(against.capacity);
-    free(a, b) < free(b, a)
+/// Whether a smaller part of one limit's capacity is free than of another's.
+fn has_less_room(a: (u64, &Limit), b: (u64, &Limit)) -> bool {
+    let free = |(used, limit): (u64, &Limit), against: &Limit| {
+        u128::from(limit.capacity.saturating_sub(used)) * u128::from(against.capacity)
+    };
+    free(a, b.1) < free(b, a.1)
 }

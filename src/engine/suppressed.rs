@@ -20,7 +20,7 @@
 //! Demand is admitted units, which the window knows exactly, and declined ones, which are counted here in a
 //! fixed number of slots. The state exists from the first request that is at odds with the limit.
 
-use super::absolute::{admit, describe, survey};
+use super::absolute::{admit, survey};
 use super::limit::{Horizon, Limit};
 use super::outcome::{Outcome, Verdict};
 use super::window::Window;
@@ -194,7 +194,7 @@ pub(crate) fn suppressed(
         true => admit(window, nearest, now, cost, limits, horizon),
         false => turn_away(window, now, cost, limits, tightest, horizon, random),
     };
-    Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: 1.0 - ratio, ..outcome }
+    Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: (1.0 - ratio) as f32, ..outcome }
 }
 
 /// The part of a unit request's demand that would be turned away now, 0 to 1; records no demand.
@@ -281,5 +281,5 @@ fn turn_away(
     let wait = room_at.saturating_sub(now).max(u64::try_from(service).unwrap_or(u64::MAX)).max(1);
     let jitter = u128::from(wait) * u128::from(random) / u128::from(u32::MAX);
     let fits_at = now.saturating_add(wait).saturating_add(u64::try_from(jitter).unwrap_or(u64::MAX));
-    Outcome { violated: 1 << tightest, fits_at, ..describe(window, view, limit, tightest) }
+    Outcome { violated: 1 << tightest, fits_at, ..Outcome::allowed(tightest, view.used, window.tick()) }
 }

@@ -94,19 +94,36 @@ impl Window {
         }
     }
 
-    /// The first tick at which `cost` fits under `capacity`, and the units free then; 0 where it fits now.
+    /// The first tick at which `cost` fits under `capacity`, and the units held then; 0 where it fits now.
     pub(super) fn fits_at(&self, view: View, limit: &Limit, capacity: u64, cost: u64) -> (u64, u64) {
         if cost > capacity {
             return (NEVER, 0);
         }
         // How many of the oldest units must expire first.
-        let Some(need) = (view.used + cost).checked_sub(capacity).filter(|&need| need > 0) else {
-            return (0, capacity - view.used);
-        };
+        let need = (view.used + cost).saturating_sub(capacity);
+        if need == 0 {
+            return (0, view.used);
+        }
         let (open, frees) = (self.tick(), |word: Word| between(view.spent, word.cum()));
         let at = self.closed.first_where(view.first, |word| frees(word) >= need);
         let word = self.closed.get(at).unwrap_or(self.open);
-        (open - word.age(open) + u64::from(limit.span) + 1, capacity.saturating_sub(view.used - frees(word)))
+        (open - word.age(open) + u64::from(limit.span) + 1, view.used - frees(word))
+    }
+
+    /// The common case in a few instructions: charges the open bucket where that is all there is to do, and
+    /// returns the units then in use.
+    ///
+    /// That is where the tick has not moved on, the limit looks back as far as the history is kept, and the
+    /// same cost fits once more.
+    #[inline]
+    pub(super) fn charge_open(&mut self, now: u64, cost: u64, limit: &Limit, horizon: &Horizon) -> Option<u64> {
+        let used = between(self.base.cum(), self.open.cum());
+        let room = limit.capacity.checked_sub(used)?;
+        if now != self.tick() || limit.span != horizon.keep() || cost > room / 2 {
+            return None;
+        }
+        self.open = self.open.with_cum(self.open.cum() + cost);
+        Some(used + cost)
     }
 
     /// Adds `cost` units, stamped `now`, which is not before the open tick.

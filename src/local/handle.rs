@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::Shared;
 use crate::decision::{Decision, RateLimitDecision};
-use crate::engine::{self, Outcome, SetMode};
+use crate::engine::{self, SetMode};
 use crate::limiter::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::quota::RateLimit;
 
@@ -71,21 +71,15 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     /// ```
     #[inline]
     pub fn inc(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> RateLimitDecision {
-        let (outcome, now_ms) = self.outcome(key.as_ref(), rate, n);
-        self.shared.decision(&outcome, now_ms).into()
+        self.decide(key, rate, n).into()
     }
 
     /// Like [`inc`](Self::inc), and tells all that the decision knows.
     #[inline]
     pub fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Decision {
-        let (outcome, now_ms) = self.outcome(key.as_ref(), rate, n);
-        self.shared.decision(&outcome, now_ms)
-    }
-
-    #[inline]
-    fn outcome(&self, key: &[u8], rate: &RateLimit, n: u64) -> (Outcome, u64) {
-        let limit = self.shared.limit(rate, K::IS_SUPPRESSED);
-        self.shared.outcome(&self.shared.main, key, n, &[limit], K::IS_SUPPRESSED)
+        let limits = [self.shared.limit(rate, K::IS_SUPPRESSED)];
+        let (outcome, now_ms) = self.shared.outcome(&self.shared.main, key.as_ref(), n, &limits, K::IS_SUPPRESSED);
+        self.shared.decision(&outcome, &limits, now_ms)
     }
 
     /// Says whether one unit would be admitted, and charges nothing.
@@ -103,7 +97,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
                     false => RateLimitDecision::Allowed,
                 };
             }
-            shared.decision(&engine::absolute(window, now, 1, &limits, horizon, false), now_ms).into()
+            shared.decision(&engine::absolute(window, now, 1, &limits, horizon, false), &limits, now_ms).into()
         });
         decision
     }

@@ -162,7 +162,7 @@ impl Budget for LocalBudget {
     fn decide(&self, ask: Ask<'_>) -> Answer {
         let suppressed = matches!(self.strategy, Strategy::Suppressed(_));
         let (outcome, now_ms) = self.shared.outcome(&self.table, ask.key, ask.cost, &self.limits, suppressed);
-        Answer::Ready(Ok(self.shared.decision(&outcome, now_ms)))
+        Answer::Ready(Ok(self.shared.decision(&outcome, &self.limits, now_ms)))
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
@@ -186,34 +186,34 @@ impl Shared {
     fn outcome(&self, table: &Table, key: &[u8], cost: u64, limits: &[Limit], suppressed: bool) -> (Outcome, u64) {
         let now_ms = self.time.now_ms();
         let now = self.ticks.at(now_ms);
-        let outcome = table.with(key, now, |window, horizon| {
-            if suppressed {
-                engine::suppressed(window, now, cost, limits, horizon, fastrand::u32(..))
-            } else {
-                engine::absolute(window, now, cost, limits, horizon, true)
-            }
-        });
+        let outcome = if suppressed {
+            let random = fastrand::u32(..);
+            table.with(key, now, |window, horizon| engine::suppressed(window, now, cost, limits, horizon, random))
+        } else {
+            table.with(key, now, |window, horizon| engine::absolute(window, now, cost, limits, horizon, true))
+        };
         (outcome, now_ms)
     }
 
-    /// An outcome's ticks as milliseconds from now.
+    /// An outcome's ticks as milliseconds from now, and what follows from the limit that binds.
     #[inline]
-    fn decision(&self, outcome: &Outcome, now_ms: u64) -> Decision {
+    fn decision(&self, outcome: &Outcome, limits: &[Limit], now_ms: u64) -> Decision {
+        let limit = outcome.capacity(limits);
         Decision {
             verdict: match outcome.verdict {
                 engine::Verdict::Allowed => Verdict::Allowed,
                 engine::Verdict::Rejected => Verdict::Rejected,
                 engine::Verdict::Suppressed { is_allowed } => Verdict::Suppressed { is_allowed },
             },
-            limit_index: outcome.binding,
+            limit_index: usize::from(outcome.binding),
             violated: outcome.violated,
-            limit: outcome.capacity,
+            limit,
             used: outcome.used,
             retry_after_ms: self.wait_ms(outcome.fits_at, now_ms),
-            remaining_after_waiting: outcome.free_then,
-            reset_after_ms: self.wait_ms(outcome.empty_at, now_ms),
-            factor: outcome.factor,
-            stamp: outcome.stamp,
+            remaining_after_waiting: limit.saturating_sub(outcome.used_then),
+            reset_after_ms: self.wait_ms(outcome.empty_at(limits), now_ms),
+            factor: f64::from(outcome.factor),
+            stamp: outcome.newest,
         }
     }
 
