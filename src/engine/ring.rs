@@ -56,15 +56,18 @@ pub(super) fn base_word(tick: u64, cum: u64) -> Word {
     Word::new(tick >> TICK_BITS, cum)
 }
 
-/// A ring of words, oldest first, in one allocation; none while it was never used.
+/// A ring of words, oldest first; it allocates with the first one.
 ///
-/// The first element holds where the oldest word stands, how many words there are, and how many of the
-/// oldest may hold units of earlier ticks. A queue of the standard library beside a header would cost two
-/// more cache misses for each bucket of a key that is not in the cache.
+/// Where they stand is packed beside the allocation and not inside it, as a queue on the heap would have it:
+/// so a key that is not in the cache costs two loads that do not wait for each other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ring(Box<[u64]>);
+pub(super) struct Ring {
+    words: Box<[u64]>,
+    meta: PackedMeta,
+}
 
-/// The first element, unpacked.
+/// Where the oldest word stands, how many words there are, and how many of the oldest may hold units of
+/// earlier ticks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Meta {
     head: usize,
@@ -72,51 +75,42 @@ struct Meta {
     merged: usize,
 }
 
-impl Meta {
+#[derive(Clone, Copy, Debug, Default)]
+struct PackedMeta(u64);
+
+impl PackedMeta {
     const BITS: u32 = 21;
     const MASK: u64 = (1 << Self::BITS) - 1;
 
     #[inline]
-    fn unpack(packed: u64) -> Self {
-        let field = |at: u32| ((packed >> (at * Self::BITS)) & Self::MASK) as usize;
-        Self { head: field(0), len: field(1), merged: field(2) }
+    fn unpack(self) -> Meta {
+        let field = |at: u32| ((self.0 >> (at * Self::BITS)) & Self::MASK) as usize;
+        Meta { head: field(0), len: field(1), merged: field(2) }
     }
 
     #[inline]
-    fn pack(self) -> u64 {
-        self.head as u64 | (self.len as u64) << Self::BITS | (self.merged as u64) << (2 * Self::BITS)
+    fn pack(Meta { head, len, merged }: Meta) -> Self {
+        Self(head as u64 | (len as u64) << Self::BITS | (merged as u64) << (2 * Self::BITS))
     }
 }
 
 impl Ring {
-    #[inline]
-    fn meta(&self) -> Meta {
-        self.0.first().copied().map_or(Meta::default(), Meta::unpack)
-    }
-
-    #[inline]
-    fn set_meta(&mut self, meta: Meta) {
-        if let Some(first) = self.0.first_mut() {
-            *first = meta.pack();
-        }
-    }
-
-    /// Where in the allocation the word with this index stands.
+    /// Where the word with this index stands.
     #[inline]
     fn place(&self, meta: Meta, index: usize) -> usize {
-        let (place, room) = (meta.head + index, self.0.len() - 1);
-        1 + if place < room { place } else { place - room }
+        let (place, room) = (meta.head + index, self.words.len());
+        if place < room { place } else { place - room }
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.meta().len
+        self.meta.unpack().len
     }
 
     #[inline]
     pub(super) fn get(&self, index: usize) -> Option<Word> {
-        let meta = self.meta();
-        (index < meta.len).then(|| Word(self.0[self.place(meta, index)]))
+        let meta = self.meta.unpack();
+        (index < meta.len).then(|| Word(self.words[self.place(meta, index)]))
     }
 
     #[inline]
@@ -124,84 +118,81 @@ impl Ring {
         self.get(self.len().checked_sub(1)?)
     }
 
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = Word> {
-        let meta = self.meta();
-        (0..meta.len).map(move |index| Word(self.0[self.place(meta, index)]))
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = Word> {
+        (0..self.len()).filter_map(|index| self.get(index))
     }
 
     /// Replaces the word with this index.
     pub(super) fn set(&mut self, index: usize, word: Word) {
-        let meta = self.meta();
+        let meta = self.meta.unpack();
         if index < meta.len {
-            let place = self.place(meta, index);
-            self.0[place] = word.0;
+            self.words[self.place(meta, index)] = word.0;
         }
     }
 
     /// Whether the word with this index may hold units of earlier ticks.
     pub(super) fn is_merged(&self, index: usize) -> bool {
-        index < self.meta().merged
+        index < self.meta.unpack().merged
     }
 
     /// Says that every word may hold units of earlier ticks.
     pub(super) fn mark_merged(&mut self) {
-        let meta = self.meta();
-        self.set_meta(Meta { merged: meta.len, ..meta });
+        let meta = self.meta.unpack();
+        self.meta = PackedMeta::pack(Meta { merged: meta.len, ..meta });
     }
 
     /// The first index from `low` on for which `holds` is true, where it is true from some index on.
     #[inline]
     pub(super) fn first_where(&self, mut low: usize, holds: impl Fn(Word) -> bool) -> usize {
-        let meta = self.meta();
+        let meta = self.meta.unpack();
         let mut high = meta.len;
         // The very first is by far the most likely.
-        if low < high && holds(Word(self.0[self.place(meta, low)])) {
+        if low < high && holds(Word(self.words[self.place(meta, low)])) {
             return low;
         }
         while low < high {
             let middle = low + (high - low) / 2;
-            if holds(Word(self.0[self.place(meta, middle)])) { high = middle } else { low = middle + 1 }
+            if holds(Word(self.words[self.place(meta, middle)])) { high = middle } else { low = middle + 1 }
         }
         low
     }
 
     #[inline]
     pub(super) fn push(&mut self, word: Word) {
-        let mut meta = self.meta();
-        if meta.len + 1 >= self.0.len() {
-            meta = self.grow();
+        let mut meta = self.meta.unpack();
+        if meta.len == self.words.len() {
+            self.grow();
+            meta.head = 0;
         }
-        let place = self.place(meta, meta.len);
-        self.0[place] = word.0;
-        self.set_meta(Meta { len: meta.len + 1, ..meta });
+        self.words[self.place(meta, meta.len)] = word.0;
+        self.meta = PackedMeta::pack(Meta { len: meta.len + 1, ..meta });
     }
 
     /// Doubles the allocation and moves the oldest word to its start.
     #[cold]
-    fn grow(&mut self) -> Meta {
-        let mut larger = vec![0; (2 * self.0.len()).max(4)];
-        for (to, word) in larger.iter_mut().skip(1).zip(self.iter()) {
-            *to = word.0;
-        }
-        let meta = Meta { head: 0, ..self.meta() };
-        self.0 = larger.into_boxed_slice();
-        meta
+    fn grow(&mut self) {
+        let head = self.meta.unpack().head;
+        let mut larger = Vec::with_capacity((2 * self.words.len()).max(4));
+        larger.extend_from_slice(&self.words[head..]);
+        larger.extend_from_slice(&self.words[..head]);
+        larger.resize(larger.capacity(), 0);
+        self.words = larger.into_boxed_slice();
     }
 
     /// Drops the `n` oldest words.
     #[inline]
     pub(super) fn drop_oldest(&mut self, n: usize) {
-        let meta = self.meta();
-        if n == 0 || meta.len == 0 {
-            return;
-        }
+        let meta = self.meta.unpack();
         let n = n.min(meta.len);
-        let head = self.place(meta, n) - 1;
-        self.set_meta(Meta { head, len: meta.len - n, merged: meta.merged.saturating_sub(n) });
+        if n > 0 {
+            let (len, merged) = (meta.len - n, meta.merged.saturating_sub(n));
+            self.meta = PackedMeta::pack(Meta { head: self.place(meta, n), len, merged });
+        }
     }
 
     pub(super) fn clear(&mut self) {
-        self.set_meta(Meta::default());
+        self.meta = PackedMeta::default();
     }
 }
 

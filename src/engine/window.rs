@@ -6,7 +6,7 @@ use super::ring::{Ring, Word, base_word, between, full_tick};
 use super::suppressed::Shed;
 use crate::quota::MAX_CAPACITY;
 
-/// One key's sliding window: 40 bytes, and a ring on the heap once a second bucket is live.
+/// One key's sliding window: 48 bytes, and a ring on the heap once a second bucket is live.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// The open bucket: the low bits of its tick, and the running total of all units.

@@ -94,6 +94,6 @@ fn nothing_overflows() {
 
 /// P10: what the design gives to a key.
 #[test]
-fn a_key_takes_40_bytes() {
-    assert_eq!(size_of::<Window>(), 40);
+fn a_key_takes_48_bytes() {
+    assert_eq!(size_of::<Window>(), 48);
 }
