@@ -4,9 +4,9 @@
 //! request is admitted with the ratio
 //!
 //! ```text
-//! q = min(1, C / D * g(f)),   f = used / C
+//! q = min(1, C / D * g(f)),   f = admitted in the window / C
 //! g(f) = 2 - f                      below the limit
-//!        1 - (f - 1) / (h - 1)      above it, 0 at the hard cap h * C
+//!        1 - (f - 1) / (h - 1)      above it, 0 at the hard cap h * C; never steeper than 5
 //! ```
 //!
 //! *D* is the demand per window: what was offered in the last one, held within two standard deviations of a
@@ -27,6 +27,12 @@ use super::window::Window;
 
 /// Slots of declined units in a window; one more is kept for the part that the window cuts.
 const SLOTS: usize = 16;
+
+/// The most by which the feedback falls for a unit of fill above the limit.
+///
+/// With h of 1.1 the straight line to the hard cap would fall by 10: so steep that noise, which the other
+/// side of the limit meets with 1, costs 3 % of the admissions at twice the limit.
+const STEEPEST: f64 = 5.0;
 
 /// The state of a key that is, or lately was, over its limit.
 #[derive(Clone, Debug)]
@@ -220,11 +226,12 @@ fn ratio(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horiz
     for (index, limit) in limits.iter().enumerate() {
         let demand = window.shed().and_then(|shed| shed.demand(limit));
         let (certain, declined) = demand.map_or((0, 0.0), |demand| demand.declined(now));
-        let offered = window.certain(now, limit.window, horizon).saturating_add(certain);
-        if offered.saturating_add(cost) <= limit.capacity {
+        let admitted = window.certain(now, limit.window, horizon);
+        if admitted.saturating_add(certain).saturating_add(cost) <= limit.capacity {
             continue;
         }
-        let used = window.view(now, limit.span, horizon).used as f64;
+        // Between what is held, which is a little more than the window's, and what is certainly in it.
+        let used = (window.view(now, limit.span, horizon).used + admitted) as f64 / 2.0;
         let (capacity, cost) = (limit.capacity as f64, cost as f64);
         let offered = used + declined + cost;
         let demand = match demand {
@@ -234,7 +241,7 @@ fn ratio(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horiz
         let fill = used / capacity;
         let feedback = match limit.hard as f64 / capacity - 1.0 {
             _ if fill <= 1.0 => 2.0 - fill,
-            room if room > 0.0 => (1.0 - (fill - 1.0) / room).max(0.0),
+            room if room > 0.0 => (1.0 - (fill - 1.0) * (1.0 / room).min(STEEPEST)).max(0.0),
             _ => 0.0,
         };
         let ratio = capacity / demand * feedback;

@@ -1,0 +1,231 @@
+//! The hot path allocates nothing, counted by an allocator that sees every allocation of its thread.
+#![allow(clippy::unwrap_used)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use tower_weir::{ManualClock, RateLimit, RateLimiter};
+
+const CALLS: usize = 1_000;
+
+/// Allocations of this thread while `run` runs.
+fn allocations(run: impl FnOnce()) -> u64 {
+    allocation_counter::measure(run).count_total
+}
+
+fn unlimited() -> RateLimit {
+    RateLimit::try_from(1e6).unwrap()
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| ()), 0);
+    assert_eq!(allocations(|| drop(black_box(Box::new(1_u64)))), 1);
+    let mut vec: Vec<u64> = Vec::with_capacity(1);
+    assert_eq!(allocations(|| vec.extend([1, 2])), 1, "growing in place counts too");
+    assert!(std::thread::spawn(|| allocations(|| drop(black_box(vec![0_u8; 9])))).join().unwrap() == 1);
+}
+
+#[test]
+fn the_first_sight_of_keys_is_not_free_and_so_is_seen() {
+    let rl = RateLimiter::builder().clock(ManualClock::new()).build().unwrap();
+    let seen = allocations(|| {
+        for key in 0..10_000_u64 {
+            rl.local().absolute().inc(key.to_le_bytes(), &unlimited(), 1);
+        }
+    });
+    assert!(seen > 0);
+}
+
+#[test]
+fn an_admission_allocates_nothing() {
+    let rl = RateLimiter::builder().clock(ManualClock::new()).build().unwrap();
+    let (limits, rate) = (rl.local().absolute(), unlimited());
+    assert!(limits.inc("k", &rate, 1).is_allowed());
+    let admitted = || (0..CALLS).filter(|_| limits.inc("k", &rate, 1).is_allowed()).count();
+    assert_eq!(allocations(|| assert_eq!(admitted(), CALLS)), 0);
+    assert_eq!(limits.get("k"), CALLS as u64 + 1);
+}
+
+/// Buckets close, expire and merge: after one window the log has all the memory that it will ever need.
+#[test]
+fn an_admission_in_every_bucket_allocates_nothing_after_one_window() {
+    let clock = ManualClock::new();
+    let rl = RateLimiter::builder().clock(clock.clone()).build().unwrap();
+    let (limits, rate) = (rl.local().absolute(), unlimited());
+    let window = || {
+        for _ in 0..6_001 {
+            clock.advance(Duration::from_millis(10));
+            assert!(limits.inc("k", &rate, 1).is_allowed());
+        }
+    };
+    assert!(allocations(window) > 0, "the log was never allocated, so this shows nothing");
+    assert_eq!(allocations(window), 0);
+}
+
+#[test]
+fn an_admission_by_the_system_clock_allocates_nothing_after_some_windows() {
+    let rl = RateLimiter::builder()
+        .window_size_seconds(1.try_into().unwrap())
+        .rate_group_size_ms(50.try_into().unwrap())
+        .build()
+        .unwrap();
+    let (limits, rate) = (rl.local().absolute(), unlimited());
+    let window = || {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(1_100) {
+            limits.inc("k", &rate, 1);
+        }
+    };
+    assert!(allocations(window) > 0, "the log was never allocated, so this shows nothing");
+    // A loaded machine may leave out buckets, and the log then grows in a later window.
+    assert!((0..10).any(|_| allocations(window) == 0));
+    assert!(limits.get("k") > 0);
+}
+
+#[test]
+fn a_rejection_allocates_nothing() {
+    let rl = RateLimiter::builder().clock(ManualClock::new()).build().unwrap();
+    let (limits, rate) = (rl.local().absolute(), RateLimit::try_from(1.0).unwrap());
+    assert!(limits.inc("k", &rate, 60).is_allowed());
+    let rejected = || (0..CALLS).filter(|_| !limits.inc("k", &rate, 1).is_allowed()).count();
+    assert_eq!(allocations(|| assert_eq!(rejected(), CALLS)), 0);
+}
+
+#[test]
+fn a_suppressed_decision_over_the_limit_allocates_nothing_once_the_key_sheds() {
+    let clock = ManualClock::new();
+    let options = RateLimiter::builder().hard_limit_factor(1.5.try_into().unwrap()).clock(clock.clone());
+    let rl = options.build().unwrap();
+    let (limits, rate) = (rl.local().suppressed(), RateLimit::try_from(10.0).unwrap());
+    // Twice the limit, one request in every second bucket of the default window.
+    let window = || {
+        let mut admitted = 0;
+        for _ in 0..1_200 {
+            clock.advance(Duration::from_millis(50));
+            admitted += u64::from(limits.inc("k", &rate, 1).is_allowed());
+        }
+        admitted
+    };
+    let mut admitted = 0;
+    assert!(allocations(|| admitted = window()) > 0, "nothing was shed, so this shows nothing");
+    assert!(admitted < 1_200);
+    assert_eq!(allocations(|| admitted = window()), 0);
+    assert!((400..=900).contains(&admitted), "{admitted} of 1200 admitted, with 600 allowed: both ways were taken");
+}
+
+#[cfg(feature = "middleware")]
+mod layer {
+    use super::{CALLS, allocations, black_box};
+
+    use std::convert::Infallible;
+    use std::future::{Ready, ready};
+    use std::net::SocketAddr;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+    use http::{HeaderValue, Request, Response};
+    use tower::{Layer, Service};
+    use tower_weir::{ClientIp, Header, ManualClock, RateLimitLayer, RateLimiter};
+
+    /// A service that is always ready and answers at once.
+    #[derive(Clone)]
+    struct Trivial;
+
+    impl Service<Request<()>> for Trivial {
+        type Response = Response<()>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<()>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<()>) -> Self::Future {
+            ready(Ok(Response::new(())))
+        }
+    }
+
+    /// Sends one request; the status of the answer, which must come at once.
+    fn send<S, B>(service: &mut S, request: Request<()>) -> u16
+    where
+        S: Service<Request<()>, Response = Response<B>, Error = Infallible>,
+    {
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(matches!(service.poll_ready(cx), Poll::Ready(Ok(()))));
+        match pin!(service.call(request)).poll(cx) {
+            Poll::Ready(Ok(response)) => response.status().as_u16(),
+            Poll::Ready(Err(never)) => match never {},
+            Poll::Pending => panic!("a local store decides at once"),
+        }
+    }
+
+    fn requests(n: usize) -> impl Iterator<Item = Request<()>> {
+        let peer = SocketAddr::from(([192, 0, 2, 1], 4_000));
+        let request = move || Request::get("/").extension(peer).header("x-api-key", "secret").body(()).unwrap();
+        std::iter::repeat_with(request).take(n)
+    }
+
+    #[test]
+    fn the_layer_admits_without_an_allocation() {
+        let new = || RateLimitLayer::builder().quota("1000000/min".parse().unwrap());
+        let pair = (ClientIp::peer(), Header::new("x-api-key"));
+        for builder in [new(), new().quota("1000000/h".parse().unwrap()), new().key(pair), new().suppressed(1.5)] {
+            let about = format!("{builder:?}");
+            let rl = RateLimiter::builder().clock(ManualClock::new()).build().unwrap();
+            let mut service = builder.limiter(rl.local()).build().unwrap().layer(Trivial);
+            assert!(requests(1).all(|request| send(&mut service, request) == 200));
+            let requests: Vec<_> = requests(CALLS).collect();
+            let run = || requests.into_iter().for_each(|request| assert_eq!(send(&mut service, request), 200));
+            assert_eq!(allocations(run), 0, "{about}");
+        }
+    }
+
+    /// By the system's clock, with a window so short that it passes several times.
+    #[test]
+    fn a_layer_with_a_store_of_its_own_comes_to_admit_without_an_allocation() {
+        let quota = "1000000/20ms".parse().unwrap();
+        let mut service = RateLimitLayer::builder().quota(quota).build().unwrap().layer(Trivial);
+        let mut round = || {
+            let requests: Vec<_> = requests(10 * CALLS).collect();
+            allocations(|| requests.into_iter().for_each(|request| assert_eq!(send(&mut service, request), 200)))
+        };
+        assert!(round() > 0, "the log was never allocated, so this shows nothing");
+        // A loaded machine may leave out buckets, and the log then grows in a later window.
+        assert!((0..20).any(|_| round() == 0));
+    }
+
+    #[test]
+    fn a_refusal_allocates_no_more_than_its_response() {
+        let rl = RateLimiter::builder().clock(ManualClock::new()).build().unwrap();
+        let layer = RateLimitLayer::builder().quota("1/min".parse().unwrap()).limiter(rl.local()).build().unwrap();
+        let mut service = layer.layer(Trivial);
+        assert!(requests(1).all(|request| send(&mut service, request) == 200));
+        let requests: Vec<_> = requests(CALLS).collect();
+        let refused = || requests.into_iter().for_each(|request| assert_eq!(send(&mut service, request), 429));
+        let by_hand = || {
+            for _ in 0..CALLS {
+                let mut response = Response::new(());
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(61));
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                response.extensions_mut().insert(1_u8);
+                black_box(response);
+            }
+        };
+        let (refused, by_hand) = (allocations(refused), allocations(by_hand));
+        assert!(refused <= by_hand, "{refused} allocations in {CALLS} refusals, {by_hand} by hand");
+    }
+
+    #[test]
+    fn a_service_that_allocates_once_per_request_is_seen() {
+        let mut service = RateLimitLayer::per_minute(1_000_000).layer(tower::service_fn(async |_: Request<()>| {
+            black_box(Box::new(1_u64));
+            Ok::<_, Infallible>(Response::new(()))
+        }));
+        let requests: Vec<_> = requests(CALLS).collect();
+        let run = || requests.into_iter().for_each(|request| assert_eq!(send(&mut service, request), 200));
+        assert!(allocations(run) >= CALLS as u64);
+    }
+}
