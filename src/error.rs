@@ -28,6 +28,13 @@ pub enum ConfigError {
         /// The smallest bucket that would do, in milliseconds.
         least_bucket_ms: u64,
     },
+    /// Quotas of one layer whose windows are too far apart for buckets of one size.
+    WindowsTooFarApart {
+        /// The shortest window in milliseconds.
+        shortest_ms: u64,
+        /// The longest window in milliseconds.
+        longest_ms: u64,
+    },
     /// A rate that is not a finite number above zero.
     InvalidRate(f64),
     /// A hard limit factor that is not a finite number of at least 1.
@@ -66,6 +73,10 @@ impl fmt::Display for ConfigError {
                 f,
                 "a window of {window_ms} ms needs larger buckets; write rate_group_size_ms({least_bucket_ms}) or more"
             ),
+            Self::WindowsTooFarApart { shortest_ms, longest_ms } => write!(
+                f,
+                "windows of {shortest_ms} ms and {longest_ms} ms cannot share a history; write two layers, one for each"
+            ),
             Self::InvalidRate(rate) => {
                 write!(f, "a rate of {rate} per second is not possible; write a finite number above 0")
             }
@@ -102,8 +113,7 @@ impl Error for ConfigError {}
 
 /// Why a store could not decide.
 ///
-/// The layer answers it as [`StoreFailure`](crate::StoreErrorKind) policies say; it never reaches the
-/// inner service.
+/// The layer does what its `on_store_error` says.
 pub struct StoreError {
     kind: StoreErrorKind,
     message: Cow<'static, str>,

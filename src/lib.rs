@@ -1,5 +1,52 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 //! Exact rate limiting for Tower, axum and tonic.
+//!
+//! A weir lets a river through up to its height and spills the rest. [`RateLimitLayer`] wraps an axum
+//! `Router`, a tonic `Server` or any `Service<http::Request<_>>`; [`RateLimiter`] is the engine under it and
+//! works alone.
+//!
+//! ```
+//! # #[cfg(feature = "axum")] {
+//! use axum::{Router, routing::get};
+//! use tower_weir::RateLimitLayer;
+//!
+//! let app: Router = Router::new()
+//!     .route("/", get(|| async { "hello" }))
+//!     .layer(RateLimitLayer::per_minute(60)); // by peer address, in this process
+//! # }
+//! ```
+//!
+//! * **It never admits too much.** In every window of the configured length at most the configured number of
+//!   units is admitted, under any number of threads. What is held is held for the window and at most one
+//!   bucket and the clock's lag more.
+//! * **A refusal tells the truth.** `Retry-After` is the time after which the same request is admitted if
+//!   nothing else came.
+//! * **A refusal is free.** It changes nothing, and no memory is kept for it.
+//! * **Memory is bounded**, and a flood of keys gains no fresh budget.
+//!
+//! # Where to look
+//!
+//! | for | see |
+//! |---|---|
+//! | the middleware | [`RateLimitLayer`], [`layer`] |
+//! | whom to limit | [`ClientIp`], [`Header`], [`Global`], and [`KeyExtractor`] for your own |
+//! | how much | [`Quota`] for layers, [`RateLimit`] for engine calls |
+//! | the engine alone | [`RateLimiter`], with `default-features = false` |
+//! | what was decided | [`Decision`], [`RateLimitDecision`] |
+//! | a store of your own | [`Store`], [`Budget`] |
+//! | time in tests | [`ManualClock`] |
+//!
+//! # Features
+//!
+//! All are additive. `middleware` and `axum` are on by default.
+//!
+//! | feature | gives |
+//! |---|---|
+//! | `middleware` | the layer, keys and answers |
+//! | `axum` | the peer address from axum's `ConnectInfo` |
+//! | `tonic` | the peer address from tonic's `TcpConnectInfo` |
+//! | `tracing` | notices through `tracing` instead of standard error |
+//! | `serde` | `Serialize` and `Deserialize` for the configuration values |
 
 mod decision;
 mod engine;
@@ -33,3 +80,8 @@ mod telemetry;
 pub use self::key::{ClientIp, Global, Header, Key, KeyExtractor, KeyWriter, MissingKey, RequestView};
 #[cfg(feature = "middleware")]
 pub use self::layer::{IntoStore, OnMissingKey, OnStoreError, RateLimitLayer, RateLimitLayerBuilder};
+
+/// The README's programs compile and run.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

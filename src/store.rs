@@ -80,7 +80,7 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
 }
 
 /// What a budget is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Ask<'a> {
     /// The key's injective bytes.
@@ -94,6 +94,13 @@ impl<'a> Ask<'a> {
     #[must_use]
     pub fn new(key: &'a [u8], cost: u64) -> Self {
         Self { key, cost }
+    }
+}
+
+impl fmt::Debug for Ask<'_> {
+    /// Keys may be secret: only the length is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask").field("key_len", &self.key.len()).field("cost", &self.cost).finish()
     }
 }
 

@@ -32,7 +32,7 @@ impl KeyWriter {
     }
 
     /// Ends the part of one extractor among several, which may have written any number of values.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.tagged(Tag::End, &[]);
     }
 

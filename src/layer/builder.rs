@@ -173,7 +173,10 @@ impl RateLimitLayerBuilder {
 fn own_store(quotas: &[Quota]) -> Result<Arc<dyn Store>, ConfigError> {
     let windows = || quotas.iter().map(Quota::window_ms);
     let (shortest, longest) = (windows().min().unwrap_or(1_000), windows().max().unwrap_or(1_000));
-    let bucket_ms = (shortest / 100).clamp(1, 10).max(longest >> 23);
+    let bucket_ms = (shortest / 100).clamp(1, 10).max((longest >> 23) + 1);
+    if bucket_ms > shortest {
+        return Err(ConfigError::WindowsTooFarApart { shortest_ms: shortest, longest_ms: longest });
+    }
     let options =
         RateLimiterOptions { rate_group_size_ms: RateGroupSizeMs::try_from(bucket_ms)?, ..Default::default() };
     let limiter = RateLimiter::new(options)?;

@@ -31,7 +31,8 @@ pin_project! {
     enum State<F, S, Req> {
         Admitted { #[pin] future: F },
         Refused { refusal: Refusal, protocol: Protocol },
-        Undecided { undecided: Option<Undecided<S, Req>> },
+        // On the heap, so that a future that needs no store stays small.
+        Undecided { undecided: Option<Box<Undecided<S, Req>>> },
     }
 }
 
@@ -53,7 +54,7 @@ impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
     }
 
     pub(super) fn undecided(pending: Pending, ready: S, request: Req, gate: Arc<Gate>) -> Self {
-        Self { state: State::Undecided { undecided: Some(Undecided { pending, ready, request, gate }) } }
+        Self { state: State::Undecided { undecided: Some(Box::new(Undecided { pending, ready, request, gate })) } }
     }
 }
 
@@ -76,16 +77,19 @@ where
                 StateProj::Undecided { undecided } => {
                     let Some(waiting) = undecided else { return Poll::Pending };
                     let result = ready!(waiting.pending.as_mut().poll(cx));
-                    let Some(Undecided { mut ready, request, gate, .. }) = undecided.take() else {
-                        return Poll::Pending;
-                    };
-                    match gate.settle(result) {
-                        Passage::Admitted => State::Admitted { future: ready.call(request) },
+                    match waiting.gate.settle(&result) {
+                        Passage::Admitted => match undecided.take().map(|waiting| *waiting) {
+                            Some(Undecided { mut ready, request, .. }) => {
+                                State::Admitted { future: ready.call(request) }
+                            }
+                            None => return Poll::Pending,
+                        },
                         Passage::Refused(refusal) => {
-                            State::Refused { refusal, protocol: Protocol::of(request.headers()) }
+                            State::Refused { refusal, protocol: Protocol::of(waiting.request.headers()) }
                         }
                         Passage::Undecided(pending) => {
-                            State::Undecided { undecided: Some(Undecided { pending, ready, request, gate }) }
+                            waiting.pending = pending;
+                            continue;
                         }
                     }
                 }

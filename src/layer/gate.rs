@@ -43,22 +43,23 @@ impl Gate {
             if let Some(passage) = self.missing(missing) {
                 return passage;
             }
-            // What was written before the failure must not tell such requests apart.
+            // What was written before the failure must not tell such requests apart, and no key of a client
+            // may be the same: none consists of a lone end.
             key = KeyWriter::new();
-            key.write("missing key");
+            key.end();
         }
         match self.budget.decide(Ask::new(key.as_bytes(), 1)) {
-            Answer::Ready(result) => self.settle(result),
+            Answer::Ready(result) => self.settle(&result),
             Answer::Pending(pending) => Passage::Undecided(pending),
         }
     }
 
     /// What a decision means for the request.
     #[inline]
-    pub(super) fn settle(&self, result: Result<Decision, StoreError>) -> Passage {
+    pub(super) fn settle(&self, result: &Result<Decision, StoreError>) -> Passage {
         match result {
             Ok(decision) if decision.is_allowed() => Passage::Admitted,
-            Ok(decision) => Passage::Refused(Refusal::limited(decision, self.status(&decision))),
+            Ok(decision) => Passage::Refused(Refusal::limited(*decision, self.status(decision))),
             Err(_) if self.on_store_error == OnStoreError::Admit => Passage::Admitted,
             Err(_) => Passage::Refused(Refusal::unavailable()),
         }

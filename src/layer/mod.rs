@@ -3,7 +3,7 @@
 //! A request gives a key, the key's budget decides, and the request is passed on or answered. A refusal is a
 //! response and never an error; errors of the inner service pass through untouched.
 //!
-//! The layer holds all state behind one [`Arc`](std::sync::Arc): its clones, and the services it makes,
+//! The layer holds all state behind one [`Arc`]: its clones, and the services it makes,
 //! share their budgets. axum calls `layer` once for each route, and all of them count together.
 
 mod body;

@@ -12,6 +12,9 @@ use crate::key::RequestView;
 /// A service whose requests are limited; made by [`RateLimitLayer`](super::RateLimitLayer).
 ///
 /// Cloning costs the inner clone and one reference count.
+///
+/// A refusal does not call the inner service, so what that reserved in `poll_ready` stays with this instance
+/// until its next call or its end; axum and tonic call a clone for each request, which gives it back.
 #[derive(Clone, Debug)]
 pub struct RateLimit<S> {
     inner: S,

@@ -89,7 +89,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     pub fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> RateLimitDecision {
         let (shared, now_ms) = (self.shared, self.shared.time.now_ms());
         let (now, limits) = (shared.ticks.at(now_ms), [shared.limit(rate, K::IS_SUPPRESSED)]);
-        let decision = shared.main.peek(key.as_ref(), now, |window, horizon| {
+        shared.main.peek(key.as_ref(), now, |window, horizon| {
             if K::IS_SUPPRESSED {
                 let factor = engine::factor(window, now, &limits, horizon);
                 return match factor > 0.0 {
@@ -98,8 +98,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
                 };
             }
             shared.decision(&engine::absolute(window, now, 1, &limits, horizon, false), &limits, now_ms).into()
-        });
-        decision
+        })
     }
 
     /// The units that the key has used in the window.

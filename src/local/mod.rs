@@ -85,7 +85,6 @@ impl Local {
     }
 
     /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
-    #[must_use]
     #[inline]
     pub fn absolute(&self) -> LocalLimits<'_, Absolute> {
         LocalLimits::new(&self.0)
@@ -94,7 +93,6 @@ impl Local {
     /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
     ///
     /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
-    #[must_use]
     #[inline]
     pub fn suppressed(&self) -> LocalLimits<'_, Suppressed> {
         LocalLimits::new(&self.0)

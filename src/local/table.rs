@@ -62,7 +62,7 @@ impl Table {
     }
 
     fn map(&self, print: Fingerprint) -> &DashMap<Fingerprint, Window, Prehashed> {
-        &self.maps[(u128::from(print.low) * self.maps.len() as u128 >> 64) as usize]
+        &self.maps[((u128::from(print.low) * self.maps.len() as u128) >> 64) as usize]
     }
 
     fn overflow(&self) -> MutexGuard<'_, Window> {
@@ -130,16 +130,28 @@ impl Table {
         result
     }
 
-    /// Takes a place for a new key; a full table first reclaims what is idle, at most one step a tick.
+    /// Takes a place for a new key; a full table first looks for idle ones, at most once a tick and among no
+    /// more keys than a step of the sweep visits.
     fn reserve(&self, now: u64) -> bool {
         let take = |keys: usize| (keys < self.max_keys).then_some(keys + 1);
         let try_take = || self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
-        try_take() || {
-            self.forced.fetch_max(now, Ordering::Relaxed) < now && {
-                self.sweep_step(now);
-                try_take()
+        if try_take() {
+            return true;
+        }
+        if self.forced.load(Ordering::Relaxed) >= now || self.forced.fetch_max(now, Ordering::Relaxed) >= now {
+            return false;
+        }
+        let mut visited = 0;
+        for _ in 0..self.maps.len() {
+            visited += self.sweep_step(now);
+            if try_take() {
+                return true;
+            }
+            if visited >= KEYS_PER_MAP {
+                break;
             }
         }
+        false
     }
 
     /// Forgets a key; returns what `look` saw of it.
@@ -157,18 +169,24 @@ impl Table {
         }
     }
 
+    /// The number of keys in the fullest map, which a step of the sweep visits.
+    #[cfg(test)]
+    pub(super) fn fullest_map(&self) -> usize {
+        self.maps.iter().map(DashMap::len).max().unwrap_or(0)
+    }
+
     /// The number of steps that make up one pass.
     pub(super) fn steps(&self) -> usize {
         self.maps.len()
     }
 
-    /// Reclaims the idle keys of one map, and memory that it no longer needs.
-    pub(super) fn sweep_step(&self, now: u64) {
+    /// Reclaims the idle keys of one map, and memory that it no longer needs; returns how many it visited.
+    pub(super) fn sweep_step(&self, now: u64) -> usize {
         let at = self.cursor.fetch_add(1, Ordering::Relaxed) % self.maps.len();
-        self.retain(&self.maps[at], |window| !window.is_idle(now, &self.horizon));
+        self.retain(&self.maps[at], |window| !window.is_idle(now, &self.horizon))
     }
 
-    fn retain(&self, map: &DashMap<Fingerprint, Window, Prehashed>, keep: impl Fn(&Window) -> bool) {
+    fn retain(&self, map: &DashMap<Fingerprint, Window, Prehashed>, keep: impl Fn(&Window) -> bool) -> usize {
         let (mut kept, mut gone) = (0, 0);
         map.retain(|_, window| {
             let keeps = keep(window);
@@ -181,5 +199,6 @@ impl Table {
         if map.capacity() > 4 * kept + 64 {
             map.shrink_to_fit();
         }
+        kept + gone
     }
 }

@@ -41,7 +41,7 @@ impl Quota {
     ///
     /// A [`ConfigError`] where the count or the window is out of range.
     pub fn new(count: u64, window: Duration) -> Result<Self, ConfigError> {
-        let rounded = millis(window).saturating_add(u64::from(window.subsec_nanos() % 1_000_000 != 0));
+        let rounded = millis(window).saturating_add(u64::from(!window.subsec_nanos().is_multiple_of(1_000_000)));
         match count {
             _ if rounded == 0 => Err(ConfigError::ZeroWindow),
             0 => Err(ConfigError::CapacityBelowOne),
@@ -139,7 +139,7 @@ impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, name) = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")]
             .into_iter()
-            .find(|(unit, _)| self.window_ms % unit == 0)
+            .find(|(unit, _)| self.window_ms.is_multiple_of(*unit))
             .unwrap_or((1, "ms"));
         match self.window_ms / unit {
             1 => write!(f, "{}/{name}", self.count),
