@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::ring::Ring;
 use crate::quota::MAX_QUOTAS;
 
 /// One limit of a decision, in units and ticks.
@@ -69,7 +70,7 @@ impl Horizon {
     /// How many words a log may hold.
     pub(crate) fn words(&self) -> usize {
         let spans = self.spans.iter().filter(|span| span.load(Ordering::Relaxed) > 0).count();
-        self.words_per_span * spans.max(1)
+        (self.words_per_span * spans.max(1)).min(Ring::MOST)
     }
 
     /// Each span in rising order with the size of the cell in which words of that age may merge.

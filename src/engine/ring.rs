@@ -58,43 +58,49 @@ pub(super) fn base_word(tick: u64, cum: u64) -> Word {
 
 /// A ring of words, oldest first; it allocates with the first one.
 ///
-/// Where they stand is packed beside the allocation and not inside it, as a queue on the heap would have it:
-/// so a key that is not in the cache costs two loads that do not wait for each other.
+/// Where they stand, and the tick of the oldest, is packed beside the allocation and not inside it: so a key
+/// that is not in the cache has its bucket closed, and is known to hold nothing that has expired, without a
+/// load from the heap.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ring {
     words: Box<[u64]>,
     meta: PackedMeta,
 }
 
-/// Where the oldest word stands, how many words there are, and how many of the oldest may hold units of
-/// earlier ticks.
+/// Where the oldest word stands, how many words there are, how many of the oldest may hold units of earlier
+/// ticks, and the low bits of the oldest one's tick.
 #[derive(Clone, Copy, Debug, Default)]
 struct Meta {
     head: usize,
     len: usize,
     merged: usize,
+    tick: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct PackedMeta(u64);
 
 impl PackedMeta {
-    const BITS: u32 = 21;
+    const BITS: u32 = 13;
     const MASK: u64 = (1 << Self::BITS) - 1;
 
     #[inline]
     fn unpack(self) -> Meta {
         let field = |at: u32| ((self.0 >> (at * Self::BITS)) & Self::MASK) as usize;
-        Meta { head: field(0), len: field(1), merged: field(2) }
+        Meta { head: field(0), len: field(1), merged: field(2), tick: self.0 >> (3 * Self::BITS) }
     }
 
     #[inline]
-    fn pack(Meta { head, len, merged }: Meta) -> Self {
-        Self(head as u64 | (len as u64) << Self::BITS | (merged as u64) << (2 * Self::BITS))
+    fn pack(Meta { head, len, merged, tick }: Meta) -> Self {
+        let field = |value: usize, at: u32| (value as u64) << (at * Self::BITS);
+        Self(field(head, 0) | field(len, 1) | field(merged, 2) | tick << (3 * Self::BITS))
     }
 }
 
 impl Ring {
+    /// The most words that a ring holds.
+    pub(super) const MOST: usize = PackedMeta::MASK as usize;
+
     /// Where the word with this index stands.
     #[inline]
     fn place(&self, meta: Meta, index: usize) -> usize {
@@ -113,9 +119,11 @@ impl Ring {
         (index < meta.len).then(|| Word(self.words[self.place(meta, index)]))
     }
 
+    /// The oldest word's age, if there is one; see [`Word::age`].
     #[inline]
-    pub(super) fn last(&self) -> Option<Word> {
-        self.get(self.len().checked_sub(1)?)
+    pub(super) fn oldest_age(&self, of: u64) -> Option<u64> {
+        let meta = self.meta.unpack();
+        (meta.len > 0).then(|| Word::new(meta.tick, 0).age(of))
     }
 
     #[cfg(test)]
@@ -128,6 +136,9 @@ impl Ring {
         let meta = self.meta.unpack();
         if index < meta.len {
             self.words[self.place(meta, index)] = word.0;
+        }
+        if index == 0 {
+            self.meta = PackedMeta::pack(Meta { tick: word.tick(), ..meta });
         }
     }
 
@@ -166,7 +177,8 @@ impl Ring {
             meta.head = 0;
         }
         self.words[self.place(meta, meta.len)] = word.0;
-        self.meta = PackedMeta::pack(Meta { len: meta.len + 1, ..meta });
+        let tick = if meta.len == 0 { word.tick() } else { meta.tick };
+        self.meta = PackedMeta::pack(Meta { len: meta.len + 1, tick, ..meta });
     }
 
     /// Doubles the allocation and moves the oldest word to its start.
@@ -187,7 +199,8 @@ impl Ring {
         let n = n.min(meta.len);
         if n > 0 {
             let (len, merged) = (meta.len - n, meta.merged.saturating_sub(n));
-            self.meta = PackedMeta::pack(Meta { head: self.place(meta, n), len, merged });
+            let tick = self.get(n).map_or(0, Word::tick);
+            self.meta = PackedMeta::pack(Meta { head: self.place(meta, n), len, merged, tick });
         }
     }
 
@@ -209,17 +222,17 @@ mod tests {
             for (at, (step, n)) in steps.into_iter().enumerate() {
                 match step {
                     0..=6 => {
-                        ring.push(Word(at as u64));
-                        queue.push_back(at as u64);
+                        ring.push(Word::new(at as u64, 7));
+                        queue.push_back(Word::new(at as u64, 7).0);
                     }
                     7 => {
                         ring.drop_oldest(n);
                         queue.drain(..n.min(queue.len()));
                     }
                     8 => {
-                        ring.set(n, Word(at as u64));
+                        ring.set(n, Word::new(at as u64, 8));
                         if let Some(word) = queue.get_mut(n) {
-                            *word = at as u64;
+                            *word = Word::new(at as u64, 8).0;
                         }
                     }
                     _ if n == 0 => {
@@ -231,7 +244,8 @@ mod tests {
                 prop_assert_eq!(ring.len(), queue.len());
                 prop_assert_eq!(ring.iter().map(|word| word.0).collect::<Vec<_>>(), queue.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(ring.get(n).map(|word| word.0), queue.get(n).copied());
-                prop_assert_eq!(ring.last().map(|word| word.0), queue.back().copied());
+                let oldest = queue.front().map(|&oldest| Word(oldest).age(1 << 23));
+                prop_assert_eq!(ring.oldest_age(1 << 23), oldest);
             }
         }
 

@@ -48,10 +48,11 @@ pub(super) struct Shed {
 #[derive(Clone, Debug)]
 struct Demand {
     window: u64,
-    /// Ticks in a slot, and the number of the newest slot.
+    /// Ticks in a slot, the number of the newest one, and the units declined in each; a slot that is full says
+    /// less than there was, and the fast estimate then tells the demand.
     slot_ticks: u64,
     slot: u64,
-    declined: [u64; SLOTS + 1],
+    declined: [u32; SLOTS + 1],
     /// Offered units of the previous and the current fast interval, and its number.
     fast_ticks: u64,
     fast: u64,
@@ -99,7 +100,7 @@ impl Demand {
         self.offered[1] = self.offered[1].saturating_add(cost);
         if declined {
             let newest = &mut self.declined[Self::index(self.slot)];
-            *newest = newest.saturating_add(cost);
+            *newest = newest.saturating_add(u32::try_from(cost).unwrap_or(u32::MAX));
         }
     }
 
@@ -108,7 +109,7 @@ impl Demand {
         let oldest = (now + 1).saturating_sub(self.window);
         let (mut certain, mut cut) = (0_u64, 0.0);
         for slot in self.slot.saturating_sub(SLOTS as u64)..=self.slot {
-            let (start, units) = (slot * self.slot_ticks, self.declined[Self::index(slot)]);
+            let (start, units) = (slot * self.slot_ticks, u64::from(self.declined[Self::index(slot)]));
             if start >= oldest {
                 certain = certain.saturating_add(units);
             } else {

@@ -68,9 +68,11 @@ impl Window {
         if idle > span {
             return View { spent: total, first: self.closed.len(), used: 0 };
         }
-        let first = self.closed.first_where(0, |word| idle + word.age(open) <= span);
-        let expired = first.checked_sub(1).and_then(|at| self.closed.get(at));
-        let spent = expired.map_or(self.base.cum(), Word::cum);
+        let (mut spent, mut first) = (self.base.cum(), 0);
+        if self.closed.oldest_age(open).is_some_and(|age| idle + age > span) {
+            first = self.closed.first_where(1, |word| idle + word.age(open) <= span);
+            spent = self.closed.get(first - 1).map_or(spent, Word::cum);
+        }
         View { spent, first, used: between(spent, total) }
     }
 
@@ -145,8 +147,7 @@ impl Window {
         let (open, total) = (self.tick(), self.open.cum());
         let View { spent, first, used } = self.view(now, horizon.keep(), horizon);
         self.closed.drop_oldest(first);
-        let is_empty = self.closed.last().map_or(spent, Word::cum) == total;
-        if used > 0 && !is_empty {
+        if used > 0 {
             if self.closed.len() >= horizon.words() {
                 self.coarsen(open, now - open, horizon);
             }
@@ -246,11 +247,6 @@ impl Window {
     /// Whether everything that was ever charged has expired for the longest span.
     pub(crate) fn is_idle(&self, now: u64, horizon: &Horizon) -> bool {
         now.saturating_sub(self.tick()) > u64::from(horizon.keep())
-    }
-
-    /// The running total of all units ever charged, modulo 2^40.
-    pub(crate) fn total(&self) -> u64 {
-        self.open.cum()
     }
 
     /// A window that holds what this one does, in one bucket with the newest stamp.

@@ -69,7 +69,7 @@ impl Table {
         self.overflow.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a decision on a key's window under its lock; a key that gets charged is then known.
+    /// Runs a decision on a key's window under its lock; a key whose units it changes is then known.
     #[inline]
     pub(super) fn with<R>(&self, key: &[u8], now: u64, decide: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
         let print = self.secret.fingerprint(key);
@@ -111,13 +111,14 @@ impl Table {
         let (result, known) = match self.map(print).entry(print) {
             Entry::Occupied(mut window) => (decide(window.get_mut(), &self.horizon), false),
             Entry::Vacant(place) => {
-                let before = fresh.total();
+                let held = |window: &Window| window.used(now, self.horizon.keep(), &self.horizon);
+                let before = held(&fresh);
                 let result = decide(&mut fresh, &self.horizon);
-                let charged = fresh.total() != before;
-                if charged {
+                let changed = held(&fresh) != before;
+                if changed {
                     place.insert(fresh);
                 }
-                (result, charged)
+                (result, changed)
             }
         };
         if known {
