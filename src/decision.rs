@@ -35,6 +35,8 @@ pub struct Decision {
     pub(crate) reset_after_ms: u64,
     pub(crate) factor: f64,
     pub(crate) stamp: u64,
+    /// Units that were charged: 0 for a refusal and for a look.
+    pub(crate) charged: u64,
 }
 
 impl Decision {
@@ -52,6 +54,7 @@ impl Decision {
             reset_after_ms: 0,
             factor: 0.0,
             stamp: 0,
+            charged: 0,
         }
     }
 
@@ -108,8 +111,8 @@ impl Decision {
         self.limit.saturating_sub(self.used)
     }
 
-    /// How long until another request of the same cost fits, if nothing else arrives; zero where it fits
-    /// now, and nothing where it never will because it costs more than the limit admits.
+    /// How long until another request of the same cost fits all limits, if nothing else arrives; zero where it
+    /// fits now, and nothing where it never will because it costs more than the limit admits.
     ///
     /// Of a shed request an estimate, with jitter.
     #[must_use]

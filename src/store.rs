@@ -75,7 +75,8 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
 
     /// Takes back up to `cost` units that an earlier decision charged; best effort, and at once.
     ///
-    /// A store that must do I/O queues it. Units that have left the window stay gone.
+    /// A store that must do I/O queues it. Units that have left the window stay gone, and a decision is to be
+    /// taken back once.
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision);
 }
 

@@ -51,7 +51,9 @@ pub(super) fn survey(
                 (fits_at, used_then, used_of, binding) = (at, then, view.used, index);
             }
             violated |= 1 << index;
-        } else if violated == 0 && (index == 0 || has_less_room((view.used, limit), (used_of, &limits[binding]))) {
+        } else if violated == 0
+            && (index == 0 || has_less_room((view.used + cost, limit), (used_of + cost, &limits[binding])))
+        {
             (used_of, binding) = (view.used, index);
         }
     }

@@ -49,16 +49,23 @@ impl Horizon {
         Self { keep: AtomicU32::new(0), spans: Default::default(), words_per_span: words_per_span.max(4) }
     }
 
-    /// Adds a span; false where there is no room for another one.
-    pub(crate) fn widen(&self, span: u32) -> bool {
-        for slot in &self.spans {
-            let held = slot.compare_exchange(0, span, Ordering::AcqRel, Ordering::Acquire);
-            if held.is_ok() || held == Err(span) {
-                self.keep.fetch_max(span, Ordering::AcqRel);
-                return true;
-            }
+    /// Adds spans; false, and nothing is added, where there is no room for all of them.
+    ///
+    /// Only one thread may do so at a time.
+    pub(crate) fn widen(&self, spans: &[u32]) -> bool {
+        let held = self.spans.each_ref().map(|span| span.load(Ordering::Relaxed));
+        let mut widened: Vec<u32> = held.into_iter().filter(|&span| span > 0).chain(spans.iter().copied()).collect();
+        widened.sort_unstable();
+        widened.dedup();
+        if widened.len() > self.spans.len() {
+            return false;
         }
-        false
+        // Longest first: what is kept grows before anything looks back further.
+        self.keep.fetch_max(widened.last().copied().unwrap_or(0), Ordering::Relaxed);
+        for (slot, span) in self.spans.iter().zip(widened) {
+            slot.store(span, Ordering::Relaxed);
+        }
+        true
     }
 
     /// The longest span.

@@ -60,7 +60,7 @@ impl Outcome {
         limits.get(usize::from(self.binding)).map_or(u64::MAX, |limit| limit.capacity)
     }
 
-    #[cfg(test)]
+    #[inline]
     pub(crate) fn is_allowed(&self) -> bool {
         !matches!(self.verdict, Verdict::Rejected | Verdict::Suppressed { is_allowed: false })
     }

@@ -192,6 +192,16 @@ impl Ring {
         self.words = larger.into_boxed_slice();
     }
 
+    /// Gives back the larger part of an allocation of which less than a quarter is in use.
+    pub(super) fn shrink(&mut self) {
+        let meta = self.meta.unpack();
+        if meta.len * 4 < self.words.len() {
+            let words = (0..meta.len).filter_map(|index| self.get(index)).map(|word| word.0);
+            self.words = words.collect();
+            self.meta = PackedMeta::pack(Meta { head: 0, ..meta });
+        }
+    }
+
     /// Drops the `n` oldest words.
     #[inline]
     pub(super) fn drop_oldest(&mut self, n: usize) {
@@ -235,6 +245,7 @@ mod tests {
                             *word = Word::new(at as u64, 8).0;
                         }
                     }
+                    9 if n > 2 => ring.shrink(),
                     _ if n == 0 => {
                         ring.clear();
                         queue.clear();

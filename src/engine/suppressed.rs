@@ -122,12 +122,13 @@ impl Demand {
 
     /// The demand per window for a request of `cost`, given an estimate of what the window was offered.
     fn per_window(&self, now: u64, offered: f64, cost: f64) -> f64 {
-        let into = (now - self.fast * self.fast_ticks) as f64 + 0.5;
+        // Another thread may have read the clock later and come first.
+        let into = now.saturating_sub(self.fast * self.fast_ticks) as f64 + 0.5;
         let lately = self.offered[0] as f64 * (1.0 - into / self.fast_ticks as f64) + self.offered[1] as f64 + cost;
         let scale = self.window as f64 / self.fast_ticks as f64;
         // Arrivals of this cost are taken to be Poisson.
         let deviation = 2.0 * (lately * cost).sqrt() * scale;
-        offered.clamp((lately * scale - deviation).max(0.0), lately * scale + deviation)
+        offered.max(lately * scale - deviation).min(lately * scale + deviation)
     }
 }
 
@@ -140,6 +141,11 @@ impl Default for Shed {
 impl Shed {
     fn demand(&self, limit: &Limit) -> Option<&Demand> {
         self.demands.iter().find(|demand| demand.window == u64::from(limit.window))
+    }
+
+    /// Whether nothing has been declined within any window by `now`.
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        self.demands.iter().all(|demand| now / demand.slot_ticks > demand.slot + SLOTS as u64)
     }
 
     fn record(&mut self, cost: u64, declined: bool) {
@@ -176,8 +182,8 @@ pub(crate) fn suppressed(
         Ok(nearest) => nearest,
         Err(refusal) => {
             // A cost above the hard cap is no demand that could ever be served.
-            if limits.iter().all(|limit| cost <= limit.hard) {
-                roll(window, now);
+            if cost > 0 && limits.iter().all(|limit| cost <= limit.hard) {
+                roll(window, now, limits, horizon);
                 start(window, now, limits, horizon).record(cost, true);
             }
             return Outcome { verdict: Verdict::Suppressed { is_allowed: false }, factor: 1.0, ..refusal };
@@ -186,7 +192,7 @@ pub(crate) fn suppressed(
     if cost == 0 {
         return nearest;
     }
-    roll(window, now);
+    roll(window, now, limits, horizon);
     let (ratio, tightest) = ratio(window, now, cost, limits, horizon);
     if ratio >= 1.0 {
         if let Some(shed) = window.shed_mut() {
@@ -201,23 +207,34 @@ pub(crate) fn suppressed(
         true => admit(window, nearest, now, cost, limits, horizon),
         false => turn_away(window, now, cost, limits, tightest, horizon, random),
     };
-    Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: (1.0 - ratio) as f32, ..outcome }
+    // Rounding must leave the factor inside the band.
+    let factor = ((1.0 - ratio) as f32).clamp(f32::MIN_POSITIVE, 1.0 - f32::EPSILON);
+    Outcome { verdict: Verdict::Suppressed { is_allowed }, factor, ..outcome }
 }
 
 /// The part of a unit request's demand that would be turned away now, 0 to 1; records no demand.
 pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) -> f64 {
     let now = window.clamp(now);
-    roll(window, now);
+    roll(window, now, limits, horizon);
     if survey(window, now, 1, limits, horizon, |limit| limit.hard).is_err() {
         return 1.0;
     }
     1.0 - ratio(window, now, 1, limits, horizon).0
 }
 
-/// Lets the demand forget what has left its window by `now`.
-fn roll(window: &mut Window, now: u64) {
-    for demand in window.shed_mut().into_iter().flat_map(|shed| &mut shed.demands) {
+/// Lets the demand forget what has left its window by `now`, and follow limits that have changed.
+fn roll(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) {
+    let Some(mut demands) = window.shed_mut().map(|shed| std::mem::take(&mut shed.demands)) else { return };
+    for demand in &mut demands {
         demand.roll(now);
+        let limit = limits.iter().find(|limit| u64::from(limit.window) == demand.window);
+        if let Some(limit) = limit.filter(|limit| u64::from(limit.fast()) != demand.fast_ticks) {
+            let fresh = Demand::new(window, now, limit, horizon);
+            (demand.fast_ticks, demand.fast, demand.offered) = (fresh.fast_ticks, fresh.fast, fresh.offered);
+        }
+    }
+    if let Some(shed) = window.shed_mut() {
+        shed.demands = demands;
     }
 }
 

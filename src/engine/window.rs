@@ -249,6 +249,14 @@ impl Window {
         now.saturating_sub(self.tick()) > u64::from(horizon.keep())
     }
 
+    /// Gives back memory that a busier time has left behind.
+    pub(crate) fn trim(&mut self, now: u64) {
+        self.closed.shrink();
+        if self.shed.as_ref().is_some_and(|shed| shed.is_over(now)) {
+            self.shed = None;
+        }
+    }
+
     /// A window that holds what this one does, in one bucket with the newest stamp.
     pub(crate) fn collapsed(&self) -> Self {
         Self { open: self.open, base: self.base, closed: Ring::default(), shed: None }

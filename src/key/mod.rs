@@ -220,6 +220,10 @@ impl MissingKey {
         Self { what: "no peer address in the request's extensions", fault: Fault::PeerAddress }
     }
 
+    pub(crate) fn what(self) -> &'static str {
+        self.what
+    }
+
     pub(crate) fn fault(self) -> Fault {
         self.fault
     }

@@ -31,9 +31,14 @@ impl KeyWriter {
         value.write_to(self);
     }
 
-    /// Ends the part of one extractor among several, which may have written any number of values.
-    pub(crate) fn end(&mut self) {
+    /// Ends one part among several, which may have written any number of values.
+    pub(super) fn end(&mut self) {
         self.tagged(Tag::End, &[]);
+    }
+
+    /// Writes what stands for a missing key, and for nothing else.
+    pub(crate) fn missing(&mut self) {
+        self.tagged(Tag::Missing, &[]);
     }
 
     /// The bytes written so far.
@@ -91,6 +96,7 @@ enum Tag {
     None,
     Some,
     End,
+    Missing,
 }
 
 /// A value that can be a key, or a part of one.
@@ -195,7 +201,7 @@ macro_rules! tuple_keys {
             #[allow(non_snake_case)]
             fn write_to(&self, out: &mut KeyWriter) {
                 let ($($name,)+) = self;
-                $($name.write_to(out);)+
+                $($name.write_to(out); out.end();)+
             }
         }
     };
@@ -276,6 +282,25 @@ mod tests {
             expected.extend(&long);
             prop_assert_eq!(out.as_bytes(), expected);
         }
+    }
+
+    /// Writes any number of parts, as a key of the user's own may.
+    struct Path<'a>(&'a [&'a str]);
+
+    impl Key for Path<'_> {
+        fn write_to(&self, out: &mut KeyWriter) {
+            self.0.iter().for_each(|part| out.write(part));
+        }
+    }
+
+    #[test]
+    fn tuples_keep_their_members_apart() {
+        let bytes = |key: (Path<'_>, Path<'_>)| {
+            let mut out = KeyWriter::new();
+            out.write(&key);
+            out.as_bytes().to_vec()
+        };
+        assert_ne!(bytes((Path(&["a", "b"]), Path(&["c"]))), bytes((Path(&["a"]), Path(&["b", "c"]))));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 use crate::key::{ClientIp, FromFn, Key, KeyExtractor, RequestView};
 use crate::limiter::{RateLimiter, RateLimiterOptions};
 use crate::local::Local;
-use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs};
+use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs, WindowSizeSeconds};
 use crate::store::{Policy, Store, Strategy};
 
 /// Builds a [`RateLimitLayer`].
@@ -177,8 +177,11 @@ fn own_store(quotas: &[Quota]) -> Result<Arc<dyn Store>, ConfigError> {
     if bucket_ms > shortest {
         return Err(ConfigError::WindowsTooFarApart { shortest_ms: shortest, longest_ms: longest });
     }
-    let options =
-        RateLimiterOptions { rate_group_size_ms: RateGroupSizeMs::try_from(bucket_ms)?, ..Default::default() };
+    let options = RateLimiterOptions {
+        window_size_seconds: WindowSizeSeconds::try_from(longest.div_ceil(1_000))?,
+        rate_group_size_ms: RateGroupSizeMs::try_from(bucket_ms)?,
+        ..Default::default()
+    };
     let limiter = RateLimiter::new(options)?;
     limiter.run_cleanup_loop();
     Ok(limiter.local().into_store())

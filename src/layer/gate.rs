@@ -43,10 +43,9 @@ impl Gate {
             if let Some(passage) = self.missing(missing) {
                 return passage;
             }
-            // What was written before the failure must not tell such requests apart, and no key of a client
-            // may be the same: none consists of a lone end.
+            // What was written before the failure must not tell such requests apart.
             key = KeyWriter::new();
-            key.end();
+            key.missing();
         }
         match self.budget.decide(Ask::new(key.as_bytes(), 1)) {
             Answer::Ready(result) => self.settle(&result),
@@ -75,8 +74,10 @@ impl Gate {
     /// What becomes of a request without a key; nothing where it shares a budget.
     #[cold]
     fn missing(&self, missing: MissingKey) -> Option<Passage> {
-        if missing.fault() == Fault::PeerAddress {
-            telemetry::notify(Notice::MissingPeerAddress);
+        match missing.fault() {
+            Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress),
+            Fault::Server => telemetry::notify(Notice::MissingKey(missing.what())),
+            Fault::Client => {}
         }
         match self.on_missing_key {
             OnMissingKey::Shared => None,

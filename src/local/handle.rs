@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::Shared;
 use crate::decision::{Decision, RateLimitDecision};
-use crate::engine::{self, SetMode};
+use crate::engine::{self, Horizon, SetMode, Window};
 use crate::limiter::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::quota::RateLimit;
 
@@ -79,7 +79,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     pub fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Decision {
         let limits = [self.shared.limit(rate, K::IS_SUPPRESSED)];
         let (outcome, now_ms) = self.shared.outcome(&self.shared.main, key.as_ref(), n, &limits, K::IS_SUPPRESSED);
-        self.shared.decision(&outcome, &limits, now_ms)
+        self.shared.decision(&outcome, n, &limits, now_ms)
     }
 
     /// Says whether one unit would be admitted, and charges nothing.
@@ -97,7 +97,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
                     false => RateLimitDecision::Allowed,
                 };
             }
-            shared.decision(&engine::absolute(window, now, 1, &limits, horizon, false), &limits, now_ms).into()
+            shared.decision(&engine::absolute(window, now, 1, &limits, horizon, false), 0, &limits, now_ms).into()
         })
     }
 
@@ -160,14 +160,15 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         mode: SetMode,
     ) -> SetOutcome {
         let (now, span) = (self.shared.now(), self.span());
-        self.shared.main.correct(key, now, |window, horizon| {
+        let correct = |window: &mut Window, horizon: &Horizon| {
             let previous_total = window.used(now, span, horizon);
             let matched = comparator.matches(previous_total);
             if matched {
                 window.set(now, count, mode, span, horizon);
             }
             SetOutcome { matched, previous_total, current_total: window.used(now, span, horizon) }
-        })
+        };
+        self.shared.main.correct(key, now, correct, |outcome| outcome.matched)
     }
 
     /// Forgets the key; returns the units that it had used in the window, if it was known.

@@ -3,6 +3,7 @@
 //! It holds stores weakly and ends when none is left. A store without it stays within its bound all the
 //! same, since new keys pay for the sweep; the loop gives memory back when no new key comes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -55,8 +56,12 @@ fn run() {
             }
             janitor.stores.clone()
         };
-        for store in stores.iter().filter_map(Weak::upgrade) {
-            store.sweep_round();
+        for store in &stores {
+            // A clock of the user's may panic; that must not end the cleanup of the other stores.
+            let round = || store.upgrade().map(|store| store.sweep_round());
+            if catch_unwind(AssertUnwindSafe(round)).is_err() {
+                stop(store);
+            }
         }
         drop(stores);
         let wait = CHANGED.wait_timeout(janitor(), ROUND);

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use self::table::Table;
 use crate::decision::{Decision, Verdict};
-use crate::engine::{self, Limit, NEVER, Outcome};
+use crate::engine::{self, Horizon, Limit, NEVER, Outcome, Window};
 use crate::error::ConfigError;
 use crate::quota::{HardLimitFactor, MAX_QUOTAS, Quota, RateLimit};
 use crate::store::{Answer, Ask, Budget, Policy, Store, Strategy};
@@ -45,7 +45,8 @@ struct Shared {
     max_keys: usize,
     /// The keys of the engine's own calls.
     main: Arc<Table>,
-    /// The keys of each limit that a layer opened, by the limit's name.
+    /// The keys of each limit that a layer opened, by the limit's name; they stay when the layer goes, so that
+    /// one that is built anew finds its history.
     named: Mutex<HashMap<Arc<str>, Arc<Table>>>,
 }
 
@@ -68,7 +69,7 @@ impl Local {
         let lag = narrow(ticks.covering(lag_ms));
         let window = window_ticks(ticks, lag, window_seconds.saturating_mul(1_000))?;
         let main = Table::new(max_keys);
-        main.horizon().widen(window + lag);
+        main.horizon().widen(&[window + lag]);
         Ok(Self(Arc::new(Shared {
             time,
             ticks,
@@ -127,9 +128,11 @@ impl fmt::Debug for Local {
 impl Store for Local {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = &self.0;
-        let most = ConfigError::TooManyQuotas { most: MAX_QUOTAS };
+        if policy.quotas().is_empty() {
+            return Err(ConfigError::NoQuota);
+        }
         if policy.quotas().len() > MAX_QUOTAS {
-            return Err(most);
+            return Err(ConfigError::TooManyQuotas { most: MAX_QUOTAS });
         }
         let limit = |quota: &Quota| {
             let window = window_ticks(shared.ticks, shared.lag, quota.window_ms())?;
@@ -140,10 +143,8 @@ impl Store for Local {
             Ok(shared.limit_over(quota.count(), hard, window))
         };
         let limits = policy.quotas().iter().map(limit).collect::<Result<Box<[_]>, _>>()?;
-        let table = shared.named(policy.name());
-        if !limits.iter().all(|limit| table.horizon().widen(limit.span)) {
-            return Err(most);
-        }
+        let spans: Vec<u32> = limits.iter().map(|limit| limit.span).collect();
+        let table = shared.named(policy.name(), &spans)?;
         Ok(Arc::new(LocalBudget { shared: Arc::clone(shared), table, limits, strategy: policy.strategy() }))
     }
 }
@@ -160,12 +161,16 @@ impl Budget for LocalBudget {
     fn decide(&self, ask: Ask<'_>) -> Answer {
         let suppressed = matches!(self.strategy, Strategy::Suppressed(_));
         let (outcome, now_ms) = self.shared.outcome(&self.table, ask.key, ask.cost, &self.limits, suppressed);
-        Answer::Ready(Ok(self.shared.decision(&outcome, &self.limits, now_ms)))
+        Answer::Ready(Ok(self.shared.decision(&outcome, ask.cost, &self.limits, now_ms)))
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
-        let now = self.shared.now();
-        self.table.peek(key, now, |window, horizon| window.refund(now, decision.stamp, cost, horizon));
+        let (now, cost) = (self.shared.now(), cost.min(decision.charged));
+        if cost > 0 {
+            self.table.settle(key, |window, horizon| {
+                window.refund(now, decision.stamp, cost, horizon);
+            });
+        }
     }
 }
 
@@ -186,16 +191,20 @@ impl Shared {
         let now = self.ticks.at(now_ms);
         let outcome = if suppressed {
             let random = fastrand::u32(..);
-            table.with(key, now, |window, horizon| engine::suppressed(window, now, cost, limits, horizon, random))
+            let decide =
+                |window: &mut Window, horizon: &Horizon| engine::suppressed(window, now, cost, limits, horizon, random);
+            table.with(key, now, decide, |outcome| outcome.is_allowed() && cost > 0)
         } else {
-            table.with(key, now, |window, horizon| engine::absolute(window, now, cost, limits, horizon, true))
+            let decide =
+                |window: &mut Window, horizon: &Horizon| engine::absolute(window, now, cost, limits, horizon, true);
+            table.with(key, now, decide, |outcome| outcome.is_allowed() && cost > 0)
         };
         (outcome, now_ms)
     }
 
     /// An outcome's ticks as milliseconds from now, and what follows from the limit that binds.
     #[inline]
-    fn decision(&self, outcome: &Outcome, limits: &[Limit], now_ms: u64) -> Decision {
+    fn decision(&self, outcome: &Outcome, charged: u64, limits: &[Limit], now_ms: u64) -> Decision {
         let limit = outcome.capacity(limits);
         Decision {
             verdict: match outcome.verdict {
@@ -212,6 +221,7 @@ impl Shared {
             reset_after_ms: self.wait_ms(outcome.empty_at(limits), now_ms),
             factor: f64::from(outcome.factor),
             stamp: outcome.newest,
+            charged: if outcome.is_allowed() { charged } else { 0 },
         }
     }
 
@@ -242,10 +252,18 @@ impl Shared {
         Limit { capacity, hard, window, span: window + self.lag, fifth: self.fifth_of_a_second }
     }
 
-    fn named(&self, name: &str) -> Arc<Table> {
+    /// The table of a limit's name, which from now on keeps history for these spans too.
+    fn named(&self, name: &str, spans: &[u32]) -> Result<Arc<Table>, ConfigError> {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = named.entry(name.into()).or_insert_with(|| Arc::new(Table::new(self.max_keys)));
-        Arc::clone(table)
+        let table = match named.get(name) {
+            Some(table) => Arc::clone(table),
+            None => Arc::new(Table::new(self.max_keys)),
+        };
+        if !table.horizon().widen(spans) {
+            return Err(ConfigError::TooManyQuotas { most: MAX_QUOTAS });
+        }
+        named.entry(name.into()).or_insert_with(|| Arc::clone(&table));
+        Ok(table)
     }
 
     fn tables(&self) -> Vec<Arc<Table>> {
@@ -270,10 +288,10 @@ fn window_ticks(ticks: Ticks, lag: u32, window_ms: u64) -> Result<u32, ConfigErr
     if bucket_ms > window_ms {
         return Err(ConfigError::BucketExceedsWindow { bucket_ms, window_ms });
     }
-    let most = Ticks::MAX_SPAN.saturating_sub(u64::from(lag)).max(1);
+    let most = Ticks::MAX_SPAN.saturating_sub(u64::from(lag));
     match ticks.covering(window_ms) {
         window if window <= most => Ok(narrow(window)),
-        _ => Err(ConfigError::WindowTooLong { window_ms, least_bucket_ms: window_ms.div_ceil(most) }),
+        _ => Err(ConfigError::WindowTooLong { window_ms, least_bucket_ms: window_ms.div_ceil(most.max(1)) }),
     }
 }
 

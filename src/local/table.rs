@@ -1,7 +1,7 @@
 //! The windows of one limit's keys: lookup, the bound on keys, and the overflow behind it.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dashmap::{DashMap, Entry};
 
@@ -33,7 +33,10 @@ pub(super) struct Table {
     /// The tick of the last step that a full table asked for.
     forced: AtomicU64,
     /// What unknown keys share while the table is full of live ones.
-    overflow: Mutex<Window>,
+    ///
+    /// Shared by those who make a key known, exclusive for those who use it, and always taken before a key's
+    /// lock: so no key can be charged here and start afresh there at once.
+    overflow: RwLock<Window>,
 }
 
 impl Table {
@@ -49,7 +52,7 @@ impl Table {
             inserts: AtomicUsize::new(0),
             cursor: AtomicUsize::new(0),
             forced: AtomicU64::new(0),
-            overflow: Mutex::new(Window::new(0)),
+            overflow: RwLock::new(Window::new(0)),
         }
     }
 
@@ -65,27 +68,43 @@ impl Table {
         &self.maps[((u128::from(print.low) * self.maps.len() as u128) >> 64) as usize]
     }
 
-    fn overflow(&self) -> MutexGuard<'_, Window> {
-        self.overflow.lock().unwrap_or_else(PoisonError::into_inner)
+    fn overflow(&self) -> RwLockReadGuard<'_, Window> {
+        self.overflow.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a decision on a key's window under its lock; a key whose units it changes is then known.
+    fn overflow_mut(&self) -> RwLockWriteGuard<'_, Window> {
+        self.overflow.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a decision on a key's window under its lock; an unknown key is known from then on if `keep` says so.
     #[inline]
-    pub(super) fn with<R>(&self, key: &[u8], now: u64, decide: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
+    pub(super) fn with<R>(
+        &self,
+        key: &[u8],
+        now: u64,
+        decide: impl FnOnce(&mut Window, &Horizon) -> R,
+        keep: impl FnOnce(&R) -> bool,
+    ) -> R {
         let print = self.secret.fingerprint(key);
         if let Some(mut window) = self.map(print).get_mut(&print) {
             return decide(&mut window, &self.horizon);
         }
         if self.reserve(now) {
-            return self.with_unknown(print, now, decide);
+            return self.with_unknown(print, now, decide, keep);
         }
-        decide(&mut self.overflow(), &self.horizon)
+        self.with_overflow(print, decide)
     }
 
     /// Runs a correction on a key's window, even where that takes the table over its bound.
-    pub(super) fn correct<R>(&self, key: &[u8], now: u64, correct: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
+    pub(super) fn correct<R>(
+        &self,
+        key: &[u8],
+        now: u64,
+        correct: impl FnOnce(&mut Window, &Horizon) -> R,
+        keep: impl FnOnce(&R) -> bool,
+    ) -> R {
         self.keys.fetch_add(1, Ordering::Relaxed);
-        self.with_unknown(self.secret.fingerprint(key), now, correct)
+        self.with_unknown(self.secret.fingerprint(key), now, correct, keep)
     }
 
     /// Looks at a key's window without making the key known.
@@ -94,41 +113,60 @@ impl Table {
         if let Some(mut window) = self.map(print).get_mut(&print) {
             return look(&mut window, &self.horizon);
         }
-        look(&mut self.fresh(now), &self.horizon)
+        let mut fresh = self.fresh(&self.overflow(), now);
+        look(&mut fresh, &self.horizon)
+    }
+
+    /// Changes a key's window where it is known, and else the overflow that it may have used.
+    pub(super) fn settle(&self, key: &[u8], settle: impl FnOnce(&mut Window, &Horizon)) {
+        self.with_overflow(self.secret.fingerprint(key), settle);
     }
 
     /// What an unknown key starts with: nothing, or all that the overflow holds, for it may have been this
     /// key that used it.
-    fn fresh(&self, now: u64) -> Window {
-        let overflow = self.overflow();
+    fn fresh(&self, overflow: &Window, now: u64) -> Window {
         if overflow.is_idle(now, &self.horizon) { Window::new(now) } else { overflow.collapsed() }
     }
 
     /// Like [`with`](Self::with), for a key that most likely has no window; its place is taken already.
     #[cold]
-    fn with_unknown<R>(&self, print: Fingerprint, now: u64, decide: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
-        let mut fresh = self.fresh(now);
-        let (result, known) = match self.map(print).entry(print) {
+    fn with_unknown<R>(
+        &self,
+        print: Fingerprint,
+        now: u64,
+        decide: impl FnOnce(&mut Window, &Horizon) -> R,
+        keep: impl FnOnce(&R) -> bool,
+    ) -> R {
+        let overflow = self.overflow();
+        let mut fresh = self.fresh(&overflow, now);
+        let (result, is_new) = match self.map(print).entry(print) {
             Entry::Occupied(mut window) => (decide(window.get_mut(), &self.horizon), false),
             Entry::Vacant(place) => {
-                let held = |window: &Window| window.used(now, self.horizon.keep(), &self.horizon);
-                let before = held(&fresh);
                 let result = decide(&mut fresh, &self.horizon);
-                let changed = held(&fresh) != before;
-                if changed {
+                let keeps = keep(&result);
+                if keeps {
                     place.insert(fresh);
                 }
-                (result, changed)
+                (result, keeps)
             }
         };
-        if known {
-            if self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_STEP == INSERTS_PER_STEP - 1 {
-                self.sweep_step(now);
-            }
-        } else {
+        drop(overflow);
+        if !is_new {
             self.keys.fetch_sub(1, Ordering::Relaxed);
+        } else if self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_STEP == INSERTS_PER_STEP - 1 {
+            self.sweep_step(now);
         }
         result
+    }
+
+    /// Runs a decision on a key's window if it has got one by now, and else on what the unknown share.
+    #[cold]
+    fn with_overflow<R>(&self, print: Fingerprint, decide: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
+        let mut overflow = self.overflow_mut();
+        match self.map(print).get_mut(&print) {
+            Some(mut window) => decide(&mut window, &self.horizon),
+            None => decide(&mut overflow, &self.horizon),
+        }
     }
 
     /// Takes a place for a new key; a full table first looks for idle ones, at most once a tick and among no
@@ -164,7 +202,7 @@ impl Table {
     }
 
     pub(super) fn clear(&self, now: u64) {
-        *self.overflow() = Window::new(now);
+        *self.overflow_mut() = Window::new(now);
         for map in &self.maps {
             self.retain(map, |_| false);
         }
@@ -184,10 +222,13 @@ impl Table {
     /// Reclaims the idle keys of one map, and memory that it no longer needs; returns how many it visited.
     pub(super) fn sweep_step(&self, now: u64) -> usize {
         let at = self.cursor.fetch_add(1, Ordering::Relaxed) % self.maps.len();
-        self.retain(&self.maps[at], |window| !window.is_idle(now, &self.horizon))
+        self.retain(&self.maps[at], |window| {
+            window.trim(now);
+            !window.is_idle(now, &self.horizon)
+        })
     }
 
-    fn retain(&self, map: &DashMap<Fingerprint, Window, Prehashed>, keep: impl Fn(&Window) -> bool) -> usize {
+    fn retain(&self, map: &DashMap<Fingerprint, Window, Prehashed>, keep: impl Fn(&mut Window) -> bool) -> usize {
         let (mut kept, mut gone) = (0, 0);
         map.retain(|_, window| {
             let keeps = keep(window);

@@ -1,7 +1,7 @@
 //! T8 and T12: numbers that wrap, clocks that step, keys that come back after a long time.
 
 use super::{horizon, limit};
-use crate::engine::{NEVER, SetMode, Window, absolute};
+use crate::engine::{Limit, NEVER, SetMode, Window, absolute, factor, suppressed};
 use crate::quota::MAX_CAPACITY;
 
 #[test]
@@ -96,4 +96,74 @@ fn nothing_overflows() {
 #[test]
 fn a_key_takes_48_bytes() {
     assert_eq!(size_of::<Window>(), 48);
+}
+
+/// Declines do not move the window, but they move the demand: a thread that read the clock earlier and comes
+/// later must find sense there.
+#[test]
+fn a_suppressed_key_survives_clocks_that_step_back() {
+    let limit = Limit { capacity: 50, hard: 75, window: 100, span: 100, fifth: 20 };
+    let horizon = horizon(&[limit], 256);
+    let (mut window, mut rng, mut admitted) = (Window::new(0), fastrand::Rng::with_seed(5), Vec::new());
+    for step in 0..200_000_u64 {
+        let newest = step / 20;
+        let now = newest.saturating_sub(if rng.u8(..) < 128 { rng.u64(0..=60) } else { 0 });
+        let outcome = suppressed(&mut window, now, 1, &[limit], &horizon, rng.u32(..));
+        assert!((0.0..=1.0).contains(&outcome.factor));
+        assert!((0.0..=1.0).contains(&factor(&mut window, now, &[limit], &horizon)));
+        if outcome.is_allowed() {
+            let at = now.max(admitted.last().copied().unwrap_or(0));
+            admitted.push(at);
+            assert!(admitted.iter().rev().take_while(|&&earlier| earlier + 100 > at).count() <= 75);
+        }
+    }
+    assert!(admitted.len() > 2_000, "{} of 5 000 are admitted", admitted.len());
+}
+
+/// P7 in the suppressed strategy: the estimates follow a limit that has changed.
+#[test]
+fn a_raised_limit_is_served_at_once_by_the_suppressed_strategy() {
+    let limit = |capacity: u64| Limit { capacity, hard: capacity, window: 1_000, span: 1_000, fifth: 20 };
+    let horizon = horizon(&[limit(1)], 256);
+    let (mut window, mut rng) = (Window::new(0), fastrand::Rng::with_seed(5));
+    let mut serve = |ticks: std::ops::Range<u64>, capacity: u64| {
+        let mut ask = |now| suppressed(&mut window, now, 1, &[limit(capacity)], &horizon, rng.u32(..));
+        ticks.filter(|&now| ask(now).is_allowed()).count()
+    };
+    assert!(serve(0..5_000, 10) < 60);
+    assert!(serve(5_000..6_000, 10_000) == 1_000, "all of it fits the new limit");
+}
+
+/// The figures describe the limit that is nearest to exhaustion once the request is charged.
+#[test]
+fn an_admission_is_described_by_the_limit_that_binds() {
+    let limits = [limit(2, 100, 0), limit(100, 6_000, 0)];
+    let horizon = horizon(&limits, 256);
+    let mut window = Window::new(0);
+    window.set(0, 53, SetMode::Replace, 6_000, &horizon);
+    let now = 200;
+    let outcome = absolute(&mut window, now, 1, &limits, &horizon, true);
+    assert_eq!((outcome.binding, outcome.used, outcome.fits_at), (1, 54, 0));
+    let outcome = absolute(&mut window, now, 1, &limits, &horizon, true);
+    assert_eq!((outcome.binding, outcome.used, outcome.fits_at), (0, 2, 301));
+}
+
+/// Memory that a busy time took is given back in a quiet one.
+#[test]
+fn a_sweep_trims_what_is_no_longer_needed() {
+    let limit = Limit { capacity: 300, hard: 300, window: 1_000, span: 1_000, fifth: 20 };
+    let horizon = horizon(&[limit], 256);
+    let mut window = Window::new(0);
+    for tick in 0..1_000 {
+        suppressed(&mut window, tick, 1, &[limit], &horizon, 0);
+    }
+    assert!(window.shed().is_some());
+    let held = window.dump();
+    window.trim(1_000);
+    assert_eq!(window.dump(), held, "what is in use stays");
+    assert!(window.shed().is_some());
+    assert!(absolute(&mut window, 3_000, 1, &[limit], &horizon, true).is_allowed());
+    window.trim(3_000);
+    assert!(window.shed().is_none() && window.words() == 0);
+    assert_eq!(window.used(3_000, 1_000, &horizon), 1);
 }
