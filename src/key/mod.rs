@@ -201,6 +201,7 @@ pub(crate) enum Fault {
     Client,
     Server,
     PeerAddress,
+    ProxyHeader,
 }
 
 impl MissingKey {
@@ -218,6 +219,11 @@ impl MissingKey {
 
     pub(crate) const fn peer_address() -> Self {
         Self { what: "no peer address in the request's extensions", fault: Fault::PeerAddress }
+    }
+
+    /// A trusted proxy passed on a request without a usable address of the client.
+    pub(crate) const fn proxy_header(what: &'static str) -> Self {
+        Self { what, fault: Fault::ProxyHeader }
     }
 
     pub(crate) fn fault(self) -> Fault {

@@ -75,8 +75,10 @@ impl Gate {
     /// What becomes of a request without a key; nothing where it shares a budget.
     #[cold]
     fn missing(&self, missing: MissingKey) -> Option<Passage> {
-        if missing.fault() == Fault::PeerAddress {
-            telemetry::notify(Notice::MissingPeerAddress);
+        match missing.fault() {
+            Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress),
+            Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader),
+            Fault::Client | Fault::Server => {}
         }
         match self.on_missing_key {
             OnMissingKey::Shared => None,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Notice {
     MissingPeerAddress,
+    UnusableProxyHeader,
 }
 
 impl Notice {
@@ -18,13 +19,20 @@ impl Notice {
                  `into_make_service_with_connect_info::<SocketAddr>()`, enable tower-weir's feature `axum` or \
                  `tonic` for the server in use, or insert a `SocketAddr` into the request's extensions"
             }
+            Self::UnusableProxyHeader => {
+                "a request from a trusted proxy names no usable client address, so it cannot be limited by one: \
+                 let the proxy write the header that `ClientIp` reads (`X-Forwarded-For`, or the one declared with \
+                 `forwarded` or `header`), and check the networks of `behind` or the number of `hops`"
+            }
         }
     }
 
     fn told(self) -> &'static AtomicBool {
         static MISSING_PEER_ADDRESS: AtomicBool = AtomicBool::new(false);
+        static UNUSABLE_PROXY_HEADER: AtomicBool = AtomicBool::new(false);
         match self {
             Self::MissingPeerAddress => &MISSING_PEER_ADDRESS,
+            Self::UnusableProxyHeader => &UNUSABLE_PROXY_HEADER,
         }
     }
 }
