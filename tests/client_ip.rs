@@ -155,7 +155,10 @@ fn a_client_cannot_move_the_borders_of_what_a_proxy_appends() {
     let line = r#"for=6.6.6.6;x=", for=203.0.113.9, for=10.0.0.7;host=",q\"""#;
     for key in [ClientIp::hops(1), ClientIp::hops(2), ClientIp::hops(3), ClientIp::behind(TRUSTED).unwrap()] {
         let key = key.forwarded();
-        assert!(address(&key, &request(Some(PROXY), [("forwarded", line)])).is_err(), "{key:?}");
+        for earlier in ["", "for=6.6.6.6", "for=6.6.6.6, for=6.6.6.6, for=6.6.6.6"] {
+            let request = request(Some(PROXY), [("forwarded", earlier), ("forwarded", line)]);
+            assert!(address(&key, &request).is_err(), "{key:?} after {earlier:?}");
+        }
     }
 }
 

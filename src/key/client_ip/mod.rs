@@ -291,7 +291,7 @@ impl ClientIp {
             Trust::Hops(n) => source.nth(req.headers(), *n),
             Trust::Proxies(proxies) => match Peer::of(req.extensions()) {
                 Peer::Absent if proxies.is_unix_trusted() => source.first_untrusted(req.headers(), proxies),
-                Peer::At(ip) if proxies.contains(ip) => source.first_untrusted(req.headers(), proxies),
+                Peer::Recorded(Some(ip)) if proxies.contains(ip) => source.first_untrusted(req.headers(), proxies),
                 peer => peer.ip(),
             },
         }

@@ -9,11 +9,10 @@ use crate::key::MissingKey;
 /// Who is at the other end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// In canonical form: never IPv4-mapped.
-    At(IpAddr),
-    /// A peer with an address that the server could not tell; it is nobody's proxy.
-    Unknown,
-    /// No address is recorded, as on a Unix socket.
+    /// In canonical form, never IPv4-mapped; nothing where the server could not tell the address of a peer that
+    /// has one, which is nobody's proxy.
+    Recorded(Option<IpAddr>),
+    /// As on a Unix socket.
     Absent,
 }
 
@@ -31,8 +30,8 @@ impl Peer {
 
     pub(super) fn ip(self) -> Result<IpAddr, MissingKey> {
         match self {
-            Self::At(ip) => Ok(ip),
-            Self::Unknown | Self::Absent => Err(MissingKey::peer_address()),
+            Self::Recorded(Some(ip)) => Ok(ip),
+            Self::Recorded(None) | Self::Absent => Err(MissingKey::peer_address()),
         }
     }
 }
@@ -40,7 +39,7 @@ impl Peer {
 impl From<SocketAddr> for Peer {
     fn from(addr: SocketAddr) -> Self {
         // Not `to_ipv4`, which would make 0.0.0.1 of ::1.
-        Self::At(addr.ip().to_canonical())
+        Self::Recorded(Some(addr.ip().to_canonical()))
     }
 }
 
@@ -61,7 +60,7 @@ fn axum(_: &Extensions) -> Option<SocketAddr> {
 #[cfg(feature = "tonic")]
 fn tonic(extensions: &Extensions) -> Option<Peer> {
     let info = extensions.get::<tonic::transport::server::TcpConnectInfo>()?;
-    Some(info.remote_addr().map_or(Peer::Unknown, Peer::from))
+    Some(info.remote_addr().map_or(Peer::Recorded(None), Peer::from))
 }
 
 #[cfg(not(feature = "tonic"))]
@@ -78,6 +77,6 @@ mod tests {
         let mut extensions = Extensions::new();
         assert_eq!(Peer::of(&extensions), Peer::Absent);
         extensions.insert(tonic::transport::server::TcpConnectInfo { local_addr: None, remote_addr: None });
-        assert_eq!(Peer::of(&extensions), Peer::Unknown);
+        assert_eq!(Peer::of(&extensions), Peer::Recorded(None));
     }
 }
