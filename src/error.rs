@@ -58,6 +58,32 @@ pub enum ConfigError {
     InvalidHeaderName(String),
     /// A status that is not an error status (400 to 599).
     InvalidStatus(u16),
+    /// A trusted proxy that is neither a network nor an address nor `unix:`.
+    InvalidTrustedProxy(String),
+    /// A network of trusted proxies with bits set beyond its prefix.
+    TrustedProxyHostBits {
+        /// What was given.
+        given: String,
+        /// The network in which it lies.
+        network: String,
+        /// The address alone.
+        address: String,
+    },
+    /// Trust in every address, so that each client could name its own.
+    TrustsEveryone(String),
+    /// An empty list of trusted proxies.
+    NoTrustedProxy,
+    /// A header to read the client's address from, but no proxy that is trusted to write it.
+    AddressHeaderWithoutProxy,
+    /// More than one header to read the client's address from.
+    SeveralAddressHeaders,
+    /// The length of a prefix that is longer than the address.
+    InvalidPrefixLength {
+        /// What was given, in bits.
+        bits: u8,
+        /// The length of the address in bits.
+        most: u8,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -104,6 +130,33 @@ impl fmt::Display for ConfigError {
             }
             Self::InvalidStatus(status) => {
                 write!(f, "{status} is no status for a refusal; write one from 400 to 599, as in 429")
+            }
+            Self::InvalidTrustedProxy(text) => write!(
+                f,
+                "{text:?} is no trusted proxy; write a network, as in \"10.0.0.0/8\" or \"fd00::/8\", an address, or \"unix:\""
+            ),
+            Self::TrustedProxyHostBits { given, network, address } => write!(
+                f,
+                "{given:?} has bits set beyond its prefix; write {network:?} for the network, or {address:?} for the one address"
+            ),
+            Self::TrustsEveryone(text) => write!(
+                f,
+                "{text:?} would let every client name its own address; write the networks of your proxies, as in \
+                 \"10.0.0.0/8\", or ClientIp::hops(n) if there is no way to the service but through n proxies"
+            ),
+            Self::NoTrustedProxy => f.write_str(
+                "no trusted proxy; write their networks, as in ClientIp::behind([\"10.0.0.0/8\"]), or ClientIp::peer() \
+                 if there is none",
+            ),
+            Self::AddressHeaderWithoutProxy => f.write_str(
+                "ClientIp::peer() reads no header; write ClientIp::behind([\"10.0.0.0/8\"]) with the networks of your \
+                 proxies, or ClientIp::hops(n), and declare the header on that",
+            ),
+            Self::SeveralAddressHeaders => f.write_str(
+                "more than one header for the client's address; write only the one that your proxy overwrites or appends to",
+            ),
+            Self::InvalidPrefixLength { bits, most } => {
+                write!(f, "/{bits} is no prefix of an address of {most} bits; write 0 to {most}")
             }
         }
     }

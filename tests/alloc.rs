@@ -182,6 +182,34 @@ mod layer {
         }
     }
 
+    /// Behind proxies too, whatever the client sent before them.
+    #[test]
+    fn a_client_address_is_read_without_an_allocation() {
+        let junk = "6.6.6.6, ".repeat(1 << 17);
+        let behind = || ClientIp::behind(["192.0.2.0/24"]).unwrap();
+        for (key, name, value) in [
+            (behind(), "x-forwarded-for", format!("{junk}203.0.113.9, 192.0.2.7")),
+            (ClientIp::hops(2), "x-forwarded-for", format!("{junk}[2001:db8::1]:80, 192.0.2.7")),
+            (behind().forwarded(), "forwarded", format!("for=6.6.6.6, FOR=\"[2001:db8::\\1]:80\";x=\"{junk}\"")),
+            (behind().header("x-real-ip"), "x-real-ip", "203.0.113.9".to_owned()),
+        ] {
+            let value = HeaderValue::from_str(&value).unwrap();
+            let rl = RateLimiter::builder().clock(ManualClock::new()).build().unwrap();
+            let builder = RateLimitLayer::builder().quota("1000000/min".parse().unwrap()).key(key);
+            let mut service = builder.limiter(rl.local()).build().unwrap().layer(Trivial);
+            let requests = |n| {
+                requests(n).map(|mut request| {
+                    request.headers_mut().insert(name, value.clone());
+                    request
+                })
+            };
+            assert!(requests(1).all(|request| send(&mut service, request) == 200));
+            let requests: Vec<_> = requests(CALLS).collect();
+            let run = || requests.into_iter().for_each(|request| assert_eq!(send(&mut service, request), 200));
+            assert_eq!(allocations(run), 0, "{name}");
+        }
+    }
+
     /// By the system's clock, with a window so short that it passes several times.
     #[test]
     fn a_layer_with_a_store_of_its_own_comes_to_admit_without_an_allocation() {

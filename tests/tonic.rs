@@ -26,7 +26,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::{Layer, Service, ServiceExt};
-use tower_weir::{Global, Header, ManualClock, OnMissingKey, RateLimitLayer, RateLimiter};
+use tower_weir::{ClientIp, Global, Header, ManualClock, OnMissingKey, RateLimitLayer, RateLimiter};
 
 use self::common::{retry_after, within};
 
@@ -243,6 +243,26 @@ async fn the_default_key_is_the_peer_that_tonic_records() {
         (None, "13"),
     ] {
         assert_eq!(grpc_status(limited.clone(), call_from(peer)).await, want, "{peer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_behind_a_proxy_is_not_the_peer_that_tonic_records() {
+    let builder = RateLimitLayer::builder().quota("1/min".parse().unwrap());
+    let key = ClientIp::behind(["10.0.0.0/8", "unix:"]).unwrap();
+    let limited = builder.key(key).build().unwrap().layer(health());
+    for (peer, list, want) in [
+        (Some("10.0.0.5:1"), "203.0.113.9", "0"),
+        (Some("10.0.0.6:1"), "6.6.6.6, 203.0.113.9", "8"),
+        (Some("10.0.0.5:1"), "203.0.113.10", "0"),
+        (Some("192.0.2.1:1"), "203.0.113.11", "0"),
+        (Some("192.0.2.1:1"), "203.0.113.12", "8"),
+        // A TCP peer whose address is not known is no Unix socket.
+        (None, "203.0.113.13", "13"),
+    ] {
+        let mut call = call_from(peer);
+        call.headers_mut().insert("x-forwarded-for", list.parse().unwrap());
+        assert_eq!(grpc_status(limited.clone(), call).await, want, "{peer:?}: {list}");
     }
 }
 

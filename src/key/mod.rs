@@ -201,6 +201,7 @@ pub(crate) enum Fault {
     Client,
     Server,
     PeerAddress,
+    ProxyHeader,
 }
 
 impl MissingKey {
@@ -222,6 +223,11 @@ impl MissingKey {
 
     pub(crate) fn what(self) -> &'static str {
         self.what
+    }
+
+    /// A trusted proxy passed on a request without a usable address of the client.
+    pub(crate) const fn proxy_header(what: &'static str) -> Self {
+        Self { what, fault: Fault::ProxyHeader }
     }
 
     pub(crate) fn fault(self) -> Fault {

@@ -76,6 +76,7 @@ impl Gate {
     fn missing(&self, missing: MissingKey) -> Option<Passage> {
         match missing.fault() {
             Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress),
+            Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader),
             Fault::Server => telemetry::notify(Notice::MissingKey(missing.what())),
             Fault::Client => {}
         }

@@ -53,7 +53,7 @@ impl Refusal {
     pub(crate) fn missing_key(missing: MissingKey) -> Self {
         let status = match missing.fault() {
             Fault::Client => StatusCode::BAD_REQUEST,
-            Fault::Server | Fault::PeerAddress => StatusCode::INTERNAL_SERVER_ERROR,
+            Fault::Server | Fault::PeerAddress | Fault::ProxyHeader => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, reason: Reason::MissingKey }
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Notice {
     MissingPeerAddress,
+    UnusableProxyHeader,
     /// What a key extractor says is missing.
     MissingKey(&'static str),
 }
@@ -20,6 +21,11 @@ impl fmt::Display for Notice {
                 "a request has no peer address, so it cannot be limited by one: serve the axum router with \
                  `into_make_service_with_connect_info::<SocketAddr>()`, enable tower-weir's feature `axum` or \
                  `tonic` for the server in use, or insert a `SocketAddr` into the request's extensions",
+            ),
+            Self::UnusableProxyHeader => f.write_str(
+                "a request from a trusted proxy names no usable client address, so it cannot be limited by one: \
+                 let the proxy write the header that `ClientIp` reads (`X-Forwarded-For`, or the one declared with \
+                 `forwarded` or `header`), and check the networks of `behind` or the number of `hops`",
             ),
             Self::MissingKey(what) => write!(
                 f,
@@ -33,9 +39,11 @@ impl fmt::Display for Notice {
 /// Tells a notice unless one of its kind was told before.
 pub(crate) fn notify(notice: Notice) {
     static MISSING_PEER_ADDRESS: AtomicBool = AtomicBool::new(false);
+    static UNUSABLE_PROXY_HEADER: AtomicBool = AtomicBool::new(false);
     static MISSING_KEY: AtomicBool = AtomicBool::new(false);
     let told = match notice {
         Notice::MissingPeerAddress => &MISSING_PEER_ADDRESS,
+        Notice::UnusableProxyHeader => &UNUSABLE_PROXY_HEADER,
         Notice::MissingKey(_) => &MISSING_KEY,
     };
     if !told.swap(true, Ordering::Relaxed) {

@@ -1,0 +1,82 @@
+//! The connection's other end, as the servers record it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::Extensions;
+
+use crate::key::MissingKey;
+
+/// Who is at the other end of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// In canonical form, never IPv4-mapped; nothing where the server could not tell the address of a peer that
+    /// has one, which is nobody's proxy.
+    Recorded(Option<IpAddr>),
+    /// As on a Unix socket.
+    Absent,
+}
+
+impl Peer {
+    /// Looks where the servers leave it, most common first.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        if let Some(addr) = axum(extensions) {
+            return Self::from(addr);
+        }
+        if let Some(peer) = tonic(extensions) {
+            return peer;
+        }
+        extensions.get::<SocketAddr>().copied().map_or(Self::Absent, Self::from)
+    }
+
+    pub(super) fn ip(self) -> Result<IpAddr, MissingKey> {
+        match self {
+            Self::Recorded(Some(ip)) => Ok(ip),
+            Self::Recorded(None) | Self::Absent => Err(MissingKey::peer_address()),
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(addr: SocketAddr) -> Self {
+        // Not `to_ipv4`, which would make 0.0.0.1 of ::1.
+        Self::Recorded(Some(addr.ip().to_canonical()))
+    }
+}
+
+#[cfg(feature = "axum")]
+fn axum(extensions: &Extensions) -> Option<SocketAddr> {
+    use axum::extract::connect_info::{ConnectInfo, MockConnectInfo};
+
+    let real = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    real.or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| info.0))
+}
+
+#[cfg(not(feature = "axum"))]
+fn axum(_: &Extensions) -> Option<SocketAddr> {
+    None
+}
+
+/// For TLS too: tonic leaves the inner connection's info beside that of the TLS stream.
+#[cfg(feature = "tonic")]
+fn tonic(extensions: &Extensions) -> Option<Peer> {
+    let info = extensions.get::<tonic::transport::server::TcpConnectInfo>()?;
+    Some(info.remote_addr().map_or(Peer::Recorded(None), Peer::from))
+}
+
+#[cfg(not(feature = "tonic"))]
+fn tonic(_: &Extensions) -> Option<Peer> {
+    None
+}
+
+#[cfg(all(test, feature = "tonic"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tcp_peer_without_an_address_is_no_unix_socket() {
+        let mut extensions = Extensions::new();
+        assert_eq!(Peer::of(&extensions), Peer::Absent);
+        extensions.insert(tonic::transport::server::TcpConnectInfo { local_addr: None, remote_addr: None });
+        assert_eq!(Peer::of(&extensions), Peer::Recorded(None));
+    }
+}

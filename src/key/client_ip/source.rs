@@ -1,0 +1,114 @@
+//! The one header that is read, and what is found in it.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::cidr::Proxies;
+use super::forwarded::Forwarded;
+use super::forwarded_for::XForwardedFor;
+use super::node;
+use super::walk::{Element, List, Walk};
+use crate::error::ConfigError;
+use crate::key::MissingKey;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED: HeaderName = http::header::FORWARDED;
+
+/// Where the address of a client behind proxies stands.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    XForwardedFor,
+    Forwarded,
+    /// One address in a header of this name.
+    Single(HeaderName),
+    /// One address with a port, IPv6 without brackets.
+    Viewer(HeaderName),
+}
+
+impl Source {
+    pub(super) fn named(name: &str) -> Result<Self, ConfigError> {
+        let name =
+            HeaderName::try_from(name).map_err(|_| ConfigError::InvalidHeaderName(name.chars().take(64).collect()))?;
+        Ok(match name.as_str() {
+            "x-forwarded-for" => Self::XForwardedFor,
+            "forwarded" => Self::Forwarded,
+            "cloudfront-viewer-address" => Self::Viewer(name),
+            _ => Self::Single(name),
+        })
+    }
+
+    /// The first address from the right that is no proxy's; the leftmost where all are.
+    pub(super) fn first_untrusted(&self, headers: &HeaderMap, proxies: &Proxies) -> Result<IpAddr, MissingKey> {
+        match self {
+            Self::XForwardedFor => first_untrusted(list::<XForwardedFor>(headers, &X_FORWARDED_FOR), proxies),
+            Self::Forwarded => first_untrusted(list::<Forwarded>(headers, &FORWARDED), proxies),
+            Self::Single(name) => single(headers, name, node::loose),
+            Self::Viewer(name) => single(headers, name, node::viewer),
+        }
+    }
+
+    /// The `n`th address from the right.
+    pub(super) fn nth(&self, headers: &HeaderMap, n: usize) -> Result<IpAddr, MissingKey> {
+        match self {
+            Self::XForwardedFor => nth(list::<XForwardedFor>(headers, &X_FORWARDED_FOR), n),
+            Self::Forwarded => nth(list::<Forwarded>(headers, &FORWARDED), n),
+            Self::Single(name) => single(headers, name, node::loose),
+            Self::Viewer(name) => single(headers, name, node::viewer),
+        }
+    }
+}
+
+fn list<'a, L: List>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Element> + use<'a, L> {
+    Walk::<L, _>::new(headers.get_all(name).into_iter().map(HeaderValue::as_bytes))
+}
+
+fn first_untrusted(walk: impl Iterator<Item = Element>, proxies: &Proxies) -> Result<IpAddr, MissingKey> {
+    let mut leftmost = Err(MISSING);
+    for element in walk {
+        match element {
+            Element::Address(ip) if proxies.contains(ip) => leftmost = Ok(ip),
+            element => return address(element),
+        }
+    }
+    leftmost
+}
+
+fn nth(walk: impl Iterator<Item = Element>, n: usize) -> Result<IpAddr, MissingKey> {
+    for (at, element) in (1..).zip(walk) {
+        match element {
+            // Counting goes on over what has no address, but not over what no proxy wrote: a client that opens a
+            // quote, where a later proxy closes it with an escaped one, would move the border of the elements.
+            Element::Malformed | Element::Unreadable => return address(element),
+            element if at == n => return address(element),
+            _ => {}
+        }
+    }
+    Err(MISSING)
+}
+
+fn single(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    read: impl Fn(&[u8]) -> Option<IpAddr>,
+) -> Result<IpAddr, MissingKey> {
+    let mut lines = headers.get_all(name).iter();
+    let line = lines.next().ok_or(MISSING)?;
+    // A proxy that adds its line to the client's own does not overwrite it.
+    if lines.next().is_some() {
+        return Err(UNUSABLE);
+    }
+    read(line.as_bytes()).ok_or(UNUSABLE)
+}
+
+fn address(element: Element) -> Result<IpAddr, MissingKey> {
+    match element {
+        Element::Address(ip) => Ok(ip),
+        Element::Nothing | Element::Malformed => Err(UNUSABLE),
+        // No proxy writes it, and no client may make the service look broken to whoever counts its 5xx.
+        Element::Unreadable => Err(MissingKey::from_client("a quote in the Forwarded header does not end")),
+    }
+}
+
+const MISSING: MissingKey = MissingKey::proxy_header("the trusted proxies sent no address for the client");
+const UNUSABLE: MissingKey = MissingKey::proxy_header("what the trusted proxies sent is no address");
