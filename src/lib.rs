@@ -80,6 +80,8 @@ mod telemetry;
 pub use self::key::{ClientIp, Global, Header, Key, KeyExtractor, KeyWriter, MissingKey, RequestView};
 #[cfg(feature = "middleware")]
 pub use self::layer::{IntoStore, OnMissingKey, OnStoreError, RateLimitLayer, RateLimitLayerBuilder};
+#[cfg(feature = "middleware")]
+pub use self::response::{Protocol, RefusalBody, RefusalContext, RefusalReason};
 
 /// The README's programs compile and run.
 #[cfg(all(doctest, feature = "axum"))]

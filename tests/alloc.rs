@@ -207,7 +207,7 @@ mod layer {
         let by_hand = || {
             for _ in 0..CALLS {
                 let mut response = Response::new(());
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(61));
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 response.extensions_mut().insert(1_u8);

@@ -3,13 +3,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, Request, Response};
+use bytes::Bytes;
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::gate::{Gate, Passage, Pending};
-use crate::response::{Protocol, Refusal};
 
 pin_project! {
     /// The response of a [`RateLimit`](super::RateLimit) service.
@@ -30,7 +30,7 @@ pin_project! {
     #[project = StateProj]
     enum State<F, S, Req> {
         Admitted { #[pin] future: F },
-        Refused { refusal: Refusal, protocol: Protocol },
+        Refused { response: Option<Response<Bytes>> },
         // On the heap, so that a future that needs no store stays small.
         Undecided { undecided: Option<Box<Undecided<S, Req>>> },
     }
@@ -49,8 +49,8 @@ impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
         Self { state: State::Admitted { future } }
     }
 
-    pub(super) fn refused(refusal: Refusal, request: &HeaderMap) -> Self {
-        Self { state: State::Refused { refusal, protocol: Protocol::of(request) } }
+    pub(super) fn refused(response: Response<Bytes>) -> Self {
+        Self { state: State::Refused { response: Some(response) } }
     }
 
     pub(super) fn undecided(pending: Pending, ready: S, request: Req, gate: Arc<Gate>) -> Self {
@@ -71,8 +71,9 @@ where
                 StateProj::Admitted { future } => {
                     return future.poll(cx).map_ok(|response| response.map(RateLimitBody::inner));
                 }
-                StateProj::Refused { refusal, protocol } => {
-                    return Poll::Ready(Ok(refusal.response(*protocol).map(RateLimitBody::full)));
+                StateProj::Refused { response } => {
+                    let Some(response) = response.take() else { return Poll::Pending };
+                    return Poll::Ready(Ok(response.map(RateLimitBody::full)));
                 }
                 StateProj::Undecided { undecided } => {
                     let Some(waiting) = undecided else { return Poll::Pending };
@@ -85,7 +86,8 @@ where
                             None => return Poll::Pending,
                         },
                         Passage::Refused(refusal) => {
-                            State::Refused { refusal, protocol: Protocol::of(waiting.request.headers()) }
+                            let response = waiting.gate.answers.refuse(&refusal, waiting.request.headers());
+                            State::Refused { response: Some(response) }
                         }
                         Passage::Undecided(pending) => {
                             waiting.pending = pending;

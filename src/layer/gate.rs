@@ -3,22 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::StatusCode;
-
 use super::{OnMissingKey, OnStoreError};
-use crate::decision::{Decision, Verdict};
+use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::key::{Fault, KeyExtractor, KeyWriter, MissingKey, RequestView};
-use crate::response::Refusal;
-use crate::store::{Answer, Ask, Budget, Policy};
+use crate::response::{Answers, Refusal};
+use crate::store::{Answer, Ask, Budget};
 use crate::telemetry::{self, Notice};
 
 pub(super) struct Gate {
     pub(super) budget: Arc<dyn Budget>,
-    pub(super) policy: Policy,
     pub(super) key: Arc<dyn KeyExtractor>,
-    pub(super) rejected: StatusCode,
-    pub(super) shed: StatusCode,
+    pub(super) answers: Answers,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) on_store_error: OnStoreError,
 }
@@ -59,16 +55,9 @@ impl Gate {
     pub(super) fn settle(&self, result: &Result<Decision, StoreError>) -> Passage {
         match result {
             Ok(decision) if decision.is_allowed() => Passage::Admitted,
-            Ok(decision) => Passage::Refused(Refusal::limited(*decision, self.status(decision))),
+            Ok(decision) => Passage::Refused(Refusal::Limited(*decision)),
             Err(_) if self.on_store_error == OnStoreError::Admit => Passage::Admitted,
-            Err(_) => Passage::Refused(Refusal::unavailable()),
-        }
-    }
-
-    fn status(&self, decision: &Decision) -> StatusCode {
-        match decision.verdict() {
-            Verdict::Suppressed { .. } => self.shed,
-            _ => self.rejected,
+            Err(_) => Passage::Refused(Refusal::Unavailable),
         }
     }
 
@@ -88,6 +77,6 @@ impl Gate {
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("policy", &self.policy).field("budget", &self.budget).finish_non_exhaustive()
+        f.debug_struct("Gate").field("answers", &self.answers).field("budget", &self.budget).finish_non_exhaustive()
     }
 }
