@@ -1,12 +1,13 @@
 //! The builder's setters for what a client is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 
 use super::RateLimitLayerBuilder;
-use crate::response::{Protocol, RefusalBody, RefusalContext};
+use crate::response::{Protocol, RateLimitHeaders, RefusalBody, RefusalContext};
 
 impl RateLimitLayerBuilder {
     /// Sets the status of a rejection, 400 to 599; default 429.
@@ -96,6 +97,66 @@ impl RateLimitLayerBuilder {
     /// ```
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.answers.protocol = protocol;
+        self
+    }
+
+    /// Sets which header fields tell clients of their quota; default [`RateLimitHeaders::None`].
+    ///
+    /// They stand on the responses to admitted requests too, beside what the handler has set. Clients heed
+    /// `Retry-After`, which needs none of this; few read these fields.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimitHeaders, RateLimitLayer};
+    ///
+    /// let layer = RateLimitLayer::builder()
+    ///     .name("burst")
+    ///     .quota("100/min".parse()?)
+    ///     .headers(RateLimitHeaders::Draft8) // RateLimit: "burst";r=99;t=60
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn headers(mut self, headers: RateLimitHeaders) -> Self {
+        self.answers.headers = headers;
+        self
+    }
+
+    /// Sets up to how much longer than the true wait a refused client is told to wait; default zero.
+    ///
+    /// Then clients that were refused together do not return together. It counts in `Retry-After`, which is
+    /// rounded up to whole seconds, and in what gRPC clients are told; in whole milliseconds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let layer = RateLimitLayer::builder().quota("100/min".parse()?).jitter(Duration::from_secs(5)).build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn jitter(mut self, most: Duration) -> Self {
+        self.answers.jitter = most;
+        self
+    }
+
+    /// Sets whether CORS preflights pass without a limit; default no.
+    ///
+    /// A preflight is OPTIONS with `Origin` and `Access-Control-Request-Method`. Better is a CORS layer around
+    /// this one: it answers preflights itself, and lets pages read refusals. Anyone can send preflights, so
+    /// exempt them only where they are cheap. See [`EXPOSED_HEADERS`](crate::EXPOSED_HEADERS).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let layer = RateLimitLayer::builder().quota("100/min".parse()?).exempt_preflight(true).build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn exempt_preflight(mut self, exempt: bool) -> Self {
+        self.exempt_preflight = exempt;
         self
     }
 }

@@ -38,6 +38,7 @@ pub struct RateLimitLayerBuilder {
     pub(super) rejected: Option<u16>,
     pub(super) shed: Option<u16>,
     pub(super) answers: response::Options,
+    pub(super) exempt_preflight: bool,
     on_missing_key: OnMissingKey,
     on_store_error: OnStoreError,
 }
@@ -53,6 +54,7 @@ impl RateLimitLayerBuilder {
             rejected: None,
             shed: None,
             answers: response::Options::default(),
+            exempt_preflight: false,
             on_missing_key: OnMissingKey::default(),
             on_store_error: OnStoreError::default(),
         }
@@ -64,7 +66,7 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Names the limit; default `"default"`.
+    /// Names the limit; default `"default"`, and printable ASCII, since clients are told.
     ///
     /// Limits that share a store and a name share their budgets, key by key.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
@@ -151,7 +153,8 @@ impl RateLimitLayerBuilder {
             gate: Arc::new(Gate {
                 budget: store.open(&policy)?,
                 key: self.key,
-                answers: Answers::new(self.answers, policy, rejected, shed),
+                answers: Answers::new(self.answers, policy, rejected, shed)?,
+                exempt_preflight: self.exempt_preflight,
                 on_missing_key: self.on_missing_key,
                 on_store_error: self.on_store_error,
             }),

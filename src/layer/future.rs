@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::gate::{Gate, Passage, Pending};
+use crate::response::Standing;
 
 pin_project! {
     /// The response of a [`RateLimit`](super::RateLimit) service.
@@ -29,12 +30,15 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<F, S, Req> {
-        Admitted { #[pin] future: F },
+        Admitted { #[pin] future: F, tell: Option<Tell> },
         Refused { response: Option<Response<Bytes>> },
         // On the heap, so that a future that needs no store stays small.
         Undecided { undecided: Option<Box<Undecided<S, Req>>> },
     }
 }
+
+/// What the response has to tell, and who tells it; nothing with headers off.
+type Tell = (Standing, Arc<Gate>);
 
 /// A request that waits for its decision, with the service that was ready for it.
 struct Undecided<S, Req> {
@@ -45,8 +49,8 @@ struct Undecided<S, Req> {
 }
 
 impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
-    pub(super) fn admitted(future: S::Future) -> Self {
-        Self { state: State::Admitted { future } }
+    pub(super) fn admitted(future: S::Future, tell: Option<Tell>) -> Self {
+        Self { state: State::Admitted { future, tell } }
     }
 
     pub(super) fn refused(response: Response<Bytes>) -> Self {
@@ -68,8 +72,14 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProj::Admitted { future } => {
-                    return future.poll(cx).map_ok(|response| response.map(RateLimitBody::inner));
+                StateProj::Admitted { future, tell } => {
+                    let tell = |mut response: Response<ResBody>| {
+                        if let Some((standing, gate)) = tell {
+                            gate.answers.tell(standing, response.status(), response.headers_mut());
+                        }
+                        response.map(RateLimitBody::inner)
+                    };
+                    return future.poll(cx).map_ok(tell);
                 }
                 StateProj::Refused { response } => {
                     let Some(response) = response.take() else { return Poll::Pending };
@@ -79,10 +89,11 @@ where
                     let Some(waiting) = undecided else { return Poll::Pending };
                     let result = ready!(waiting.pending.as_mut().poll(cx));
                     match waiting.gate.settle(&result) {
-                        Passage::Admitted => match undecided.take().map(|waiting| *waiting) {
-                            Some(Undecided { mut ready, request, .. }) => {
-                                State::Admitted { future: ready.call(request) }
-                            }
+                        Passage::Admitted(standing) => match undecided.take().map(|waiting| *waiting) {
+                            Some(Undecided { mut ready, request, gate, .. }) => State::Admitted {
+                                future: ready.call(request),
+                                tell: standing.map(|standing| (standing, gate)),
+                            },
                             None => return Poll::Pending,
                         },
                         Passage::Refused(refusal) => {

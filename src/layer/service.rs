@@ -56,7 +56,10 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         match self.gate.enter(&RequestView::new(&request)) {
-            Passage::Admitted => ResponseFuture::admitted(self.inner.call(request)),
+            Passage::Admitted(standing) => {
+                let tell = standing.map(|standing| (standing, Arc::clone(&self.gate)));
+                ResponseFuture::admitted(self.inner.call(request), tell)
+            }
             Passage::Refused(refusal) => ResponseFuture::refused(self.gate.answers.refuse(&refusal, request.headers())),
             Passage::Undecided(pending) => {
                 // The future takes the service that is ready and leaves a clone that may not be.
