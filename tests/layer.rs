@@ -22,6 +22,7 @@ use futures_util::stream;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use serde_json::Value;
 use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_weir::layer::{RateLimit, RateLimitBody, ResponseFuture};
@@ -334,8 +335,8 @@ async fn a_store_that_fails_refuses_or_admits_as_it_was_told() {
             if want == 503 {
                 assert_eq!(response.headers()["cache-control"], "no-store");
                 assert_eq!(retry_after(&response), None);
-                let text = text(response.into_body()).await;
-                assert_eq!(text, "the rate limiter is unavailable", "a failure's cause is not for the client");
+                let problem: Value = serde_json::from_slice(&text(response.into_body()).await).unwrap();
+                assert_eq!(problem["detail"], "the rate limiter is unavailable", "its cause is not for the client");
             }
         }
     }
@@ -466,8 +467,9 @@ async fn a_request_is_answered_in_the_protocol_that_it_speaks() {
     for (content_type, is_grpc) in [
         (None, false),
         (Some("application/json"), false),
-        (Some("application/grpc-web"), false),
-        (Some("application/grpcx"), false),
+        (Some("application/grpc-web"), true),
+        (Some("application/grpc-web-text+proto"), true),
+        (Some("application/grpcfoo"), false),
         (Some("text/application/grpc"), false),
         (Some("application/grpc"), true),
         (Some("application/grpc+proto"), true),
