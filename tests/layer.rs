@@ -27,8 +27,8 @@ use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_weir::layer::{RateLimit, RateLimitBody, ResponseFuture};
 use tower_weir::{
-    Answer, Ask, Decision, Header, KeyWriter, ManualClock, OnStoreError, RateLimitLayer, RateLimitLayerBuilder,
-    RateLimiter, StoreError, StoreErrorKind, Verdict,
+    Answer, Ask, Decision, Header, KeyWriter, ManualClock, OnStoreError, RateLimitHeaders, RateLimitLayer,
+    RateLimitLayerBuilder, RateLimiter, StoreError, StoreErrorKind, Verdict,
 };
 
 use self::common::{retry_after, within};
@@ -123,6 +123,19 @@ async fn a_pending_refusal_calls_nobody() {
         assert_eq!(retry_after(&response), (!is_admitted).then_some(2), "1.5 s are rounded up");
     }
     assert_eq!(log.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_pending_decision_is_told_in_the_headers_too() {
+    let store = Deferred::default();
+    let told = builder("10/min").limiter(store.clone()).headers(RateLimitHeaders::Draft8).build().unwrap();
+    let mut service = told.layer(Probe::new(Reply::Hello).0);
+    for (is_admitted, want) in [(true, "\"default\";r=9;t=60"), (false, "\"default\";r=0;t=2")] {
+        ready(&mut service).await.unwrap();
+        let future = service.call(request());
+        store.settle(is_admitted);
+        assert_eq!(within(future).await.unwrap().headers()["ratelimit"], want);
+    }
 }
 
 #[tokio::test]
