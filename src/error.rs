@@ -56,6 +56,8 @@ pub enum ConfigError {
     ZeroMaxKeys,
     /// A name that is not a legal HTTP header name.
     InvalidHeaderName(String),
+    /// A name that is not a legal cookie name.
+    InvalidCookieName(String),
     /// A status that is not an error status (400 to 599).
     InvalidStatus(u16),
     /// A trusted proxy that is neither a network nor an address nor `unix:`.
@@ -127,6 +129,9 @@ impl fmt::Display for ConfigError {
             Self::ZeroMaxKeys => f.write_str("max_keys is zero; write at least 1"),
             Self::InvalidHeaderName(name) => {
                 write!(f, "{name:?} is not a header name; write letters, digits and hyphens, as in \"x-api-key\"")
+            }
+            Self::InvalidCookieName(name) => {
+                write!(f, "{name:?} is not a cookie name; write letters, digits and signs as in \"__Host-session\"")
             }
             Self::InvalidStatus(status) => {
                 write!(f, "{status} is no status for a refusal; write one from 400 to 599, as in 429")

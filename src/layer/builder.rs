@@ -70,6 +70,19 @@ impl RateLimitLayerBuilder {
     }
 
     /// Sets what a request's key is; default [`ClientIp::peer`].
+    ///
+    /// Several keys are joined as a tuple, and each combination of their values has a budget of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_weir::{ClientIp, Header, HttpMethod, RateLimitLayer};
+    /// let layer = RateLimitLayer::builder()
+    ///     .quota("10/s".parse()?)
+    ///     .key((HttpMethod, ClientIp::peer(), Header::new("x-api-key").hashed()))
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
     pub fn key(mut self, key: impl KeyExtractor) -> Self {
         self.key = Arc::new(key);
         self
@@ -116,7 +129,7 @@ impl RateLimitLayerBuilder {
     }
 
     /// Sets the status of a request that the suppressed strategy sheds, 400 to 599; default 429, and 503
-    /// where one key is shared by all requests.
+    /// where keys are shared by all clients, as with [`Global`](crate::Global) or a route.
     pub fn shed_status(mut self, status: u16) -> Self {
         self.shed = Some(status);
         self
