@@ -58,6 +58,8 @@ pub enum ConfigError {
     InvalidHeaderName(String),
     /// A name that is not a legal cookie name.
     InvalidCookieName(String),
+    /// A name that cannot be sent to clients in a header.
+    InvalidPolicyName(String),
     /// A status that is not an error status (400 to 599).
     InvalidStatus(u16),
     /// A trusted proxy that is neither a network nor an address nor `unix:`.
@@ -132,6 +134,9 @@ impl fmt::Display for ConfigError {
             }
             Self::InvalidCookieName(name) => {
                 write!(f, "{name:?} is not a cookie name; write letters, digits and signs as in \"__Host-session\"")
+            }
+            Self::InvalidPolicyName(name) => {
+                write!(f, "clients cannot be told the name {name:?}; write printable ASCII, as in \"burst\"")
             }
             Self::InvalidStatus(status) => {
                 write!(f, "{status} is no status for a refusal; write one from 400 to 599, as in 429")

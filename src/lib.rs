@@ -34,6 +34,7 @@
 //! | how much | [`Quota`] for layers, [`RateLimit`] for engine calls |
 //! | the engine alone | [`RateLimiter`], with `default-features = false` |
 //! | what was decided | [`Decision`], [`RateLimitDecision`] |
+//! | what clients are told | [`RateLimitHeaders`], [`RefusalBody`], [`RefusalContext`], [`Protocol`] |
 //! | a store of your own | [`Store`], [`Budget`] |
 //! | time in tests | [`ManualClock`] |
 //!
@@ -86,6 +87,10 @@ pub use self::key::{
 };
 #[cfg(feature = "middleware")]
 pub use self::layer::{IntoStore, OnMissingKey, OnStoreError, RateLimitLayer, RateLimitLayerBuilder};
+#[cfg(feature = "middleware")]
+pub use self::response::{
+    EXPOSED_HEADERS, Protocol, RateLimitHeaders, RefusalBody, RefusalContext, RefusalReason, ResetFormat,
+};
 
 /// The README's programs compile and run.
 #[cfg(all(doctest, feature = "axum"))]

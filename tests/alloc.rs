@@ -127,7 +127,9 @@ mod layer {
     use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
     use http::{HeaderValue, Request, Response};
     use tower::{Layer, Service};
-    use tower_weir::{ClientIp, Cookie, GrpcService, Header, HttpMethod, ManualClock, RateLimitLayer, RateLimiter};
+    use tower_weir::{
+        ClientIp, Cookie, GrpcService, Header, HttpMethod, ManualClock, RateLimitHeaders, RateLimitLayer, RateLimiter,
+    };
 
     /// A service that is always ready and answers at once.
     #[derive(Clone)]
@@ -260,7 +262,7 @@ mod layer {
         let by_hand = || {
             for _ in 0..CALLS {
                 let mut response = Response::new(());
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(61));
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 response.extensions_mut().insert(1_u8);
@@ -269,6 +271,20 @@ mod layer {
         };
         let (refused, by_hand) = (allocations(refused), allocations(by_hand));
         assert!(refused <= by_hand, "{refused} allocations in {CALLS} refusals, {by_hand} by hand");
+    }
+
+    /// The map of headers, the lines in it, and one text.
+    #[test]
+    fn headers_cost_only_what_they_are_made_of() {
+        let rl = RateLimiter::builder().clock(ManualClock::new()).build().unwrap();
+        let builder = RateLimitLayer::builder().quota("1000000/min".parse().unwrap()).limiter(rl.local());
+        let mut service = builder.headers(RateLimitHeaders::Draft8).build().unwrap().layer(Trivial);
+        assert!(requests(1).all(|request| send(&mut service, request) == 200));
+        let requests: Vec<_> = requests(CALLS).collect();
+        let told =
+            allocations(|| requests.into_iter().for_each(|request| assert_eq!(send(&mut service, request), 200)));
+        assert!(told > 0, "nothing was told, so this shows nothing");
+        assert!(told <= 6 * CALLS as u64, "{told} allocations in {CALLS} responses");
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn quota(text: &str) -> Quota {
 fn assert_is_refusal<B>(response: &Response<B>) {
     assert!(response.status().is_client_error() || response.status().is_server_error());
     assert_eq!(response.headers()["cache-control"], "no-store");
-    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

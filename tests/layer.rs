@@ -22,12 +22,13 @@ use futures_util::stream;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use serde_json::Value;
 use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_weir::layer::{RateLimit, RateLimitBody, ResponseFuture};
 use tower_weir::{
-    Answer, Ask, Decision, Header, KeyWriter, ManualClock, OnStoreError, RateLimitLayer, RateLimitLayerBuilder,
-    RateLimiter, StoreError, StoreErrorKind, Verdict,
+    Answer, Ask, Decision, Header, KeyWriter, ManualClock, OnStoreError, RateLimitHeaders, RateLimitLayer,
+    RateLimitLayerBuilder, RateLimiter, StoreError, StoreErrorKind, Verdict,
 };
 
 use self::common::{retry_after, within};
@@ -122,6 +123,19 @@ async fn a_pending_refusal_calls_nobody() {
         assert_eq!(retry_after(&response), (!is_admitted).then_some(2), "1.5 s are rounded up");
     }
     assert_eq!(log.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_pending_decision_is_told_in_the_headers_too() {
+    let store = Deferred::default();
+    let told = builder("10/min").limiter(store.clone()).headers(RateLimitHeaders::Draft8).build().unwrap();
+    let mut service = told.layer(Probe::new(Reply::Hello).0);
+    for (is_admitted, want) in [(true, "\"default\";r=9;t=60"), (false, "\"default\";r=0;t=2")] {
+        ready(&mut service).await.unwrap();
+        let future = service.call(request());
+        store.settle(is_admitted);
+        assert_eq!(within(future).await.unwrap().headers()["ratelimit"], want);
+    }
 }
 
 #[tokio::test]
@@ -334,8 +348,8 @@ async fn a_store_that_fails_refuses_or_admits_as_it_was_told() {
             if want == 503 {
                 assert_eq!(response.headers()["cache-control"], "no-store");
                 assert_eq!(retry_after(&response), None);
-                let text = text(response.into_body()).await;
-                assert_eq!(text, "the rate limiter is unavailable", "a failure's cause is not for the client");
+                let problem: Value = serde_json::from_slice(&text(response.into_body()).await).unwrap();
+                assert_eq!(problem["detail"], "the rate limiter is unavailable", "its cause is not for the client");
             }
         }
     }
@@ -466,8 +480,9 @@ async fn a_request_is_answered_in_the_protocol_that_it_speaks() {
     for (content_type, is_grpc) in [
         (None, false),
         (Some("application/json"), false),
-        (Some("application/grpc-web"), false),
-        (Some("application/grpcx"), false),
+        (Some("application/grpc-web"), true),
+        (Some("application/grpc-web-text+proto"), true),
+        (Some("application/grpcfoo"), false),
         (Some("text/application/grpc"), false),
         (Some("application/grpc"), true),
         (Some("application/grpc+proto"), true),

@@ -25,6 +25,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
+use tonic_types::StatusExt;
 use tower::{Layer, Service, ServiceExt};
 use tower_weir::{ClientIp, Global, Header, ManualClock, OnMissingKey, RateLimitLayer, RateLimiter};
 
@@ -211,6 +212,53 @@ async fn a_refusal_ends_its_stream_with_its_headers() {
     assert!((1..=61).contains(&retry_after(&refused).unwrap()));
     let body = within(refused.into_body().collect()).await.unwrap();
     assert!(body.trailers().is_none() && body.to_bytes().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_reads_the_wait_and_the_quota_from_the_details() {
+    let clock = ManualClock::new();
+    let rl = RateLimiter::builder().clock(clock.clone()).build().unwrap();
+    let limit = RateLimitLayer::builder().name("burst").quota("2/min".parse().unwrap()).message("100% é");
+    let limit = limit.limiter(rl.local()).build().unwrap();
+    let addr =
+        start(|incoming| Server::builder().layer(limit).add_service(health()).serve_with_incoming(incoming)).await;
+    let channel = connect(addr).await;
+    assert_eq!(codes(&channel, 2).await, [Code::Ok; 2]);
+
+    let status = check(channel.clone()).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "100% é"));
+    let wait = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert_eq!(wait, Duration::from_millis(60_010), "to the millisecond, unlike Retry-After");
+    let pushback: Vec<_> = status.metadata().get_all("grpc-retry-pushback-ms").iter().collect();
+    assert_eq!(pushback, ["60010"]);
+    let failure = status.get_details_quota_failure().unwrap();
+    let [violation] = &failure.violations[..] else { panic!("{failure:?}") };
+    assert_eq!((violation.subject.as_str(), violation.description.as_str()), ("policy:burst", "limit 2 per 60s"));
+
+    clock.advance(wait - Duration::from_millis(1));
+    assert_eq!(codes(&channel, 1).await, [Code::ResourceExhausted]);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(codes(&channel, 1).await, [Code::Ok]);
+}
+
+#[tokio::test]
+async fn an_overload_and_a_missing_key_blame_no_quota() {
+    let new = || RateLimitLayer::builder().quota("1/min".parse().unwrap());
+    for (builder, want, has_wait) in [
+        (new().key(Global).suppressed(1.0), (Code::Unavailable, "overloaded"), true),
+        (new().key(Header::new("x-api-key")), (Code::InvalidArgument, "the request does not say who sent it"), false),
+    ] {
+        let layer = builder.build().unwrap();
+        let addr =
+            start(|incoming| Server::builder().layer(layer).add_service(health()).serve_with_incoming(incoming)).await;
+        let channel = connect(addr).await;
+        let _first = check(channel.clone()).await;
+        let status = check(channel).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), want);
+        assert_eq!(status.get_details_retry_info().is_some(), has_wait);
+        assert_eq!(status.metadata().contains_key("grpc-retry-pushback-ms"), has_wait);
+        assert!(status.get_details_quota_failure().is_none());
+    }
 }
 
 /// The `grpc-status` in the headers, or "0" where the call went through.

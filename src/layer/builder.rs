@@ -10,6 +10,7 @@ use crate::key::{ClientIp, FromFn, Key, KeyExtractor, RequestView};
 use crate::limiter::{RateLimiter, RateLimiterOptions};
 use crate::local::Local;
 use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs, WindowSizeSeconds};
+use crate::response::{self, Answers};
 use crate::store::{Policy, Store, Strategy};
 
 /// Builds a [`RateLimitLayer`].
@@ -34,8 +35,10 @@ pub struct RateLimitLayerBuilder {
     /// The factor as it was given, checked by `build`.
     suppressed: Option<f64>,
     store: Option<Arc<dyn Store>>,
-    rejected: Option<u16>,
-    shed: Option<u16>,
+    pub(super) rejected: Option<u16>,
+    pub(super) shed: Option<u16>,
+    pub(super) answers: response::Options,
+    pub(super) exempt_preflight: bool,
     on_missing_key: OnMissingKey,
     on_store_error: OnStoreError,
 }
@@ -50,6 +53,8 @@ impl RateLimitLayerBuilder {
             store: None,
             rejected: None,
             shed: None,
+            answers: response::Options::default(),
+            exempt_preflight: false,
             on_missing_key: OnMissingKey::default(),
             on_store_error: OnStoreError::default(),
         }
@@ -61,7 +66,7 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Names the limit; default `"default"`.
+    /// Names the limit; default `"default"`, and printable ASCII, since clients are told.
     ///
     /// Limits that share a store and a name share their budgets, key by key.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
@@ -122,19 +127,6 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets the status of a rejection, 400 to 599; default 429.
-    pub fn status(mut self, status: u16) -> Self {
-        self.rejected = Some(status);
-        self
-    }
-
-    /// Sets the status of a request that the suppressed strategy sheds, 400 to 599; default 429, and 503
-    /// where keys are shared by all clients, as with [`Global`](crate::Global) or a route.
-    pub fn shed_status(mut self, status: u16) -> Self {
-        self.shed = Some(status);
-        self
-    }
-
     /// Sets what happens to a request without a key; default [`OnMissingKey::Reject`].
     pub fn on_missing_key(mut self, policy: OnMissingKey) -> Self {
         self.on_missing_key = policy;
@@ -168,13 +160,14 @@ impl RateLimitLayerBuilder {
             None => own_store(&self.quotas)?,
         };
         let policy = Policy::new(self.name, self.quotas, strategy);
+        let (rejected, shed) =
+            (status(self.rejected, StatusCode::TOO_MANY_REQUESTS)?, status(self.shed, shed_default)?);
         Ok(RateLimitLayer {
             gate: Arc::new(Gate {
                 budget: store.open(&policy)?,
-                policy,
                 key: self.key,
-                rejected: status(self.rejected, StatusCode::TOO_MANY_REQUESTS)?,
-                shed: status(self.shed, shed_default)?,
+                answers: Answers::new(self.answers, policy, rejected, shed)?,
+                exempt_preflight: self.exempt_preflight,
                 on_missing_key: self.on_missing_key,
                 on_store_error: self.on_store_error,
             }),

@@ -3,13 +3,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, Request, Response};
+use bytes::Bytes;
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::gate::{Gate, Passage, Pending};
-use crate::response::{Protocol, Refusal};
+use crate::response::Standing;
 
 pin_project! {
     /// The response of a [`RateLimit`](super::RateLimit) service.
@@ -29,12 +30,15 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<F, S, Req> {
-        Admitted { #[pin] future: F },
-        Refused { refusal: Refusal, protocol: Protocol },
+        Admitted { #[pin] future: F, tell: Option<Tell> },
+        Refused { response: Option<Response<Bytes>> },
         // On the heap, so that a future that needs no store stays small.
         Undecided { undecided: Option<Box<Undecided<S, Req>>> },
     }
 }
+
+/// What the response has to tell, and who tells it; nothing with headers off.
+type Tell = (Standing, Arc<Gate>);
 
 /// A request that waits for its decision, with the service that was ready for it.
 struct Undecided<S, Req> {
@@ -45,12 +49,12 @@ struct Undecided<S, Req> {
 }
 
 impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
-    pub(super) fn admitted(future: S::Future) -> Self {
-        Self { state: State::Admitted { future } }
+    pub(super) fn admitted(future: S::Future, tell: Option<Tell>) -> Self {
+        Self { state: State::Admitted { future, tell } }
     }
 
-    pub(super) fn refused(refusal: Refusal, request: &HeaderMap) -> Self {
-        Self { state: State::Refused { refusal, protocol: Protocol::of(request) } }
+    pub(super) fn refused(response: Response<Bytes>) -> Self {
+        Self { state: State::Refused { response: Some(response) } }
     }
 
     pub(super) fn undecided(pending: Pending, ready: S, request: Req, gate: Arc<Gate>) -> Self {
@@ -68,24 +72,33 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProj::Admitted { future } => {
-                    return future.poll(cx).map_ok(|response| response.map(RateLimitBody::inner));
+                StateProj::Admitted { future, tell } => {
+                    let tell = |mut response: Response<ResBody>| {
+                        if let Some((standing, gate)) = tell {
+                            gate.answers.tell(standing, response.status(), response.headers_mut());
+                        }
+                        response.map(RateLimitBody::inner)
+                    };
+                    return future.poll(cx).map_ok(tell);
                 }
-                StateProj::Refused { refusal, protocol } => {
-                    return Poll::Ready(Ok(refusal.response(*protocol).map(RateLimitBody::full)));
+                StateProj::Refused { response } => {
+                    let Some(response) = response.take() else { return Poll::Pending };
+                    return Poll::Ready(Ok(response.map(RateLimitBody::full)));
                 }
                 StateProj::Undecided { undecided } => {
                     let Some(waiting) = undecided else { return Poll::Pending };
                     let result = ready!(waiting.pending.as_mut().poll(cx));
                     match waiting.gate.settle(&result) {
-                        Passage::Admitted => match undecided.take().map(|waiting| *waiting) {
-                            Some(Undecided { mut ready, request, .. }) => {
-                                State::Admitted { future: ready.call(request) }
-                            }
+                        Passage::Admitted(standing) => match undecided.take().map(|waiting| *waiting) {
+                            Some(Undecided { mut ready, request, gate, .. }) => State::Admitted {
+                                future: ready.call(request),
+                                tell: standing.map(|standing| (standing, gate)),
+                            },
                             None => return Poll::Pending,
                         },
                         Passage::Refused(refusal) => {
-                            State::Refused { refusal, protocol: Protocol::of(waiting.request.headers()) }
+                            let response = waiting.gate.answers.refuse(&refusal, waiting.request.headers());
+                            State::Refused { response: Some(response) }
                         }
                         Passage::Undecided(pending) => {
                             waiting.pending = pending;

@@ -3,29 +3,27 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::StatusCode;
-
 use super::{OnMissingKey, OnStoreError};
-use crate::decision::{Decision, Verdict};
+use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::key::{Fault, KeyExtractor, KeyWriter, MissingKey, RequestView};
-use crate::response::Refusal;
-use crate::store::{Answer, Ask, Budget, Policy};
+use crate::response::{self, Answers, Refusal, Standing};
+use crate::store::{Answer, Ask, Budget};
 use crate::telemetry::{self, Notice};
 
 pub(super) struct Gate {
     pub(super) budget: Arc<dyn Budget>,
-    pub(super) policy: Policy,
     pub(super) key: Arc<dyn KeyExtractor>,
-    pub(super) rejected: StatusCode,
-    pub(super) shed: StatusCode,
+    pub(super) answers: Answers,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) on_store_error: OnStoreError,
+    pub(super) exempt_preflight: bool,
 }
 
 /// What becomes of a request.
 pub(super) enum Passage {
-    Admitted,
+    /// With what its response has to tell, if anything.
+    Admitted(Option<Standing>),
     Refused(Refusal),
     /// The store must do I/O first.
     Undecided(Pending),
@@ -38,6 +36,9 @@ impl Gate {
     /// Reads the key and asks its budget.
     #[inline]
     pub(super) fn enter(&self, request: &RequestView<'_>) -> Passage {
+        if self.exempt_preflight && response::is_preflight(request.method(), request.headers()) {
+            return Passage::Admitted(None);
+        }
         let mut key = KeyWriter::new();
         if let Err(missing) = self.key.key(request, &mut key) {
             if let Some(passage) = self.missing(missing) {
@@ -57,17 +58,10 @@ impl Gate {
     #[inline]
     pub(super) fn settle(&self, result: &Result<Decision, StoreError>) -> Passage {
         match result {
-            Ok(decision) if decision.is_allowed() => Passage::Admitted,
-            Ok(decision) => Passage::Refused(Refusal::limited(*decision, self.status(decision))),
-            Err(_) if self.on_store_error == OnStoreError::Admit => Passage::Admitted,
-            Err(_) => Passage::Refused(Refusal::unavailable()),
-        }
-    }
-
-    fn status(&self, decision: &Decision) -> StatusCode {
-        match decision.verdict() {
-            Verdict::Suppressed { .. } => self.shed,
-            _ => self.rejected,
+            Ok(decision) if decision.is_allowed() => Passage::Admitted(self.answers.standing(decision)),
+            Ok(decision) => Passage::Refused(Refusal::Limited(*decision)),
+            Err(_) if self.on_store_error == OnStoreError::Admit => Passage::Admitted(None),
+            Err(_) => Passage::Refused(Refusal::Unavailable),
         }
     }
 
@@ -82,7 +76,7 @@ impl Gate {
         }
         match self.on_missing_key {
             OnMissingKey::Shared => None,
-            OnMissingKey::Allow => Some(Passage::Admitted),
+            OnMissingKey::Allow => Some(Passage::Admitted(None)),
             OnMissingKey::Reject => Some(Passage::Refused(Refusal::missing_key(missing))),
         }
     }
@@ -90,6 +84,6 @@ impl Gate {
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("policy", &self.policy).field("budget", &self.budget).finish_non_exhaustive()
+        f.debug_struct("Gate").field("answers", &self.answers).field("budget", &self.budget).finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@
 //! The layer holds all state behind one [`Arc`]: its clones, and the services it makes,
 //! share their budgets. axum calls `layer` once for each route, and all of them count together.
 
+mod answers;
 mod body;
 mod builder;
 mod future;

@@ -56,8 +56,11 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         match self.gate.enter(&RequestView::new(&request)) {
-            Passage::Admitted => ResponseFuture::admitted(self.inner.call(request)),
-            Passage::Refused(refusal) => ResponseFuture::refused(refusal, request.headers()),
+            Passage::Admitted(standing) => {
+                let tell = standing.map(|standing| (standing, Arc::clone(&self.gate)));
+                ResponseFuture::admitted(self.inner.call(request), tell)
+            }
+            Passage::Refused(refusal) => ResponseFuture::refused(self.gate.answers.refuse(&refusal, request.headers())),
             Passage::Undecided(pending) => {
                 // The future takes the service that is ready and leaves a clone that may not be.
                 let clone = self.inner.clone();

@@ -1,114 +1,158 @@
-//! What a refused client is told.
+//! What a client is told.
 //!
-//! HTTP clients get a status, `Retry-After` and a short text; gRPC clients a trailers-only response with the
-//! status RESOURCE_EXHAUSTED, since they read nothing else. The decision stands in the response's extensions.
+//! A refused HTTP client gets a status, `Retry-After` and a body; a gRPC client a trailers-only response, since
+//! it reads nothing else. The decision stands in the response's extensions. With
+//! [`RateLimitHeaders`] an admitted client learns too how much is left.
+//!
+//! What does not depend on the request is rendered once, when a layer is built.
 
+mod cors;
+mod details;
+mod grpc;
+mod headers;
+mod kind;
+mod problem;
+mod protocol;
+mod refusal;
 mod retry_after;
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use crate::decision::Decision;
-use crate::key::{Fault, MissingKey};
+pub use self::cors::EXPOSED_HEADERS;
+pub(crate) use self::cors::is_preflight;
+pub(crate) use self::headers::Standing;
+pub use self::headers::{RateLimitHeaders, ResetFormat};
+pub use self::protocol::Protocol;
+pub(crate) use self::refusal::{OnRefusal, Refusal};
+pub use self::refusal::{RefusalBody, RefusalContext, RefusalReason};
 
-/// Why a request was not passed on, and with which status it is answered.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Refusal {
-    status: StatusCode,
-    reason: Reason,
+use self::headers::Fields;
+use self::kind::Kinds;
+use self::protocol::Wire;
+use crate::decision::{Decision, Verdict};
+use crate::error::ConfigError;
+use crate::store::Policy;
+use crate::time::millis;
+
+/// How the answers of a layer look, as it was configured.
+#[derive(Clone, Default)]
+pub(crate) struct Options {
+    pub(crate) body: RefusalBody,
+    pub(crate) message: Option<Arc<str>>,
+    pub(crate) headers: RateLimitHeaders,
+    pub(crate) jitter: Duration,
+    pub(crate) protocol: Protocol,
+    pub(crate) on_refusal: Option<Arc<OnRefusal>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Reason {
-    Limited(Decision),
-    MissingKey,
-    Unavailable,
+/// The answers of a layer.
+pub(crate) struct Answers {
+    policy: Policy,
+    kinds: Kinds,
+    fields: Option<Fields>,
+    jitter_ms: u64,
+    protocol: Protocol,
+    on_refusal: Option<Arc<OnRefusal>>,
 }
 
-/// How the client speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http,
-    Grpc,
-}
-
-impl Protocol {
-    /// A gRPC request says so in its content type: `application/grpc`, alone or with a suffix or parameters.
-    pub(crate) fn of(request: &HeaderMap) -> Self {
-        const GRPC: &[u8] = b"application/grpc";
-        let value = request.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
-        let is_grpc = value.split_at_checked(GRPC.len()).is_some_and(|(kind, rest)| {
-            kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-        });
-        if is_grpc { Self::Grpc } else { Self::Http }
-    }
-}
-
-impl Refusal {
-    pub(crate) fn limited(decision: Decision, status: StatusCode) -> Self {
-        Self { status, reason: Reason::Limited(decision) }
-    }
-
-    pub(crate) fn missing_key(missing: MissingKey) -> Self {
-        let status = match missing.fault() {
-            Fault::Client => StatusCode::BAD_REQUEST,
-            Fault::Server | Fault::PeerAddress | Fault::ProxyHeader => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self { status, reason: Reason::MissingKey }
+impl Answers {
+    /// Renders what does not change; `rejected` and `shed` are the statuses of the two strategies' refusals.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidPolicyName`].
+    pub(crate) fn new(
+        options: Options,
+        policy: Policy,
+        rejected: StatusCode,
+        shed: StatusCode,
+    ) -> Result<Self, ConfigError> {
+        headers::check_name(policy.name())?;
+        let kinds = Kinds::new(&policy, options.body, options.message.as_deref(), rejected, shed);
+        Ok(Self {
+            fields: Fields::new(options.headers, &policy),
+            policy,
+            kinds,
+            jitter_ms: millis(options.jitter),
+            protocol: options.protocol,
+            on_refusal: options.on_refusal,
+        })
     }
 
-    pub(crate) fn unavailable() -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, reason: Reason::Unavailable }
+    /// What the response to an admitted request has to tell; nothing with headers off.
+    #[inline]
+    pub(crate) fn standing(&self, decision: &Decision) -> Option<Standing> {
+        self.fields.as_ref()?.standing(decision)
     }
 
-    /// The answer; its body is empty for gRPC.
-    pub(crate) fn response(&self, protocol: Protocol) -> Response<Bytes> {
-        let mut response = match protocol {
-            Protocol::Http => self.http(),
-            Protocol::Grpc => self.grpc(),
-        };
-        if let Reason::Limited(decision) = self.reason {
-            response.extensions_mut().insert(decision);
-            if let Some(wait) = decision.retry_after() {
-                response.headers_mut().insert(RETRY_AFTER, retry_after::seconds(wait));
-            }
+    /// Tells it, except to redirections: a client would wait before it follows them.
+    pub(crate) fn tell(&self, standing: &Standing, status: StatusCode, headers: &mut HeaderMap) {
+        if let (Some(fields), false) = (&self.fields, status.is_redirection()) {
+            fields.admitted(standing, headers);
         }
+    }
+
+    /// The answer to a request, with these headers, that is not passed on.
+    pub(crate) fn refuse(&self, refusal: &Refusal, request: &HeaderMap) -> Response<Bytes> {
+        let wire = Wire::of(self.protocol, request);
+        let wait = refusal.decision().and_then(Decision::retry_after).map(|wait| self.jittered(wait));
+        let kind = match refusal {
+            Refusal::Limited(decision) if matches!(decision.verdict(), Verdict::Suppressed { .. }) => &self.kinds.shed,
+            Refusal::Limited(_) => &self.kinds.rejected,
+            Refusal::MissingKey(fault) => self.kinds.missing_key(*fault),
+            Refusal::Unavailable => &self.kinds.unavailable,
+        };
+        let mut response = kind.response(wire, refusal.decision(), wait);
+        self.finish(refusal, wait, &mut response);
+        let Some(on_refusal) = &self.on_refusal else { return response };
+        let mut theirs = on_refusal(&RefusalContext { refusal, policy: &self.policy, wire, response: &response });
+        self.finish(refusal, wait, &mut theirs);
+        theirs
+    }
+
+    /// Adds what belongs to every refusal, unless it is there.
+    fn finish(&self, refusal: &Refusal, wait: Option<Duration>, response: &mut Response<Bytes>) {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
-    }
-
-    fn message(&self) -> &'static str {
-        match self.reason {
-            Reason::Limited(_) => "rate limit exceeded",
-            Reason::MissingKey if self.status.is_client_error() => "the request does not say who sent it",
-            Reason::MissingKey => "the service cannot tell who sent the request",
-            Reason::Unavailable => "the rate limiter is unavailable",
+        let is_redirection = response.status().is_redirection();
+        let Some(decision) = refusal.decision() else { return };
+        response.extensions_mut().insert(*decision);
+        // Of a redirection Retry-After would mean something else (RFC 9110 section 10.2.3).
+        if is_redirection {
+            return;
+        }
+        if let Some(wait) = wait {
+            retry_after::raise(response.headers_mut(), retry_after::seconds(wait));
+        }
+        if let Some(fields) = &self.fields
+            && let Some(standing) = fields.standing(decision)
+        {
+            fields.refused(&standing, response.headers_mut());
         }
     }
 
-    fn http(&self) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::from_static(self.message().as_bytes()));
-        *response.status_mut() = self.status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        response
+    /// A wait and up to the jitter more, never less.
+    fn jittered(&self, wait: Duration) -> Duration {
+        match self.jitter_ms {
+            0 => wait,
+            most => wait.saturating_add(Duration::from_millis(fastrand::u64(0..=most))),
+        }
     }
+}
 
-    /// Trailers-only: the status stands in the headers and the stream ends with them.
-    fn grpc(&self) -> Response<Bytes> {
-        let status = match self.reason {
-            // RESOURCE_EXHAUSTED, or UNAVAILABLE where the caller is not at fault.
-            Reason::Limited(_) if self.status.is_client_error() => "8",
-            Reason::Limited(_) | Reason::Unavailable => "14",
-            // INVALID_ARGUMENT or INTERNAL.
-            Reason::MissingKey if self.status.is_client_error() => "3",
-            Reason::MissingKey => "13",
-        };
-        let mut response = Response::new(Bytes::new());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(status));
-        headers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(self.message()));
-        response
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answers").field("policy", &self.policy).finish_non_exhaustive()
     }
+}
+
+/// The names under which the quotas of a limit are told: the limit's, and from the second on with a number.
+fn names(policy: &Policy) -> impl Iterator<Item = String> {
+    let name = policy.name();
+    (1..=policy.quotas().len()).map(move |n| if n == 1 { name.to_owned() } else { format!("{name}-{n}") })
 }

@@ -14,7 +14,7 @@ use axum::http::{Request, Response, StatusCode};
 use tower::{Layer, Service};
 use tower_governor::GovernorLayer;
 use tower_governor::governor::GovernorConfigBuilder;
-use tower_weir::RateLimitLayer;
+use tower_weir::{RateLimitHeaders, RateLimitLayer};
 
 use crate::race::{Lap, Race, Scenario};
 
@@ -44,8 +44,9 @@ fn layers(race: Race, period: Duration, burst: u32, quota: &str, status: StatusC
     let with_headers = GovernorConfigBuilder::default().period(period).burst_size(burst).use_headers().finish();
     let plain = GovernorLayer::new(plain.expect("a valid quota")).layer(Hello);
     let with_headers = GovernorLayer::new(with_headers.expect("a valid quota")).layer(Hello);
-    let quota = quota.parse().expect("a valid quota");
-    let weir = RateLimitLayer::builder().quota(quota).build().expect("a valid layer").layer(Hello);
+    let weir = || RateLimitLayer::builder().quota(quota.parse().expect("a valid quota"));
+    let weir_with_headers = weir().headers(RateLimitHeaders::Draft8).build().expect("a valid layer").layer(Hello);
+    let weir = weir().build().expect("a valid layer").layer(Hello);
     race.calls(300_000)
         .added_to(BARE)
         .ratio_to(PEER)
@@ -53,8 +54,7 @@ fn layers(race: Race, period: Duration, burst: u32, quota: &str, status: StatusC
         .counted(PEER, serve(plain, status))
         .counted("tower_governor, headers", serve(with_headers, status))
         .counted("tower-weir", serve(weir, status))
-        // Until the layer can render them.
-        .unable("tower-weir, headers")
+        .counted("tower-weir, headers", serve(weir_with_headers, status))
 }
 
 /// Calls of a service that answers every request but the first with `status`; and the allocations of a call.

@@ -1,0 +1,162 @@
+//! The builder's setters for what a client is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+
+use super::RateLimitLayerBuilder;
+use crate::response::{Protocol, RateLimitHeaders, RefusalBody, RefusalContext};
+
+impl RateLimitLayerBuilder {
+    /// Sets the status of a rejection, 400 to 599; default 429.
+    ///
+    /// gRPC clients get RESOURCE_EXHAUSTED for 4xx and UNAVAILABLE for 5xx.
+    pub fn status(mut self, status: u16) -> Self {
+        self.rejected = Some(status);
+        self
+    }
+
+    /// Sets the status of a request that the suppressed strategy sheds, 400 to 599; default 429, and 503
+    /// where keys are shared by all clients, as with [`Global`](crate::Global) or a route.
+    pub fn shed_status(mut self, status: u16) -> Self {
+        self.shed = Some(status);
+        self
+    }
+
+    /// Sets the form of the body of HTTP refusals; default [`RefusalBody::Problem`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimitLayer, RefusalBody};
+    ///
+    /// let layer = RateLimitLayer::builder().quota("10/s".parse()?).body(RefusalBody::Text).build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn body(mut self, body: RefusalBody) -> Self {
+        self.answers.body = body;
+        self
+    }
+
+    /// Sets what a client over the limit reads: the gRPC message, the text body, or the problem's `detail`.
+    ///
+    /// Default "rate limit exceeded", or "overloaded" with a status of 5xx; a problem then has no detail.
+    pub fn message(mut self, message: impl Into<Arc<str>>) -> Self {
+        self.answers.message = Some(message.into());
+        self
+    }
+
+    /// Sets a function that makes the response of a refusal.
+    ///
+    /// It is called for refusals of every reason and protocol, in place of nothing: start from a clone of
+    /// [`RefusalContext::response`], and hand that back where the protocol is gRPC. To the result are added
+    /// `Retry-After`, where a wait helps (the longer one if it has one), `Cache-Control: no-store`, the fields of
+    /// [`headers`](Self::headers) that it lacks, and the [`Decision`](crate::Decision) in its extensions.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{HeaderValue, header::CONTENT_TYPE};
+    /// use tower_weir::{Protocol, RateLimitLayer};
+    ///
+    /// let layer = RateLimitLayer::builder()
+    ///     .quota("10/s".parse()?)
+    ///     .on_refusal(|refusal| {
+    ///         let mut response = refusal.response().clone();
+    ///         if refusal.protocol() == Protocol::Http {
+    ///             let html = format!("<h1>Too fast</h1><p>The limit is {}.", refusal.policy().quotas()[0]);
+    ///             *response.body_mut() = Bytes::from(html);
+    ///             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    ///         }
+    ///         response
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn on_refusal<F>(mut self, on_refusal: F) -> Self
+    where
+        F: Fn(&RefusalContext<'_>) -> Response<Bytes> + Send + Sync + 'static,
+    {
+        self.answers.on_refusal = Some(Arc::new(on_refusal));
+        self
+    }
+
+    /// Sets the protocol in which refusals are answered; default [`Protocol::Auto`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{Protocol, RateLimitLayer};
+    ///
+    /// // For a server that speaks nothing else.
+    /// let layer = RateLimitLayer::builder().quota("10/s".parse()?).protocol(Protocol::Grpc).build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.answers.protocol = protocol;
+        self
+    }
+
+    /// Sets which header fields tell clients of their quota; default [`RateLimitHeaders::None`].
+    ///
+    /// They stand on the responses to admitted requests too, beside what the handler has set. Clients heed
+    /// `Retry-After`, which needs none of this; few read these fields.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimitHeaders, RateLimitLayer};
+    ///
+    /// let layer = RateLimitLayer::builder()
+    ///     .name("burst")
+    ///     .quota("100/min".parse()?)
+    ///     .headers(RateLimitHeaders::Draft8) // RateLimit: "burst";r=99;t=60
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn headers(mut self, headers: RateLimitHeaders) -> Self {
+        self.answers.headers = headers;
+        self
+    }
+
+    /// Sets up to how much longer than the true wait a refused client is told to wait; default zero.
+    ///
+    /// Then clients that were refused together do not return together. It counts in `Retry-After`, which is
+    /// rounded up to whole seconds, and in what gRPC clients are told; in whole milliseconds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let layer = RateLimitLayer::builder().quota("100/min".parse()?).jitter(Duration::from_secs(5)).build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn jitter(mut self, most: Duration) -> Self {
+        self.answers.jitter = most;
+        self
+    }
+
+    /// Sets whether CORS preflights pass without a limit; default no.
+    ///
+    /// A preflight is OPTIONS with `Origin` and `Access-Control-Request-Method`. Better is a CORS layer around
+    /// this one: it answers preflights itself, and lets pages read refusals. Anyone can send preflights, so
+    /// exempt them only where they are cheap. See [`EXPOSED_HEADERS`](crate::EXPOSED_HEADERS).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let layer = RateLimitLayer::builder().quota("100/min".parse()?).exempt_preflight(true).build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn exempt_preflight(mut self, exempt: bool) -> Self {
+        self.exempt_preflight = exempt;
+        self
+    }
+}

@@ -1,0 +1,156 @@
+//! A refusal in gRPC: trailers-only, so the status stands in the headers and the stream ends with them.
+//!
+//! The HTTP status is 200, since clients read an HTTP error as UNAVAILABLE and many retry that at once.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Response};
+
+use super::details::{self, Violation};
+use super::protocol::Wire;
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+/// The status codes in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Code {
+    InvalidArgument = 3,
+    ResourceExhausted = 8,
+    Internal = 13,
+    Unavailable = 14,
+}
+
+/// The status of one kind of refusal, rendered once.
+#[derive(Debug)]
+pub(super) struct Status {
+    code: Code,
+    message: Box<str>,
+    encoded: HeaderValue,
+}
+
+impl Status {
+    pub(super) fn new(code: Code, message: &str) -> Self {
+        let encoded = HeaderValue::try_from(percent_encoded(message));
+        // The encoded text is visible ASCII, which no header value refuses.
+        let encoded = encoded.unwrap_or_else(|_| HeaderValue::from_static(""));
+        Self { code, message: message.into(), encoded }
+    }
+
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The answer; `details` stand for a refusal that a limit caused.
+    pub(super) fn response<'a>(
+        &self,
+        wire: Wire,
+        wait: Option<Duration>,
+        violations: Option<impl Iterator<Item = &'a Violation>>,
+    ) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::new());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, wire.content_type());
+        headers.insert(STATUS, HeaderValue::from(self.code as u16));
+        headers.insert(MESSAGE, self.encoded.clone());
+        if let Some(violations) = violations {
+            let details = details::status(self.code as u8, &self.message, wait, violations);
+            if let Ok(details) = HeaderValue::try_from(details::base64(&details)) {
+                headers.insert(DETAILS, details);
+            }
+        }
+        if let Some(wait) = wait {
+            headers.insert(PUSHBACK, HeaderValue::from(pushback_ms(wait)));
+        }
+        response
+    }
+}
+
+/// The wait before the next attempt (gRFC A6) in milliseconds, rounded up; a positive 32-bit number.
+fn pushback_ms(wait: Duration) -> i32 {
+    i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+}
+
+/// Encodes the bytes outside of 0x20 to 0x7E, and the percent sign (PROTOCOL-HTTP2, "Responses").
+fn percent_encoded(message: &str) -> String {
+    message.bytes().fold(String::with_capacity(message.len()), |mut text, byte| {
+        match byte {
+            b' '..=b'~' if byte != b'%' => text.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            _ => write!(text, "%{byte:02X}").unwrap_or(()),
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_percent_encoded() {
+        for (message, want) in [
+            ("rate limit exceeded", "rate limit exceeded"),
+            ("100% é", "100%25 %C3%A9"),
+            ("a\r\nb\0\u{7f}~", "a%0D%0Ab%00%7F~"),
+            ("", ""),
+        ] {
+            assert_eq!(percent_encoded(message), want);
+            assert_eq!(Status::new(Code::Internal, message).encoded, want);
+        }
+    }
+
+    #[test]
+    fn a_pushback_is_a_whole_number_of_32_bits() {
+        for (wait, want) in [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_micros(1_500), 2),
+            (Duration::from_secs(37), 37_000),
+            (Duration::from_millis(i32::MAX as u64), i32::MAX),
+            (Duration::from_secs(1 << 40), i32::MAX),
+            (Duration::MAX, i32::MAX),
+        ] {
+            assert_eq!(pushback_ms(wait), want, "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_has_one_of_each_field_and_no_body() {
+        let status = Status::new(Code::ResourceExhausted, "rate limit exceeded");
+        let wait = Some(Duration::from_micros(1_499_001));
+        for (wire, want) in [
+            (Wire::Grpc, "application/grpc"),
+            (Wire::GrpcWeb, "application/grpc-web+proto"),
+            (Wire::GrpcWebText, "application/grpc-web-text+proto"),
+        ] {
+            let response = status.response(wire, wait, Some([].iter()));
+            assert_eq!((response.status().as_u16(), response.body().len()), (200, 0));
+            let headers = response.headers();
+            assert_eq!((headers.len(), headers.keys_len()), (5, 5));
+            assert_eq!(headers["content-type"], want);
+            assert_eq!(headers[STATUS], "8");
+            assert_eq!(headers[MESSAGE], "rate limit exceeded");
+            assert_eq!(headers[PUSHBACK], "1500");
+            let details = details::status(8, "rate limit exceeded", wait, []);
+            assert_eq!(headers[DETAILS], details::base64(&details), "the delay is not rounded");
+        }
+    }
+
+    #[test]
+    fn where_no_wait_helps_none_is_told() {
+        let none = None::<std::slice::Iter<'_, Violation>>;
+        for response in [
+            Status::new(Code::ResourceExhausted, "m").response(Wire::Grpc, None, Some([].iter())),
+            Status::new(Code::InvalidArgument, "m").response(Wire::Grpc, None, none),
+        ] {
+            assert!(!response.headers().contains_key(PUSHBACK));
+        }
+    }
+}

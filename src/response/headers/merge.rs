@@ -1,0 +1,68 @@
+//! How fields stand beside those that a handler or an inner layer has set.
+//!
+//! Lists are appended to. Where there is room for one limit only, the strictest is told: the one with the
+//! least remaining, and of those the one with the longest reset. What cannot be read is left as it is.
+
+use std::cmp::Reverse;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Limit, remaining and reset.
+pub(super) type Triple = [HeaderName; 3];
+pub(super) const DRAFT6: Triple = [
+    HeaderName::from_static("ratelimit-limit"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-reset"),
+];
+pub(super) const X: Triple = [
+    HeaderName::from_static("x-ratelimit-limit"),
+    HeaderName::from_static("x-ratelimit-remaining"),
+    HeaderName::from_static("x-ratelimit-reset"),
+];
+
+/// Adds a member to a list; a line of its own means the same (RFC 9651 section 3.1).
+pub(super) fn append(headers: &mut HeaderMap, name: HeaderName, member: HeaderValue) {
+    // A map that is full, with 32768 values, stays as it is.
+    let _is_known = headers.try_append(name, member);
+}
+
+/// Sets the three fields unless others stand there that are as strict.
+pub(super) fn triple(headers: &mut HeaderMap, names: &Triple, values: [u64; 3]) {
+    let is_taken = names.iter().any(|name| headers.contains_key(name));
+    let read = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    if !is_taken || is_stricter(values, read(&names[1]).zip(read(&names[2]))) {
+        for (name, value) in names.iter().zip(values) {
+            headers.insert(name, HeaderValue::from(value));
+        }
+    }
+}
+
+/// Sets the dictionary of draft 07, unless another stands there that is as strict.
+pub(super) fn dictionary(headers: &mut HeaderMap, name: HeaderName, values: [u64; 3]) {
+    let read = |text: &str, key: &str| {
+        let mut members = text.split(',').filter_map(|member| member.trim().split_once('='));
+        members.find(|(it, _)| *it == key)?.1.parse::<u64>().ok()
+    };
+    let is_stricter = headers.get(&name).is_none_or(|value| {
+        let text = value.to_str().unwrap_or_default();
+        is_stricter(values, read(text, "remaining").zip(read(text, "reset")))
+    });
+    let [limit, remaining, reset] = values;
+    if let (true, Ok(value)) =
+        (is_stricter, HeaderValue::try_from(format!("limit={limit}, remaining={remaining}, reset={reset}")))
+    {
+        headers.insert(name, value);
+    }
+}
+
+/// Whether these values leave a client less than a remaining and a reset that were told before.
+fn is_stricter([_, remaining, reset]: [u64; 3], told: Option<(u64, u64)>) -> bool {
+    told.is_some_and(|told| (remaining, Reverse(reset)) < (told.0, Reverse(told.1)))
+}
+
+/// The first full second, counted since 1970, that is at least `seconds` from now.
+pub(super) fn epoch(now: SystemTime, seconds: u64) -> u64 {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs().saturating_add(u64::from(now.subsec_nanos() > 0)).saturating_add(seconds)
+}

@@ -1,0 +1,85 @@
+//! Problem details (RFC 9457), with the types of draft-ietf-httpapi-ratelimit-headers section 10.2.
+//!
+//! Nothing in them tells of keys, addresses or errors.
+
+use std::fmt::Write;
+
+use http::StatusCode;
+
+/// A refusal by limits with these names.
+pub(super) fn violated<'a>(status: StatusCode, detail: Option<&str>, names: impl Iterator<Item = &'a str>) -> String {
+    let (kind, title) = match status.is_server_error() {
+        false => ("quota-exceeded", "Request cannot be satisfied as assigned quota has been exceeded"),
+        true => {
+            ("temporary-reduced-capacity", "Request cannot be satisfied due to temporary server capacity constraints")
+        }
+    };
+    let kind = format!("https://iana.org/assignments/http-problem-types#{kind}");
+    let mut json = begin(&kind, title, status, detail);
+    json.push_str(",\"violated-policies\":[");
+    for (n, name) in names.enumerate() {
+        json.push_str(if n == 0 { "" } else { "," });
+        string(&mut json, name);
+    }
+    json.push_str("]}");
+    json
+}
+
+/// A refusal for any other reason.
+pub(super) fn blank(status: StatusCode, detail: &str) -> String {
+    let mut json = begin("about:blank", status.canonical_reason().unwrap_or("Error"), status, Some(detail));
+    json.push('}');
+    json
+}
+
+fn begin(kind: &str, title: &str, status: StatusCode, detail: Option<&str>) -> String {
+    let mut json = format!("{{\"type\":\"{kind}\",\"title\":\"{title}\",\"status\":{}", status.as_u16());
+    if let Some(detail) = detail {
+        json.push_str(",\"detail\":");
+        string(&mut json, detail);
+    }
+    json
+}
+
+/// A JSON string (RFC 8259 section 7).
+fn string(json: &mut String, text: &str) {
+    json.push('"');
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => json.extend(['\\', char]),
+            // Writing to a string cannot fail.
+            '\0'..' ' => write!(json, "\\u{:04x}", u32::from(char)).unwrap_or(()),
+            _ => json.push(char),
+        }
+    }
+    json.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_used_up_quota_reads_as_the_draft_shows() {
+        assert_eq!(
+            violated(StatusCode::TOO_MANY_REQUESTS, None, ["burst"].into_iter()),
+            r##"{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"Request cannot be satisfied as assigned quota has been exceeded","status":429,"violated-policies":["burst"]}"##
+        );
+    }
+
+    #[test]
+    fn every_body_is_json_with_the_status_that_is_sent() {
+        let nasty = "a\"b\\c\u{1}\n\u{7f}é\u{2028}";
+        for status in [429, 503, 400, 599].map(|status| StatusCode::from_u16(status).unwrap()) {
+            let body = violated(status, Some(nasty), [nasty, "b"].into_iter());
+            let body: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(body["status"], status.as_u16());
+            assert_eq!((&body["violated-policies"], &body["detail"]), (&json!([nasty, "b"]), &json!(nasty)));
+            let is_overload = body["type"].as_str().unwrap().ends_with("#temporary-reduced-capacity");
+            assert_eq!(is_overload, status.is_server_error());
+        }
+        let body: Value = serde_json::from_str(&blank(StatusCode::BAD_REQUEST, nasty)).unwrap();
+        assert_eq!(body, json!({"type": "about:blank", "title": "Bad Request", "status": 400, "detail": nasty}));
+    }
+}
