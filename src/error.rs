@@ -56,6 +56,8 @@ pub enum ConfigError {
     ZeroMaxKeys,
     /// A name that is not a legal HTTP header name.
     InvalidHeaderName(String),
+    /// A name that is not a legal cookie name.
+    InvalidCookieName(String),
     /// A name that cannot be sent to clients in a header.
     InvalidPolicyName(String),
     /// A status that is not an error status (400 to 599).
@@ -129,6 +131,9 @@ impl fmt::Display for ConfigError {
             Self::ZeroMaxKeys => f.write_str("max_keys is zero; write at least 1"),
             Self::InvalidHeaderName(name) => {
                 write!(f, "{name:?} is not a header name; write letters, digits and hyphens, as in \"x-api-key\"")
+            }
+            Self::InvalidCookieName(name) => {
+                write!(f, "{name:?} is not a cookie name; write letters, digits and signs as in \"__Host-session\"")
             }
             Self::InvalidPolicyName(name) => {
                 write!(f, "clients cannot be told the name {name:?}; write printable ASCII, as in \"burst\"")

@@ -29,7 +29,8 @@
 //! | for | see |
 //! |---|---|
 //! | the middleware | [`RateLimitLayer`], [`layer`] |
-//! | whom to limit | [`ClientIp`], [`Header`], [`Global`], and [`KeyExtractor`] for your own |
+//! | whom to limit | [`ClientIp`], [`Extension`], [`Header`], [`Cookie`], [`Global`], and [`KeyExtractor`] for your own |
+//! | what is asked for | `Route`, [`GrpcService`], [`GrpcMethod`], [`HttpMethod`]; tuples join keys |
 //! | how much | [`Quota`] for layers, [`RateLimit`] for engine calls |
 //! | the engine alone | [`RateLimiter`], with `default-features = false` |
 //! | what was decided | [`Decision`], [`RateLimitDecision`] |
@@ -44,7 +45,7 @@
 //! | feature | gives |
 //! |---|---|
 //! | `middleware` | the layer, keys and answers |
-//! | `axum` | the peer address from axum's `ConnectInfo` |
+//! | `axum` | the peer address from axum's `ConnectInfo`, and the key `Route` |
 //! | `tonic` | the peer address from tonic's `TcpConnectInfo` |
 //! | `tracing` | notices through `tracing` instead of standard error |
 //! | `serde` | `Serialize` and `Deserialize` for the configuration values |
@@ -77,8 +78,13 @@ mod response;
 #[cfg(feature = "middleware")]
 mod telemetry;
 
+#[cfg(feature = "axum")]
+pub use self::key::Route;
 #[cfg(feature = "middleware")]
-pub use self::key::{ClientIp, Global, Header, Key, KeyExtractor, KeyWriter, MissingKey, RequestView};
+pub use self::key::{
+    ClientIp, Cookie, Extension, Global, GrpcMethod, GrpcService, Header, HttpMethod, Key, KeyExtractor, KeyWriter,
+    MissingKey, RequestView,
+};
 #[cfg(feature = "middleware")]
 pub use self::layer::{IntoStore, OnMissingKey, OnStoreError, RateLimitLayer, RateLimitLayerBuilder};
 #[cfg(feature = "middleware")]

@@ -5,7 +5,17 @@
 //! so keys can be joined without separators and no client can forge another one's.
 
 mod client_ip;
+mod cookie;
+mod digest;
+mod extension;
+mod grpc;
 mod header;
+mod http_method;
+mod joined;
+#[cfg(feature = "axum")]
+mod route;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::error::Error;
@@ -16,7 +26,13 @@ use crate::error::ConfigError;
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 
 pub use self::client_ip::ClientIp;
+pub use self::cookie::Cookie;
+pub use self::extension::Extension;
+pub use self::grpc::{GrpcMethod, GrpcService};
 pub use self::header::Header;
+pub use self::http_method::HttpMethod;
+#[cfg(feature = "axum")]
+pub use self::route::Route;
 pub use self::writer::{Key, KeyWriter};
 
 /// Reads a key from a request.
@@ -47,7 +63,7 @@ pub trait KeyExtractor: Send + Sync + 'static {
     /// [`MissingKey`] where the request has none; the layer then does what `on_missing_key` says.
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey>;
 
-    /// Whether one key is shared by all requests.
+    /// Whether keys are shared by all clients, as with [`Global`] or a key that says only what is asked for.
     ///
     /// Requests that are shed by such a key are answered 503, since no single client is at fault.
     fn is_global(&self) -> bool {
@@ -75,26 +91,6 @@ impl<K: KeyExtractor + ?Sized> KeyExtractor for Arc<K> {
 
     fn check(&self) -> Result<(), ConfigError> {
         (**self).check()
-    }
-}
-
-/// Two keys joined: each pair of their values has a budget of its own.
-impl<A: KeyExtractor, B: KeyExtractor> KeyExtractor for (A, B) {
-    fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        self.0.key(req, out)?;
-        out.end();
-        self.1.key(req, out)?;
-        out.end();
-        Ok(())
-    }
-
-    fn is_global(&self) -> bool {
-        self.0.is_global() && self.1.is_global()
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        self.0.check()?;
-        self.1.check()
     }
 }
 

@@ -19,7 +19,7 @@ impl RateLimitLayerBuilder {
     }
 
     /// Sets the status of a request that the suppressed strategy sheds, 400 to 599; default 429, and 503
-    /// where one key is shared by all requests.
+    /// where keys are shared by all clients, as with [`Global`](crate::Global) or a route.
     pub fn shed_status(mut self, status: u16) -> Self {
         self.shed = Some(status);
         self

@@ -75,6 +75,19 @@ impl RateLimitLayerBuilder {
     }
 
     /// Sets what a request's key is; default [`ClientIp::peer`].
+    ///
+    /// Several keys are joined as a tuple, and each combination of their values has a budget of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_weir::{ClientIp, Header, HttpMethod, RateLimitLayer};
+    /// let layer = RateLimitLayer::builder()
+    ///     .quota("10/s".parse()?)
+    ///     .key((HttpMethod, ClientIp::peer(), Header::new("x-api-key").hashed()))
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
     pub fn key(mut self, key: impl KeyExtractor) -> Self {
         self.key = Arc::new(key);
         self

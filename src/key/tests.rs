@@ -1,0 +1,28 @@
+//! What the tests of the keys share.
+
+use http::Request;
+
+use super::{Key, KeyExtractor, KeyWriter, MissingKey, RequestView};
+
+pub(super) fn request(target: &str) -> Request<()> {
+    Request::get(target).body(()).unwrap()
+}
+
+/// The bytes of a request's key, which it must have.
+pub(super) fn bytes(key: &impl KeyExtractor, request: &Request<()>) -> Vec<u8> {
+    let mut out = KeyWriter::new();
+    key.key(&RequestView::new(request), &mut out).unwrap();
+    out.as_bytes().to_vec()
+}
+
+/// Why a request has no key.
+pub(super) fn missing(key: &impl KeyExtractor, request: &Request<()>) -> MissingKey {
+    key.key(&RequestView::new(request), &mut KeyWriter::new()).unwrap_err()
+}
+
+/// The bytes of a key of one value.
+pub(super) fn written<K: Key + ?Sized>(value: &K) -> Vec<u8> {
+    let mut out = KeyWriter::new();
+    out.write(value);
+    out.as_bytes().to_vec()
+}
