@@ -19,6 +19,15 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Whether the request passes.
+    #[must_use]
+    #[inline]
+    pub fn is_allowed(self) -> bool {
+        matches!(self, Self::Allowed | Self::Suppressed { is_allowed: true })
+    }
+}
+
 /// A decision on one request, in full.
 ///
 /// With several limits the figures describe the one that binds: of a refusal the limit that takes longest
@@ -90,7 +99,7 @@ impl Decision {
     /// Whether the request passes.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
-        matches!(self.verdict, Verdict::Allowed | Verdict::Suppressed { is_allowed: true })
+        self.verdict.is_allowed()
     }
 
     /// The units that the limit admits in its window.

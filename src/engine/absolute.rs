@@ -1,8 +1,9 @@
 //! The absolute strategy: what fits all limits is admitted, and a refusal writes nothing.
 
 use super::limit::{Horizon, Limit};
-use super::outcome::{Outcome, Verdict};
+use super::outcome::Outcome;
 use super::window::Window;
+use crate::decision::Verdict;
 
 /// Decides on `cost` units at tick `now`, and charges them if all limits hold and `charge` says so.
 #[inline]

@@ -41,6 +41,6 @@ mod tests;
 
 pub(crate) use absolute::absolute;
 pub(crate) use limit::{Horizon, Limit};
-pub(crate) use outcome::{NEVER, Outcome, Verdict};
+pub(crate) use outcome::{NEVER, Outcome};
 pub(crate) use suppressed::{factor, suppressed};
 pub(crate) use window::{SetMode, Window};

@@ -1,20 +1,10 @@
 //! What a decision says, in units and ticks.
 
 use super::limit::Limit;
+use crate::decision::Verdict;
 
 /// The tick that no clock reaches: the request can never fit.
 pub(crate) const NEVER: u64 = u64::MAX;
-
-/// How a decision ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Below the limit, and charged.
-    Allowed,
-    /// Over the limit.
-    Rejected,
-    /// In the band of the suppressed strategy, or at its hard cap.
-    Suppressed { is_allowed: bool },
-}
 
 /// One decision, described by the limit that binds: of a refusal the one that takes longest to fit, of an
 /// admission the one nearest to exhaustion.
@@ -62,6 +52,6 @@ impl Outcome {
 
     #[inline]
     pub(crate) fn is_allowed(&self) -> bool {
-        !matches!(self.verdict, Verdict::Rejected | Verdict::Suppressed { is_allowed: false })
+        self.verdict.is_allowed()
     }
 }

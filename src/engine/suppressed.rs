@@ -22,8 +22,9 @@
 
 use super::absolute::{admit, survey};
 use super::limit::{Horizon, Limit};
-use super::outcome::{Outcome, Verdict};
+use super::outcome::Outcome;
 use super::window::Window;
+use crate::decision::Verdict;
 
 /// Slots of declined units in a window; one more is kept for the part that the window cuts.
 const SLOTS: usize = 16;

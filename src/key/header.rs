@@ -6,7 +6,8 @@ use crate::error::ConfigError;
 /// A key from the value of a header, such as an API key.
 ///
 /// A client chooses its headers, and with a new value it has a new budget: limit by one only behind whatever
-/// checks it, or beside a layer of its own that limits by address. Where a header has several lines, all of them are the key.
+/// checks it, or beside a layer of its own that limits by address. Where a header has several lines, all of
+/// them are the key.
 ///
 /// # Examples
 ///

@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::table::Table;
-use crate::decision::{Decision, Verdict};
+use crate::decision::Decision;
 use crate::engine::{self, Horizon, Limit, NEVER, Outcome, Window};
 use crate::error::ConfigError;
 use crate::quota::{HardLimitFactor, MAX_QUOTAS, Quota, RateLimit};
@@ -207,11 +207,7 @@ impl Shared {
     fn decision(&self, outcome: &Outcome, charged: u64, limits: &[Limit], now_ms: u64) -> Decision {
         let limit = outcome.capacity(limits);
         Decision {
-            verdict: match outcome.verdict {
-                engine::Verdict::Allowed => Verdict::Allowed,
-                engine::Verdict::Rejected => Verdict::Rejected,
-                engine::Verdict::Suppressed { is_allowed } => Verdict::Suppressed { is_allowed },
-            },
+            verdict: outcome.verdict,
             limit_index: usize::from(outcome.binding),
             violated: outcome.violated,
             limit,

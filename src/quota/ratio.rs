@@ -34,8 +34,8 @@ impl Ratio {
         let shared = gcd(num, den).max(1);
         let (mut num, mut den) = (num / shared, den / shared);
         while den > u128::from(u64::MAX) {
-            // Seventeen digits over more than 10^19: rounded down, since a limit may err on one side only.
-            (num, den) = (num / 10, den / 10);
+            // Rounded down, since a limit may err on one side only.
+            (num, den) = (num / 10, den.div_ceil(10));
         }
         Self { num: u64::try_from(num).unwrap_or(u64::MAX), den: u64::try_from(den).unwrap_or(u64::MAX) }
     }

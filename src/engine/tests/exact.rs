@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::{horizon, limit};
-use crate::engine::{Horizon, Limit, NEVER, SetMode, Verdict, Window, absolute};
+use crate::decision::Verdict;
+use crate::engine::{Horizon, Limit, NEVER, SetMode, Window, absolute};
 
 /// All that was ever charged, one entry for each admission; nothing is ever forgotten.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use super::horizon;
-use crate::engine::{Horizon, Limit, Verdict, Window, factor, suppressed};
+use crate::decision::Verdict;
+use crate::engine::{Horizon, Limit, Window, factor, suppressed};
 
 const BUCKET_S: f64 = 0.01;
 
