@@ -56,6 +56,9 @@ mod error;
 mod limiter;
 mod local;
 mod quota;
+#[cfg(feature = "redis")]
+mod redis;
+mod scale;
 mod store;
 mod time;
 

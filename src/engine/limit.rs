@@ -24,7 +24,7 @@ impl Limit {
     /// The length of the suppressed strategy's fast estimate of the demand, in ticks.
     ///
     /// About 20 arrivals at the limit, but no less than min(0.2 s, W/8) and no more than W/4.
-    pub(super) fn fast(&self) -> u32 {
+    pub(crate) fn fast(&self) -> u32 {
         let arrivals = 20 * u64::from(self.window) / self.capacity.max(1);
         let least = self.fifth.min(self.window / 8);
         u32::try_from(arrivals).unwrap_or(u32::MAX).clamp(least, (self.window / 4).max(least)).max(1)
@@ -80,19 +80,23 @@ impl Horizon {
         (self.words_per_span * spans.max(1)).min(Ring::MOST)
     }
 
+    /// The distinct spans in rising order, in the first places, and how many there are.
+    pub(crate) fn spans(&self) -> ([u32; MAX_QUOTAS], usize) {
+        let mut spans = self.spans.each_ref().map(|span| span.load(Ordering::Relaxed));
+        // While another thread widens, a span may be seen twice.
+        spans.sort_unstable_by_key(|&span| if span == 0 { u32::MAX } else { span });
+        (spans, spans.iter().filter(|&&span| span > 0).count())
+    }
+
+    /// How many cells a span is divided into when words merge: it then touches at most half of its share of
+    /// the words.
+    pub(crate) fn cells_in_a_span(&self) -> u64 {
+        (self.words_per_span / 2).saturating_sub(2).max(1) as u64
+    }
+
     /// Each span in rising order with the size of the cell in which words of that age may merge.
-    ///
-    /// A span of that many ticks touches at most half of its share of the words in cells.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (u64, u64)> + Clone {
-        let mut spans = [0_u32; MAX_QUOTAS];
-        for (copy, span) in spans.iter_mut().zip(&self.spans) {
-            *copy = span.load(Ordering::Relaxed);
-        }
-        spans.sort_unstable();
-        let cells = (self.words_per_span / 2).saturating_sub(2).max(1) as u64;
-        spans.into_iter().filter(|&span| span > 0).map(move |span| {
-            let span = u64::from(span);
-            (span, span.div_ceil(cells))
-        })
+        let ((spans, count), cells) = (self.spans(), self.cells_in_a_span());
+        spans.into_iter().take(count).map(move |span| (u64::from(span), u64::from(span).div_ceil(cells)))
     }
 }

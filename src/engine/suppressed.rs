@@ -208,9 +208,12 @@ pub(crate) fn suppressed(
         true => admit(window, nearest, now, cost, limits, horizon),
         false => turn_away(window, now, cost, limits, tightest, horizon, random),
     };
-    // Rounding must leave the factor inside the band.
-    let factor = ((1.0 - ratio) as f32).clamp(f32::MIN_POSITIVE, 1.0 - f32::EPSILON);
-    Outcome { verdict: Verdict::Suppressed { is_allowed }, factor, ..outcome }
+    Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: band_factor(ratio), ..outcome }
+}
+
+/// The suppression factor for an admit ratio in the band; rounding must not take it out of there.
+pub(crate) fn band_factor(ratio: f64) -> f32 {
+    ((1.0 - ratio) as f32).clamp(f32::MIN_POSITIVE, 1.0 - f32::EPSILON)
 }
 
 /// The part of a unit request's demand that would be turned away now, 0 to 1; records no demand.
@@ -287,10 +290,7 @@ fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Horiz
     shed
 }
 
-/// What to tell a request that was shed: an estimate, for the next draw is open.
-///
-/// When the limit has room again if nothing else comes, but no less than the time in which the limit
-/// serves such a request; and up to as much again, so that the shed do not return together.
+/// What to tell a request that was shed.
 fn turn_away(
     window: &Window,
     now: u64,
@@ -303,9 +303,17 @@ fn turn_away(
     let limit = &limits[tightest];
     let view = window.view(now, limit.span, horizon);
     let (room_at, _) = window.fits_at(view, limit, limit.capacity.max(cost), cost);
+    let fits_at = come_back_at(now, cost, limit, room_at, random);
+    Outcome { violated: 1 << tightest, fits_at, ..Outcome::allowed(tightest, view.used, window.tick()) }
+}
+
+/// When a request that was shed might try again: an estimate, for the next draw is open.
+///
+/// When the limit has room again if nothing else comes, but no less than the time in which the limit
+/// serves such a request; and up to as much again, so that the shed do not return together.
+pub(crate) fn come_back_at(now: u64, cost: u64, limit: &Limit, room_at: u64, random: u32) -> u64 {
     let service = (u128::from(cost) * u128::from(limit.window)).div_ceil(u128::from(limit.capacity.max(1)));
     let wait = room_at.saturating_sub(now).max(u64::try_from(service).unwrap_or(u64::MAX)).max(1);
     let jitter = u128::from(wait) * u128::from(random) / u128::from(u32::MAX);
-    let fits_at = now.saturating_add(wait).saturating_add(u64::try_from(jitter).unwrap_or(u64::MAX));
-    Outcome { violated: 1 << tightest, fits_at, ..Outcome::allowed(tightest, view.used, window.tick()) }
+    now.saturating_add(wait).saturating_add(u64::try_from(jitter).unwrap_or(u64::MAX))
 }

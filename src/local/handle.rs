@@ -77,9 +77,9 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     /// Like [`inc`](Self::inc), and tells all that the decision knows.
     #[inline]
     pub fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Decision {
-        let limits = [self.shared.limit(rate, K::IS_SUPPRESSED)];
+        let limits = [self.shared.scale.limit(rate, K::IS_SUPPRESSED)];
         let (outcome, now_ms) = self.shared.outcome(&self.shared.main, key.as_ref(), n, &limits, K::IS_SUPPRESSED);
-        self.shared.decision(&outcome, n, &limits, now_ms)
+        self.shared.scale.decision(&outcome, n, &limits, now_ms)
     }
 
     /// Says whether one unit would be admitted, and charges nothing.
@@ -88,7 +88,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     /// `Suppressed { is_allowed: true, .. }`, since some of such requests do pass.
     pub fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> RateLimitDecision {
         let (shared, now_ms) = (self.shared, self.shared.time.now_ms());
-        let (now, limits) = (shared.ticks.at(now_ms), [shared.limit(rate, K::IS_SUPPRESSED)]);
+        let (now, limits) = (shared.scale.at(now_ms), [shared.scale.limit(rate, K::IS_SUPPRESSED)]);
         shared.main.peek(key.as_ref(), now, |window, horizon| {
             if K::IS_SUPPRESSED {
                 let factor = engine::factor(window, now, &limits, horizon);
@@ -97,7 +97,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
                     false => RateLimitDecision::Allowed,
                 };
             }
-            shared.decision(&engine::absolute(window, now, 1, &limits, horizon, false), 0, &limits, now_ms).into()
+            shared.scale.decision(&engine::absolute(window, now, 1, &limits, horizon, false), 0, &limits, now_ms).into()
         })
     }
 
@@ -183,7 +183,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     }
 
     fn span(&self) -> u32 {
-        self.shared.window + self.shared.lag
+        self.shared.scale.span()
     }
 }
 
@@ -191,7 +191,7 @@ impl LocalLimits<'_, Suppressed> {
     /// The part of the demand that would be turned away now: 0 below the limit, 1 at the hard cap.
     #[must_use]
     pub fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> f64 {
-        let (now, limits) = (self.shared.now(), [self.shared.limit(rate, true)]);
+        let (now, limits) = (self.shared.now(), [self.shared.scale.limit(rate, true)]);
         self.shared.main.peek(key.as_ref(), now, |window, horizon| engine::factor(window, now, &limits, horizon))
     }
 }

@@ -17,11 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use self::table::Table;
 use crate::decision::Decision;
-use crate::engine::{self, Horizon, Limit, NEVER, Outcome, Window};
+use crate::engine::{self, Horizon, Limit, Outcome, Window};
 use crate::error::ConfigError;
-use crate::quota::{HardLimitFactor, MAX_QUOTAS, Quota, RateLimit};
+use crate::quota::{HardLimitFactor, MAX_QUOTAS};
+use crate::scale::Scale;
 use crate::store::{Answer, Ask, Budget, Policy, Store, Strategy};
-use crate::time::{Ticks, TimeSource};
+use crate::time::TimeSource;
 
 pub use self::handle::{Absolute, LocalLimits, Suppressed};
 
@@ -34,14 +35,7 @@ pub struct Local(Arc<Shared>);
 /// What the handles of one store share.
 struct Shared {
     time: TimeSource,
-    ticks: Ticks,
-    lag_ms: u64,
-    lag: u32,
-    fifth_of_a_second: u32,
-    /// The window of a bare rate, in seconds and in ticks.
-    window_seconds: u64,
-    window: u32,
-    hard: HardLimitFactor,
+    scale: Scale,
     max_keys: usize,
     /// The keys of the engine's own calls.
     main: Arc<Table>,
@@ -65,24 +59,10 @@ impl Local {
         if max_keys == 0 {
             return Err(ConfigError::ZeroMaxKeys);
         }
-        let (ticks, lag_ms) = (Ticks::new(bucket_ms), time.lag_ms());
-        let lag = narrow(ticks.covering(lag_ms));
-        let window = window_ticks(ticks, lag, window_seconds.saturating_mul(1_000))?;
+        let scale = Scale::new(bucket_ms, time.lag_ms(), window_seconds, hard)?;
         let main = Table::new(max_keys);
-        main.horizon().widen(&[window + lag]);
-        Ok(Self(Arc::new(Shared {
-            time,
-            ticks,
-            lag_ms,
-            lag,
-            fifth_of_a_second: narrow(ticks.covering(200)),
-            window_seconds,
-            window,
-            hard,
-            max_keys,
-            main: Arc::new(main),
-            named: Mutex::default(),
-        })))
+        main.horizon().widen(&[scale.span()]);
+        Ok(Self(Arc::new(Shared { time, scale, max_keys, main: Arc::new(main), named: Mutex::default() })))
     }
 
     /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
@@ -118,7 +98,7 @@ impl fmt::Debug for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Local")
             .field("clock", &self.0.time)
-            .field("bucket_ms", &self.0.ticks.bucket_ms())
+            .field("bucket_ms", &self.0.scale.bucket_ms())
             .field("max_keys", &self.0.max_keys)
             .field("keys", &self.keys())
             .finish_non_exhaustive()
@@ -128,21 +108,7 @@ impl fmt::Debug for Local {
 impl Store for Local {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = &self.0;
-        if policy.quotas().is_empty() {
-            return Err(ConfigError::NoQuota);
-        }
-        if policy.quotas().len() > MAX_QUOTAS {
-            return Err(ConfigError::TooManyQuotas { most: MAX_QUOTAS });
-        }
-        let limit = |quota: &Quota| {
-            let window = window_ticks(shared.ticks, shared.lag, quota.window_ms())?;
-            let hard = match policy.strategy() {
-                Strategy::Absolute => quota.count(),
-                Strategy::Suppressed(factor) => factor.cap(quota.count()),
-            };
-            Ok(shared.limit_over(quota.count(), hard, window))
-        };
-        let limits = policy.quotas().iter().map(limit).collect::<Result<Box<[_]>, _>>()?;
+        let limits = shared.scale.limits(policy)?;
         let spans: Vec<u32> = limits.iter().map(|limit| limit.span).collect();
         let table = shared.named(policy.name(), &spans)?;
         Ok(Arc::new(LocalBudget { shared: Arc::clone(shared), table, limits, strategy: policy.strategy() }))
@@ -161,7 +127,7 @@ impl Budget for LocalBudget {
     fn decide(&self, ask: Ask<'_>) -> Answer {
         let suppressed = matches!(self.strategy, Strategy::Suppressed(_));
         let (outcome, now_ms) = self.shared.outcome(&self.table, ask.key, ask.cost, &self.limits, suppressed);
-        Answer::Ready(Ok(self.shared.decision(&outcome, ask.cost, &self.limits, now_ms)))
+        Answer::Ready(Ok(self.shared.scale.decision(&outcome, ask.cost, &self.limits, now_ms)))
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
@@ -188,7 +154,7 @@ impl Shared {
     #[inline]
     fn outcome(&self, table: &Table, key: &[u8], cost: u64, limits: &[Limit], suppressed: bool) -> (Outcome, u64) {
         let now_ms = self.time.now_ms();
-        let now = self.ticks.at(now_ms);
+        let now = self.scale.at(now_ms);
         let outcome = if suppressed {
             let random = fastrand::u32(..);
             let decide =
@@ -202,50 +168,8 @@ impl Shared {
         (outcome, now_ms)
     }
 
-    /// An outcome's ticks as milliseconds from now, and what follows from the limit that binds.
-    #[inline]
-    fn decision(&self, outcome: &Outcome, charged: u64, limits: &[Limit], now_ms: u64) -> Decision {
-        let limit = outcome.capacity(limits);
-        Decision {
-            verdict: outcome.verdict,
-            limit_index: usize::from(outcome.binding),
-            violated: outcome.violated,
-            limit,
-            used: outcome.used,
-            retry_after_ms: self.wait_ms(outcome.fits_at, now_ms),
-            remaining_after_waiting: limit.saturating_sub(outcome.used_then),
-            reset_after_ms: self.wait_ms(outcome.empty_at(limits), now_ms),
-            factor: f64::from(outcome.factor),
-            stamp: outcome.newest,
-            charged: if outcome.is_allowed() { charged } else { 0 },
-        }
-    }
-
-    /// How long until this clock surely shows `tick`: by then even a clock that lags has come to it.
-    #[inline]
-    fn wait_ms(&self, tick: u64, now_ms: u64) -> u64 {
-        match tick {
-            0 => 0,
-            NEVER => u64::MAX,
-            tick => (self.ticks.start_ms(tick).saturating_sub(now_ms) + self.lag_ms).max(1),
-        }
-    }
-
     fn now(&self) -> u64 {
-        self.ticks.at(self.time.now_ms())
-    }
-
-    /// The limit that a bare rate means in this store.
-    #[inline]
-    fn limit(&self, rate: &RateLimit, suppressed: bool) -> Limit {
-        let capacity = rate.capacity_over(self.window_seconds);
-        let hard = if suppressed { self.hard.cap(capacity) } else { capacity };
-        self.limit_over(capacity, hard, self.window)
-    }
-
-    #[inline]
-    fn limit_over(&self, capacity: u64, hard: u64, window: u32) -> Limit {
-        Limit { capacity, hard, window, span: window + self.lag, fifth: self.fifth_of_a_second }
+        self.scale.at(self.time.now_ms())
     }
 
     /// The table of a limit's name, which from now on keeps history for these spans too.
@@ -276,21 +200,4 @@ impl Shared {
             }
         }
     }
-}
-
-/// A window in ticks, if a bucket fits it and its history can be addressed.
-fn window_ticks(ticks: Ticks, lag: u32, window_ms: u64) -> Result<u32, ConfigError> {
-    let bucket_ms = ticks.bucket_ms();
-    if bucket_ms > window_ms {
-        return Err(ConfigError::BucketExceedsWindow { bucket_ms, window_ms });
-    }
-    let most = Ticks::MAX_SPAN.saturating_sub(u64::from(lag));
-    match ticks.covering(window_ms) {
-        window if window <= most => Ok(narrow(window)),
-        _ => Err(ConfigError::WindowTooLong { window_ms, least_bucket_ms: window_ms.div_ceil(most.max(1)) }),
-    }
-}
-
-fn narrow(ticks: u64) -> u32 {
-    u32::try_from(ticks).unwrap_or(u32::MAX)
 }

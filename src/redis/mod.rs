@@ -1,0 +1,5 @@
+//! The Redis store.
+
+mod script;
+#[cfg(test)]
+mod testing;

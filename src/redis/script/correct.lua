@@ -1,0 +1,90 @@
+-- Corrections: the same as `Window::set` and `Window::refund`, and the end of a key.
+--
+-- ARGV[1] goes on with: operation u8, span u32, then
+--   set:    comparator u8, operand u48, count u40, which units stay u8
+--   refund: stamp u48, units u40
+-- Answers: whether it was done or the key was known u8, units live before u40, and after u40.
+local SET, REFUND = 0, 1
+local EQUAL, LESS, GREATER, UNEQUAL = 0, 1, 2, 3
+local REPLACE, NEWEST = 0, 1
+
+local operation, span
+operation, span, at = unpack('<I1I4', ARGV[1], at)
+
+local function as_is(packed) return packed end
+
+local function used()
+  local _, _, units = view(span)
+  return units
+end
+
+local function matches(comparator, operand, units)
+  if comparator == EQUAL then return units == operand end
+  if comparator == LESS then return units < operand end
+  if comparator == GREATER then return units > operand end
+  return comparator ~= UNEQUAL or units ~= operand
+end
+
+-- The first closed word from `first` on for which `holds` is true, where it is true from some word on.
+local function first_where(first, holds)
+  while first < n and not holds(word(first)) do first = first + 1 end
+  return first
+end
+
+local function set(count, which)
+  roll()
+  local spent, first, live = view(span)
+  if which == REPLACE then
+    words, n, merged, base = '', 0, 0, total
+    total = (total + count) % M40
+  elseif which == NEWEST then
+    if count >= live then
+      total = (total + count - live) % M40
+      return
+    end
+    local gone = live - count
+    local stays = first_where(first, function(_, cum) return (cum - spent) % M40 > gone end)
+    words, n, merged, base = sub(words, 9 * stays + 1), n - stays, max(merged - stays, 0), (spent + gone) % M40
+  else
+    rewrite(function(tick, cum, i)
+      if i < first then return tick, cum end
+      local held = (cum - spent) % M40
+      -- An emptied bucket is no place for new units: they would expire with it.
+      if held > 0 then held = held + max(count - live, 0) end
+      return tick, (spent + min(held, count)) % M40
+    end)
+    total = (spent + count) % M40
+  end
+end
+
+local function refund(stamp, cost)
+  if stamp > open or now - stamp > kept then return end
+  local first = first_where(0, function(age) return open - age >= stamp end)
+  local age, cum = 0, total
+  if first < n then age, cum = word(first) end
+  -- A later bucket holds units of that stamp only if they were merged into it.
+  if open - age ~= stamp and first >= merged then return end
+  local _, before = 0, base
+  if first > 0 then _, before = word(first - 1) end
+  local units = min(cost, (cum - before) % M40)
+  rewrite(function(tick, of, i) return tick, i < first and of or (of - units) % M40 end)
+  total, dirty = (total - units) % M40, true
+end
+
+load(KEYS[1], as_is)
+local before, done = used(), known
+if operation == SET then
+  local comparator, operand, count, which = unpack('<I1I6I5I1', ARGV[1], at)
+  done = matches(comparator, operand, before)
+  if done then
+    set(count, which)
+    dirty = known or count > 0
+  end
+elseif operation == REFUND then
+  if known then refund(unpack('<I6I5', ARGV[1], at)) end
+elseif known then
+  redis.call('DEL', KEYS[1])
+  dirty = false
+end
+if dirty then store(KEYS[1], shed or '') end
+return pack('<I1I5I5', done and 1 or 0, before, used())

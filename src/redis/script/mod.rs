@@ -1,0 +1,64 @@
+//! The scripts: the engine's algorithm a second time, and the bytes that go in and come out.
+//!
+//! All numbers travel packed, little endian: a call is parsed with a handful of instructions on either side.
+//! The differential test feeds both algorithms the same traces and demands equal outcomes.
+
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::LazyLock;
+
+use redis::Cmd;
+
+pub(super) use self::wire::{Answered, Ask, Corrected, Correction, Mode, PolicyBytes};
+
+/// Decides on the costs of many keys.
+pub(super) static DECIDE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("window.lua"), include_str!("decide.lua"))));
+
+/// Sets, refunds and deletes a key.
+pub(super) static CORRECT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("window.lua"), include_str!("correct.lua"))));
+
+/// A script and the name by which the server knows it.
+pub(super) struct Script {
+    body: &'static str,
+    sha: String,
+}
+
+impl Script {
+    fn new(body: &'static str) -> Self {
+        Self { body, sha: redis::Script::new(body).get_hash().to_owned() }
+    }
+
+    /// The call of a script that the server most likely knows.
+    pub(super) fn evalsha<'a>(&self, keys: &[&'a [u8]], args: impl IntoIterator<Item = &'a [u8]>) -> Cmd {
+        Self::command("EVALSHA", &self.sha, keys, args)
+    }
+
+    /// The call that brings the script along.
+    ///
+    /// Not `SCRIPT LOAD`: on a cluster that goes to every node, and one that is dead would fail them all.
+    pub(super) fn eval<'a>(&self, keys: &[&'a [u8]], args: impl IntoIterator<Item = &'a [u8]>) -> Cmd {
+        Self::command("EVAL", self.body, keys, args)
+    }
+
+    fn command<'a>(
+        name: &str,
+        script: &str,
+        keys: &[&'a [u8]],
+        args: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Cmd {
+        let mut command = Cmd::with_capacity(2 * keys.len() + 5, script.len() + 96 * keys.len() + 160);
+        command.arg(name).arg(script).arg(keys.len());
+        for key in keys {
+            command.arg(*key);
+        }
+        for arg in args {
+            command.arg(arg);
+        }
+        command
+    }
+}

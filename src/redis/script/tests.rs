@@ -1,0 +1,224 @@
+//! The script against the engine: the same traces, with time and random numbers injected, and equal outcomes.
+
+use super::*;
+use crate::engine::{self, Horizon, Limit, SetMode, Window};
+use crate::limiter::RateLimitComparator;
+
+/// The two algorithms side by side on one key.
+struct Twins {
+    server: redis::Connection,
+    key: Vec<u8>,
+    bucket_ms: u64,
+    horizon: Horizon,
+    window: Option<Window>,
+    steps: usize,
+}
+
+impl Twins {
+    fn call(&mut self, script: &Script, args: &[&[u8]]) -> Vec<u8> {
+        let command = script.evalsha(&[&self.key], args.iter().copied());
+        let answer = command.query(&mut self.server).or_else(|error: redis::RedisError| {
+            assert_eq!(error.code(), Some("NOSCRIPT"), "{error}");
+            script.eval(&[&self.key], args.iter().copied()).query(&mut self.server)
+        });
+        // Time is injected: the server's own must not end the key.
+        let _: i64 = redis::cmd("PERSIST").arg(&self.key).query(&mut self.server).unwrap();
+        answer.unwrap()
+    }
+
+    fn decide(&mut self, now_ms: u64, asks: &[Ask], mode: Mode, limits: &[Limit]) {
+        let policy = PolicyBytes::decide(self.bucket_ms, &self.horizon, mode, limits);
+        let mut packed = Vec::new();
+        asks.iter().for_each(|ask| ask.write(&mut packed));
+        let time = now_ms.to_string();
+        let answer = self.call(&DECIDE, &[policy.as_bytes(), time.as_bytes(), &packed]);
+        let answer = Answered::read(&answer, asks.len()).unwrap();
+        assert_eq!(answer.now_ms, now_ms);
+        let now = now_ms / self.bucket_ms;
+        if let Some(window) = &mut self.window {
+            window.trim(now);
+        }
+        for (index, ask) in asks.iter().enumerate() {
+            let outcome = answer.outcome(index, *ask, limits, now).unwrap();
+            let mut window = self.window.clone().unwrap_or_else(|| Window::new(now));
+            let expected = match mode {
+                Mode::Suppressed => {
+                    engine::suppressed(&mut window, now, ask.cost, limits, &self.horizon, ask.random)
+                }
+                _ => engine::absolute(&mut window, now, ask.cost, limits, &self.horizon, mode == Mode::Absolute),
+            };
+            assert_eq!(outcome, expected, "step {} at {now}, ask {ask:?} of {}, {limits:?}", self.steps, asks.len());
+            if self.window.is_some() || (expected.is_allowed() && ask.cost > 0 && mode != Mode::Look) {
+                self.window = Some(window);
+            }
+            self.steps += 1;
+        }
+    }
+
+    fn factor(&mut self, now_ms: u64, limits: &[Limit]) {
+        let policy = PolicyBytes::decide(self.bucket_ms, &self.horizon, Mode::Factor, limits);
+        let mut packed = Vec::new();
+        Ask { cost: 1, random: 0 }.write(&mut packed);
+        let time = now_ms.to_string();
+        let answer = self.call(&DECIDE, &[policy.as_bytes(), time.as_bytes(), &packed]);
+        let now = now_ms / self.bucket_ms;
+        let mut window = self.window.clone().unwrap_or_else(|| Window::new(now));
+        window.trim(now);
+        let expected = engine::factor(&mut window, now, limits, &self.horizon);
+        assert_eq!(Answered::read(&answer, 1).unwrap().factor(), Some(expected), "step {}", self.steps);
+        self.steps += 1;
+    }
+
+    fn correct(&mut self, now_ms: u64, span: u32, correction: Correction) {
+        let policy = PolicyBytes::correct(self.bucket_ms, &self.horizon, span, correction);
+        let time = now_ms.to_string();
+        let answer = self.call(&CORRECT, &[policy.as_bytes(), time.as_bytes()]);
+        let answer = Corrected::read(&answer).unwrap();
+        let now = now_ms / self.bucket_ms;
+        let known = self.window.is_some();
+        let mut window = self.window.take().unwrap_or_else(|| Window::new(now));
+        let before = window.used(now, span, &self.horizon);
+        assert_eq!(answer.before, before, "step {} {correction:?}", self.steps);
+        self.steps += 1;
+        match correction {
+            Correction::Set { comparator, count, mode } => {
+                assert_eq!(answer.done, comparator.matches(before));
+                if answer.done {
+                    window.set(now, count, mode, span, &self.horizon);
+                }
+                self.window = (known || (answer.done && count > 0)).then_some(window);
+            }
+            Correction::Refund { stamp, units } => {
+                window.refund(now, stamp, units, &self.horizon);
+                self.window = known.then_some(window);
+            }
+            Correction::Delete => return assert_eq!(answer.done, known),
+        }
+        let after = self.window.as_ref().map_or(0, |window| window.used(now, span, &self.horizon));
+        assert_eq!(answer.after, after, "step {} {correction:?}", self.steps);
+    }
+}
+
+/// One configuration: limits as (capacity, hard, window), words for each span, and the first instant.
+struct Setup {
+    limits: &'static [(u64, u64, u32)],
+    words: usize,
+    bucket_ms: u64,
+    start_ms: u64,
+    most_gap_ms: u64,
+    suppressed: bool,
+}
+
+const DAY: u64 = 1_790_000_000_000;
+/// Shortly before the low 32 bits of a tick wrap at 10 ms.
+const WRAP: u64 = 417 * (1 << 32) * 10 - 2_000;
+
+const SETUPS: &[Setup] = &[
+    Setup { limits: &[(20, 20, 100)], words: 256, bucket_ms: 10, start_ms: DAY, most_gap_ms: 120, suppressed: false },
+    Setup { limits: &[(200, 200, 100)], words: 8, bucket_ms: 10, start_ms: WRAP, most_gap_ms: 40, suppressed: false },
+    Setup { limits: &[(7, 7, 6)], words: 4, bucket_ms: 100, start_ms: DAY + 1, most_gap_ms: 400, suppressed: false },
+    Setup {
+        limits: &[(5, 5, 10), (40, 40, 200), (300, 300, 3_000)],
+        words: 16,
+        bucket_ms: 10,
+        start_ms: WRAP,
+        most_gap_ms: 60,
+        suppressed: false,
+    },
+    Setup { limits: &[(50, 75, 100)], words: 256, bucket_ms: 10, start_ms: WRAP, most_gap_ms: 20, suppressed: true },
+    Setup { limits: &[(600, 600, 600)], words: 16, bucket_ms: 10, start_ms: DAY, most_gap_ms: 30, suppressed: true },
+    Setup {
+        limits: &[(12, 15, 20), (100, 200, 300)],
+        words: 32,
+        bucket_ms: 10,
+        start_ms: DAY + 7,
+        most_gap_ms: 25,
+        suppressed: true,
+    },
+];
+
+impl Setup {
+    fn limits(&self) -> Vec<Limit> {
+        let fifth = u32::try_from(200_u64.div_ceil(self.bucket_ms)).unwrap();
+        let limit = |&(capacity, hard, window)| Limit { capacity, hard, window, span: window, fifth };
+        self.limits.iter().map(limit).collect()
+    }
+
+    fn twins(&self, server: &crate::redis::testing::Server) -> Twins {
+        let horizon = Horizon::new(self.words);
+        assert!(horizon.widen(&self.limits().iter().map(|limit| limit.span).collect::<Vec<_>>()));
+        let key = format!("twins:{:?}", self.limits).into_bytes();
+        Twins { server: server.connect(), key, bucket_ms: self.bucket_ms, horizon, window: None, steps: 0 }
+    }
+}
+
+fn trace(setup: &Setup, steps: usize, server: &crate::redis::testing::Server) -> usize {
+    let (mut limits, mut twins) = (setup.limits(), setup.twins(server));
+    let mut random = fastrand::Rng::with_seed(setup.start_ms + steps as u64);
+    let (mut now, mut latest, mut stamp) = (setup.start_ms, setup.start_ms, 0);
+    let largest = limits.iter().map(|limit| limit.capacity).min().unwrap();
+    while twins.steps < steps {
+        match random.u32(0..40) {
+            0..20 => {}
+            20..38 => now += random.u64(0..setup.most_gap_ms),
+            38 => now += random.u64(0..40 * setup.most_gap_ms),
+            // The clock steps back, by less than a window in all.
+            _ => now = latest - random.u64(0..u64::from(limits[0].window) * setup.bucket_ms / 2),
+        }
+        latest = latest.max(now);
+        let mut ask = || {
+            let cost = match random.u32(0..20) {
+                0 => 0,
+                1..14 => 1,
+                14..18 => random.u64(1..=2 + largest / 4),
+                _ => random.u64(1..=largest + 2),
+            };
+            Ask { cost, random: random.u32(..) }
+        };
+        let asks: Vec<Ask> = (0..[1, 1, 1, 2, 5][twins.steps % 5]).map(|_| ask()).collect();
+        let mode = match random.u32(0..30) {
+            0 | 1 => Mode::Look,
+            2 if setup.suppressed => Mode::Absolute,
+            _ if setup.suppressed => Mode::Suppressed,
+            _ => Mode::Absolute,
+        };
+        twins.decide(now, &asks, mode, &limits);
+        let span = limits[0].span;
+        match random.u32(0..400) {
+            0..8 => twins.factor(now, &limits),
+            8 => stamp = now / setup.bucket_ms,
+            9..20 => twins.correct(now, span, Correction::Refund { stamp, units: random.u64(0..4) }),
+            20..28 => {
+                stamp = now / setup.bucket_ms;
+                twins.correct(now, span, Correction::Refund { stamp, units: random.u64(0..4) });
+            }
+            28..44 => {
+                let comparator = match random.u32(0..5) {
+                    0 => RateLimitComparator::Always,
+                    1 => RateLimitComparator::Eq(random.u64(0..largest)),
+                    2 => RateLimitComparator::Ne(random.u64(0..largest)),
+                    3 => RateLimitComparator::Lt(random.u64(0..=largest)),
+                    _ => RateLimitComparator::Gt(random.u64(0..largest)),
+                };
+                let mode = [SetMode::Replace, SetMode::Newest, SetMode::Oldest][random.usize(0..3)];
+                let count = random.u64(0..=largest);
+                twins.correct(now, span, Correction::Set { comparator, count, mode });
+            }
+            44 => twins.correct(now, span, Correction::Delete),
+            // A limit is an argument: it may change at any time.
+            45 if limits[0].capacity > 2 => {
+                let capacity = random.u64(1..=2 * setup.limits[0].0);
+                (limits[0].capacity, limits[0].hard) = (capacity, capacity * 3 / 2);
+            }
+            _ => {}
+        }
+    }
+    twins.steps
+}
+
+#[test]
+fn script_and_engine_agree_on_120_000_steps() {
+    let server = crate::redis::testing::Server::start();
+    let steps: usize = SETUPS.iter().map(|setup| trace(setup, 18_000, &server)).sum();
+    assert!(steps >= 120_000, "{steps}");
+}

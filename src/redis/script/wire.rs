@@ -1,0 +1,213 @@
+//! What is sent to the scripts, and what they answer.
+
+use crate::decision::Verdict;
+use crate::engine::{Horizon, Limit, NEVER, Outcome, SetMode, band_factor, come_back_at};
+use crate::limiter::RateLimitComparator;
+
+/// What a call does with a cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::redis) enum Mode {
+    /// The absolute strategy.
+    Absolute = 0,
+    /// The absolute strategy, charging nothing.
+    Look = 1,
+    /// The suppressed strategy.
+    Suppressed = 2,
+    /// The suppressed strategy's factor.
+    Factor = 3,
+}
+
+/// One cost of one key.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::redis) struct Ask {
+    pub(in crate::redis) cost: u64,
+    /// Uniform; the scripts draw no random numbers, which some servers seed alike.
+    pub(in crate::redis) random: u32,
+}
+
+impl Ask {
+    /// Appends the ask. What is above 2^39 fits no limit, so that a larger cost need not be told apart.
+    pub(in crate::redis) fn write(self, out: &mut Vec<u8>) {
+        put(out, self.cost.min(MOST_UNITS), 5);
+        put(out, u64::from(self.random), 4);
+    }
+}
+
+/// The largest number of units that is sent.
+const MOST_UNITS: u64 = (1 << 40) - 1;
+/// The largest tick that is sent; in an answer it stands for never.
+const MOST_TICK: u64 = (1 << 48) - 1;
+
+/// The first argument of a call: the window's shape, then what the call itself needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::redis) struct PolicyBytes(Box<[u8]>);
+
+impl PolicyBytes {
+    /// The argument of a decision.
+    pub(in crate::redis) fn decide(bucket_ms: u64, horizon: &Horizon, mode: Mode, limits: &[Limit]) -> Self {
+        let mut out = shape(bucket_ms, horizon);
+        out.extend([mode as u8, limits.len() as u8]);
+        for limit in limits {
+            put(&mut out, limit.capacity, 5);
+            put(&mut out, limit.hard, 5);
+            for ticks in [limit.window, limit.span, limit.fast()] {
+                put(&mut out, u64::from(ticks), 4);
+            }
+        }
+        Self(out.into_boxed_slice())
+    }
+
+    /// The argument of a correction.
+    pub(in crate::redis) fn correct(bucket_ms: u64, horizon: &Horizon, span: u32, correction: Correction) -> Self {
+        let mut out = shape(bucket_ms, horizon);
+        out.push(correction.operation());
+        put(&mut out, u64::from(span), 4);
+        match correction {
+            Correction::Set { comparator, count, mode } => {
+                let (comparator, operand) = match comparator {
+                    RateLimitComparator::Eq(operand) => (0, operand),
+                    RateLimitComparator::Lt(operand) => (1, operand),
+                    RateLimitComparator::Gt(operand) => (2, operand),
+                    RateLimitComparator::Ne(operand) => (3, operand),
+                    RateLimitComparator::Always => (4, 0),
+                };
+                out.push(comparator);
+                put(&mut out, operand.min(MOST_TICK), 6);
+                put(&mut out, count.min(crate::quota::MAX_CAPACITY), 5);
+                out.push(match mode {
+                    SetMode::Replace => 0,
+                    SetMode::Newest => 1,
+                    SetMode::Oldest => 2,
+                });
+            }
+            Correction::Refund { stamp, units } => {
+                put(&mut out, stamp.min(MOST_TICK), 6);
+                put(&mut out, units.min(MOST_UNITS), 5);
+            }
+            Correction::Delete => {}
+        }
+        Self(out.into_boxed_slice())
+    }
+
+    pub(in crate::redis) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A change of a key that is no decision.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::redis) enum Correction {
+    Set { comparator: RateLimitComparator, count: u64, mode: SetMode },
+    Refund { stamp: u64, units: u64 },
+    Delete,
+}
+
+impl Correction {
+    fn operation(self) -> u8 {
+        match self {
+            Self::Set { .. } => 0,
+            Self::Refund { .. } => 1,
+            Self::Delete => 2,
+        }
+    }
+}
+
+/// What a correction answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::redis) struct Corrected {
+    /// Whether it was done; of a deletion, whether the key was known.
+    pub(in crate::redis) done: bool,
+    pub(in crate::redis) before: u64,
+    pub(in crate::redis) after: u64,
+}
+
+impl Corrected {
+    pub(in crate::redis) fn read(answer: &[u8]) -> Option<Self> {
+        let mut reader = Reader(answer);
+        let (done, before, after) = (reader.number(1)? == 1, reader.number(5)?, reader.number(5)?);
+        Some(Self { done, before, after })
+    }
+}
+
+/// The answers to a call of the decide script: the server's time, and one record for each ask.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::redis) struct Answered<'a> {
+    pub(in crate::redis) now_ms: u64,
+    records: &'a [u8],
+}
+
+impl<'a> Answered<'a> {
+    const RECORD: usize = 33;
+
+    /// Reads the answers to `asks` asks; nothing where there are not as many.
+    pub(in crate::redis) fn read(answer: &'a [u8], asks: usize) -> Option<Self> {
+        let mut reader = Reader(answer);
+        let now_ms = reader.double()? as u64;
+        (reader.0.len() == asks * Self::RECORD).then_some(Self { now_ms, records: reader.0 })
+    }
+
+    /// The outcome of the ask with this index; `now` is the tick of the answer's time.
+    pub(in crate::redis) fn outcome(&self, index: usize, ask: Ask, limits: &[Limit], now: u64) -> Option<Outcome> {
+        let mut reader = Reader(self.records.get(index * Self::RECORD..(index + 1) * Self::RECORD)?);
+        let verdict = reader.number(1)?;
+        let (binding, violated) = (reader.number(1)? as u8, reader.number(1)? as u8);
+        let (used, newest) = (reader.number(5)?, reader.number(6)?);
+        let fits_at = match reader.number(6)? {
+            MOST_TICK => NEVER,
+            tick => tick,
+        };
+        let (used_then, ratio) = (reader.number(5)?, reader.double()?);
+        let (verdict, factor, fits_at) = match verdict {
+            0 => (Verdict::Allowed, 0.0, fits_at),
+            1 => (Verdict::Rejected, 0.0, fits_at),
+            2 => (Verdict::Suppressed { is_allowed: true }, band_factor(ratio), fits_at),
+            3 => {
+                let limit = limits.get(usize::from(binding))?;
+                let fits_at = come_back_at(now.max(newest), ask.cost, limit, fits_at, ask.random);
+                (Verdict::Suppressed { is_allowed: false }, band_factor(ratio), fits_at)
+            }
+            4 => (Verdict::Suppressed { is_allowed: false }, 1.0, fits_at),
+            _ => return None,
+        };
+        Some(Outcome { verdict, binding, violated, factor, used, newest, fits_at, used_then })
+    }
+
+    /// The suppression factor, 0 to 1, that a call in the mode [`Mode::Factor`] answered.
+    pub(in crate::redis) fn factor(&self) -> Option<f64> {
+        Reader(self.records.get(Self::RECORD - 8..)?).double().map(|ratio| 1.0 - ratio)
+    }
+}
+
+fn shape(bucket_ms: u64, horizon: &Horizon) -> Vec<u8> {
+    let (spans, count) = horizon.spans();
+    let mut out = Vec::with_capacity(64);
+    put(&mut out, bucket_ms, 4);
+    put(&mut out, horizon.words() as u64, 2);
+    put(&mut out, horizon.cells_in_a_span(), 2);
+    out.push(count as u8);
+    for span in &spans[..count] {
+        put(&mut out, u64::from(*span), 4);
+    }
+    out
+}
+
+/// Appends the low bytes of a number, little endian.
+fn put(out: &mut Vec<u8>, number: u64, bytes: usize) {
+    out.extend_from_slice(&number.to_le_bytes()[..bytes]);
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn number(&mut self, bytes: usize) -> Option<u64> {
+        let (head, rest) = self.0.split_at_checked(bytes)?;
+        let mut number = [0; 8];
+        number.get_mut(..bytes)?.copy_from_slice(head);
+        self.0 = rest;
+        Some(u64::from_le_bytes(number))
+    }
+
+    fn double(&mut self) -> Option<f64> {
+        self.number(8).map(f64::from_bits)
+    }
+}
