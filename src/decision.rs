@@ -46,6 +46,7 @@ pub struct Decision {
     pub(crate) stamp: u64,
     /// Units that were charged: 0 for a refusal and for a look.
     pub(crate) charged: u64,
+    pub(crate) is_local_share: bool,
 }
 
 impl Decision {
@@ -64,6 +65,7 @@ impl Decision {
             factor: 0.0,
             stamp: 0,
             charged: 0,
+            is_local_share: false,
         }
     }
 
@@ -145,6 +147,13 @@ impl Decision {
     #[must_use]
     pub fn limit_index(&self) -> usize {
         self.limit_index
+    }
+
+    /// Whether the store could not decide, and this instance's part of the limit did; see
+    /// [`OnStoreError::LocalShare`](crate::OnStoreError::LocalShare).
+    #[must_use]
+    pub fn is_local_share(&self) -> bool {
+        self.is_local_share
     }
 
     /// Whether the limit with this index refused.

@@ -54,6 +54,19 @@ pub enum ConfigError {
     },
     /// A bound of zero keys.
     ZeroMaxKeys,
+    /// A limiter without Redis where one with it is needed.
+    NoRedis,
+    /// A bucket longer than a Redis store can hold.
+    BucketTooLong {
+        /// The longest in milliseconds.
+        most_ms: u64,
+    },
+    /// A prefix of Redis keys that is empty or has braces.
+    InvalidRedisPrefix(String),
+    /// A deadline of less than a millisecond.
+    ZeroDeadline,
+    /// Zero instances.
+    ZeroInstances,
     /// A name that is not a legal HTTP header name.
     InvalidHeaderName(String),
     /// A name that is not a legal cookie name.
@@ -129,6 +142,17 @@ impl fmt::Display for ConfigError {
                 write!(f, "more than {most} quotas for one name; write fewer, or give the limits names of their own")
             }
             Self::ZeroMaxKeys => f.write_str("max_keys is zero; write at least 1"),
+            Self::NoRedis => f.write_str(
+                "the limiter has no Redis; write .redis_url(\"redis://host:6379\") on its builder, or use rl.local()",
+            ),
+            Self::BucketTooLong { most_ms } => {
+                write!(f, "buckets in Redis are at most {most_ms} ms; write rate_group_size_ms({most_ms}) or less")
+            }
+            Self::InvalidRedisPrefix(prefix) => {
+                write!(f, "{prefix:?} is no prefix for Redis keys; write some text without braces, as in \"weir\"")
+            }
+            Self::ZeroDeadline => f.write_str("the deadline is zero; write at least 1 ms, as in Duration::from_millis(50)"),
+            Self::ZeroInstances => f.write_str("the number of instances is zero; write at least 1"),
             Self::InvalidHeaderName(name) => {
                 write!(f, "{name:?} is not a header name; write letters, digits and hyphens, as in \"x-api-key\"")
             }
@@ -193,6 +217,8 @@ pub enum StoreErrorKind {
     Unavailable,
     /// The store answered something that makes no sense.
     Protocol,
+    /// The limiter was built without this store.
+    NotConfigured,
 }
 
 impl StoreError {

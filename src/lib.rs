@@ -53,13 +53,15 @@
 mod decision;
 mod engine;
 mod error;
+mod fingerprint;
 mod limiter;
 mod local;
 mod quota;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
 mod redis;
 mod scale;
 mod store;
+mod strategy;
 mod time;
 
 pub use self::decision::{Decision, RateLimitDecision, Verdict};
@@ -67,9 +69,12 @@ pub use self::error::{ConfigError, StoreError, StoreErrorKind};
 pub use self::limiter::{
     HistoryPreservation, RateLimitComparator, RateLimiter, RateLimiterBuilder, RateLimiterOptions, SetOutcome,
 };
-pub use self::local::{Absolute, Local, LocalLimits, Suppressed};
+pub use self::local::{Local, LocalLimits};
 pub use self::quota::{HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, WindowSizeSeconds};
-pub use self::store::{Answer, Ask, Budget, Policy, Store, Strategy};
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+pub use self::redis::{Redis, RedisLimits, RedisOptions};
+pub use self::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
+pub use self::strategy::{Absolute, Suppressed};
 pub use self::time::{Clock, ManualClock, PreciseClock};
 
 #[cfg(feature = "middleware")]
@@ -89,7 +94,7 @@ pub use self::key::{
     MissingKey, RequestView,
 };
 #[cfg(feature = "middleware")]
-pub use self::layer::{IntoStore, OnMissingKey, OnStoreError, RateLimitLayer, RateLimitLayerBuilder};
+pub use self::layer::{IntoStore, OnMissingKey, RateLimitLayer, RateLimitLayerBuilder};
 #[cfg(feature = "middleware")]
 pub use self::response::{
     EXPOSED_HEADERS, Protocol, RateLimitHeaders, RefusalBody, RefusalContext, RefusalReason, ResetFormat,

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::engine::SetMode;
 use crate::error::ConfigError;
 use crate::local::{Local, Settings};
 use crate::quota::{HardLimitFactor, RateGroupSizeMs, WindowSizeSeconds};
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+use crate::redis::{Redis, RedisOptions};
 use crate::time::{Clock, TimeSource};
 
 /// A rate limiter: one set of options, and the stores that work by them. Cloning shares its state.
@@ -26,6 +29,8 @@ use crate::time::{Clock, TimeSource};
 #[derive(Clone, Debug)]
 pub struct RateLimiter {
     local: Local,
+    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    redis: Redis,
 }
 
 impl RateLimiter {
@@ -43,13 +48,20 @@ impl RateLimiter {
     pub fn new(options: RateLimiterOptions) -> Result<Self, ConfigError> {
         let bucket_ms = options.rate_group_size_ms.get();
         let settings = Settings {
-            time: options.clock.map_or_else(|| TimeSource::system(bucket_ms), TimeSource::Custom),
+            time: options.clock.clone().map_or_else(|| TimeSource::system(bucket_ms), TimeSource::Custom),
             bucket_ms,
             window_seconds: options.window_size_seconds.get(),
             hard: options.hard_limit_factor,
             max_keys: options.max_keys,
         };
-        Ok(Self { local: Local::new(settings)? })
+        Ok(Self {
+            #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+            redis: match &options.redis {
+                Some(redis) => Redis::new(redis, &settings)?,
+                None => Redis::none(),
+            },
+            local: Local::new(settings)?,
+        })
     }
 
     /// Limits in this process; a clone of it is a handle for a layer.
@@ -59,6 +71,15 @@ impl RateLimiter {
         &self.local
     }
 
+    /// Limits in Redis; a clone of it is a handle for a layer.
+    ///
+    /// A limiter that was built without Redis says so in the error of each call, and when a layer is built.
+    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    #[must_use]
+    pub fn redis(&self) -> &Redis {
+        &self.redis
+    }
+
     /// Starts to return the memory of idle keys in the background, in steps of some thousand keys.
     ///
     /// It needs no runtime, holds the limiter weakly, and may be called again. Without it the number of keys
@@ -66,11 +87,15 @@ impl RateLimiter {
     /// comes.
     pub fn run_cleanup_loop(&self) {
         self.local.start_cleanup();
+        #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+        self.redis.start_cleanup();
     }
 
     /// Stops what [`run_cleanup_loop`](Self::run_cleanup_loop) or the builder started.
     pub fn stop_cleanup_loop(&self) {
         self.local.stop_cleanup();
+        #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+        self.redis.stop_cleanup();
     }
 }
 
@@ -91,6 +116,9 @@ pub struct RateLimiterOptions {
     pub max_keys: usize,
     /// The clock; default the system's fastest one that is fine enough for the buckets.
     pub clock: Option<Arc<dyn Clock>>,
+    /// Where Redis is; default none.
+    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    pub redis: Option<RedisOptions>,
 }
 
 impl Default for RateLimiterOptions {
@@ -101,6 +129,8 @@ impl Default for RateLimiterOptions {
             hard_limit_factor: HardLimitFactor::default(),
             max_keys: 1_000_000,
             clock: None,
+            #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+            redis: None,
         }
     }
 }
@@ -113,7 +143,7 @@ impl fmt::Debug for RateLimiterOptions {
             .field("hard_limit_factor", &self.hard_limit_factor)
             .field("max_keys", &self.max_keys)
             .field("clock", &self.clock.as_ref().map(|_| "Custom"))
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -152,6 +182,28 @@ impl RateLimiterBuilder {
     /// Sets the clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.options.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// Sets the Redis server, by its URL; see [`RedisOptions::url`].
+    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    pub fn redis_url(self, url: impl Into<String>) -> Self {
+        self.redis(RedisOptions::url(url))
+    }
+
+    /// Sets the Redis server, by a connection to it; see [`RedisOptions::connection`].
+    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    pub fn redis_connection<C>(self, connection: C) -> Self
+    where
+        C: ::redis::aio::ConnectionLike + Clone + Send + Sync + 'static,
+    {
+        self.redis(RedisOptions::connection(connection))
+    }
+
+    /// Sets the Redis server, and what is expected of it.
+    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    pub fn redis(mut self, options: RedisOptions) -> Self {
+        self.options.redis = Some(options);
         self
     }
 
@@ -203,6 +255,15 @@ pub enum HistoryPreservation {
     PreserveNewest,
     /// The oldest: a lower total drops the newest, a higher one adds to the oldest bucket.
     PreserveOldest,
+}
+
+impl From<HistoryPreservation> for SetMode {
+    fn from(which: HistoryPreservation) -> Self {
+        match which {
+            HistoryPreservation::PreserveNewest => Self::Newest,
+            HistoryPreservation::PreserveOldest => Self::Oldest,
+        }
+    }
 }
 
 /// What `set_if` did.

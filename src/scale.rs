@@ -59,6 +59,12 @@ impl Scale {
         self.limit_over(capacity, hard, self.window)
     }
 
+    /// A limit of that many units in the window of a bare rate.
+    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    pub(crate) fn limit_of(&self, capacity: u64) -> Limit {
+        self.limit_over(capacity, capacity, self.window)
+    }
+
     /// The limits that a policy means.
     pub(crate) fn limits(&self, policy: &Policy) -> Result<Box<[Limit]>, ConfigError> {
         if policy.quotas().is_empty() {
@@ -83,6 +89,12 @@ impl Scale {
         Limit { capacity, hard, window, span: window + self.lag, fifth: self.fifth_of_a_second }
     }
 
+    /// A limit of another scale with buckets of the same size, held for this clock's lag.
+    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    pub(crate) fn with_lag(&self, limit: Limit) -> Limit {
+        Limit { span: limit.window + self.lag, ..limit }
+    }
+
     /// An outcome's ticks as milliseconds from now, and what follows from the limit that binds.
     #[inline]
     pub(crate) fn decision(&self, outcome: &Outcome, charged: u64, limits: &[Limit], now_ms: u64) -> Decision {
@@ -99,6 +111,7 @@ impl Scale {
             factor: f64::from(outcome.factor),
             stamp: outcome.newest,
             charged: if outcome.is_allowed() { charged } else { 0 },
+            is_local_share: false,
         }
     }
 

@@ -99,6 +99,7 @@ impl Clock for ManualClock {
 }
 
 /// The clock a store reads, without a virtual call for the built-in one.
+#[derive(Clone)]
 pub(crate) enum TimeSource {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     Coarse {

@@ -135,6 +135,12 @@ impl Window {
         self.open = self.open.with_cum(self.open.cum() + cost);
     }
 
+    /// Adds `cost` units that were admitted elsewhere, as of `now`.
+    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    pub(crate) fn absorb(&mut self, now: u64, cost: u64, horizon: &Horizon) {
+        self.charge(self.clamp(now), cost.min(MAX_CAPACITY), horizon);
+    }
+
     /// Moves the open bucket to `now`: closes the old one and drops what has expired for the longest span.
     #[inline]
     fn roll(&mut self, now: u64, horizon: &Horizon) {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::gate::Gate;
-use super::{OnMissingKey, OnStoreError, RateLimitLayer};
+use super::{OnMissingKey, RateLimitLayer};
 use crate::error::ConfigError;
 use crate::key::{ClientIp, FromFn, Key, KeyExtractor, RequestView};
 use crate::limiter::{RateLimiter, RateLimiterOptions};
 use crate::local::Local;
 use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs, WindowSizeSeconds};
 use crate::response::{self, Answers};
-use crate::store::{Policy, Store, Strategy};
+use crate::store::{OnStoreError, Policy, Store, Strategy};
 
 /// Builds a [`RateLimitLayer`].
 ///
@@ -133,7 +133,7 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets what happens where the store fails; default [`OnStoreError::Reject`].
+    /// Sets what happens where the store fails; default [`OnStoreError::LocalShare`].
     pub fn on_store_error(mut self, policy: OnStoreError) -> Self {
         self.on_store_error = policy;
         self
@@ -159,7 +159,7 @@ impl RateLimitLayerBuilder {
             Some(store) => store,
             None => own_store(&self.quotas)?,
         };
-        let policy = Policy::new(self.name, self.quotas, strategy);
+        let policy = Policy::new(self.name, self.quotas, strategy).with_on_store_error(self.on_store_error);
         let (rejected, shed) =
             (status(self.rejected, StatusCode::TOO_MANY_REQUESTS)?, status(self.shed, shed_default)?);
         Ok(RateLimitLayer {
@@ -228,6 +228,13 @@ impl IntoStore for Arc<dyn Store> {
 }
 
 impl IntoStore for &Local {
+    fn into_store(self) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+}
+
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+impl IntoStore for &crate::redis::Redis {
     fn into_store(self) -> Arc<dyn Store> {
         Arc::new(self.clone())
     }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{OnMissingKey, OnStoreError};
+use super::OnMissingKey;
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::key::{Fault, KeyExtractor, KeyWriter, MissingKey, RequestView};
 use crate::response::{self, Answers, Refusal, Standing};
-use crate::store::{Answer, Ask, Budget};
+use crate::store::{Answer, Ask, Budget, OnStoreError};
 use crate::telemetry::{self, Notice};
 
 pub(super) struct Gate {

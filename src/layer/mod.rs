@@ -39,16 +39,6 @@ pub enum OnMissingKey {
     Allow,
 }
 
-/// What happens to a request on which the store cannot decide.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnStoreError {
-    /// It is refused with 503.
-    #[default]
-    Reject,
-    /// It passes without a limit.
-    Admit,
-}
-
 /// Limits the rate of requests to a service.
 ///
 /// # Examples

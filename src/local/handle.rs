@@ -8,34 +8,7 @@ use crate::decision::{Decision, RateLimitDecision};
 use crate::engine::{self, Horizon, SetMode, Window};
 use crate::limiter::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::quota::RateLimit;
-
-/// Marks calls of the absolute strategy.
-#[derive(Clone, Copy, Debug)]
-pub struct Absolute(());
-
-/// Marks calls of the suppressed strategy.
-#[derive(Clone, Copy, Debug)]
-pub struct Suppressed(());
-
-/// The two strategies.
-pub trait StrategyKind: sealed::Sealed {
-    #[doc(hidden)]
-    const IS_SUPPRESSED: bool;
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Absolute {}
-    impl Sealed for super::Suppressed {}
-}
-
-impl StrategyKind for Absolute {
-    const IS_SUPPRESSED: bool = false;
-}
-
-impl StrategyKind for Suppressed {
-    const IS_SUPPRESSED: bool = true;
-}
+use crate::strategy::{StrategyKind, Suppressed};
 
 /// Limits in this process, by one strategy.
 ///
@@ -144,11 +117,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         count: u64,
         which: HistoryPreservation,
     ) -> SetOutcome {
-        let mode = match which {
-            HistoryPreservation::PreserveNewest => SetMode::Newest,
-            HistoryPreservation::PreserveOldest => SetMode::Oldest,
-        };
-        self.set(key.as_ref(), rate, comparator, count, mode)
+        self.set(key.as_ref(), rate, comparator, count, which.into())
     }
 
     fn set(

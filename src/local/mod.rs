@@ -3,9 +3,10 @@
 //! A decision is one clock read, one fingerprint and one lookup; check and charge are one step under the
 //! key's lock. Nothing of the key is stored and nothing is allocated once a key is known.
 
-mod fingerprint;
 mod handle;
 mod janitor;
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+mod share;
 mod table;
 
 #[cfg(test)]
@@ -22,9 +23,12 @@ use crate::error::ConfigError;
 use crate::quota::{HardLimitFactor, MAX_QUOTAS};
 use crate::scale::Scale;
 use crate::store::{Answer, Ask, Budget, Policy, Store, Strategy};
+use crate::strategy::{Absolute, Suppressed};
 use crate::time::TimeSource;
 
-pub use self::handle::{Absolute, LocalLimits, Suppressed};
+pub use self::handle::LocalLimits;
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+pub(crate) use self::share::Share;
 
 /// A local store: the engine's in-process limits, and a store for layers. Cloning shares it.
 ///
@@ -45,6 +49,7 @@ struct Shared {
 }
 
 /// What a local store is made from.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) time: TimeSource,
     pub(crate) bucket_ms: u64,
@@ -131,12 +136,7 @@ impl Budget for LocalBudget {
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
-        let (now, cost) = (self.shared.now(), cost.min(decision.charged));
-        if cost > 0 {
-            self.table.settle(key, |window, horizon| {
-                window.refund(now, decision.stamp, cost, horizon);
-            });
-        }
+        self.shared.refund(&self.table, key, cost, decision);
     }
 }
 
@@ -166,6 +166,16 @@ impl Shared {
             table.with(key, now, decide, |outcome| outcome.is_allowed() && cost > 0)
         };
         (outcome, now_ms)
+    }
+
+    /// Takes back up to `cost` of the units that a decision charged.
+    fn refund(&self, table: &Table, key: &[u8], cost: u64, decision: &Decision) {
+        let (now, cost) = (self.now(), cost.min(decision.charged));
+        if cost > 0 {
+            table.settle(key, |window, horizon| {
+                window.refund(now, decision.stamp, cost, horizon);
+            });
+        }
     }
 
     fn now(&self) -> u64 {

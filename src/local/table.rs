@@ -5,8 +5,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dashmap::{DashMap, Entry};
 
-use super::fingerprint::{Fingerprint, Prehashed, Secret};
 use crate::engine::{Horizon, Window};
+use crate::fingerprint::{Fingerprint, Prehashed, Secret};
 
 /// Keys in one of the maps when the table is full: what a sweep's step visits, give or take.
 ///

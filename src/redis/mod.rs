@@ -1,5 +1,337 @@
-//! The Redis store.
+//! The Redis store: the windows of many keys on a server, shared by all instances.
+//!
+//! A decision is one step of a script on one key, by the server's clock. Around that stand a deny cache, so
+//! that a flood costs Redis nothing; lanes, so that many callers share a round trip; a deadline and a breaker,
+//! so that Redis is never what a request waits for; and this instance's share of the limit for when it is gone.
 
+mod breaker;
+mod denied;
+mod handle;
+mod instances;
+mod keys;
+mod lanes;
+mod link;
+mod options;
+mod outage;
+mod runtime;
 mod script;
-#[cfg(test)]
-mod testing;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self::denied::Denied;
+use self::instances::Instances;
+use self::keys::KeyNames;
+use self::lanes::{Lanes, Question, Reply};
+use self::link::Failure;
+use self::script::{Answered, CORRECT, Corrected, Correction, Mode, PolicyBytes};
+use crate::decision::Decision;
+use crate::engine::{Horizon, Limit, Outcome};
+use crate::error::{ConfigError, StoreError};
+use crate::local::{Local, Settings, Share};
+use crate::quota::MAX_QUOTAS;
+use crate::scale::Scale;
+use crate::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
+use crate::strategy::{Absolute, Suppressed};
+
+pub use self::handle::RedisLimits;
+pub use self::options::RedisOptions;
+
+/// A Redis store: the engine's limits on a server, and a store for layers. Cloning shares it.
+///
+/// See [`RateLimiter::redis`](crate::RateLimiter::redis).
+#[derive(Clone)]
+pub struct Redis(Option<Arc<Shared>>);
+
+/// What the handles of one store share.
+struct Shared {
+    scale: Scale,
+    lanes: Arc<Lanes>,
+    prefix: Box<str>,
+    local: Local,
+    instances: Instances,
+    denies: bool,
+    on_store_error: OnStoreError,
+    /// The keys of the engine's own calls.
+    main: Account,
+    /// The keys of each limit that a layer opened, by the limit's name.
+    named: Mutex<HashMap<Arc<str>, Arc<Keys>>>,
+}
+
+/// The keys of one limit's name.
+struct Keys {
+    names: KeyNames,
+    horizon: Horizon,
+    denied: Option<Denied>,
+}
+
+/// The keys of a name, and what goes on with them while Redis is gone.
+#[derive(Clone)]
+struct Account {
+    keys: Arc<Keys>,
+    share: Option<Share>,
+}
+
+/// One decision that is wanted.
+struct Wanted<'a> {
+    key: &'a [u8],
+    cost: u64,
+    limits: &'a Arc<[Limit]>,
+    mode: Mode,
+}
+
+impl Redis {
+    /// A store that has no Redis, and says so.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn new(options: &RedisOptions, settings: &Settings) -> Result<Self, ConfigError> {
+        // The server's clock does not lag.
+        let scale = Scale::new(settings.bucket_ms, 0, settings.window_seconds, settings.hard)?;
+        let local = Local::new(settings.clone())?;
+        if scale.bucket_ms() > u64::from(u32::MAX) {
+            return Err(ConfigError::BucketTooLong { most_ms: u64::from(u32::MAX) });
+        }
+        options.check()?;
+        let lanes = Lanes::new(options.link()?, options.deadline, &options.prefix);
+        let keys = Keys::new(&options.prefix, None, options.denies);
+        keys.horizon.widen(&[scale.span()]);
+        let share = match options.on_store_error {
+            OnStoreError::LocalShare => Some(local.share(None, &[])?),
+            _ => None,
+        };
+        Ok(Self(Some(Arc::new(Shared {
+            scale,
+            lanes,
+            prefix: options.prefix.clone(),
+            local,
+            instances: Instances::new(options.instances, &options.prefix),
+            denies: options.denies,
+            on_store_error: options.on_store_error,
+            main: Account { keys: Arc::new(keys), share },
+            named: Mutex::default(),
+        }))))
+    }
+
+    /// Starts to return the memory of this instance's shares.
+    pub(crate) fn start_cleanup(&self) {
+        self.0.iter().for_each(|shared| shared.local.start_cleanup());
+    }
+
+    pub(crate) fn stop_cleanup(&self) {
+        self.0.iter().for_each(|shared| shared.local.stop_cleanup());
+    }
+
+    /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
+    #[must_use]
+    pub fn absolute(&self) -> RedisLimits<'_, Absolute> {
+        RedisLimits::new(self)
+    }
+
+    /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
+    ///
+    /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
+    #[must_use]
+    pub fn suppressed(&self) -> RedisLimits<'_, Suppressed> {
+        RedisLimits::new(self)
+    }
+}
+
+impl fmt::Debug for Redis {
+    /// The address and the password are not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(shared) => f
+                .debug_struct("Redis")
+                .field("prefix", &shared.prefix)
+                .field("on_store_error", &shared.on_store_error)
+                .finish_non_exhaustive(),
+            None => f.write_str("Redis(not configured)"),
+        }
+    }
+}
+
+impl Store for Redis {
+    fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
+        let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
+        let limits: Arc<[Limit]> = shared.scale.limits(policy)?.into();
+        let account = shared.open(policy.name(), &limits, policy.on_store_error())?;
+        Ok(Arc::new(RedisBudget { shared: Arc::clone(shared), account, limits, strategy: policy.strategy() }))
+    }
+}
+
+/// One policy's limits on the keys of its name.
+struct RedisBudget {
+    shared: Arc<Shared>,
+    account: Account,
+    limits: Arc<[Limit]>,
+    strategy: Strategy,
+}
+
+impl Budget for RedisBudget {
+    fn decide(&self, ask: Ask<'_>) -> Answer {
+        let mode = match self.strategy {
+            Strategy::Absolute => Mode::Absolute,
+            Strategy::Suppressed(_) => Mode::Suppressed,
+        };
+        self.shared.decide(&self.account, &Wanted { key: ask.key, cost: ask.cost, limits: &self.limits, mode })
+    }
+
+    fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
+        let units = cost.min(decision.charged);
+        match &self.account.share {
+            Some(share) if decision.is_local_share => share.refund(key, units, decision),
+            _ if units > 0 && !decision.is_local_share => self.shared.refund(&self.account, key, units, decision.stamp),
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Debug for RedisBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBudget")
+            .field("limits", &self.limits)
+            .field("strategy", &self.strategy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    fn new(prefix: &str, name: Option<&str>, denies: bool) -> Self {
+        let denied = denies.then(|| Denied::new(Denied::MOST));
+        Self { names: KeyNames::new(prefix, name), horizon: Horizon::new(Horizon::WORDS_PER_SPAN), denied }
+    }
+
+    fn forget(&self, key: &[u8]) {
+        if let Some(denied) = &self.denied {
+            denied.forget(key);
+        }
+    }
+}
+
+impl Shared {
+    /// The account of a limit's name, which from now on keeps history for these limits too.
+    fn open(&self, name: &str, limits: &[Limit], on_store_error: OnStoreError) -> Result<Account, ConfigError> {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = match named.get(name) {
+            Some(keys) => Arc::clone(keys),
+            None => Arc::new(Keys::new(&self.prefix, Some(name), self.denies)),
+        };
+        let spans: Vec<u32> = limits.iter().map(|limit| limit.span).collect();
+        if !keys.horizon.widen(&spans) {
+            return Err(ConfigError::TooManyQuotas { most: MAX_QUOTAS });
+        }
+        let share = match on_store_error {
+            OnStoreError::LocalShare => Some(self.local.share(Some(name), limits)?),
+            _ => None,
+        };
+        named.entry(name.into()).or_insert_with(|| Arc::clone(&keys));
+        Ok(Account { keys, share })
+    }
+
+    /// Decides: at once where no one need be asked, else after a round trip.
+    fn decide(self: &Arc<Self>, account: &Account, wanted: &Wanted<'_>) -> Answer {
+        let keys = &account.keys;
+        if !self.lanes.allows(|| keys.names.name(wanted.key)) {
+            return Answer::Ready(self.without_redis(account, wanted, Failure::unavailable()));
+        }
+        if wanted.mode == Mode::Absolute
+            && let Some(denied) = &keys.denied
+            && let Some(refusal) = denied.get(wanted.key, wanted.cost, wanted.limits)
+        {
+            return Answer::Ready(Ok(refusal));
+        }
+        let (shared, account) = (Arc::clone(self), account.clone());
+        let (key, limits, cost, mode) = (Box::from(wanted.key), Arc::clone(wanted.limits), wanted.cost, wanted.mode);
+        Answer::Pending(Box::pin(async move {
+            let wanted = Wanted { key: &key, cost, limits: &limits, mode };
+            match shared.ask(&account.keys, &wanted).await {
+                Ok((decision, times)) => {
+                    shared.remember(&account, &wanted, &decision, times);
+                    Ok(decision)
+                }
+                Err(failure) => shared.without_redis(&account, &wanted, failure),
+            }
+        }))
+    }
+
+    /// Asks Redis; the decision, and when it was asked and answered.
+    async fn ask(&self, keys: &Keys, wanted: &Wanted<'_>) -> Result<(Decision, Times), Failure> {
+        let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
+        let reply = self.question(keys, wanted, ask).await?;
+        let answered = reply.read()?;
+        let now = self.scale.at(answered.now_ms);
+        let outcome: Outcome =
+            answered.outcome(reply.index, ask, wanted.limits, now).ok_or_else(Failure::unreadable)?;
+        let charged = if wanted.mode == Mode::Look { 0 } else { wanted.cost };
+        let decision = self.scale.decision(&outcome, charged, wanted.limits, answered.now_ms);
+        Ok((decision, (reply.sent, reply.received)))
+    }
+
+    /// Asks, and charges nothing.
+    async fn look(
+        &self,
+        keys: &Keys,
+        key: &[u8],
+        cost: u64,
+        limits: &Arc<[Limit]>,
+    ) -> Result<Decision, Failure> {
+        Ok(self.ask(keys, &Wanted { key, cost, limits, mode: Mode::Look }).await?.0)
+    }
+
+    async fn question(&self, keys: &Keys, wanted: &Wanted<'_>, ask: script::Ask) -> Result<Reply, Failure> {
+        let policy = PolicyBytes::decide(self.scale.bucket_ms(), &keys.horizon, wanted.mode, wanted.limits);
+        self.lanes.decide(Question { policy, key: keys.names.name(wanted.key), ask }).await
+    }
+
+    /// Keeps what a decision means for the next ones, here and while Redis is gone.
+    fn remember(&self, account: &Account, wanted: &Wanted<'_>, decision: &Decision, times: Times) {
+        if decision.charged > 0 {
+            if let Some(share) = &account.share {
+                share.record(wanted.key, decision.charged);
+                self.instances.beat(&self.lanes);
+            }
+        } else if wanted.mode == Mode::Absolute
+            && !decision.is_allowed()
+            && let Some(denied) = &account.keys.denied
+        {
+            denied.insert(wanted.key, wanted.cost, wanted.limits, decision, times);
+        }
+    }
+
+    /// What the policy says while Redis cannot be asked.
+    fn without_redis(&self, account: &Account, wanted: &Wanted<'_>, failure: Failure) -> Result<Decision, StoreError> {
+        let Some(share) = &account.share else { return Err(failure.into()) };
+        let (instances, is_suppressed) = (self.instances.count(), wanted.mode == Mode::Suppressed);
+        Ok(share.decide(wanted.key, wanted.cost, wanted.limits, instances, is_suppressed))
+    }
+
+    /// Changes a key by hand.
+    async fn correct(&self, keys: &Keys, key: &[u8], correction: Correction) -> Result<Corrected, Failure> {
+        let policy = PolicyBytes::correct(self.scale.bucket_ms(), &keys.horizon, self.scale.span(), correction);
+        let answer = self.lanes.run(&CORRECT, &keys.names.name(key), &policy).await;
+        // Even where no answer came it may have been done.
+        keys.forget(key);
+        Corrected::read(&answer?).ok_or_else(Failure::unreadable)
+    }
+
+    /// Takes units back, in the background and best effort.
+    fn refund(self: &Arc<Self>, account: &Account, key: &[u8], units: u64, stamp: u64) {
+        let (shared, keys, key) = (Arc::clone(self), Arc::clone(&account.keys), Box::<[u8]>::from(key));
+        keys.forget(&key);
+        let _ = runtime::spawn(async move {
+            let _ = shared.correct(&keys, &key, Correction::Refund { stamp, units }).await;
+        });
+    }
+}
+
+/// When a question was sent, and when its answer was there.
+type Times = (std::time::Instant, std::time::Instant);
+
+impl Reply {
+    fn read(&self) -> Result<Answered<'_>, Failure> {
+        Answered::read(&self.answer, self.asks).ok_or_else(Failure::unreadable)
+    }
+}

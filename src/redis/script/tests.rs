@@ -65,7 +65,7 @@ impl Twins {
         let mut window = self.window.clone().unwrap_or_else(|| Window::new(now));
         window.trim(now);
         let expected = engine::factor(&mut window, now, limits, &self.horizon);
-        assert_eq!(Answered::read(&answer, 1).unwrap().factor(), Some(expected), "step {}", self.steps);
+        assert_eq!(Answered::read(&answer, 1).unwrap().factor(0), Some(expected), "step {}", self.steps);
         self.steps += 1;
     }
 

@@ -173,8 +173,9 @@ impl<'a> Answered<'a> {
     }
 
     /// The suppression factor, 0 to 1, that a call in the mode [`Mode::Factor`] answered.
-    pub(in crate::redis) fn factor(&self) -> Option<f64> {
-        Reader(self.records.get(Self::RECORD - 8..)?).double().map(|ratio| 1.0 - ratio)
+    pub(in crate::redis) fn factor(&self, index: usize) -> Option<f64> {
+        let ratio = self.records.get(index * Self::RECORD + Self::RECORD - 8..)?;
+        Reader(ratio).double().map(|ratio| 1.0 - ratio)
     }
 }
 

@@ -1,12 +1,12 @@
-//! The keyed fingerprint under which the local store knows a key.
+//! The keyed fingerprint under which this process knows a key.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
 /// 128 bits in place of a key: nothing of the key itself is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint {
+pub(crate) struct Fingerprint {
     /// Selects the map.
-    pub(super) low: u64,
+    pub(crate) low: u64,
     /// Hashes within it.
     high: u64,
 }
@@ -18,10 +18,10 @@ impl Hash for Fingerprint {
 }
 
 /// The identity on a fingerprint: it is uniform already.
-pub(super) type Prehashed = BuildHasherDefault<PrehashedHasher>;
+pub(crate) type Prehashed = BuildHasherDefault<PrehashedHasher>;
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PrehashedHasher(u64);
+pub(crate) struct PrehashedHasher(u64);
 
 impl Hasher for PrehashedHasher {
     fn finish(&self) -> u64 {
@@ -52,14 +52,14 @@ const SHORT: usize = (WORDS - 2) * 8;
 /// keys chosen without the secret the chance of one fingerprint is below 2^-124, which is proven, at a third
 /// of the time of SipHash-128. Longer keys take two independently keyed SipHash-1-3.
 #[derive(Clone)]
-pub(super) struct Secret {
+pub(crate) struct Secret {
     nh: [u64; WORDS + 2],
     shift: [u128; 4],
     long: [RandomState; 2],
 }
 
 impl Secret {
-    pub(super) fn random() -> Self {
+    pub(crate) fn random() -> Self {
         let source = [RandomState::new(), RandomState::new()];
         let word = |at: usize| source[at % 2].hash_one(at);
         Self {
@@ -70,7 +70,7 @@ impl Secret {
     }
 
     #[inline]
-    pub(super) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
+    pub(crate) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
         if key.len() > SHORT {
             return Fingerprint { low: self.long[0].hash_one(key), high: self.long[1].hash_one(key) };
         }

@@ -1,0 +1,135 @@
+//! The deny cache: keys that are over their limit are refused here until the instant they free up.
+//!
+//! A refusal of the absolute strategy is final until then: nothing is charged meanwhile, so the same or a
+//! larger cost cannot fit earlier. The exceptions are a change of the key by hand or of its limits: those of
+//! this instance end the entry at once, those of another are seen when it ends.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+
+use crate::decision::Decision;
+use crate::engine::Limit;
+use crate::fingerprint::{Fingerprint, Prehashed, Secret};
+
+/// Refusals that still hold, at most a fixed number of them.
+pub(super) struct Denied {
+    secret: Secret,
+    entries: DashMap<Fingerprint, Entry, Prehashed>,
+    count: AtomicUsize,
+    most: usize,
+}
+
+struct Entry {
+    /// Until when it surely holds: counted from before the question was sent.
+    until: Instant,
+    /// When the request surely fits: counted from when the answer was there.
+    free_at: Instant,
+    cost: u64,
+    limits: u64,
+    refusal: Decision,
+}
+
+impl Denied {
+    /// Entries are small; a flood is one key or many, and the many cost the server one look each.
+    pub(super) const MOST: usize = 100_000;
+
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            secret: Secret::random(),
+            entries: DashMap::with_hasher(Prehashed::default()),
+            count: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    /// The refusal that still holds for this cost and these limits, if there is one.
+    pub(super) fn get(&self, key: &[u8], cost: u64, limits: &[Limit]) -> Option<Decision> {
+        // While nobody is refused nobody pays for a lookup.
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let (print, now) = (self.secret.fingerprint(key), Instant::now());
+        let entry = self.entries.get(&print)?;
+        if now < entry.until {
+            // A larger cost does not fit either, but how long it has to wait only the server knows.
+            return (cost == entry.cost && entry.limits == digest(limits)).then(|| entry.refusal_at(now));
+        }
+        drop(entry);
+        self.remove(print, |entry| now >= entry.until);
+        None
+    }
+
+    /// Remembers a refusal of the absolute strategy that a wait can end.
+    pub(super) fn insert(
+        &self,
+        key: &[u8],
+        cost: u64,
+        limits: &[Limit],
+        refusal: &Decision,
+        (sent, received): (Instant, Instant),
+    ) {
+        let Some(wait) = refusal.retry_after().filter(|wait| *wait > Duration::ZERO) else { return };
+        let (Some(until), Some(free_at)) = (sent.checked_add(wait), received.checked_add(wait)) else { return };
+        if self.count.load(Ordering::Relaxed) >= self.most {
+            self.sweep(received);
+            if self.count.load(Ordering::Relaxed) >= self.most {
+                return;
+            }
+        }
+        let entry = Entry { until, free_at, cost, limits: digest(limits), refusal: *refusal };
+        if self.entries.insert(self.secret.fingerprint(key), entry).is_none() {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends an entry: the key was changed.
+    pub(super) fn forget(&self, key: &[u8]) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            self.remove(self.secret.fingerprint(key), |_| true);
+        }
+    }
+
+    fn remove(&self, print: Fingerprint, if_so: impl Fn(&Entry) -> bool) {
+        if self.entries.remove_if(&print, |_, entry| if_so(entry)).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends all entries.
+    pub(super) fn clear(&self) {
+        self.retain(|_| false);
+    }
+
+    fn sweep(&self, now: Instant) {
+        self.retain(|entry| now < entry.until);
+    }
+
+    fn retain(&self, keep: impl Fn(&Entry) -> bool) {
+        self.entries.retain(|_, entry| {
+            let stays = keep(entry);
+            if !stays {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
+            stays
+        });
+    }
+}
+
+impl Entry {
+    /// The refusal with what is left of its waits.
+    fn refusal_at(&self, now: Instant) -> Decision {
+        let left = self.free_at.saturating_duration_since(now);
+        let retry_after_ms = u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1);
+        let gone = self.refusal.retry_after_ms.saturating_sub(retry_after_ms);
+        let reset_after_ms = self.refusal.reset_after_ms.saturating_sub(gone);
+        Decision { retry_after_ms, reset_after_ms, ..self.refusal }
+    }
+}
+
+/// Tells limits apart; FNV-1a, for nobody else chooses them.
+fn digest(limits: &[Limit]) -> u64 {
+    let parts = limits.iter().flat_map(|limit| [limit.capacity, u64::from(limit.window)]);
+    parts.fold(0xcbf2_9ce4_8422_2325, |hash, part| (hash ^ part).wrapping_mul(0x0000_0100_0000_01b3))
+}

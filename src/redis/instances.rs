@@ -1,0 +1,111 @@
+//! How many instances share the limits: what was configured, or a count that they keep in Redis.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::lanes::Lanes;
+use super::runtime;
+
+/// How often an instance says that it is there, while it has traffic.
+const BEAT: Duration = Duration::from_secs(5);
+/// After how long without a beat an instance is taken to be gone.
+const GONE: Duration = Duration::from_secs(16);
+
+/// Says that an instance is there, forgets those that are gone, and counts.
+const SCRIPT: &str = "local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[2]))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return redis.call('ZCARD', KEYS[1])";
+
+/// The number of instances.
+pub(super) struct Instances(Arc<Kind>);
+
+enum Kind {
+    Fixed(u64),
+    Counted(Counted),
+}
+
+struct Counted {
+    key: Box<str>,
+    /// This instance, by a random name.
+    name: u64,
+    count: AtomicU64,
+    start: Instant,
+    /// When the next beat is due, in milliseconds from the start.
+    due: AtomicU64,
+    is_beating: AtomicBool,
+}
+
+impl Instances {
+    pub(super) fn new(fixed: Option<u64>, prefix: &str) -> Self {
+        Self(Arc::new(match fixed {
+            Some(count) => Kind::Fixed(count),
+            None => Kind::Counted(Counted {
+                key: format!("{prefix}:instances").into(),
+                name: fastrand::u64(..),
+                count: AtomicU64::new(1),
+                start: Instant::now(),
+                due: AtomicU64::new(0),
+                is_beating: AtomicBool::new(false),
+            }),
+        }))
+    }
+
+    /// The number of instances, as far as is known.
+    pub(super) fn count(&self) -> u64 {
+        match &*self.0 {
+            Kind::Fixed(count) => *count,
+            Kind::Counted(counted) => counted.count.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Says that this instance is there, in the background, where that is due.
+    pub(super) fn beat(&self, lanes: &Arc<Lanes>) {
+        let Kind::Counted(counted) = &*self.0 else { return };
+        let now = counted.now();
+        if now < counted.due.load(Ordering::Relaxed) || counted.is_beating.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (kind, lanes) = (Arc::clone(&self.0), Arc::clone(lanes));
+        let beaten = runtime::spawn(async move {
+            if let Kind::Counted(counted) = &*kind {
+                let beating = Beating(counted);
+                if let Some(count) = counted.ask(&lanes).await {
+                    counted.count.store(count.max(1), Ordering::Relaxed);
+                }
+                drop(beating);
+            }
+        });
+        if beaten.is_err() {
+            counted.is_beating.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A beat that is under way; however it ends, the next may come.
+struct Beating<'a>(&'a Counted);
+
+impl Drop for Beating<'_> {
+    fn drop(&mut self) {
+        self.0.due.store(self.0.now() + BEAT.as_millis() as u64, Ordering::Relaxed);
+        self.0.is_beating.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Counted {
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    async fn ask(&self, lanes: &Lanes) -> Option<u64> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(SCRIPT).arg(1).arg(&*self.key).arg(format!("{:x}", self.name)).arg(GONE.as_millis() as u64);
+        match runtime::timeout(BEAT, lanes.link().send(&command)).ok()?.await {
+            Ok(Ok(redis::Value::Int(count))) => u64::try_from(count).ok(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Round trips: decisions that arrive while one is under way go together with the next.
+//!
+//! A caller who finds its lane idle sends at once and waits for one round trip, no more. Whoever comes
+//! meanwhile queues, and a loop sends the queue as a whole: one script call for many keys, and for one key
+//! one step that walks its costs. So the more callers there are, the fewer calls each of them costs.
+//!
+//! Off a cluster there is one lane. On one, each lane is a range of slots, with a breaker of its own: a node
+//! that is dead takes no other node's keys with it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use redis::Value;
+use tokio::sync::oneshot;
+
+use super::breaker::{Breaker, Opened};
+use super::link::{Failure, FailureKind, Link, slot};
+use super::outage;
+use super::runtime;
+use super::script::{Ask, DECIDE, PolicyBytes, Script};
+
+/// Lanes of a cluster; its slots are split evenly.
+const CLUSTER_LANES: usize = 64;
+const SLOTS: usize = 16_384;
+/// Keys in one script call: what the server takes about half a millisecond for.
+const KEYS_PER_CALL: usize = 64;
+/// Callers that wait in a lane; more are turned away at once.
+const MOST_WAITING: usize = 100_000;
+/// How much longer than the round trip's deadline a caller waits for the loop that should have told it.
+const GRACE: Duration = Duration::from_millis(5);
+/// The least that a probe gives Redis for a new connection and an answer.
+const CONNECTING: Duration = Duration::from_millis(500);
+
+/// The lanes to one Redis.
+pub(super) struct Lanes {
+    link: Link,
+    lanes: Box<[Lane]>,
+    deadline: Duration,
+    /// What the keys of probes begin with; no limit's do.
+    probe: Box<str>,
+}
+
+struct Lane {
+    breaker: Arc<Breaker>,
+    traffic: Mutex<Traffic>,
+}
+
+/// What is under way in a lane, and what waits.
+#[derive(Default)]
+struct Traffic {
+    /// Whether a caller who found the lane idle is under way by itself.
+    has_single: bool,
+    /// The loop that serves the queue; one that lost its runtime is replaced by the next.
+    looping: Option<u64>,
+    loops: u64,
+    queue: Vec<Waiting>,
+}
+
+/// One question, on its way.
+pub(super) struct Question {
+    pub(super) policy: PolicyBytes,
+    pub(super) key: Box<[u8]>,
+    pub(super) ask: Ask,
+}
+
+struct Waiting {
+    question: Question,
+    since: Instant,
+    reply: oneshot::Sender<Result<Reply, Failure>>,
+}
+
+/// The answer of a script call, and which part of it is whose.
+#[derive(Clone)]
+pub(super) struct Reply {
+    pub(super) answer: Arc<Vec<u8>>,
+    pub(super) asks: usize,
+    pub(super) index: usize,
+    /// When the call was about to be sent, and when its answer was there.
+    pub(super) sent: Instant,
+    pub(super) received: Instant,
+}
+
+/// How a question is served.
+enum Entered {
+    /// By its caller, at once.
+    Alone(Question),
+    /// By the loop with this number, which the caller has to start if it is not there yet.
+    Queued { answer: oneshot::Receiver<Result<Reply, Failure>>, number: u64, starts: bool },
+}
+
+impl Lanes {
+    pub(super) fn new(link: Link, deadline: Duration, prefix: &str) -> Arc<Self> {
+        let count = if link.is_cluster() { CLUSTER_LANES } else { 1 };
+        let lane = || Lane { breaker: Breaker::new(Breaker::DEFAULT_THRESHOLD), traffic: Mutex::default() };
+        let lanes = std::iter::repeat_with(lane).take(count).collect();
+        Arc::new(Self { link, lanes, deadline, probe: format!("{prefix}:probe:").into() })
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn lane_of(&self, key: &[u8]) -> usize {
+        match self.lanes.len() {
+            1 => 0,
+            lanes => usize::from(slot(key)) * lanes / SLOTS,
+        }
+    }
+
+    /// Whether Redis is to be asked at all; on a cluster that depends on the key.
+    #[inline]
+    pub(super) fn allows(&self, key: impl FnOnce() -> usize) -> bool {
+        match &*self.lanes {
+            [lane] => lane.breaker.allows(),
+            lanes => lanes[key()].breaker.allows(),
+        }
+    }
+
+    /// Asks one question, together with whatever else is asked meanwhile.
+    pub(super) async fn decide(self: &Arc<Self>, question: Question) -> Result<Reply, Failure> {
+        let at = self.lane_of(&question.key);
+        let lane = &self.lanes[at];
+        if !lane.breaker.allows() {
+            return Err(Failure::unavailable());
+        }
+        let (answer, number) = match lane.enter(question)? {
+            Entered::Alone(question) => {
+                let _single = Single(lane);
+                return self.decide_alone(at, question).await;
+            }
+            Entered::Queued { answer, number, starts } => {
+                if starts {
+                    // Dropped, it sets the lane free again.
+                    let turns = Loop { lanes: Arc::clone(self), at, number };
+                    runtime::spawn(turns.run())?;
+                }
+                (answer, number)
+            }
+        };
+        if let Ok(Ok(result)) = runtime::timeout(self.deadline + GRACE, answer)?.await {
+            return result;
+        }
+        // The loop is gone, or stands still with its runtime.
+        lane.abandon(number);
+        Err(Failure::timeout())
+    }
+
+    async fn decide_alone(self: &Arc<Self>, at: usize, question: Question) -> Result<Reply, Failure> {
+        let mut asks = Vec::new();
+        question.ask.write(&mut asks);
+        let args = [question.policy.as_bytes(), b"", &asks];
+        let sent = Instant::now();
+        let answer = self.evaluate(at, &DECIDE, &[&question.key], &args, self.deadline).await?;
+        Ok(Reply { answer: Arc::new(answer), asks: 1, index: 0, sent, received: Instant::now() })
+    }
+
+    /// Runs a script on one key by itself.
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        script: &Script,
+        key: &[u8],
+        policy: &PolicyBytes,
+    ) -> Result<Vec<u8>, Failure> {
+        let at = self.lane_of(key);
+        if !self.lanes[at].breaker.allows() {
+            return Err(Failure::unavailable());
+        }
+        self.evaluate(at, script, &[key], &[policy.as_bytes(), b""], self.deadline).await
+    }
+
+    /// One round trip, or two where the server does not know the script; its answer, and what it says of Redis.
+    async fn evaluate(
+        self: &Arc<Self>,
+        at: usize,
+        script: &Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        within: Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        let trip = async {
+            match self.link.send(&script.evalsha(keys, args.iter().copied())).await {
+                Err(failure) if failure.kind() == FailureKind::NoScript => {
+                    self.link.send(&script.eval(keys, args.iter().copied())).await
+                }
+                result => result,
+            }
+        };
+        let result = match runtime::timeout(within, trip)?.await {
+            Ok(Ok(Value::BulkString(answer))) => Ok(answer),
+            Ok(Ok(_)) => Err(Failure::protocol("a script answered with something that is no string")),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::timeout()),
+        };
+        match &result {
+            Ok(_) => {
+                if self.lanes[at].breaker.on_success().is_some() {
+                    outage::ended();
+                }
+            }
+            Err(failure) => self.note(at, keys, failure),
+        }
+        result
+    }
+
+    /// Counts a failure; the one that opens the breaker starts to probe.
+    #[cold]
+    fn note(self: &Arc<Self>, at: usize, keys: &[&[u8]], failure: &Failure) {
+        outage::failed(failure);
+        // Another program's value under our key says nothing of Redis.
+        if failure.kind() == FailureKind::Protocol {
+            return;
+        }
+        let Some(opened) = self.lanes[at].breaker.on_failure() else { return };
+        if opened.is_transition() {
+            outage::began(failure);
+        }
+        if failure.kind() == FailureKind::Timeout {
+            // The socket may be dead without having said so.
+            self.link.reset();
+        }
+        let _ = runtime::spawn(probe(Arc::downgrade(self), opened, self.probe_key(keys)));
+    }
+
+    /// A key in the slot of these that holds nothing.
+    fn probe_key(&self, keys: &[&[u8]]) -> Vec<u8> {
+        let tag = keys.first().and_then(|key| {
+            let (open, close) = (key.iter().position(|&byte| byte == b'{')?, key.iter().position(|&byte| byte == b'}')?);
+            key.get(open..=close)
+        });
+        [self.probe.as_bytes(), tag.unwrap_or_default()].concat()
+    }
+
+    /// Whether Redis takes writes again, and in time: the first may have to connect.
+    async fn is_back(&self, key: &[u8]) -> bool {
+        let mut write = redis::cmd("SET");
+        write.arg(key).arg(1).arg("PX").arg(1_000);
+        for within in [self.deadline.max(CONNECTING), self.deadline] {
+            let Ok(trip) = runtime::timeout(within, self.link.send(&write)) else { return false };
+            if !matches!(trip.await, Ok(Ok(_))) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Sends what has gathered in a lane.
+    async fn serve(self: &Arc<Self>, at: usize, mut batch: Vec<Waiting>) {
+        if !self.lanes[at].breaker.allows() {
+            for waiting in batch {
+                let _ = waiting.reply.send(Err(Failure::unavailable()));
+            }
+            return;
+        }
+        batch.retain(|waiting| !waiting.reply.is_closed());
+        let Some(first) = batch.iter().map(|waiting| waiting.since).min() else { return };
+        let within = self.deadline.saturating_sub(first.elapsed());
+        let keys_per_call = if self.lanes.len() == 1 { KEYS_PER_CALL } else { 1 };
+        let mut calls = Call::of(batch, keys_per_call);
+        match calls.len() {
+            1 => calls.remove(0).make(self, at, within).await,
+            _ => drop(join_all(calls.into_iter().map(|call| call.make(self, at, within))).await),
+        }
+    }
+}
+
+/// Asks whether Redis is back until it is, or its limiter is gone.
+async fn probe(lanes: Weak<Lanes>, opened: Opened, key: Vec<u8>) {
+    let is_back = || {
+        let (lanes, key) = (lanes.clone(), key.clone());
+        async move {
+            match lanes.upgrade() {
+                Some(lanes) => lanes.is_back(&key).await,
+                None => false,
+            }
+        }
+    };
+    if opened.probe(is_back).await.is_some() {
+        outage::ended();
+    }
+}
+
+impl Lane {
+    fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, question: Question) -> Result<Entered, Failure> {
+        let mut traffic = self.traffic();
+        if traffic.looping.is_none() && !traffic.has_single {
+            traffic.has_single = true;
+            return Ok(Entered::Alone(question));
+        }
+        if traffic.queue.len() >= MOST_WAITING {
+            return Err(Failure::unavailable());
+        }
+        let (reply, answer) = oneshot::channel();
+        traffic.queue.push(Waiting { question, since: Instant::now(), reply });
+        let starts = traffic.looping.is_none();
+        if starts {
+            traffic.loops += 1;
+            traffic.looping = Some(traffic.loops);
+        }
+        Ok(Entered::Queued { answer, number: traffic.loops, starts })
+    }
+
+    /// Ends a loop that does not serve any more; those who wait for it are told.
+    fn abandon(&self, number: u64) {
+        let mut traffic = self.traffic();
+        if traffic.looping == Some(number) {
+            traffic.looping = None;
+            traffic.queue.clear();
+        }
+    }
+}
+
+/// A caller that is under way by itself; dropped, it leaves the lane.
+struct Single<'a>(&'a Lane);
+
+impl Drop for Single<'_> {
+    fn drop(&mut self) {
+        self.0.traffic().has_single = false;
+    }
+}
+
+/// What serves a lane's queue until it is empty.
+struct Loop {
+    lanes: Arc<Lanes>,
+    at: usize,
+    number: u64,
+}
+
+impl Loop {
+    async fn run(self) {
+        while let Some(batch) = self.next() {
+            self.lanes.serve(self.at, batch).await;
+        }
+    }
+
+    fn next(&self) -> Option<Vec<Waiting>> {
+        let mut traffic = self.lanes.lanes[self.at].traffic();
+        if traffic.looping != Some(self.number) {
+            return None;
+        }
+        if traffic.queue.is_empty() {
+            traffic.looping = None;
+            return None;
+        }
+        Some(std::mem::take(&mut traffic.queue))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.lanes.lanes[self.at].abandon(self.number);
+    }
+}
+
+/// One script call: keys under one policy, and for each key its asks in the order in which they came.
+struct Call {
+    policy: PolicyBytes,
+    keys: Vec<Box<[u8]>>,
+    asks: Vec<Vec<u8>>,
+    replies: Vec<oneshot::Sender<Result<Reply, Failure>>>,
+}
+
+impl Call {
+    fn of(mut batch: Vec<Waiting>, most_keys: usize) -> Vec<Self> {
+        // Stable, so that asks of one key stay in order.
+        batch.sort_by(|a, b| {
+            let (a, b) = (&a.question, &b.question);
+            a.policy.as_bytes().cmp(b.policy.as_bytes()).then_with(|| a.key.cmp(&b.key))
+        });
+        let mut calls: Vec<Self> = Vec::new();
+        for Waiting { question: Question { policy, key, ask }, reply, .. } in batch {
+            let call = match calls.last_mut() {
+                Some(call) if call.policy == policy && (call.keys.last() == Some(&key) || call.keys.len() < most_keys) => call,
+                _ => {
+                    calls.push(Self { policy, keys: Vec::new(), asks: Vec::new(), replies: Vec::new() });
+                    let Some(call) = calls.last_mut() else { continue };
+                    call
+                }
+            };
+            if call.keys.last() != Some(&key) {
+                call.keys.push(key);
+                call.asks.push(Vec::new());
+            }
+            if let Some(asks) = call.asks.last_mut() {
+                ask.write(asks);
+            }
+            call.replies.push(reply);
+        }
+        calls
+    }
+
+    async fn make(self, lanes: &Arc<Lanes>, at: usize, within: Duration) {
+        let keys: Vec<&[u8]> = self.keys.iter().map(|key| &**key).collect();
+        let head = [self.policy.as_bytes(), b""];
+        let args: Vec<&[u8]> = head.into_iter().chain(self.asks.iter().map(Vec::as_slice)).collect();
+        let sent = Instant::now();
+        let result = lanes.evaluate(at, &DECIDE, &keys, &args, within).await.map(Arc::new);
+        let (asks, received) = (self.replies.len(), Instant::now());
+        for (index, reply) in self.replies.into_iter().enumerate() {
+            let part = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), asks, index, sent, received });
+            let _ = reply.send(part.map_err(Failure::clone));
+        }
+    }
+}
