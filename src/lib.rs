@@ -69,6 +69,9 @@ pub use self::quota::{HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, Window
 pub use self::store::{Answer, Ask, Budget, Policy, Store, Strategy};
 pub use self::time::{Clock, ManualClock, PreciseClock};
 
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+mod redis;
+
 #[cfg(feature = "middleware")]
 mod key;
 #[cfg(feature = "middleware")]
