@@ -101,6 +101,14 @@ pub enum ConfigError {
         /// The length of the address in bits.
         most: u8,
     },
+    /// A URL that is none of Redis's; what is wrong with it, and nothing of the URL, which may hold a password.
+    InvalidRedisUrl(&'static str),
+    /// A URL that asks for TLS, which is not compiled in.
+    RedisTlsMissing,
+    /// An empty list of Redis URLs.
+    NoRedisUrl,
+    /// URLs of one cluster, or of its sentinels, with different users, passwords or protocols.
+    RedisUrlsDiffer,
 }
 
 impl fmt::Display for ConfigError {
@@ -192,6 +200,19 @@ impl fmt::Display for ConfigError {
             Self::InvalidPrefixLength { bits, most } => {
                 write!(f, "/{bits} is no prefix of an address of {most} bits; write 0 to {most}")
             }
+            Self::InvalidRedisUrl(problem) => write!(
+                f,
+                "the Redis URL {problem}; write redis://user:password@host:6379/0, with rediss:// for TLS, or \
+                 unix:///path/to/redis.sock"
+            ),
+            Self::RedisTlsMissing => f.write_str(
+                "rediss:// needs TLS, which is not compiled in; add the feature redis-rustls, or write redis:// for none",
+            ),
+            Self::NoRedisUrl => f.write_str("no Redis URL; write at least one, as in \"redis://host:6379\""),
+            Self::RedisUrlsDiffer => f.write_str(
+                "the Redis URLs differ in more than host and port; write the same user, password, database, protocol \
+                 and TLS in all",
+            ),
         }
     }
 }

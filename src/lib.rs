@@ -57,8 +57,6 @@ mod fingerprint;
 mod limiter;
 mod local;
 mod quota;
-#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
-mod redis;
 mod scale;
 mod store;
 mod strategy;
@@ -71,11 +69,14 @@ pub use self::limiter::{
 };
 pub use self::local::{Local, LocalLimits};
 pub use self::quota::{HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, WindowSizeSeconds};
-#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+#[cfg(feature = "_redis")]
 pub use self::redis::{Redis, RedisLimits, RedisOptions};
 pub use self::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
 pub use self::strategy::{Absolute, Suppressed};
 pub use self::time::{Clock, ManualClock, PreciseClock};
+
+#[cfg(feature = "_redis")]
+mod redis;
 
 #[cfg(feature = "middleware")]
 mod key;

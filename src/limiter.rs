@@ -7,7 +7,7 @@ use crate::engine::SetMode;
 use crate::error::ConfigError;
 use crate::local::{Local, Settings};
 use crate::quota::{HardLimitFactor, RateGroupSizeMs, WindowSizeSeconds};
-#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+#[cfg(feature = "_redis")]
 use crate::redis::{Redis, RedisOptions};
 use crate::time::{Clock, TimeSource};
 
@@ -29,7 +29,7 @@ use crate::time::{Clock, TimeSource};
 #[derive(Clone, Debug)]
 pub struct RateLimiter {
     local: Local,
-    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    #[cfg(feature = "_redis")]
     redis: Redis,
 }
 
@@ -55,7 +55,7 @@ impl RateLimiter {
             max_keys: options.max_keys,
         };
         Ok(Self {
-            #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+            #[cfg(feature = "_redis")]
             redis: match &options.redis {
                 Some(redis) => Redis::new(redis, &settings)?,
                 None => Redis::none(),
@@ -74,7 +74,7 @@ impl RateLimiter {
     /// Limits in Redis; a clone of it is a handle for a layer.
     ///
     /// A limiter that was built without Redis says so in the error of each call, and when a layer is built.
-    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    #[cfg(feature = "_redis")]
     #[must_use]
     pub fn redis(&self) -> &Redis {
         &self.redis
@@ -87,14 +87,14 @@ impl RateLimiter {
     /// comes.
     pub fn run_cleanup_loop(&self) {
         self.local.start_cleanup();
-        #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+        #[cfg(feature = "_redis")]
         self.redis.start_cleanup();
     }
 
     /// Stops what [`run_cleanup_loop`](Self::run_cleanup_loop) or the builder started.
     pub fn stop_cleanup_loop(&self) {
         self.local.stop_cleanup();
-        #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+        #[cfg(feature = "_redis")]
         self.redis.stop_cleanup();
     }
 }
@@ -117,7 +117,7 @@ pub struct RateLimiterOptions {
     /// The clock; default the system's fastest one that is fine enough for the buckets.
     pub clock: Option<Arc<dyn Clock>>,
     /// Where Redis is; default none.
-    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    #[cfg(feature = "_redis")]
     pub redis: Option<RedisOptions>,
 }
 
@@ -129,7 +129,7 @@ impl Default for RateLimiterOptions {
             hard_limit_factor: HardLimitFactor::default(),
             max_keys: 1_000_000,
             clock: None,
-            #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+            #[cfg(feature = "_redis")]
             redis: None,
         }
     }
@@ -186,13 +186,13 @@ impl RateLimiterBuilder {
     }
 
     /// Sets the Redis server, by its URL; see [`RedisOptions::url`].
-    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    #[cfg(feature = "_redis")]
     pub fn redis_url(self, url: impl Into<String>) -> Self {
         self.redis(RedisOptions::url(url))
     }
 
     /// Sets the Redis server, by a connection to it; see [`RedisOptions::connection`].
-    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    #[cfg(feature = "_redis")]
     pub fn redis_connection<C>(self, connection: C) -> Self
     where
         C: ::redis::aio::ConnectionLike + Clone + Send + Sync + 'static,
@@ -201,7 +201,7 @@ impl RateLimiterBuilder {
     }
 
     /// Sets the Redis server, and what is expected of it.
-    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    #[cfg(feature = "_redis")]
     pub fn redis(mut self, options: RedisOptions) -> Self {
         self.options.redis = Some(options);
         self

@@ -60,7 +60,7 @@ impl Scale {
     }
 
     /// A limit of that many units in the window of a bare rate.
-    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    #[cfg(feature = "_redis")]
     pub(crate) fn limit_of(&self, capacity: u64) -> Limit {
         self.limit_over(capacity, capacity, self.window)
     }
@@ -90,7 +90,7 @@ impl Scale {
     }
 
     /// A limit of another scale with buckets of the same size, held for this clock's lag.
-    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    #[cfg(feature = "_redis")]
     pub(crate) fn with_lag(&self, limit: Limit) -> Limit {
         Limit { span: limit.window + self.lag, ..limit }
     }

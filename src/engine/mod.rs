@@ -43,6 +43,6 @@ pub(crate) use absolute::absolute;
 pub(crate) use limit::{Horizon, Limit};
 pub(crate) use outcome::{NEVER, Outcome};
 pub(crate) use suppressed::{factor, suppressed};
-#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+#[cfg(feature = "_redis")]
 pub(crate) use suppressed::{band_factor, come_back_at};
 pub(crate) use window::{SetMode, Window};

@@ -136,7 +136,7 @@ impl Window {
     }
 
     /// Adds `cost` units that were admitted elsewhere, as of `now`.
-    #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+    #[cfg(feature = "_redis")]
     pub(crate) fn absorb(&mut self, now: u64, cost: u64, horizon: &Horizon) {
         self.charge(self.clamp(now), cost.min(MAX_CAPACITY), horizon);
     }

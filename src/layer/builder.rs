@@ -233,7 +233,7 @@ impl IntoStore for &Local {
     }
 }
 
-#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+#[cfg(feature = "_redis")]
 impl IntoStore for &crate::redis::Redis {
     fn into_store(self) -> Arc<dyn Store> {
         Arc::new(self.clone())

@@ -5,7 +5,7 @@
 
 mod handle;
 mod janitor;
-#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+#[cfg(feature = "_redis")]
 mod share;
 mod table;
 
@@ -27,7 +27,7 @@ use crate::strategy::{Absolute, Suppressed};
 use crate::time::TimeSource;
 
 pub use self::handle::LocalLimits;
-#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+#[cfg(feature = "_redis")]
 pub(crate) use self::share::Share;
 
 /// A local store: the engine's in-process limits, and a store for layers. Cloning shares it.

@@ -110,10 +110,10 @@ impl Lanes {
 
     /// Whether Redis is to be asked at all; on a cluster that depends on the key.
     #[inline]
-    pub(super) fn allows(&self, key: impl FnOnce() -> usize) -> bool {
+    pub(super) fn allows(&self, key: impl FnOnce() -> Box<[u8]>) -> bool {
         match &*self.lanes {
             [lane] => lane.breaker.allows(),
-            lanes => lanes[key()].breaker.allows(),
+            lanes => lanes[self.lane_of(&key())].breaker.allows(),
         }
     }
 

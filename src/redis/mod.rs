@@ -15,6 +15,8 @@ mod options;
 mod outage;
 mod runtime;
 mod script;
+#[cfg(test)]
+mod testing;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,0 +1,168 @@
+//! The breaker: after some failures in a row it lets nothing through until a probe has been answered.
+//!
+//! One [`Breaker`] guards one lane (a range of slots on a cluster, else all of Redis). Its state is one word:
+//!
+//! ```text
+//!             k-th failure in a row, or a certain one
+//!   closed(n) ----------------------------------------> open
+//!      ^  ^                                              |  |
+//!      |  +---------- the probe was answered ------------+  | the probe's task is gone
+//!      |                                                    v
+//!      +-------- a success -------- doubtful ---------------+   (a failure: open again)
+//! ```
+//!
+//! *Doubtful* is there because the probe runs on a runtime that may be shut down: then the next caller is the
+//! probe, and nothing stays shut for ever.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::runtime;
+
+const OPEN: u32 = u32::MAX;
+const DOUBTFUL: u32 = u32::MAX - 1;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    /// The failures in a row, or [`OPEN`], or [`DOUBTFUL`].
+    state: AtomicU32,
+    threshold: u32,
+}
+
+/// The breaker went from open to closed; told once per transition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a transition is logged and counted"]
+pub(crate) struct Closed;
+
+impl Breaker {
+    pub(crate) const DEFAULT_THRESHOLD: u32 = 5;
+
+    /// Creates a closed breaker that opens after `threshold` failures in a row, at least 1.
+    pub(crate) fn new(threshold: u32) -> Arc<Self> {
+        Arc::new(Self { state: AtomicU32::new(0), threshold: threshold.clamp(1, DOUBTFUL - 1) })
+    }
+
+    /// Whether to ask Redis.
+    #[inline]
+    pub(crate) fn allows(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != OPEN
+    }
+
+    /// Notes an answer. A late one, to a question from before the breaker opened, does not close it.
+    #[inline]
+    pub(crate) fn on_success(&self) -> Option<Closed> {
+        match self.state.load(Ordering::Relaxed) {
+            0 | OPEN => None,
+            seen => self.settle(seen),
+        }
+    }
+
+    #[cold]
+    fn settle(&self, seen: u32) -> Option<Closed> {
+        // A lost race needs no second try: whoever won it has newer news.
+        let won = self.state.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        (won && seen == DOUBTFUL).then_some(Closed)
+    }
+
+    /// Notes a failure. Whoever gets an [`Opened`] has to run its probe.
+    #[cold]
+    pub(crate) fn on_failure(self: &Arc<Self>) -> Option<Opened> {
+        self.fail(1)
+    }
+
+    /// Notes a failure after which more tries would be in vain.
+    #[cold]
+    pub(crate) fn on_certain_failure(self: &Arc<Self>) -> Option<Opened> {
+        self.fail(self.threshold)
+    }
+
+    fn fail(self: &Arc<Self>, weight: u32) -> Option<Opened> {
+        let before = self
+            .state
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| match state {
+                OPEN => None,
+                DOUBTFUL => Some(OPEN),
+                failures if failures.saturating_add(weight) >= self.threshold => Some(OPEN),
+                failures => Some(failures + weight),
+            })
+            .ok()?;
+        let opened = before == DOUBTFUL || before.saturating_add(weight) >= self.threshold;
+        opened.then(|| Opened { breaker: Arc::downgrade(self), is_transition: before != DOUBTFUL, is_done: false })
+    }
+}
+
+/// The duty to probe: there is one for each time that the breaker opens.
+///
+/// Dropped before its probe was answered (no runtime, or one that is shut down), it leaves the breaker
+/// doubtful, so that the next caller is the probe.
+#[derive(Debug)]
+#[must_use = "a breaker that opened needs its probe"]
+pub(crate) struct Opened {
+    breaker: Weak<Breaker>,
+    is_transition: bool,
+    is_done: bool,
+}
+
+impl Opened {
+    /// Whether this is the transition that is logged, and not a return from doubt.
+    pub(crate) fn is_transition(&self) -> bool {
+        self.is_transition
+    }
+
+    /// Asks `probe` again and again until it answers `true`, which closes the breaker.
+    ///
+    /// The pauses grow from 50 ms to 1 s, with jitter downwards, and are counted from one start of the probe
+    /// to the next, so that a probe that takes its time does not delay the recovery twice. `None` means that
+    /// the breaker's owner is gone, or that no runtime runs this.
+    pub(crate) async fn probe<P, F>(mut self, mut probe: P) -> Option<Closed>
+    where
+        P: FnMut() -> F,
+        F: Future<Output = bool>,
+    {
+        let mut rest = runtime::sleep(pause(0, fastrand::f64())).ok()?;
+        for attempt in 1.. {
+            rest.await;
+            if self.breaker.strong_count() == 0 {
+                return None;
+            }
+            rest = runtime::sleep(pause(attempt, fastrand::f64())).ok()?;
+            if probe().await {
+                return self.close();
+            }
+        }
+        None
+    }
+
+    fn close(&mut self) -> Option<Closed> {
+        let breaker = self.breaker.upgrade()?;
+        self.is_done = true;
+        // Nobody but the holder of this duty leaves the open state.
+        breaker.state.store(0, Ordering::Relaxed);
+        Some(Closed)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if !self.is_done
+            && let Some(breaker) = self.breaker.upgrade()
+        {
+            breaker.state.store(DOUBTFUL, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The pause before the probe after `attempt` others; `jitter` is in 0..1.
+fn pause(attempt: u32, jitter: f64) -> Duration {
+    let full = FIRST_PAUSE.saturating_mul(1 << attempt.min(8)).min(LONGEST_PAUSE);
+    full.mul_f64(1.0 - jitter / 2.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! How a connection is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, Client, ConnectionInfo, ProtocolVersion, PushInfo, PushKind};
+
+use super::live::{Gone, Live};
+use super::{Boxed, Failure, tls};
+
+/// The client's own patience, which is there so that nothing can wait for ever.
+///
+/// Every caller has a deadline of its own outside, which is far shorter.
+pub(super) const RESPONSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Makes connections.
+pub(super) trait Dial<C>: Send + Sync + 'static {
+    fn dial(&self) -> Boxed<'_, Arc<Live<C>>>;
+
+    /// How long an attempt may take in all: name, connect, TLS, login.
+    fn within(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+/// One server at a fixed address, whose name is resolved at each connect.
+pub(super) struct Direct {
+    info: ConnectionInfo,
+}
+
+impl Direct {
+    pub(super) fn new(info: ConnectionInfo) -> Self {
+        Self { info }
+    }
+}
+
+impl Dial<MultiplexedConnection> for Direct {
+    fn dial(&self) -> Boxed<'_, Arc<Live<MultiplexedConnection>>> {
+        Box::pin(async {
+            tls::prepare();
+            let gone = Gone::default();
+            let config = config(self.info.redis_settings().protocol(), &gone);
+            let client = Client::open(self.info.clone()).map_err(Failure::of_connect)?;
+            let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, gone)?)
+        })
+    }
+}
+
+/// The settings of one socket; `gone` is marked as soon as it is closed, where the protocol tells.
+pub(super) fn config(protocol: ProtocolVersion, gone: &Gone) -> AsyncConnectionConfig {
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(Some(RESPONSE_WITHIN))
+        // The limit on the time is outside, over all the steps.
+        .set_connection_timeout(None)
+        .set_pipeline_buffer_size(256);
+    if protocol != ProtocolVersion::RESP3 {
+        return config;
+    }
+    let gone = gone.clone();
+    config.set_push_sender(move |push: PushInfo| {
+        if push.kind == PushKind::Disconnection {
+            gone.mark();
+        }
+        Ok::<_, ::redis::aio::SendError>(())
+    })
+}

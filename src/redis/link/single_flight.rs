@@ -1,0 +1,144 @@
+//! One connection for all, made on the first use and again when it is gone.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::dial::Dial;
+use super::live::Live;
+use super::{Boxed, Failure, FailureKind};
+use crate::redis::runtime;
+
+/// See the module.
+///
+/// The attempt runs as a task of its own. Whoever waits for it may give up (a decision's deadline is shorter
+/// than many a TLS handshake) without stopping it, and whoever comes meanwhile joins.
+pub(super) struct SingleFlight<C> {
+    shared: Arc<Shared<C>>,
+}
+
+struct Shared<C> {
+    dial: Box<dyn Dial<C>>,
+    /// Held for moves only, never across an await.
+    state: Mutex<State<C>>,
+    is_renewing: AtomicBool,
+}
+
+enum State<C> {
+    Down,
+    Dialing(watch::Receiver<Outcome<C>>),
+    Up(Arc<Live<C>>),
+}
+
+/// `None` while the attempt lasts.
+type Outcome<C> = Option<Result<Arc<Live<C>>, Failure>>;
+
+impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
+    pub(super) fn new(dial: impl Dial<C>) -> Self {
+        let state = Mutex::new(State::Down);
+        Self { shared: Arc::new(Shared { dial: Box::new(dial), state, is_renewing: AtomicBool::new(false) }) }
+    }
+
+    /// The connection; waits for the attempt that is under way, or starts one.
+    pub(super) async fn get(&self) -> Result<Arc<Live<C>>, Failure> {
+        // The second round is for an attempt whose runtime was shut down under it.
+        for _ in 0..2 {
+            let mut attempt = match self.begin()? {
+                Begun::Up(live) => return Ok(live),
+                Begun::Dialing(attempt) => attempt,
+            };
+            if let Ok(outcome) = attempt.wait_for(Option::is_some).await
+                && let Some(outcome) = outcome.clone()
+            {
+                return outcome;
+            }
+        }
+        Err(Failure::new(FailureKind::Unreachable, "the runtime that connected to Redis was shut down"))
+    }
+
+    fn begin(&self) -> Result<Begun<C>, Failure> {
+        let mut state = self.shared.lock();
+        match &*state {
+            State::Up(live) if !live.is_gone() => return Ok(Begun::Up(live.clone())),
+            // An attempt that ended has changed the state first; one whose sender is gone was dropped.
+            State::Dialing(attempt) if attempt.has_changed().is_ok() => return Ok(Begun::Dialing(attempt.clone())),
+            _ => {}
+        }
+        let (told, attempt) = watch::channel(None);
+        let shared = self.shared.clone();
+        runtime::spawn(async move {
+            let outcome = shared.dial().await;
+            shared.replace(outcome.clone().map_or(State::Down, State::Up));
+            told.send_replace(Some(outcome));
+        })?;
+        let before = mem::replace(&mut *state, State::Dialing(attempt.clone()));
+        drop(state);
+        drop(before);
+        Ok(Begun::Dialing(attempt))
+    }
+
+    /// Forgets the connection; an attempt that is under way is a new one already.
+    pub(super) fn reset(&self) {
+        let mut state = self.shared.lock();
+        if matches!(*state, State::Up(_)) {
+            let before = mem::replace(&mut *state, State::Down);
+            drop(state);
+            drop(before);
+        }
+    }
+}
+
+impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
+    /// Makes a new connection in the background; the old one serves until it is there.
+    pub(super) fn renew(&self) {
+        if self.shared.is_renewing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let renewal = Renewal(self.shared.clone());
+        // Without a runtime nothing was sent, so there is nothing to renew.
+        drop(runtime::spawn(async move {
+            if let Ok(live) = renewal.0.dial().await {
+                renewal.0.replace(State::Up(live));
+            }
+        }));
+    }
+}
+
+/// Lets the next renewal begin, also where the runtime drops this one.
+struct Renewal<C>(Arc<Shared<C>>);
+
+impl<C> Drop for Renewal<C> {
+    fn drop(&mut self) {
+        self.0.is_renewing.store(false, Ordering::Relaxed);
+    }
+}
+
+enum Begun<C> {
+    Up(Arc<Live<C>>),
+    Dialing(watch::Receiver<Outcome<C>>),
+}
+
+impl<C: Send + Sync + 'static> Shared<C> {
+    async fn dial(&self) -> Result<Arc<Live<C>>, Failure> {
+        let dial: Boxed<'_, Arc<Live<C>>> = self.dial.dial();
+        match runtime::timeout(self.dial.within(), dial)?.await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::new(
+                FailureKind::Unreachable,
+                "Redis did not take the connection in time; see whether its host and port are right, and no firewall is between",
+            )),
+        }
+    }
+
+    fn replace(&self, state: State<C>) {
+        // What was there is dropped outside the lock.
+        let before = mem::replace(&mut *self.lock(), state);
+        drop(before);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,55 @@
+//! The slot of a key.
+
+/// The CRC-16 of XMODEM (polynomial 0x1021, no reflection), one entry for each byte.
+const TABLE: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
+/// The slot (0..16384) of a key by the cluster specification: of its first `{tag}` that is not empty, else of
+/// all of it.
+///
+/// redis has this only behind its cluster feature, and a connection that was made elsewhere may be a cluster
+/// without that.
+pub(crate) fn slot(key: &[u8]) -> u16 {
+    let crc = hashed(key).iter().fold(0u16, |crc, &byte| crc << 8 ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)]);
+    crc % 16384
+}
+
+fn hashed(key: &[u8]) -> &[u8] {
+    let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        rest.iter().position(|&byte| byte == b'}').map(|close| &rest[..close])
+    });
+    tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slot;
+
+    #[test]
+    fn by_the_specification() {
+        // "123456789" is the specification's own check value; the others were asked of a server (CLUSTER KEYSLOT).
+        assert_eq!(slot(b"123456789"), 0x31c3);
+        assert_eq!(slot(b""), 0);
+        assert_eq!(slot(b"foo"), 12182);
+        assert_eq!(slot(b"bar"), 5061);
+        assert_eq!(slot(b"a{foo}b{bar}"), 12182);
+        assert_eq!(slot(b"{}foo"), slot(b"{}foo"));
+        assert_ne!(slot(b"{}foo"), slot(b"foo"));
+        assert_eq!(slot(b"{foo"), 9231);
+        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
+    }
+}

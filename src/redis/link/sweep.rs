@@ -1,0 +1,44 @@
+//! Deleting all keys of a pattern.
+
+use ::redis::{Cmd, Value, from_redis_value};
+
+use super::{Failure, Link};
+
+/// The keys that one `SCAN` looks at, about; more would hold up the server's other clients.
+const STEP: u32 = 512;
+
+/// One of the servers that hold keys: host and port, or none where there is one way only.
+pub(super) type Place = Option<(String, u16)>;
+
+/// Goes through all the keys of one server and unlinks what matches; returns how many keys that were.
+pub(super) async fn sweep(link: &Link, place: &Place, pattern: &str) -> Result<u64, Failure> {
+    let (mut cursor, mut deleted) = (0u64, 0u64);
+    loop {
+        let (next, keys) = read(link.send_at(place, &scan(cursor, pattern)).await?)?;
+        if !keys.is_empty() {
+            deleted = deleted.saturating_add(unlink(link, &keys).await?);
+        }
+        if next == 0 {
+            return Ok(deleted);
+        }
+        cursor = next;
+    }
+}
+
+fn scan(cursor: u64, pattern: &str) -> Cmd {
+    let mut command = ::redis::cmd("SCAN");
+    command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
+    command
+}
+
+fn read(page: Value) -> Result<(u64, Vec<Vec<u8>>), Failure> {
+    from_redis_value(page).map_err(|_| Failure::protocol("Redis answered SCAN with no cursor and keys"))
+}
+
+/// The cluster client splits the command by slots and adds up the answers.
+async fn unlink(link: &Link, keys: &[Vec<u8>]) -> Result<u64, Failure> {
+    let mut command = ::redis::cmd("UNLINK");
+    command.arg(keys);
+    let deleted = link.send(&command).await?;
+    from_redis_value(deleted).map_err(|_| Failure::protocol("Redis answered UNLINK with no number"))
+}

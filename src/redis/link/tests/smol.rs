@@ -1,0 +1,45 @@
+use std::time::Duration;
+
+use super::server::Server;
+use super::{ask, int};
+use crate::redis::link::{FailureKind, Link};
+use crate::redis::runtime;
+
+#[test]
+fn on_smol_all_is_the_same() {
+    smol::block_on(async {
+        let mut server = Server::start(&[]);
+        let link = Link::to_url(&server.url()).unwrap();
+        assert_eq!(int(&link, &["INCR", "a"]).await, 1);
+
+        server.signal("-STOP");
+        let late = runtime::timeout(Duration::from_millis(20), ask(&link, &["PING"])).unwrap().await;
+        assert!(late.is_err());
+        link.reset();
+        server.signal("-CONT");
+        assert_eq!(int(&link, &["INCR", "a"]).await, 2);
+
+        server.kill();
+        let failure = ask(&link, &["PING"]).await.unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::ConnectionLost);
+        let failure = ask(&link, &["PING"]).await.unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::Unreachable);
+        server.start_again();
+        assert_eq!(int(&link, &["INCR", "a"]).await, 1);
+        assert_eq!(link.delete_matching("*").await.unwrap(), 1);
+    });
+}
+
+#[cfg(feature = "redis-tokio")]
+#[test]
+fn a_link_serves_both_runtimes_in_turn() {
+    let server = Server::start(&[]);
+    let link = Link::to_url(&server.url()).unwrap();
+    for round in 0..3 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        assert_eq!(runtime.block_on(int(&link, &["INCR", "a"])), 2 * round + 1);
+        drop(runtime);
+        assert_eq!(smol::block_on(int(&link, &["INCR", "a"])), 2 * round + 2);
+        link.reset();
+    }
+}

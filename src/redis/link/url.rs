@@ -1,0 +1,105 @@
+//! URLs: checked when the limiter is built, and never shown.
+
+use std::time::Duration;
+
+use ::redis::io::tcp::{TcpSettings, socket2};
+use ::redis::{ConnectionInfo, IntoConnectionInfo};
+
+use crate::error::ConfigError;
+
+const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
+
+/// What redis says of a URL, and what we say.
+const PROBLEMS: [(&str, &str); 6] = [
+    ("wildcard", "names the address on which servers listen to all networks, which is none to connect to"),
+    ("hostname", "has no host"),
+    ("database number", "has something behind its host that is no database number"),
+    ("protocol version", "asks for a protocol that is neither resp2 nor resp3"),
+    ("fragment", "has a fragment other than #insecure"),
+    ("path", "has no absolute path of a socket"),
+];
+
+pub(super) fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
+    let scheme = url.split_once(':').map_or("", |split| split.0);
+    if !SCHEMES.contains(&scheme) {
+        return Err(ConfigError::InvalidRedisUrl("has no scheme of Redis"));
+    }
+    let info = url.into_connection_info().map_err(|error| {
+        // redis keeps what it found in a text, which may repeat parts of the URL.
+        let text = error.to_string();
+        if text.contains("TLS") {
+            return ConfigError::RedisTlsMissing;
+        }
+        let known = PROBLEMS.iter().find(|problem| text.contains(problem.0));
+        ConfigError::InvalidRedisUrl(
+            known.map_or("cannot be read (are signs in the password escaped, as %40 for @?)", |p| p.1),
+        )
+    })?;
+    Ok(info.set_tcp_settings(tcp_settings()))
+}
+
+/// Nothing waits for a full packet; a peer that vanished is noticed within half a minute even if all is idle.
+pub(super) fn tcp_settings() -> TcpSettings {
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(15));
+    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+    use crate::error::ConfigError;
+
+    #[test]
+    fn all_forms_are_read() {
+        let forms = [
+            "redis://localhost",
+            "redis://localhost:6380/3",
+            "redis://:secret@localhost",
+            "redis://user:se%40cret@[::1]:6380/3?protocol=resp3",
+            "valkey://localhost",
+            "unix:///run/redis.sock?db=2&user=u&pass=p",
+            "redis+unix:///run/redis.sock",
+        ];
+        for form in forms {
+            let info = parse(form).unwrap_or_else(|error| panic!("{form}: {error}"));
+            assert!(info.tcp_settings().nodelay(), "{form}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_and_secrets_are_not() {
+        let mistakes = [
+            ("", "scheme"),
+            ("localhost:6379", "scheme"),
+            ("http://u:hunter2@localhost", "scheme"),
+            ("redis://u:hunter2@localhost/two", "database"),
+            ("redis://u:hunter2@0.0.0.0", "connect to"),
+            ("redis://u:hunter2@localhost?protocol=hunter2", "resp3"),
+            ("redis://u:hunter2@", "host"),
+            ("redis://u:hunt#er2@localhost", ""),
+            ("redis://u:hunter2@local host", ""),
+        ];
+        for (url, hint) in mistakes {
+            let error = parse(url).expect_err(url);
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(hint), "{url}: {text}");
+            assert!(text.contains("redis://"), "{url}: {text} does not say what to write");
+            assert!(!text.contains("hunt"), "{url}: {text} tells the password");
+        }
+    }
+
+    #[cfg(not(feature = "redis-rustls"))]
+    #[test]
+    fn tls_names_its_feature() {
+        let error = parse("rediss://u:hunter2@localhost").expect_err("no TLS");
+        assert_eq!(error, ConfigError::RedisTlsMissing);
+        assert!(error.to_string().contains("redis-rustls"));
+    }
+
+    #[cfg(feature = "redis-rustls")]
+    #[test]
+    fn tls_is_read() {
+        parse("rediss://localhost").unwrap();
+        assert!(matches!(parse("rediss://localhost#hunter2"), Err(ConfigError::InvalidRedisUrl(_))));
+    }
+}

@@ -1,0 +1,19 @@
+//! Stands for a runtime whose feature is off.
+
+use std::convert::Infallible;
+use std::future::{Future, Ready};
+use std::time::Duration;
+
+pub(super) type Timer = Ready<Infallible>;
+
+pub(super) fn is_here() -> bool {
+    false
+}
+
+pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> Result<(), F> {
+    Err(future)
+}
+
+pub(super) fn timer(_: Duration) -> Option<Timer> {
+    None
+}
