@@ -49,7 +49,7 @@ impl Cluster {
             }
             cluster.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]);
         }
-        wait_until("every node knows every other", || cluster.info_is("cluster_known_nodes", count));
+        wait_until("every node knows every other", || cluster.info_is("cluster_known_nodes", &count.to_string()));
         for (i, replica) in cluster.nodes.iter().enumerate().skip(masters) {
             let master = cluster.id(i % masters);
             wait_until("the node becomes a replica", || replica.try_cli(&["CLUSTER", "REPLICATE", &master]).is_ok());
@@ -87,7 +87,7 @@ impl Cluster {
             let all_linked = self
                 .living()
                 .all(|node| node.info("replication").get("master_link_status").is_none_or(|status| status == "up"));
-            all_linked && self.info_is("cluster_state", "ok") && self.info_is("cluster_slots_ok", SLOTS)
+            all_linked && self.info_is("cluster_state", "ok") && self.info_is("cluster_slots_ok", &SLOTS.to_string())
         });
     }
 
@@ -136,8 +136,8 @@ impl Cluster {
         self.nodes.iter().filter(|node| node.is_running())
     }
 
-    fn info_is(&self, name: &str, value: impl ToString) -> bool {
-        let line = format!("{name}:{}", value.to_string());
+    fn info_is(&self, name: &str, value: &str) -> bool {
+        let line = format!("{name}:{value}");
         self.living().all(|node| node.cli(&["CLUSTER", "INFO"]).lines().any(|found| found == line))
     }
 }
