@@ -48,6 +48,11 @@ impl Connection {
         Ok(Self(BufReader::new(stream)))
     }
 
+    /// From now on reads give up after this time.
+    pub(crate) fn give_up_after(&self, timeout: Duration) {
+        self.0.get_ref().set_read_timeout(Some(timeout)).unwrap();
+    }
+
     /// Whether the other side has neither closed the connection nor sent what nobody asked for.
     pub(crate) fn is_idle(&self) -> bool {
         let stream = self.0.get_ref();
