@@ -89,9 +89,10 @@ impl fmt::Display for Flavor {
     }
 }
 
+/// As an absolute path, since servers run in folders of their own.
 fn cache() -> PathBuf {
     match std::env::var_os("WEIR_REDIS_SERVERS") {
-        Some(folder) if folder != OsStr::new("") => folder.into(),
+        Some(folder) if folder != OsStr::new("") => std::path::absolute(folder).unwrap(),
         _ => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/redis-servers"),
     }
 }

@@ -39,13 +39,13 @@ pub(crate) use self::sentinel::Sentinel;
 pub(crate) use self::server::Server;
 
 /// How long anything in here may take on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks until the answer is yes.
 ///
 /// # Panics
 ///
-/// When it has not come after 30 s; the message names what was waited for.
+/// When it has not come after 60 s; the message names what was waited for.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
