@@ -14,6 +14,12 @@ fail() {
     exit 1
 }
 
+# The servers for the Redis tests; with WEIR_REDIS_ALL set, as in CI, none of them may be missing.
+say "servers"
+[ -z "${CI:-}" ] || export WEIR_REDIS_ALL=1
+servers=$(tests/servers/install.sh) || fail "${servers:-no servers}; see above"
+echo "$servers"
+
 if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
     PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 fi
@@ -30,6 +36,7 @@ fi
 
 say "cargo test --all-features"
 cargo test --all-features
+printf '\n%s\n' "$servers"
 
 say "cargo test --no-default-features --lib"
 cargo test --no-default-features --lib
