@@ -34,7 +34,7 @@ pub(crate) use self::failure::{Failure, FailureKind};
 use self::live::Live;
 use self::over::Over;
 use self::single_flight::SingleFlight;
-#[expect(unused_imports, reason = "the store that uses it is not here yet")]
+#[cfg_attr(not(test), expect(unused_imports, reason = "the store that uses it is not here yet"))]
 pub(crate) use self::slot::slot;
 use self::sweep::Place;
 use super::runtime;
