@@ -8,19 +8,8 @@ use crate::redis::link::{Link, slot};
 
 /// Three masters of a third of the slots each, and one node that has none yet.
 fn start_cluster() -> Vec<Server> {
-    let nodes: Vec<_> = (0..4)
-        .map(|_| {
-            let name = format!("weir-nodes-{}-{}.conf", std::process::id(), fastrand::u64(..));
-            Server::start(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                "2000",
-                "--cluster-config-file",
-                &name,
-            ])
-        })
-        .collect();
+    let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+    let nodes: Vec<_> = (0..4).map(|_| Server::start(&settings)).collect();
     for (node, slots) in nodes.iter().zip([("0", "5460"), ("5461", "10922"), ("10923", "16383")]) {
         assert!(node.cli(&["CLUSTER", "ADDSLOTSRANGE", slots.0, slots.1]).contains("OK"));
     }

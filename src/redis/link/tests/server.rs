@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,17 @@ pub(super) struct Server {
     child: Child,
     pub(super) port: u16,
     more: Vec<String>,
+    /// A place of its own for what it writes.
+    dir: PathBuf,
 }
 
 impl Server {
     pub(super) fn start(more: &[&str]) -> Self {
         let port = free_port();
         let more: Vec<_> = more.iter().map(|&word| word.to_owned()).collect();
-        Self { child: launch(port, &more), port, more }
+        let dir = std::env::temp_dir().join(format!("weir-link-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Self { child: launch(port, &dir, &more), port, more, dir }
     }
 
     pub(super) fn url(&self) -> String {
@@ -34,7 +39,7 @@ impl Server {
     }
 
     pub(super) fn start_again(&mut self) {
-        self.child = launch(self.port, &self.more);
+        self.child = launch(self.port, &self.dir, &self.more);
     }
 
     /// Asks the server past the code under test.
@@ -47,6 +52,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+        drop(std::fs::remove_dir_all(&self.dir));
     }
 }
 
@@ -60,11 +66,11 @@ pub(super) fn free_port() -> u16 {
     }
 }
 
-fn launch(port: u16, more: &[String]) -> Child {
+fn launch(port: u16, dir: &Path, more: &[String]) -> Child {
     let port_text = port.to_string();
     let child = Command::new("redis-server")
         .args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-        .args(["--dir", std::env::temp_dir().to_str().unwrap()])
+        .current_dir(dir)
         .args(more)
         .stdout(Stdio::null())
         .spawn()
