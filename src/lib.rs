@@ -36,6 +36,7 @@
 //! | what was decided | [`Decision`], [`RateLimitDecision`] |
 //! | what clients are told | [`RateLimitHeaders`], [`RefusalBody`], [`RefusalContext`], [`Protocol`] |
 //! | a store of your own | [`Store`], [`Budget`] |
+//! | what the log tells, and how to silence it | [`Notice`] |
 //! | time in tests | [`ManualClock`] |
 //!
 //! # Features
@@ -57,6 +58,7 @@ mod limiter;
 mod local;
 mod quota;
 mod store;
+mod telemetry;
 mod time;
 
 pub use self::decision::{Decision, RateLimitDecision, Verdict};
@@ -67,6 +69,7 @@ pub use self::limiter::{
 pub use self::local::{Absolute, Local, LocalLimits, Suppressed};
 pub use self::quota::{HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, WindowSizeSeconds};
 pub use self::store::{Answer, Ask, Budget, Policy, Store, Strategy};
+pub use self::telemetry::Notice;
 pub use self::time::{Clock, ManualClock, PreciseClock};
 
 #[cfg(feature = "middleware")]
@@ -75,8 +78,6 @@ mod key;
 pub mod layer;
 #[cfg(feature = "middleware")]
 mod response;
-#[cfg(feature = "middleware")]
-mod telemetry;
 
 #[cfg(feature = "axum")]
 pub use self::key::Route;

@@ -6,7 +6,7 @@ use super::ring::Ring;
 use crate::quota::MAX_QUOTAS;
 
 /// One limit of a decision, in units and ticks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Limit {
     /// Units that fit the window.
     pub(crate) capacity: u64,

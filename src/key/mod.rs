@@ -17,6 +17,7 @@ mod lookup;
 mod route;
 #[cfg(test)]
 mod tests;
+mod values;
 mod writer;
 
 use std::error::Error;

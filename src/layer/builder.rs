@@ -12,6 +12,7 @@ use crate::local::Local;
 use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs, WindowSizeSeconds};
 use crate::response::{self, Answers};
 use crate::store::{Policy, Store, Strategy};
+use crate::telemetry::Discards;
 
 /// Builds a [`RateLimitLayer`].
 ///
@@ -47,7 +48,7 @@ pub struct RateLimitLayerBuilder {
 impl RateLimitLayerBuilder {
     pub(super) fn new() -> Self {
         Self {
-            name: "default".into(),
+            name: Policy::UNNAMED.into(),
             quotas: Vec::new(),
             key: None,
             lookup: None,
@@ -231,9 +232,9 @@ impl RateLimitLayerBuilder {
             true => StatusCode::SERVICE_UNAVAILABLE,
             false => StatusCode::TOO_MANY_REQUESTS,
         };
-        let store = match self.store {
-            Some(store) => store,
-            None => own_store(&self.quotas)?,
+        let (store, discards) = match self.store {
+            Some(store) => (store, None),
+            None => (own_store(&self.quotas)?, Some(Discards)),
         };
         let policy = Policy::new(self.name, self.quotas, strategy);
         let (rejected, shed) =
@@ -245,6 +246,7 @@ impl RateLimitLayerBuilder {
                 lookup,
                 answers: Answers::new(self.answers, policy, rejected, shed)?,
                 exempt_preflight: self.exempt_preflight,
+                _discards: discards,
                 on_missing_key: self.on_missing_key,
                 on_store_error: self.on_store_error,
             }),

@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::key::{Fault, KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
 use crate::response::{self, Answers, Refusal, Standing};
 use crate::store::{Answer, Ask, Budget};
-use crate::telemetry::{self, Notice};
+use crate::telemetry::{self, Discards, Notice};
 
 pub(super) struct Gate {
     pub(super) budget: Arc<dyn Budget>,
@@ -21,6 +21,8 @@ pub(super) struct Gate {
     pub(super) on_missing_key: OnMissingKey,
     pub(super) on_store_error: OnStoreError,
     pub(super) exempt_preflight: bool,
+    /// Where the store is this layer's own.
+    pub(super) _discards: Option<Discards>,
 }
 
 /// What becomes of a request.
@@ -87,9 +89,9 @@ impl Gate {
     #[cold]
     fn missing(&self, missing: MissingKey) -> Passage {
         match missing.fault() {
-            Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress),
-            Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader),
-            Fault::Server => telemetry::notify(Notice::MissingKey(missing.what())),
+            Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress, None),
+            Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader, None),
+            Fault::Server => telemetry::notify(Notice::MissingKey, Some(missing.what())),
             Fault::Client => {}
         }
         match self.on_missing_key {

@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use self::table::Table;
 use crate::decision::Decision;
@@ -21,6 +21,7 @@ use crate::engine::{self, Horizon, Limit, NEVER, Outcome, Window};
 use crate::error::ConfigError;
 use crate::quota::{HardLimitFactor, MAX_QUOTAS, Quota, RateLimit};
 use crate::store::{Answer, Ask, Budget, Policy, Store, Strategy};
+use crate::telemetry::{self, Notice};
 use crate::time::{Ticks, TimeSource};
 
 pub use self::handle::{Absolute, LocalLimits, Suppressed};
@@ -45,9 +46,15 @@ struct Shared {
     max_keys: usize,
     /// The keys of the engine's own calls.
     main: Arc<Table>,
-    /// The keys of each limit that a layer opened, by the limit's name; they stay when the layer goes, so that
-    /// one that is built anew finds its history.
-    named: Mutex<HashMap<Arc<str>, Arc<Table>>>,
+    /// The limits that layers opened, by name; their keys stay when the layer goes, so that one that is built
+    /// anew finds its history.
+    named: Mutex<HashMap<Arc<str>, Named>>,
+}
+
+/// The keys of one limit, and who opened it last.
+struct Named {
+    table: Arc<Table>,
+    last: Weak<LocalBudget>,
 }
 
 /// What a local store is made from.
@@ -143,9 +150,13 @@ impl Store for Local {
             Ok(shared.limit_over(quota.count(), hard, window))
         };
         let limits = policy.quotas().iter().map(limit).collect::<Result<Box<[_]>, _>>()?;
-        let spans: Vec<u32> = limits.iter().map(|limit| limit.span).collect();
-        let table = shared.named(policy.name(), &spans)?;
-        Ok(Arc::new(LocalBudget { shared: Arc::clone(shared), table, limits, strategy: policy.strategy() }))
+        let (budget, other) = shared.named(policy, limits)?;
+        if let Some(other) = other
+            && let Some(case) = budget.confusion(&other, policy)
+        {
+            telemetry::notify(Notice::LimitOpenedTwice, Some(case));
+        }
+        Ok(budget)
     }
 }
 
@@ -155,6 +166,16 @@ struct LocalBudget {
     table: Arc<Table>,
     limits: Box<[Limit]>,
     strategy: Strategy,
+}
+
+impl LocalBudget {
+    /// What makes it unlikely that this limit and another in use were meant to share their keys.
+    fn confusion(&self, other: &Self, policy: &Policy) -> Option<&'static str> {
+        if self.limits != other.limits || self.strategy != other.strategy {
+            return Some("their quotas or strategies differ");
+        }
+        (policy.name() == Policy::UNNAMED).then_some("neither has a name, so both are called `default`")
+    }
 }
 
 impl Budget for LocalBudget {
@@ -248,23 +269,30 @@ impl Shared {
         Limit { capacity, hard, window, span: window + self.lag, fifth: self.fifth_of_a_second }
     }
 
-    /// The table of a limit's name, which from now on keeps history for these spans too.
-    fn named(&self, name: &str, spans: &[u32]) -> Result<Arc<Table>, ConfigError> {
+    /// The budget of a limit whose name from now on keeps history for its spans too, and the one that was opened
+    /// last under that name, if it is in use.
+    fn named(
+        self: &Arc<Self>,
+        policy: &Policy,
+        limits: Box<[Limit]>,
+    ) -> Result<(Arc<LocalBudget>, Option<Arc<LocalBudget>>), ConfigError> {
+        let spans: Vec<u32> = limits.iter().map(|limit| limit.span).collect();
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = match named.get(name) {
-            Some(table) => Arc::clone(table),
-            None => Arc::new(Table::new(self.max_keys)),
-        };
-        if !table.horizon().widen(spans) {
+        let known = named.get(policy.name());
+        let table = known.map_or_else(|| Arc::new(Table::new(self.max_keys)), |known| Arc::clone(&known.table));
+        if !table.horizon().widen(&spans) {
             return Err(ConfigError::TooManyQuotas { most: MAX_QUOTAS });
         }
-        named.entry(name.into()).or_insert_with(|| Arc::clone(&table));
-        Ok(table)
+        let other = known.and_then(|known| known.last.upgrade());
+        let (shared, strategy) = (Arc::clone(self), policy.strategy());
+        let budget = Arc::new(LocalBudget { shared, table: Arc::clone(&table), limits, strategy });
+        named.insert(policy.name().into(), Named { table, last: Arc::downgrade(&budget) });
+        Ok((budget, other))
     }
 
     fn tables(&self) -> Vec<Arc<Table>> {
         let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::once(&self.main).chain(named.values()).cloned().collect()
+        std::iter::once(&self.main).chain(named.values().map(|named| &named.table)).cloned().collect()
     }
 
     /// One round of the cleanup loop: a part of every table.
