@@ -148,7 +148,10 @@ async fn who_is_looked_up_is_a_client() {
 
 /// Lookups that end when the test says so.
 #[derive(Clone, Default)]
-struct Slow(Arc<Mutex<Vec<oneshot::Sender<Result<u64, MissingKey>>>>>);
+struct Slow(Arc<Mutex<Vec<Finder>>>);
+
+/// Ends one lookup.
+type Finder = oneshot::Sender<Result<u64, MissingKey>>;
 
 impl Slow {
     fn join(&self, builder: RateLimitLayerBuilder) -> RateLimitLayer {
@@ -161,7 +164,7 @@ impl Slow {
         builder.key_lookup(lookup).build().unwrap()
     }
 
-    fn next(&self) -> oneshot::Sender<Result<u64, MissingKey>> {
+    fn next(&self) -> Finder {
         self.0.lock().unwrap().remove(0)
     }
 }

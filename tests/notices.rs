@@ -141,7 +141,7 @@ const RIGHT: &[Case] = &[
     }),
     ("a few from a private peer", || send(builder(), (0..900).map(|_| request("127.0.0.1", &[])))),
     ("another key than the peer", || {
-        send(builder().key(Global), (0..2_000).map(|_| request("10.0.0.7", &[(XFF, "x")])))
+        send(builder().key(Global), (0..2_000).map(|_| request("10.0.0.7", &[(XFF, "x")])));
     }),
     ("values that repeat", || by_header(Header::new("x-client"), 3_000)),
     ("values that are hashed", || by_header(Header::new("x-client").hashed(), 10_000)),
