@@ -36,6 +36,7 @@
 //! | what was decided | [`Decision`], [`RateLimitDecision`] |
 //! | what clients are told | [`RateLimitHeaders`], [`RefusalBody`], [`RefusalContext`], [`Protocol`] |
 //! | a store of your own | [`Store`], [`Budget`] |
+//! | what the log tells, and how to silence it | [`Notice`] |
 //! | time in tests | [`ManualClock`] |
 //!
 //! # Features
@@ -56,10 +57,12 @@ mod error;
 mod fingerprint;
 mod limiter;
 mod local;
+mod names;
 mod quota;
 mod scale;
 mod store;
 mod strategy;
+mod telemetry;
 mod time;
 
 pub use self::decision::{Decision, RateLimitDecision, Verdict};
@@ -73,6 +76,7 @@ pub use self::quota::{HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, Window
 pub use self::redis::{Redis, RedisLimits, RedisOptions};
 pub use self::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
 pub use self::strategy::{Absolute, Suppressed};
+pub use self::telemetry::Notice;
 pub use self::time::{Clock, ManualClock, PreciseClock};
 
 #[cfg(feature = "_redis")]
@@ -84,8 +88,6 @@ mod key;
 pub mod layer;
 #[cfg(feature = "middleware")]
 mod response;
-#[cfg(feature = "middleware")]
-mod telemetry;
 
 #[cfg(feature = "axum")]
 pub use self::key::Route;

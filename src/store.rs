@@ -51,6 +51,9 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The name of a limit that was given none.
+    pub(crate) const UNNAMED: &str = "default";
+
     /// Creates a policy; all its quotas must hold for a request to be admitted.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, quotas: impl Into<Arc<[Quota]>>, strategy: Strategy) -> Self {

@@ -444,3 +444,21 @@ async fn a_head_request_is_refused_with_no_body_on_the_wire() {
         assert!(within(answer.into_body().collect()).await.unwrap().to_bytes().is_empty());
     }
 }
+
+/// As the page on the order of layers has it.
+#[tokio::test]
+async fn layer_counts_what_no_route_matches_and_route_layer_does_not() {
+    let get = |path: &str| from(PEER, path);
+    let delete = || {
+        let mut request = from(PEER, "/");
+        *request.method_mut() = http::Method::DELETE;
+        request
+    };
+    let requests = || [get("/nowhere"), delete(), get("/"), get("/nowhere")];
+    let all = hello().layer(RateLimitLayer::per_minute(2));
+    assert_eq!(statuses(&all, requests()).await, [404, 405, 429, 429]);
+    let routes = hello().route_layer(RateLimitLayer::per_minute(1));
+    assert_eq!(statuses(&routes, requests()).await, [404, 405, 429, 404]);
+    let before = hello().layer(RateLimitLayer::per_minute(1)).route("/late", axum::routing::get(async || "late"));
+    assert_eq!(statuses(&before, [get("/"), get("/"), get("/late")]).await, [200, 429, 200]);
+}

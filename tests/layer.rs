@@ -255,6 +255,20 @@ async fn a_refusal_gives_its_place_under_a_concurrency_limit_back_with_its_servi
     assert_eq!(statuses(&mut same, 3).await, [429, 429, 429]);
 }
 
+/// Why the page on the order of layers puts load shedding between a limit and a limit of concurrency.
+#[tokio::test]
+async fn a_refusal_waits_for_no_place_behind_a_layer_that_sheds_load() {
+    let shedding = ServiceBuilder::new().layer(layer("1/min")).load_shed().concurrency_limit(1);
+    let waiting = ServiceBuilder::new().layer(layer("1/min")).concurrency_limit(1);
+    let (shedding, waiting) = (shedding.service(Probe::new(Reply::Hang).0), waiting.service(Probe::new(Reply::Hang).0));
+    let mut taken = Box::pin(shedding.clone().oneshot(request()));
+    assert!(poll_once(taken.as_mut()).is_pending());
+    assert_eq!(within(shedding.oneshot(request())).await.unwrap().status(), 429);
+    let mut taken = Box::pin(waiting.clone().oneshot(request()));
+    assert!(poll_once(taken.as_mut()).is_pending());
+    assert!(poll_once(pin!(waiting.oneshot(request()))).is_pending(), "it waits for its refusal");
+}
+
 #[tokio::test]
 async fn a_decision_that_is_dropped_leaves_nothing_behind() {
     let (probe, log) = Probe::new(Reply::Hello);

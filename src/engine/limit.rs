@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::ring::Ring;
+use crate::error::ConfigError;
 use crate::quota::MAX_QUOTAS;
 
 /// One limit of a decision, in units and ticks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Limit {
     /// Units that fit the window.
     pub(crate) capacity: u64,
@@ -66,6 +67,12 @@ impl Horizon {
             slot.store(span, Ordering::Relaxed);
         }
         true
+    }
+
+    /// Keeps history for these limits too from now on.
+    pub(crate) fn serve(&self, limits: &[Limit]) -> Result<(), ConfigError> {
+        let spans: Vec<u32> = limits.iter().map(|limit| limit.span).collect();
+        self.widen(&spans).then_some(()).ok_or(ConfigError::TooManyQuotas { most: MAX_QUOTAS })
     }
 
     /// The longest span.

@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue};
 
+use super::values::Values;
 use super::{KeyExtractor, KeyWriter, MissingKey, RequestView, digest};
 use crate::error::ConfigError;
 
@@ -21,7 +24,21 @@ use crate::error::ConfigError;
 #[derive(Clone, Debug)]
 pub struct Header {
     name: Result<HeaderName, ConfigError>,
-    is_hashed: bool,
+    form: Form,
+}
+
+/// How a value becomes a key.
+#[derive(Clone, Debug)]
+enum Form {
+    /// As it stands; of clients that send ever new ones the log tells.
+    Plain(Arc<Values>),
+    Hashed,
+}
+
+impl Form {
+    fn plain() -> Self {
+        Self::Plain(Arc::new(Values::new()))
+    }
 }
 
 impl Header {
@@ -31,7 +48,7 @@ impl Header {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let name = name.parse().map_err(|_| ConfigError::InvalidHeaderName(name.chars().take(64).collect()));
-        Self { name, is_hashed: false }
+        Self { name, form: Form::plain() }
     }
 
     /// Makes a one-way digest of the value the key, so that the value itself never reaches a store.
@@ -40,28 +57,30 @@ impl Header {
     /// still try out values: it hides secrets that are long and random, not short numbers or names.
     #[must_use]
     pub fn hashed(mut self) -> Self {
-        self.is_hashed = true;
+        self.form = Form::Hashed;
         self
     }
 }
 
 impl From<HeaderName> for Header {
     fn from(name: HeaderName) -> Self {
-        Self { name: Ok(name), is_hashed: false }
+        Self { name: Ok(name), form: Form::plain() }
     }
 }
 
 impl KeyExtractor for Header {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
         let name = self.name.as_ref().map_err(|_| MissingKey::from_server("the header name is not legal"))?;
-        let mut values = req.headers().get_all(name).iter().map(HeaderValue::as_bytes).peekable();
-        if values.peek().is_none() {
+        let lines = || req.headers().get_all(name).iter().map(HeaderValue::as_bytes);
+        if lines().next().is_none() {
             return Err(MissingKey::from_client("the header that is the key is missing"));
         }
-        if self.is_hashed {
-            digest::write(values, out);
-        } else {
-            values.for_each(|value| out.write(value));
+        match &self.form {
+            Form::Hashed => digest::write(lines(), out),
+            Form::Plain(values) => {
+                values.see(lines());
+                lines().for_each(|line| out.write(line));
+            }
         }
         Ok(())
     }

@@ -12,10 +12,12 @@ mod grpc;
 mod header;
 mod http_method;
 mod joined;
+mod lookup;
 #[cfg(feature = "axum")]
 mod route;
 #[cfg(test)]
 mod tests;
+mod values;
 mod writer;
 
 use std::error::Error;
@@ -31,6 +33,7 @@ pub use self::extension::Extension;
 pub use self::grpc::{GrpcMethod, GrpcService};
 pub use self::header::Header;
 pub use self::http_method::HttpMethod;
+pub(crate) use self::lookup::{Lookup, PendingKey};
 #[cfg(feature = "axum")]
 pub use self::route::Route;
 pub use self::writer::{Key, KeyWriter};

@@ -34,6 +34,13 @@ impl<B> RateLimitBody<B> {
     }
 }
 
+/// Empty: what a CORS layer around this one answers a preflight with.
+impl<B> Default for RateLimitBody<B> {
+    fn default() -> Self {
+        Self::full(Bytes::new())
+    }
+}
+
 impl<B: Body<Data = Bytes>> Body for RateLimitBody<B> {
     type Data = Bytes;
     type Error = B::Error;

@@ -6,12 +6,13 @@ use http::StatusCode;
 use super::gate::Gate;
 use super::{OnMissingKey, RateLimitLayer};
 use crate::error::ConfigError;
-use crate::key::{ClientIp, FromFn, Key, KeyExtractor, RequestView};
+use crate::key::{ClientIp, FromFn, Global, Key, KeyExtractor, Lookup, MissingKey, RequestView};
 use crate::limiter::{RateLimiter, RateLimiterOptions};
 use crate::local::Local;
 use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs, WindowSizeSeconds};
 use crate::response::{self, Answers};
 use crate::store::{OnStoreError, Policy, Store, Strategy};
+use crate::telemetry::Discards;
 
 /// Builds a [`RateLimitLayer`].
 ///
@@ -31,7 +32,8 @@ use crate::store::{OnStoreError, Policy, Store, Strategy};
 pub struct RateLimitLayerBuilder {
     name: Arc<str>,
     quotas: Vec<Quota>,
-    key: Arc<dyn KeyExtractor>,
+    key: Option<Arc<dyn KeyExtractor>>,
+    lookup: Option<Lookup>,
     /// The factor as it was given, checked by `build`.
     suppressed: Option<f64>,
     store: Option<Arc<dyn Store>>,
@@ -46,9 +48,10 @@ pub struct RateLimitLayerBuilder {
 impl RateLimitLayerBuilder {
     pub(super) fn new() -> Self {
         Self {
-            name: "default".into(),
+            name: Policy::UNNAMED.into(),
             quotas: Vec::new(),
-            key: Arc::new(ClientIp::peer()),
+            key: None,
+            lookup: None,
             suppressed: None,
             store: None,
             rejected: None,
@@ -89,7 +92,7 @@ impl RateLimitLayerBuilder {
     /// # Ok::<(), tower_weir::ConfigError>(())
     /// ```
     pub fn key(mut self, key: impl KeyExtractor) -> Self {
-        self.key = Arc::new(key);
+        self.key = Some(Arc::new(key));
         self
     }
 
@@ -111,6 +114,72 @@ impl RateLimitLayerBuilder {
         K: Key + 'static,
     {
         self.key(FromFn(key))
+    }
+
+    /// Sets an async function that looks the key up, such as the account to which an API key belongs.
+    ///
+    /// With [`key`](Self::key) or [`key_fn`](Self::key_fn) beside it, that key is read first, and the two are
+    /// joined; a request without the first one is not looked up. Without them what is found is the whole key.
+    ///
+    /// The function sees the request and returns a future that owns what it needs. Where it fails,
+    /// [`on_missing_key`](Self::on_missing_key) says what happens: return [`MissingKey::from_client`] for a key
+    /// that nobody has, and [`MissingKey::from_server`] where the lookup itself went wrong.
+    ///
+    /// It runs for each request, also of a client that is over its limit, and as long as it takes: give it a
+    /// cache and a deadline, and to whoever guesses keys a limit by address around this one.
+    ///
+    /// # Cancellation
+    ///
+    /// When the response's future is dropped, the lookup is too, and nothing has been charged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use std::sync::Arc;
+    /// use tower_weir::{MissingKey, RateLimitLayer};
+    ///
+    /// struct Accounts(HashMap<String, u64>);
+    ///
+    /// impl Accounts {
+    ///     /// Asks a database.
+    ///     async fn owner(&self, api_key: &str) -> Result<Option<u64>, std::io::Error> {
+    ///         Ok(self.0.get(api_key).copied())
+    ///     }
+    /// }
+    ///
+    /// let accounts = Arc::new(Accounts(HashMap::from([("secret".to_owned(), 7)])));
+    /// let layer = RateLimitLayer::builder()
+    ///     .quota("100/min".parse()?)
+    ///     .key_lookup(move |req| {
+    ///         let accounts = Arc::clone(&accounts);
+    ///         let api_key = req.headers().get("x-api-key").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    ///         async move {
+    ///             let api_key = api_key.ok_or(MissingKey::from_client("no API key"))?;
+    ///             let owner = accounts.owner(&api_key).await;
+    ///             let owner = owner.map_err(|_| MissingKey::from_server("the accounts cannot be reached"))?;
+    ///             owner.ok_or(MissingKey::from_client("the API key is nobody's"))
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// # use tower::{Layer, ServiceExt};
+    /// # let hello = tower::service_fn(async |_| Ok::<_, std::convert::Infallible>(http::Response::new(())));
+    /// # let status = |api_key: &str| {
+    /// #     let request = http::Request::builder().header("x-api-key", api_key).body(()).unwrap();
+    /// #     let response = layer.layer(hello.clone()).oneshot(request);
+    /// #     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(response).unwrap().status()
+    /// # };
+    /// # assert_eq!((status("secret").as_u16(), status("guessed").as_u16()), (200, 400));
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn key_lookup<F, Fut, K>(mut self, lookup: F) -> Self
+    where
+        F: Fn(&RequestView<'_>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<K, MissingKey>> + Send + 'static,
+        K: Key + 'static,
+    {
+        self.lookup = Some(Lookup::new(lookup));
+        self
     }
 
     /// Thins an overload smoothly instead of cutting it off, and never admits more than the limit times
@@ -148,16 +217,24 @@ impl RateLimitLayerBuilder {
         if self.quotas.is_empty() {
             return Err(ConfigError::NoQuota);
         }
-        self.key.check()?;
+        let (key, lookup): (Arc<dyn KeyExtractor>, _) = match (self.key, self.lookup) {
+            (None, None) => (Arc::new(ClientIp::peer()), None),
+            (None, Some(lookup)) => (Arc::new(Global), Some(lookup)),
+            (Some(key), lookup) => (key, lookup.map(Lookup::joined)),
+        };
+        key.check()?;
         let strategy = match self.suppressed {
             None => Strategy::Absolute,
             Some(factor) => Strategy::Suppressed(HardLimitFactor::try_from(factor)?),
         };
-        let shed_default =
-            if self.key.is_global() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::TOO_MANY_REQUESTS };
-        let store = match self.store {
-            Some(store) => store,
-            None => own_store(&self.quotas)?,
+        // What is looked up tells clients apart.
+        let shed_default = match key.is_global() && lookup.is_none() {
+            true => StatusCode::SERVICE_UNAVAILABLE,
+            false => StatusCode::TOO_MANY_REQUESTS,
+        };
+        let (store, discards) = match self.store {
+            Some(store) => (store, None),
+            None => (own_store(&self.quotas)?, Some(Discards)),
         };
         let policy = Policy::new(self.name, self.quotas, strategy).with_on_store_error(self.on_store_error);
         let (rejected, shed) =
@@ -165,9 +242,11 @@ impl RateLimitLayerBuilder {
         Ok(RateLimitLayer {
             gate: Arc::new(Gate {
                 budget: store.open(&policy)?,
-                key: self.key,
+                key,
+                lookup,
                 answers: Answers::new(self.answers, policy, rejected, shed)?,
                 exempt_preflight: self.exempt_preflight,
+                _discards: discards,
                 on_missing_key: self.on_missing_key,
                 on_store_error: self.on_store_error,
             }),

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::RateLimitBody;
-use super::gate::{Gate, Passage, Pending};
+use super::gate::{Gate, Passage, Wait};
 use crate::response::Standing;
 
 pin_project! {
@@ -17,7 +17,7 @@ pin_project! {
     ///
     /// # Cancellation
     ///
-    /// Dropping it drops the inner call; what was charged stays charged.
+    /// Dropping it drops the inner call, or the lookup of the key; what was charged stays charged.
     pub struct ResponseFuture<S, Req>
     where
         S: Service<Req>,
@@ -32,7 +32,7 @@ pin_project! {
     enum State<F, S, Req> {
         Admitted { #[pin] future: F, tell: Option<Tell> },
         Refused { response: Option<Response<Bytes>> },
-        // On the heap, so that a future that needs no store stays small.
+        // On the heap, so that a future that waits for nothing stays small.
         Undecided { undecided: Option<Box<Undecided<S, Req>>> },
     }
 }
@@ -40,9 +40,9 @@ pin_project! {
 /// What the response has to tell, and who tells it; nothing with headers off.
 type Tell = (Standing, Arc<Gate>);
 
-/// A request that waits for its decision, with the service that was ready for it.
+/// A request that waits for its key or its decision, with the service that was ready for it.
 struct Undecided<S, Req> {
-    pending: Pending,
+    wait: Wait,
     ready: S,
     request: Req,
     gate: Arc<Gate>,
@@ -57,8 +57,8 @@ impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
         Self { state: State::Refused { response: Some(response) } }
     }
 
-    pub(super) fn undecided(pending: Pending, ready: S, request: Req, gate: Arc<Gate>) -> Self {
-        Self { state: State::Undecided { undecided: Some(Box::new(Undecided { pending, ready, request, gate })) } }
+    pub(super) fn undecided(wait: Wait, ready: S, request: Req, gate: Arc<Gate>) -> Self {
+        Self { state: State::Undecided { undecided: Some(Box::new(Undecided { wait, ready, request, gate })) } }
     }
 }
 
@@ -87,8 +87,7 @@ where
                 }
                 StateProj::Undecided { undecided } => {
                     let Some(waiting) = undecided else { return Poll::Pending };
-                    let result = ready!(waiting.pending.as_mut().poll(cx));
-                    match waiting.gate.settle(&result) {
+                    match ready!(waiting.gate.poll(&mut waiting.wait, cx)) {
                         Passage::Admitted(standing) => match undecided.take().map(|waiting| *waiting) {
                             Some(Undecided { mut ready, request, gate, .. }) => State::Admitted {
                                 future: ready.call(request),
@@ -100,8 +99,8 @@ where
                             let response = waiting.gate.answers.refuse(&refusal, waiting.request.headers());
                             State::Refused { response: Some(response) }
                         }
-                        Passage::Undecided(pending) => {
-                            waiting.pending = pending;
+                        Passage::Undecided(wait) => {
+                            waiting.wait = wait;
                             continue;
                         }
                     }

@@ -1,23 +1,28 @@
 //! What the services of one layer share, and the way of a request through it.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use super::OnMissingKey;
 use crate::decision::Decision;
 use crate::error::StoreError;
-use crate::key::{Fault, KeyExtractor, KeyWriter, MissingKey, RequestView};
+use crate::key::{Fault, KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
 use crate::response::{self, Answers, Refusal, Standing};
 use crate::store::{Answer, Ask, Budget, OnStoreError};
-use crate::telemetry::{self, Notice};
+use crate::telemetry::{self, Discards, Notice};
 
 pub(super) struct Gate {
     pub(super) budget: Arc<dyn Budget>,
     pub(super) key: Arc<dyn KeyExtractor>,
+    pub(super) lookup: Option<Lookup>,
     pub(super) answers: Answers,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) on_store_error: OnStoreError,
     pub(super) exempt_preflight: bool,
+    /// Where the store is this layer's own.
+    pub(super) _discards: Option<Discards>,
 }
 
 /// What becomes of a request.
@@ -25,12 +30,15 @@ pub(super) enum Passage {
     /// With what its response has to tell, if anything.
     Admitted(Option<Standing>),
     Refused(Refusal),
-    /// The store must do I/O first.
-    Undecided(Pending),
+    /// Nothing yet: there is I/O to do first.
+    Undecided(Wait),
 }
 
-/// A decision that is under way.
-pub(super) type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>;
+/// What a request waits for.
+pub(super) enum Wait {
+    Key(PendingKey),
+    Decision(Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>),
+}
 
 impl Gate {
     /// Reads the key and asks its budget.
@@ -40,23 +48,35 @@ impl Gate {
             return Passage::Admitted(None);
         }
         let mut key = KeyWriter::new();
-        if let Err(missing) = self.key.key(request, &mut key) {
-            if let Some(passage) = self.missing(missing) {
-                return passage;
-            }
-            // What was written before the failure must not tell such requests apart.
-            key = KeyWriter::new();
-            key.missing();
+        match (self.key.key(request, &mut key), &self.lookup) {
+            (Err(missing), _) => self.missing(missing),
+            (Ok(()), None) => self.decide(&key),
+            (Ok(()), Some(lookup)) => Passage::Undecided(Wait::Key(lookup.begin(request, key))),
         }
+    }
+
+    /// Goes on where the wait is over.
+    pub(super) fn poll(&self, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<Passage> {
+        Poll::Ready(match wait {
+            Wait::Key(key) => match ready!(key.as_mut().poll(cx)) {
+                Ok(key) => self.decide(&key),
+                Err(missing) => self.missing(missing),
+            },
+            Wait::Decision(decision) => self.settle(&ready!(decision.as_mut().poll(cx))),
+        })
+    }
+
+    #[inline]
+    fn decide(&self, key: &KeyWriter) -> Passage {
         match self.budget.decide(Ask::new(key.as_bytes(), 1)) {
             Answer::Ready(result) => self.settle(&result),
-            Answer::Pending(pending) => Passage::Undecided(pending),
+            Answer::Pending(pending) => Passage::Undecided(Wait::Decision(pending)),
         }
     }
 
     /// What a decision means for the request.
     #[inline]
-    pub(super) fn settle(&self, result: &Result<Decision, StoreError>) -> Passage {
+    fn settle(&self, result: &Result<Decision, StoreError>) -> Passage {
         match result {
             Ok(decision) if decision.is_allowed() => Passage::Admitted(self.answers.standing(decision)),
             Ok(decision) => Passage::Refused(Refusal::Limited(*decision)),
@@ -65,19 +85,24 @@ impl Gate {
         }
     }
 
-    /// What becomes of a request without a key; nothing where it shares a budget.
+    /// What becomes of a request without a key.
     #[cold]
-    fn missing(&self, missing: MissingKey) -> Option<Passage> {
+    fn missing(&self, missing: MissingKey) -> Passage {
         match missing.fault() {
-            Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress),
-            Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader),
-            Fault::Server => telemetry::notify(Notice::MissingKey(missing.what())),
+            Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress, None),
+            Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader, None),
+            Fault::Server => telemetry::notify(Notice::MissingKey, Some(missing.what())),
             Fault::Client => {}
         }
         match self.on_missing_key {
-            OnMissingKey::Shared => None,
-            OnMissingKey::Allow => Some(Passage::Admitted(None)),
-            OnMissingKey::Reject => Some(Passage::Refused(Refusal::missing_key(missing))),
+            OnMissingKey::Shared => {
+                // What was written before the failure must not tell such requests apart.
+                let mut key = KeyWriter::new();
+                key.missing();
+                self.decide(&key)
+            }
+            OnMissingKey::Allow => Passage::Admitted(None),
+            OnMissingKey::Reject => Passage::Refused(Refusal::missing_key(missing)),
         }
     }
 }

@@ -5,12 +5,16 @@
 //!
 //! The layer holds all state behind one [`Arc`]: its clones, and the services it makes,
 //! share their budgets. axum calls `layer` once for each route, and all of them count together.
+//!
+//! Where to put it among other layers is told in `order`, a page without code of its own.
 
 mod answers;
 mod body;
 mod builder;
 mod future;
 mod gate;
+#[cfg(feature = "axum")]
+pub mod order;
 mod service;
 
 use std::fmt;

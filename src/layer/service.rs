@@ -61,11 +61,11 @@ where
                 ResponseFuture::admitted(self.inner.call(request), tell)
             }
             Passage::Refused(refusal) => ResponseFuture::refused(self.gate.answers.refuse(&refusal, request.headers())),
-            Passage::Undecided(pending) => {
+            Passage::Undecided(wait) => {
                 // The future takes the service that is ready and leaves a clone that may not be.
                 let clone = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::undecided(pending, ready, request, Arc::clone(&self.gate))
+                ResponseFuture::undecided(wait, ready, request, Arc::clone(&self.gate))
             }
         }
     }

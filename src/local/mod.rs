@@ -12,15 +12,15 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use self::table::Table;
 use crate::decision::Decision;
 use crate::engine::{self, Horizon, Limit, Outcome, Window};
 use crate::error::ConfigError;
-use crate::quota::{HardLimitFactor, MAX_QUOTAS};
+use crate::names::Names;
+use crate::quota::HardLimitFactor;
 use crate::scale::Scale;
 use crate::store::{Answer, Ask, Budget, Policy, Store, Strategy};
 use crate::strategy::{Absolute, Suppressed};
@@ -43,9 +43,8 @@ struct Shared {
     max_keys: usize,
     /// The keys of the engine's own calls.
     main: Arc<Table>,
-    /// The keys of each limit that a layer opened, by the limit's name; they stay when the layer goes, so that
-    /// one that is built anew finds its history.
-    named: Mutex<HashMap<Arc<str>, Arc<Table>>>,
+    /// The keys of the limits that layers opened.
+    named: Names<Table>,
 }
 
 /// What a local store is made from.
@@ -67,7 +66,7 @@ impl Local {
         let scale = Scale::new(bucket_ms, time.lag_ms(), window_seconds, hard)?;
         let main = Table::new(max_keys);
         main.horizon().widen(&[scale.span()]);
-        Ok(Self(Arc::new(Shared { time, scale, max_keys, main: Arc::new(main), named: Mutex::default() })))
+        Ok(Self(Arc::new(Shared { time, scale, max_keys, main: Arc::new(main), named: Names::new() })))
     }
 
     /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
@@ -114,9 +113,9 @@ impl Store for Local {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = &self.0;
         let limits = shared.scale.limits(policy)?;
-        let spans: Vec<u32> = limits.iter().map(|limit| limit.span).collect();
-        let table = shared.named(policy.name(), &spans)?;
-        Ok(Arc::new(LocalBudget { shared: Arc::clone(shared), table, limits, strategy: policy.strategy() }))
+        let (table, opened) = shared.named.open(policy, || Table::new(shared.max_keys), |table| table.horizon().serve(&limits))?;
+        let (shared, strategy) = (Arc::clone(shared), policy.strategy());
+        Ok(Arc::new(LocalBudget { shared, table, limits, strategy, opened }))
     }
 }
 
@@ -126,6 +125,7 @@ struct LocalBudget {
     table: Arc<Table>,
     limits: Box<[Limit]>,
     strategy: Strategy,
+    opened: Arc<Policy>,
 }
 
 impl Budget for LocalBudget {
@@ -143,8 +143,7 @@ impl Budget for LocalBudget {
 impl fmt::Debug for LocalBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalBudget")
-            .field("limits", &self.limits)
-            .field("strategy", &self.strategy)
+            .field("policy", &self.opened)
             .finish_non_exhaustive()
     }
 }
@@ -182,23 +181,8 @@ impl Shared {
         self.scale.at(self.time.now_ms())
     }
 
-    /// The table of a limit's name, which from now on keeps history for these spans too.
-    fn named(&self, name: &str, spans: &[u32]) -> Result<Arc<Table>, ConfigError> {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = match named.get(name) {
-            Some(table) => Arc::clone(table),
-            None => Arc::new(Table::new(self.max_keys)),
-        };
-        if !table.horizon().widen(spans) {
-            return Err(ConfigError::TooManyQuotas { most: MAX_QUOTAS });
-        }
-        named.entry(name.into()).or_insert_with(|| Arc::clone(&table));
-        Ok(table)
-    }
-
     fn tables(&self) -> Vec<Arc<Table>> {
-        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::once(&self.main).chain(named.values()).cloned().collect()
+        std::iter::once(Arc::clone(&self.main)).chain(self.named.all()).collect()
     }
 
     /// One round of the cleanup loop: a part of every table.

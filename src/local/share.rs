@@ -8,6 +8,7 @@ use crate::decision::Decision;
 use crate::engine::{Horizon, Limit, Window};
 use crate::error::ConfigError;
 use crate::quota::MAX_QUOTAS;
+use crate::store::Policy;
 
 /// The histories of what this instance admitted under one limit's name.
 #[derive(Clone)]
@@ -17,12 +18,13 @@ pub(crate) struct Share {
 }
 
 impl Local {
-    /// The share of a limit by its name, or without one that of the engine's own calls.
-    pub(crate) fn share(&self, name: Option<&str>, limits: &[Limit]) -> Result<Share, ConfigError> {
+    /// The share of a policy, or without one that of the engine's own calls.
+    pub(crate) fn share(&self, policy: Option<&Policy>, limits: &[Limit]) -> Result<Share, ConfigError> {
         let shared = Arc::clone(&self.0);
-        let spans: Vec<u32> = limits.iter().map(|limit| shared.scale.with_lag(*limit).span).collect();
-        let table = match name {
-            Some(name) => shared.named(name, &spans)?,
+        let limits: Vec<Limit> = limits.iter().map(|limit| shared.scale.with_lag(*limit)).collect();
+        let new = || Table::new(shared.max_keys);
+        let table = match policy {
+            Some(policy) => shared.named.open(policy, new, |table| table.horizon().serve(&limits))?.0,
             None => Arc::clone(&shared.main),
         };
         Ok(Share { shared, table })

@@ -18,9 +18,8 @@ mod script;
 #[cfg(test)]
 mod testing;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use self::denied::Denied;
 use self::instances::Instances;
@@ -32,7 +31,7 @@ use crate::decision::Decision;
 use crate::engine::{Horizon, Limit, Outcome};
 use crate::error::{ConfigError, StoreError};
 use crate::local::{Local, Settings, Share};
-use crate::quota::MAX_QUOTAS;
+use crate::names::Names;
 use crate::scale::Scale;
 use crate::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
 use crate::strategy::{Absolute, Suppressed};
@@ -57,8 +56,8 @@ struct Shared {
     on_store_error: OnStoreError,
     /// The keys of the engine's own calls.
     main: Account,
-    /// The keys of each limit that a layer opened, by the limit's name.
-    named: Mutex<HashMap<Arc<str>, Arc<Keys>>>,
+    /// The keys of the limits that layers opened.
+    named: Names<Keys>,
 }
 
 /// The keys of one limit's name.
@@ -113,7 +112,7 @@ impl Redis {
             denies: options.denies,
             on_store_error: options.on_store_error,
             main: Account { keys: Arc::new(keys), share },
-            named: Mutex::default(),
+            named: Names::new(),
         }))))
     }
 
@@ -159,8 +158,13 @@ impl Store for Redis {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
         let limits: Arc<[Limit]> = shared.scale.limits(policy)?.into();
-        let account = shared.open(policy.name(), &limits, policy.on_store_error())?;
-        Ok(Arc::new(RedisBudget { shared: Arc::clone(shared), account, limits, strategy: policy.strategy() }))
+        let new = || Keys::new(&shared.prefix, Some(policy.name()), shared.denies);
+        let (keys, opened) = shared.named.open(policy, new, |keys| keys.horizon.serve(&limits))?;
+        let share = match policy.on_store_error() {
+            OnStoreError::LocalShare => Some(shared.local.share(Some(policy), &limits)?),
+            _ => None,
+        };
+        Ok(Arc::new(RedisBudget { shared: Arc::clone(shared), account: Account { keys, share }, limits, opened }))
     }
 }
 
@@ -169,12 +173,12 @@ struct RedisBudget {
     shared: Arc<Shared>,
     account: Account,
     limits: Arc<[Limit]>,
-    strategy: Strategy,
+    opened: Arc<Policy>,
 }
 
 impl Budget for RedisBudget {
     fn decide(&self, ask: Ask<'_>) -> Answer {
-        let mode = match self.strategy {
+        let mode = match self.opened.strategy() {
             Strategy::Absolute => Mode::Absolute,
             Strategy::Suppressed(_) => Mode::Suppressed,
         };
@@ -194,8 +198,7 @@ impl Budget for RedisBudget {
 impl fmt::Debug for RedisBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBudget")
-            .field("limits", &self.limits)
-            .field("strategy", &self.strategy)
+            .field("policy", &self.opened)
             .finish_non_exhaustive()
     }
 }
@@ -214,25 +217,6 @@ impl Keys {
 }
 
 impl Shared {
-    /// The account of a limit's name, which from now on keeps history for these limits too.
-    fn open(&self, name: &str, limits: &[Limit], on_store_error: OnStoreError) -> Result<Account, ConfigError> {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = match named.get(name) {
-            Some(keys) => Arc::clone(keys),
-            None => Arc::new(Keys::new(&self.prefix, Some(name), self.denies)),
-        };
-        let spans: Vec<u32> = limits.iter().map(|limit| limit.span).collect();
-        if !keys.horizon.widen(&spans) {
-            return Err(ConfigError::TooManyQuotas { most: MAX_QUOTAS });
-        }
-        let share = match on_store_error {
-            OnStoreError::LocalShare => Some(self.local.share(Some(name), limits)?),
-            _ => None,
-        };
-        named.entry(name.into()).or_insert_with(|| Arc::clone(&keys));
-        Ok(Account { keys, share })
-    }
-
     /// Decides: at once where no one need be asked, else after a round trip.
     fn decide(self: &Arc<Self>, account: &Account, wanted: &Wanted<'_>) -> Answer {
         let keys = &account.keys;

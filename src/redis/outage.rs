@@ -1,8 +1,7 @@
 //! What the operator learns of Redis: one log line when it is lost and one when it is back, and figures.
 
-use std::fmt;
-
 use super::link::Failure;
+use crate::telemetry;
 
 /// A question had no answer.
 pub(super) fn failed(failure: &Failure) {
@@ -15,22 +14,13 @@ pub(super) fn failed(failure: &Failure) {
 pub(super) fn began(failure: &Failure) {
     #[cfg(feature = "metrics")]
     metrics::gauge!("tower_weir_redis_open_breakers").increment(1.0);
-    tell(format_args!("Redis is not asked any more until a probe is answered, and limits follow `on_store_error`: {failure}"));
+    let text = format!("limits follow `on_store_error` until Redis answers a probe: {failure}");
+    telemetry::tell(true, "redis-lost", &text);
 }
 
 /// The breaker closed.
 pub(super) fn ended() {
     #[cfg(feature = "metrics")]
     metrics::gauge!("tower_weir_redis_open_breakers").decrement(1.0);
-    tell(format_args!("Redis answers again, and decides"));
-}
-
-#[cfg(feature = "tracing")]
-fn tell(line: fmt::Arguments<'_>) {
-    tracing::warn!(target: "tower_weir", "{line}");
-}
-
-#[cfg(not(feature = "tracing"))]
-fn tell(line: fmt::Arguments<'_>) {
-    eprintln!("tower-weir: {line}");
+    telemetry::tell(false, "redis-back", "Redis answers again, and decides");
 }

@@ -12,6 +12,7 @@ mod node;
 mod peer;
 mod source;
 mod walk;
+mod watch;
 
 use std::net::IpAddr;
 
@@ -19,6 +20,7 @@ use self::cidr::Proxies;
 use self::network::Prefixes;
 use self::peer::Peer;
 use self::source::Source;
+use self::watch::WATCH;
 use super::{KeyExtractor, KeyWriter, MissingKey, RequestView};
 use crate::error::ConfigError;
 
@@ -300,7 +302,11 @@ impl ClientIp {
 
 impl KeyExtractor for ClientIp {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        out.write(&self.prefixes.network(self.address(req)?));
+        let address = self.address(req)?;
+        if matches!(self.trust, Trust::Nobody | Trust::Hops(0)) {
+            WATCH.see(address, req.headers());
+        }
+        out.write(&self.prefixes.network(address));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::walk::{Element, List, Walk};
 use crate::error::ConfigError;
 use crate::key::MissingKey;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED: HeaderName = http::header::FORWARDED;
 
 /// Where the address of a client behind proxies stands.

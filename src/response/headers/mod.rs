@@ -19,7 +19,9 @@ use crate::error::ConfigError;
 /// that a client which spreads the remaining requests over that time stays within the quota; and where
 /// nothing is left the wait, as in `Retry-After`. Redirections (3xx) get no such field.
 ///
-/// Of several quotas the fields describe the one that is nearest to exhaustion.
+/// Of several quotas `RateLimit-Policy` lists all, as the drafts ask. The others describe one, which they allow: of
+/// an admitted request the quota that is nearest to exhaustion, of a refused one that which takes longest to have
+/// room. What it leaves is what a client may use; a [`Decision`](crate::Decision) has no figures of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimitHeaders {

@@ -1,0 +1,157 @@
+//! Signs that the peer is a proxy, looked for in a process's first requests.
+
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::HeaderMap;
+use http::header::FORWARDED;
+
+use super::source::X_FORWARDED_FOR;
+use crate::telemetry::{Notice, notify};
+
+/// Requests that are looked at.
+const SAMPLE: u32 = 1_000;
+/// Requests with a forwarding header from which on they tell something where anybody may have sent them.
+const FEW: u32 = 20;
+
+/// For all keys by peer address: behind a proxy they are all wrong.
+pub(super) static WATCH: Watch = Watch { is_over: AtomicBool::new(false), sample: Mutex::new(Sample::new()) };
+
+pub(super) struct Watch {
+    is_over: AtomicBool,
+    sample: Mutex<Sample>,
+}
+
+impl Watch {
+    /// Looks at a request that is limited by its peer; once all is seen, one load.
+    #[inline]
+    pub(super) fn see(&self, peer: IpAddr, headers: &HeaderMap) {
+        if !self.is_over.load(Ordering::Relaxed) {
+            self.look(peer, headers);
+        }
+    }
+
+    #[cold]
+    fn look(&self, peer: IpAddr, headers: &HeaderMap) {
+        // Nobody waits: who comes while another one is looked at is left out.
+        let Ok(mut sample) = self.sample.try_lock() else { return };
+        let is_forwarded = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED);
+        let notice = sample.add(peer, is_forwarded);
+        self.is_over.store(sample.seen >= SAMPLE, Ordering::Relaxed);
+        drop(sample);
+        if let Some(notice) = notice {
+            notify(notice, None);
+        }
+    }
+}
+
+/// What was seen so far.
+struct Sample {
+    seen: u32,
+    forwarded: u32,
+    /// A private peer, and by how much it leads over all others (Boyer and Moore, "MJRTY", 1981).
+    leader: IpAddr,
+    lead: u32,
+}
+
+impl Sample {
+    const fn new() -> Self {
+        Self { seen: 0, forwarded: 0, leader: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), lead: 0 }
+    }
+
+    fn add(&mut self, peer: IpAddr, is_forwarded: bool) -> Option<Notice> {
+        let is_private = is_private(peer);
+        self.seen = self.seen.saturating_add(1);
+        self.forwarded += u32::from(is_forwarded);
+        // That one is told of by the header.
+        let is_candidate = is_private && !is_forwarded;
+        match self.lead {
+            0 if is_candidate => (self.leader, self.lead) = (peer, 1),
+            lead if is_candidate && self.leader == peer => self.lead = lead + 1,
+            lead => self.lead = lead.saturating_sub(1),
+        }
+        let is_common = self.forwarded >= FEW && self.forwarded > self.seen / 2;
+        if is_forwarded && (is_private || is_common) {
+            return Some(Notice::UntrustedForwardingHeader);
+        }
+        (self.seen == SAMPLE && self.lead > SAMPLE / 2).then_some(Notice::SharedPrivatePeer)
+    }
+}
+
+/// Whether an address, in canonical form, is no Internet client's: RFC 1918, 3927, 4193, 4291, 6598.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let is_shared = v4.to_bits() & 0xffc0_0000 == 0x6440_0000;
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || is_shared
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+
+    fn client(n: u32) -> IpAddr {
+        IpAddr::from((0xcb00_7100_u32 + n).to_be_bytes())
+    }
+
+    /// What is told of requests, and after which of them.
+    fn told(requests: impl IntoIterator<Item = (IpAddr, bool)>) -> Vec<(usize, Notice)> {
+        let mut sample = Sample::new();
+        let notices = requests.into_iter().enumerate().take(SAMPLE as usize);
+        notices.filter_map(|(n, (peer, is_forwarded))| Some((n + 1, sample.add(peer, is_forwarded)?))).collect()
+    }
+
+    #[test]
+    fn addresses_are_private_or_an_internet_clients() {
+        for text in
+            ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "127.0.0.1", "169.254.1.1", "100.64.0.1"]
+                .into_iter()
+                .chain(["100.127.255.255", "::1", "fd00::1", "fc00::1", "fe80::1"])
+        {
+            assert!(is_private(text.parse().unwrap()), "{text}");
+        }
+        for text in ["11.0.0.1", "172.32.0.1", "192.169.1.1", "100.63.255.255", "100.128.0.1", "203.0.113.9"]
+            .into_iter()
+            .chain(["2001:db8::1", "2600::1", "ff02::1"])
+        {
+            assert!(!is_private(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_header_from_a_private_address_is_told_at_once() {
+        let mixed = (0..10).map(|n| if n == 4 { (PROXY, true) } else { (client(n), false) });
+        assert_eq!(told(mixed), [(5, Notice::UntrustedForwardingHeader)]);
+    }
+
+    /// An Internet client can always add one.
+    #[test]
+    fn a_header_from_elsewhere_is_told_when_most_requests_have_it() {
+        let cdn = told((0..1_000).map(|n| (client(n % 5), true)));
+        assert_eq!(cdn[0], (20, Notice::UntrustedForwardingHeader));
+        assert!(cdn.iter().all(|(_, notice)| *notice == Notice::UntrustedForwardingHeader));
+        let scanners = told((0..1_000).map(|n| (client(n), n % 2 == 1)));
+        assert_eq!(scanners, [], "half of them are no majority");
+    }
+
+    #[test]
+    fn one_private_address_with_most_requests_is_told_at_the_end() {
+        let of = |others: u32| told((0..1_000).map(move |n| (if n % 100 < others { client(n) } else { PROXY }, false)));
+        for others in [0, 10, 20] {
+            assert_eq!(of(others), [(1_000, Notice::SharedPrivatePeer)], "{others} % others");
+        }
+        for others in [30, 50, 90, 100] {
+            assert_eq!(of(others), [], "{others} % others");
+        }
+        let many = |n: u32| IpAddr::from((0x0a00_0000 + n % 3).to_be_bytes());
+        assert_eq!(told((0..1_000).map(|n| (many(n), false))), [], "a network of clients");
+        assert_eq!(told((0..1_000).map(|_| (client(1), false))), [], "a client of the Internet");
+        assert_eq!(told((0..999).map(|_| (PROXY, false))), [], "too few to tell");
+    }
+}

@@ -1,0 +1,104 @@
+//! What of a key does not stand in the request and must be looked up.
+
+use std::pin::Pin;
+
+use super::{Key, KeyWriter, MissingKey, RequestView};
+
+/// A key that is being looked up.
+pub(crate) type PendingKey = Pin<Box<dyn Future<Output = Result<KeyWriter, MissingKey>> + Send>>;
+
+type Find = dyn Fn(&RequestView<'_>, KeyWriter, bool) -> PendingKey + Send + Sync;
+
+/// An async function that finds a key; made by [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup).
+pub(crate) struct Lookup {
+    find: Box<Find>,
+    is_joined: bool,
+}
+
+impl Lookup {
+    /// What `find` returns is the whole key.
+    pub(crate) fn new<F, Fut, K>(find: F) -> Self
+    where
+        F: Fn(&RequestView<'_>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<K, MissingKey>> + Send + 'static,
+        K: Key,
+    {
+        let find = move |req: &RequestView<'_>, mut out: KeyWriter, is_joined: bool| -> PendingKey {
+            let found = find(req);
+            Box::pin(async move {
+                let found = found.await?;
+                // As a tuple of the two would be written.
+                if is_joined {
+                    out.end();
+                }
+                out.write(&found);
+                if is_joined {
+                    out.end();
+                }
+                Ok(out)
+            })
+        };
+        Self { find: Box::new(find), is_joined: false }
+    }
+
+    /// It is joined to a key that the request has.
+    pub(crate) fn joined(mut self) -> Self {
+        self.is_joined = true;
+        self
+    }
+
+    /// Begins to look up what belongs behind `key`.
+    pub(crate) fn begin(&self, req: &RequestView<'_>, key: KeyWriter) -> PendingKey {
+        (self.find)(req, key, self.is_joined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::key::tests::{bytes, request, written};
+    use crate::key::{Global, HttpMethod, KeyExtractor};
+
+    fn found(lookup: &Lookup, before: &impl KeyExtractor) -> Result<Vec<u8>, MissingKey> {
+        let (request, mut key) = (request("/"), KeyWriter::new());
+        let view = RequestView::new(&request);
+        before.key(&view, &mut key).unwrap();
+        match pin!(lookup.begin(&view, key)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(key) => key.map(|key| key.as_bytes().to_vec()),
+            Poll::Pending => panic!("there is nothing to wait for"),
+        }
+    }
+
+    fn account() -> Lookup {
+        Lookup::new(|_| async { Ok("acme") })
+    }
+
+    #[test]
+    fn what_is_found_is_the_key() {
+        assert_eq!(found(&account(), &Global), Ok(written("acme")));
+    }
+
+    /// Whether a part is read or looked up makes no other budget of it.
+    #[test]
+    fn joined_it_is_the_key_that_a_tuple_would_be() {
+        struct Account;
+        impl KeyExtractor for Account {
+            fn key(&self, _: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
+                out.write("acme");
+                Ok(())
+            }
+        }
+        let joined = account().joined();
+        assert_eq!(found(&joined, &HttpMethod), Ok(bytes(&(HttpMethod, Account), &request("/"))));
+        assert_ne!(found(&joined, &HttpMethod), found(&account(), &HttpMethod));
+    }
+
+    #[test]
+    fn a_failure_is_passed_on() {
+        let failed = MissingKey::from_server("the accounts cannot be reached");
+        assert_eq!(found(&Lookup::new(move |_| async move { Err::<u64, _>(failed) }), &Global), Err(failed));
+    }
+}

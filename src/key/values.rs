@@ -1,0 +1,100 @@
+//! Whether a key's values repeat, estimated from its first requests.
+
+use std::array;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::telemetry::{Notice, notify};
+
+/// Requests that are looked at.
+const SAMPLE: u32 = 4_096;
+/// Bits of the sketch, twice as many as values.
+const BITS: u64 = 8_192;
+/// Bits that nine distinct values in ten requests set, give or take 25: BITS * (1 - exp(-0.9 * SAMPLE / BITS))
+/// (Whang, Vander-Zanden and Taylor, "A linear-time probabilistic counting algorithm", 1990).
+const MANY: u32 = 2_969;
+
+/// The values of a key that is written as it stands.
+pub(super) struct Values {
+    hasher: RandomState,
+    seen: AtomicU32,
+    /// How many of the bits are set.
+    set: AtomicU32,
+    /// A bit for each value, by its hash.
+    bits: [AtomicU64; (BITS / 64) as usize],
+}
+
+impl Values {
+    pub(super) fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            seen: AtomicU32::new(0),
+            set: AtomicU32::new(0),
+            bits: array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// Looks at a request's value; once all is seen, one load.
+    #[inline]
+    pub(super) fn see<'a>(&self, lines: impl Iterator<Item = &'a [u8]>) {
+        if self.seen.load(Ordering::Relaxed) < SAMPLE && self.is_judged_many(lines) {
+            notify(Notice::HeaderValuePerRequest, None);
+        }
+    }
+
+    /// Counts a value; whether the sample is full with it, and most values came once.
+    #[cold]
+    fn is_judged_many<'a>(&self, lines: impl Iterator<Item = &'a [u8]>) -> bool {
+        let mut hash = self.hasher.build_hasher();
+        lines.for_each(|line| line.hash(&mut hash));
+        let place = hash.finish() % BITS;
+        let bit = 1 << (place % 64);
+        if self.bits[(place / 64) as usize].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            self.set.fetch_add(1, Ordering::Relaxed);
+        }
+        self.seen.fetch_add(1, Ordering::Relaxed) == SAMPLE - 1 && self.set.load(Ordering::Relaxed) >= MANY
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether these values are judged many, and after how many requests.
+    fn judged(values: impl Iterator<Item = u64>) -> Option<usize> {
+        let all = Values::new();
+        values.map(u64::to_le_bytes).position(|value| all.is_judged_many([&value[..]].into_iter()))
+    }
+
+    #[test]
+    fn values_that_come_once_are_many_and_those_that_repeat_are_not() {
+        let sample = SAMPLE as usize;
+        assert_eq!(judged(0..10_000), Some(sample - 1), "at the end of the sample, and once");
+        // One in twenty comes again.
+        assert_eq!(judged((0..10_000).map(|n| if n % 20 == 0 { 0 } else { n })), Some(sample - 1));
+        for (share, repeats) in [(2, "half"), (5, "a fifth")] {
+            assert_eq!(judged((0..10_000).map(|n| if n % share == 0 { 0 } else { n })), None, "{repeats} repeat");
+        }
+        for clients in [1, 100, 1_000, 3_000] {
+            assert_eq!(judged((0..10_000).map(|n| n % clients)), None, "{clients} clients");
+        }
+        assert_eq!(judged(0..u64::from(SAMPLE) - 1), None, "too few to tell");
+    }
+
+    #[test]
+    fn all_lines_are_the_value() {
+        let all = Values::new();
+        for n in 0..SAMPLE {
+            let (first, second) = ((n % 64).to_le_bytes(), (n / 64).to_le_bytes());
+            let is_many = all.is_judged_many([&first[..], &second].into_iter());
+            assert_eq!(is_many, n == SAMPLE - 1, "{n}");
+        }
+    }
+}

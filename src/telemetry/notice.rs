@@ -1,0 +1,137 @@
+//! The notices, their names and their words.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use super::SPENT;
+
+/// A mistake that shows only in traffic, of which the log tells once in a process.
+///
+/// Each has a code, a cause and a fix, and none shows a key, an address or a token. They go to `tracing`, target
+/// `tower_weir`, with that feature, and to standard error without it.
+///
+/// Some are guesses: what looks like a mistake may be meant. Where it is, [`silence`](Self::silence) it.
+///
+/// # Examples
+///
+/// ```
+/// use tower_weir::Notice;
+///
+/// // At the start of the program: this service has one client, and that is in the same network.
+/// Notice::SharedPrivatePeer.silence();
+/// assert_eq!(Notice::SharedPrivatePeer.code(), "shared-private-peer");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Notice {
+    /// `missing-peer-address`: a request has no peer address to be limited by.
+    MissingPeerAddress,
+    /// `unusable-proxy-header`: a trusted proxy sends no usable address of its client.
+    UnusableProxyHeader,
+    /// `missing-key`: the service did not provide what the key is made of.
+    MissingKey,
+    /// `untrusted-forwarding-header`: `X-Forwarded-For` or `Forwarded` comes in, and
+    /// [`ClientIp::peer()`](crate::ClientIp::peer) reads neither.
+    ///
+    /// Told at once where a private address sends it. Other addresses may invent it; there it is told when most of
+    /// the process's first 1000 requests have it, and at least twenty.
+    UntrustedForwardingHeader,
+    /// `shared-private-peer`: one private address sends most requests, and
+    /// [`ClientIp::peer()`](crate::ClientIp::peer) gives it one budget.
+    ///
+    /// Judged by the process's first 1000 requests. Private are the addresses of RFC 1918, RFC 4193 and RFC 6598,
+    /// of one link, and of this machine.
+    SharedPrivatePeer,
+    /// `header-value-per-request`: nearly every request brings a new value of the
+    /// [`Header`](crate::Header) that is the key.
+    ///
+    /// Judged by the key's first 4096 requests, where nine in ten have a value of their own. Not for
+    /// [`hashed`](crate::Header::hashed) values.
+    HeaderValuePerRequest,
+    /// `limit-opened-twice`: two limits in use share a limiter and a name, and so their budgets.
+    ///
+    /// Told where nobody named them, and where their quotas or strategies differ. One budget behind two layers is
+    /// told nothing: same name, same quotas.
+    LimitOpenedTwice,
+    /// `layer-per-request`: layers with a store of their own are built and dropped all the time.
+    ///
+    /// Told when the process has dropped the 10 000th.
+    LayerPerRequest,
+}
+
+impl Notice {
+    /// Its name in the log, which does not change.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::MissingPeerAddress => "missing-peer-address",
+            Self::UnusableProxyHeader => "unusable-proxy-header",
+            Self::MissingKey => "missing-key",
+            Self::UntrustedForwardingHeader => "untrusted-forwarding-header",
+            Self::SharedPrivatePeer => "shared-private-peer",
+            Self::HeaderValuePerRequest => "header-value-per-request",
+            Self::LimitOpenedTwice => "limit-opened-twice",
+            Self::LayerPerRequest => "layer-per-request",
+        }
+    }
+
+    /// Keeps it from being told in this process from now on.
+    pub fn silence(self) {
+        SPENT.fetch_or(self.bit(), Ordering::Relaxed);
+    }
+
+    pub(super) const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// Whether requests are refused for it, by default.
+    pub(super) const fn is_error(self) -> bool {
+        matches!(self, Self::MissingPeerAddress | Self::UnusableProxyHeader | Self::MissingKey)
+    }
+}
+
+impl fmt::Display for Notice {
+    /// The cause and the fix.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MissingPeerAddress => {
+                "a request has no peer address, so it cannot be limited by one: serve the axum router with \
+                 `into_make_service_with_connect_info::<SocketAddr>()`, enable tower-weir's feature `axum` or \
+                 `tonic` for the server in use, or insert a `SocketAddr` into the request's extensions"
+            }
+            Self::UnusableProxyHeader => {
+                "a request from a trusted proxy names no usable client address, so it cannot be limited by one: \
+                 let the proxy write the header that `ClientIp` reads (`X-Forwarded-For`, or the one declared with \
+                 `forwarded` or `header`), and check the networks of `behind` or the number of `hops`"
+            }
+            Self::MissingKey => {
+                "a request has no key to be limited by: put the layer inside the one that provides it, mend what \
+                 looks it up, or say with `on_missing_key` what such requests get"
+            }
+            Self::UntrustedForwardingHeader => {
+                "requests carry X-Forwarded-For or Forwarded, and `ClientIp::peer()` reads neither: if a proxy writes \
+                 it, all clients share the proxy's budget, so write `ClientIp::behind([..])` with the proxy's \
+                 networks, or `ClientIp::hops(n)`; if clients reach the service directly, nothing is wrong"
+            }
+            Self::SharedPrivatePeer => {
+                "one private address sends most requests, and `ClientIp::peer()` gives it one budget: if it is a \
+                 proxy or a load balancer, let it send its client's address and write `ClientIp::behind([..])` or \
+                 `ClientIp::hops(n)`; if it is one client, nothing is wrong"
+            }
+            Self::HeaderValuePerRequest => {
+                "nearly every request brings a new value of the header that is the key, and so a new budget: limit \
+                 by what the service has checked (`Extension`, `key_lookup`), by `ClientIp`, or by a header that \
+                 stays the same for a client; if there are so many clients, nothing is wrong"
+            }
+            Self::LimitOpenedTwice => {
+                "two limits share a limiter and a name, so each request to one takes from the other's budget: give \
+                 each a `name(..)` of its own, or, for one budget, the same name and quotas or clones of one layer"
+            }
+            Self::LayerPerRequest => {
+                "10000 layers with a store of their own were built and dropped: one that is built for each request \
+                 or connection limits nothing, since it knows of no other; build it once and clone it, or keep a \
+                 `RateLimiter` and pass it with `limiter(..)`"
+            }
+        })
+    }
+}
