@@ -57,6 +57,11 @@ impl RedisOptions {
         Self::of(Source::Link(Link::over(connection)))
     }
 
+    /// A connection to a cluster that was made elsewhere and wrapped; one that redis made is known by its type.
+    pub fn cluster_connection(connection: impl ConnectionLike + Clone + Send + Sync + 'static) -> Self {
+        Self::of(Source::Link(Link::over_cluster(connection)))
+    }
+
     /// A cluster, by the URLs of some of its nodes.
     #[cfg(feature = "redis-cluster")]
     pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
