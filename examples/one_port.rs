@@ -31,7 +31,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map_err(|error| format!("cannot listen on {address}: {error}; try PORT=3001"))?;
 
     let local = listener.local_addr()?;
-    println!("Listening on http://{local}/: 5 requests in any 10 seconds from each client. Three times the first, then:");
+    println!(
+        "Listening on http://{local}/: 5 requests in any 10 seconds from each client. The first three times, then:"
+    );
     println!("  curl -i http://{local}/");
     println!("  PORT={} cargo run --example tonic --features tonic -- client   # two are left", local.port());
     println!("Ctrl-C stops it.");
