@@ -16,7 +16,7 @@ use axum::http::{Request, Response, StatusCode};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
 use tower::{Layer, Service};
-use tower_weir::RateLimitLayer;
+use tower_weir::{RateLimitHeaders, RateLimitLayer};
 
 /// Requests that are built at a time.
 ///
@@ -31,6 +31,12 @@ fn main() {
     serve(&mut group, "bare service", Hello, ok);
     serve(&mut group, "admit", limited(&["1000000000/s"]).layer(Hello), ok);
     serve(&mut group, "admit by two quotas", limited(&["1000000000/s", "10000000000/min"]).layer(Hello), ok);
+    for (name, headers) in [
+        ("admit, with headers", RateLimitHeaders::Draft8),
+        ("admit, with the headers of draft 06", RateLimitHeaders::Draft6),
+    ] {
+        serve(&mut group, name, headed(headers, "1000000000/s").layer(Hello), ok);
+    }
     serve(&mut group, "refuse", limited(&["1/h"]).layer(Hello), refused);
     group.finish();
     criterion.final_summary();
@@ -41,6 +47,11 @@ fn limited(quotas: &[&str]) -> RateLimitLayer {
         .iter()
         .fold(RateLimitLayer::builder(), |builder, quota| builder.quota(quota.parse().expect("a valid quota")));
     builder.build().expect("a valid layer")
+}
+
+fn headed(headers: RateLimitHeaders, quota: &str) -> RateLimitLayer {
+    let builder = RateLimitLayer::builder().quota(quota.parse().expect("a valid quota"));
+    builder.headers(headers).build().expect("a valid layer")
 }
 
 /// Times a service that answers every request but the first with `status`.

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Runs the whole suite: unit, integration and doc tests, with all features and with none, and the examples.
+# Runs the whole suite: unit, integration and doc tests, with all features and with none, other people's clients,
+# and the examples. From any directory.
 #
-# Needs cargo and a C linker; curl for the last check, which is left out without it. From any directory.
+# Needs cargo. What else is missing (a C linker, curl, Python with grpcio) is installed: system packages by root with
+# apt-get, grpcio below the target directory. What cannot be had is left out, loudly; with CI set it is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 began=$SECONDS
@@ -24,15 +26,24 @@ if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo"
     PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 fi
 command -v cargo >/dev/null || fail "cargo is missing; install Rust 1.88 or later with rustup (https://rustup.rs)"
-if ! command -v cc >/dev/null; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing a C linker"
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev
-    else
-        fail "a C linker (cc) is missing; on Debian: sudo apt-get install gcc libc6-dev"
-    fi
-fi
+
+# Installs Debian packages, where that is possible.
+packages() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+    say "installing $*"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+skipped=()
+# What was not tested, and why. It must be seen: again at the end, and in CI it is a failure.
+skip() {
+    [ -z "${CI:-}" ] || fail "$*; and with CI set nothing may be left out"
+    printf '\n!! SKIPPED: %s\n' "$*"
+    skipped+=("$*")
+}
+
+command -v cc >/dev/null || packages gcc libc6-dev ||
+    fail "a C linker (cc) is missing; on Debian: sudo apt-get install gcc libc6-dev"
+command -v curl >/dev/null || packages curl || true
 
 say "cargo test --all-features"
 cargo test --all-features
@@ -41,29 +52,77 @@ printf '\n%s\n' "$servers"
 say "cargo test --no-default-features --lib"
 cargo test --no-default-features --lib
 
+# The clients that are programs: each test runs where its program is, or can be installed.
+client_test() { cargo test --quiet --all-features --test clients -- --ignored --exact "$1"; }
+
+# Sets GRPCIO_PYTHON to a Python that has what tests/grpcio/requirements.txt names, installed once for each set of
+# versions.
+install_grpcio() {
+    local wanted=tests/grpcio/requirements.txt venv
+    venv=${CARGO_TARGET_DIR:-target}/grpcio-$(cksum <"$wanted" | cut -d ' ' -f 1)
+    if [ ! -e "$venv/ready" ]; then
+        command -v python3 >/dev/null || packages python3 python3-venv || return 1
+        rm -rf "$venv"
+        python3 -m venv "$venv" || { packages python3-venv && python3 -m venv --clear "$venv"; } || return 1
+        "$venv/bin/python" -m pip install --quiet --only-binary :all: --requirement "$wanted" || return 1
+        touch "$venv/ready"
+    fi
+    export GRPCIO_PYTHON=$venv/bin/python
+}
+
+other_clients() {
+    say "client curl"
+    if command -v curl >/dev/null; then
+        curl --version | head -n 1
+        client_test curl_retries_when_it_is_told_to
+    else
+        skip "curl --retry, because curl is missing"
+    fi
+
+    say "client grpcio (Python)"
+    if install_grpcio; then
+        "$GRPCIO_PYTHON" -c 'import grpc, sys; print("grpcio", grpc.__version__, "on Python", sys.version.split()[0])'
+        client_test grpcio_reads_what_a_tonic_client_reads
+    else
+        skip "grpcio, because Python or its packages could not be installed (is there a network?)"
+    fi
+}
+other_clients
+
 say "example embedded"
 cargo run --quiet --profile test --no-default-features --example embedded
 
 say "example suppressed (10 seconds)"
 cargo run --quiet --profile test --all-features --example suppressed
 
-say "example quickstart"
-if command -v curl >/dev/null; then
-    quickstart=$(cargo build --quiet --profile test --all-features --example quickstart --message-format=json |
-        sed -n 's/.*"executable":"\([^"]*quickstart[^"]*\)".*/\1/p')
+# Starts an example, and sets `server` to its process and `url` to what it listens on.
+trap '[ -z "${server:-}" ] || kill "$server" 2>/dev/null || true' EXIT
+start_example() {
+    local program output
+    program=$(cargo build --quiet --profile test --all-features --example "$1" --message-format=json |
+        sed -n "s/.*\"executable\":\"\([^\"]*$1[^\"]*\)\".*/\1/p")
     output=$(mktemp)
-    PORT=0 "$quickstart" >"$output" &
+    PORT=0 "$program" >"$output" &
     server=$!
-    trap 'kill "$server" 2>/dev/null || true; rm -f "$output"' EXIT
-
     url=
     for _ in $(seq 100); do
         url=$(sed -n 's/^Listening on \(http:[^ ]*\/\).*/\1/p' "$output")
         [ -z "$url" ] || break
         sleep 0.1
     done
-    [ -n "$url" ] || fail "quickstart does not listen"
-    get() { curl --silent --noproxy '*' --max-time 5 --output /dev/null --write-out "$1" "$url"; }
+    rm -f "$output"
+    [ -n "$url" ] || fail "$1 does not listen"
+}
+stop_example() {
+    kill "$server"
+    wait "$server" 2>/dev/null || true
+    server=
+}
+get() { curl --silent --noproxy '*' --max-time 5 --output /dev/null --write-out "$1" "$url"; }
+
+if command -v curl >/dev/null; then
+    say "example quickstart"
+    start_example quickstart
     codes=
     for _ in 1 2 3 4 5; do codes+="$(get '%{http_code}') "; done
     codes+=$(get '%{http_code} %header{retry-after}')
@@ -72,12 +131,26 @@ if command -v curl >/dev/null; then
     "200 200 200 200 200 429"*) ;;
     *) fail "expected five times 200, then 429" ;;
     esac
-    kill "$server"
-    wait "$server" 2>/dev/null || true
-    trap - EXIT
-    rm -f "$output"
+    stop_example
+
+    say "example one_port, and the client of example tonic"
+    client=(cargo run --quiet --profile test --all-features --example tonic -- client)
+    cargo build --quiet --profile test --all-features --example tonic
+    start_example one_port
+    codes=
+    for _ in 1 2 3; do codes+="$(get '%{http_code}') "; done
+    port=${url##*:}
+    calls=$(PORT=${port%/} "${client[@]}")
+    codes+=$(get '%{http_code}')
+    printf 'three requests, then calls, then a request: %s\n%s\n' "$codes" "$calls"
+    [ "$codes" = "200 200 200 429" ] || fail "expected three times 200, then 429"
+    [ "$(grep -c ': ok' <<<"$calls") $(grep -c ': ResourceExhausted' <<<"$calls")" = "2 5" ] ||
+        fail "expected two calls of seven to be admitted"
+    stop_example
 else
-    echo "left out: curl is missing"
+    skip "the examples quickstart and one_port, because curl is missing"
 fi
 
-printf '\ntests/run.sh: everything passed in %s s\n' "$((SECONDS - began))"
+printf '\n'
+for what in ${skipped[@]+"${skipped[@]}"}; do printf '!! SKIPPED: %s\n' "$what"; done
+printf 'tests/run.sh: everything %spassed in %s s\n' "${skipped:+else }" "$((SECONDS - began))"

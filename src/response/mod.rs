@@ -11,6 +11,7 @@ mod details;
 mod grpc;
 mod headers;
 mod kind;
+mod line;
 mod problem;
 mod protocol;
 mod refusal;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderValue};
+
+use super::line::number;
 
 /// A wait in whole seconds, rounded up and at least 1: 0 would mean "now", and truncating would come early.
 pub(super) fn seconds(wait: Duration) -> u64 {
@@ -13,7 +15,7 @@ pub(super) fn seconds(wait: Duration) -> u64 {
 /// Sets the field to the longer of this wait and the one that it asks for. It may appear only once.
 pub(super) fn raise(headers: &mut HeaderMap, seconds: u64) {
     let seconds = told(headers).map_or(seconds, |told| told.max(seconds));
-    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    headers.insert(RETRY_AFTER, number(seconds));
 }
 
 /// The seconds that the field asks for; nothing where it is absent, a date, or no number.
@@ -24,6 +26,8 @@ pub(super) fn told(headers: &HeaderMap) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@ use super::merge::{self, DRAFT6, X};
 use super::{RateLimitHeaders, ResetFormat, quoted};
 use crate::decision::{Decision, Verdict};
 use crate::quota::Quota;
+use crate::response::line::{self, line};
 use crate::response::{names, retry_after};
 use crate::store::Policy;
 
@@ -28,6 +29,8 @@ struct Member {
     /// A member of `RateLimit` up to its first number.
     prefix: String,
     count: u64,
+    /// The count as a field's value.
+    limit: HeaderValue,
     window: u64,
 }
 
@@ -42,7 +45,7 @@ pub(crate) struct Standing {
 }
 
 /// The greatest Integer of a structured field (RFC 9651 section 3.3.1).
-fn number(n: u64) -> u64 {
+fn integer(n: u64) -> u64 {
     n.min(999_999_999_999_999)
 }
 
@@ -54,8 +57,9 @@ impl Fields {
         }
         let member = |(name, quota): (String, &Quota)| Member {
             prefix: format!("{};r=", quoted(&name)),
-            count: number(quota.count()),
-            window: number(retry_after::seconds(quota.window())),
+            count: integer(quota.count()),
+            limit: line::number(integer(quota.count())),
+            window: integer(retry_after::seconds(quota.window())),
         };
         let members: Box<[Member]> = names(policy).zip(policy.quotas()).map(member).collect();
         let listed = |(index, it): (usize, &Member)| match format {
@@ -85,7 +89,7 @@ impl Fields {
         if decision.is_allowed() && remaining > 0 {
             return Some(Standing { index, remaining, reset: member.window, wait: None });
         }
-        let reset = number(wait.unwrap_or(member.window));
+        let reset = integer(wait.unwrap_or(member.window));
         // A refused request of a large cost may leave some; no more of it is told than the quota's own rate.
         let at_rate = u128::from(member.count) * u128::from(reset) / u128::from(member.window);
         let remaining = u64::try_from(at_rate).unwrap_or(u64::MAX).min(remaining);
@@ -109,24 +113,24 @@ impl Fields {
     }
 
     fn append(&self, standing: &Standing, headers: &mut HeaderMap) {
-        let Some(Member { prefix, count, .. }) = self.members.get(standing.index) else { return };
+        let Some(Member { prefix, count, limit, .. }) = self.members.get(standing.index) else { return };
         let Standing { remaining, reset, .. } = *standing;
         if let RateLimitHeaders::XRateLimit { reset: format } = self.format {
             let reset = match format {
                 ResetFormat::DeltaSeconds => reset,
                 ResetFormat::EpochSeconds => merge::epoch(SystemTime::now(), reset),
             };
-            return merge::triple(headers, &X, [*count, remaining, reset]);
+            return merge::triple(headers, &X, limit, [remaining, reset]);
         }
         merge::append(headers, POLICY, self.policy.clone());
         match self.format {
             RateLimitHeaders::Draft8 => {
-                if let Ok(member) = HeaderValue::try_from(format!("{prefix}{remaining};t={reset}")) {
+                if let Some(member) = line([(prefix, remaining), (";t=", reset)]) {
                     merge::append(headers, RATELIMIT, member);
                 }
             }
-            RateLimitHeaders::Draft7 => merge::dictionary(headers, RATELIMIT, [*count, remaining, reset]),
-            RateLimitHeaders::Draft6 => merge::triple(headers, &DRAFT6, [*count, remaining, reset]),
+            RateLimitHeaders::Draft7 => merge::dictionary(headers, RATELIMIT, *count, [remaining, reset]),
+            RateLimitHeaders::Draft6 => merge::triple(headers, &DRAFT6, limit, [remaining, reset]),
             RateLimitHeaders::XRateLimit { .. } | RateLimitHeaders::None => {}
         }
     }

@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::response::line::{line, number};
+
 /// Limit, remaining and reset.
 pub(super) type Triple = [HeaderName; 3];
 pub(super) const DRAFT6: Triple = [
@@ -28,18 +30,18 @@ pub(super) fn append(headers: &mut HeaderMap, name: HeaderName, member: HeaderVa
 }
 
 /// Sets the three fields unless others stand there that are as strict.
-pub(super) fn triple(headers: &mut HeaderMap, names: &Triple, values: [u64; 3]) {
+pub(super) fn triple(headers: &mut HeaderMap, names: &Triple, limit: &HeaderValue, values: [u64; 2]) {
     let is_taken = names.iter().any(|name| headers.contains_key(name));
     let read = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     if !is_taken || is_stricter(values, read(&names[1]).zip(read(&names[2]))) {
-        for (name, value) in names.iter().zip(values) {
-            headers.insert(name, HeaderValue::from(value));
+        for (name, value) in names.iter().zip([limit.clone(), number(values[0]), number(values[1])]) {
+            headers.insert(name, value);
         }
     }
 }
 
 /// Sets the dictionary of draft 07, unless another stands there that is as strict.
-pub(super) fn dictionary(headers: &mut HeaderMap, name: HeaderName, values: [u64; 3]) {
+pub(super) fn dictionary(headers: &mut HeaderMap, name: HeaderName, limit: u64, values: [u64; 2]) {
     let read = |text: &str, key: &str| {
         let mut members = text.split(',').filter_map(|member| member.trim().split_once('='));
         members.find(|(it, _)| *it == key)?.1.parse::<u64>().ok()
@@ -48,16 +50,14 @@ pub(super) fn dictionary(headers: &mut HeaderMap, name: HeaderName, values: [u64
         let text = value.to_str().unwrap_or_default();
         is_stricter(values, read(text, "remaining").zip(read(text, "reset")))
     });
-    let [limit, remaining, reset] = values;
-    if let (true, Ok(value)) =
-        (is_stricter, HeaderValue::try_from(format!("limit={limit}, remaining={remaining}, reset={reset}")))
+    if is_stricter && let Some(value) = line([("limit=", limit), (", remaining=", values[0]), (", reset=", values[1])])
     {
         headers.insert(name, value);
     }
 }
 
 /// Whether these values leave a client less than a remaining and a reset that were told before.
-fn is_stricter([_, remaining, reset]: [u64; 3], told: Option<(u64, u64)>) -> bool {
+fn is_stricter([remaining, reset]: [u64; 2], told: Option<(u64, u64)>) -> bool {
     told.is_some_and(|told| (remaining, Reverse(reset)) < (told.0, Reverse(told.1)))
 }
 
