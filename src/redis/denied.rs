@@ -133,3 +133,67 @@ fn digest(limits: &[Limit]) -> u64 {
     let parts = limits.iter().flat_map(|limit| [limit.capacity, u64::from(limit.window)]);
     parts.fold(0xcbf2_9ce4_8422_2325, |hash, part| (hash ^ part).wrapping_mul(0x0000_0100_0000_01b3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(capacity: u64) -> [Limit; 1] {
+        [Limit { capacity, hard: capacity, window: 100, span: 100, fifth: 20 }]
+    }
+
+    fn refusal(ms: u64) -> Decision {
+        Decision::rejected(10, 10, Some(Duration::from_millis(ms)))
+    }
+
+    #[test]
+    fn a_refusal_holds_for_its_cost_and_limits_until_it_ends() {
+        let denied = Denied::new(10);
+        let now = Instant::now();
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), (now, now + Duration::from_millis(4)));
+        let held = denied.get(b"k", 3, &limits(10)).unwrap();
+        assert!((59_000..=60_004).contains(&held.retry_after_ms), "{held:?}");
+        assert!(!held.is_allowed() && held.charged == 0);
+        for (key, cost, limit) in [(b"k", 2, 10), (b"k", 4, 10), (b"k", 3, 11), (b"j", 3, 10)] {
+            assert!(denied.get(key, cost, &limits(limit)).is_none(), "{cost} of {limit}");
+        }
+        denied.forget(b"k");
+        assert!(denied.get(b"k", 3, &limits(10)).is_none());
+    }
+
+    /// Counted from before the question was sent, so that it ends no later than on the server.
+    #[test]
+    fn it_ends_at_the_earliest_instant_at_which_the_request_may_fit() {
+        let denied = Denied::new(10);
+        let sent = Instant::now().checked_sub(Duration::from_millis(50)).unwrap();
+        denied.insert(b"k", 1, &limits(10), &refusal(50), (sent, Instant::now()));
+        assert!(denied.get(b"k", 1, &limits(10)).is_none());
+        assert_eq!(denied.count.load(Ordering::Relaxed), 0, "it is gone");
+    }
+
+    #[test]
+    fn what_no_wait_can_end_is_not_kept() {
+        let denied = Denied::new(10);
+        let now = Instant::now();
+        denied.insert(b"k", 1, &limits(10), &Decision::rejected(10, 10, None), (now, now));
+        assert!(denied.get(b"k", 1, &limits(10)).is_none());
+    }
+
+    #[test]
+    fn it_is_bounded_and_makes_room_of_what_is_over() {
+        let denied = Denied::new(100);
+        let now = Instant::now();
+        let long_ago = now.checked_sub(Duration::from_secs(10)).unwrap();
+        for n in 0..100_u32 {
+            denied.insert(&n.to_le_bytes(), 1, &limits(10), &refusal(1_000), (long_ago, now));
+        }
+        assert_eq!(denied.entries.len(), 100);
+        for n in 100..300_u32 {
+            denied.insert(&n.to_le_bytes(), 1, &limits(10), &refusal(60_000), (now, now));
+        }
+        assert_eq!((denied.entries.len(), denied.count.load(Ordering::Relaxed)), (100, 100));
+        assert!(denied.get(&100_u32.to_le_bytes(), 1, &limits(10)).is_some());
+        denied.clear();
+        assert_eq!((denied.entries.len(), denied.count.load(Ordering::Relaxed)), (0, 0));
+    }
+}

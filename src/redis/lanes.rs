@@ -225,7 +225,8 @@ impl Lanes {
     /// A key in the slot of these that holds nothing.
     fn probe_key(&self, keys: &[&[u8]]) -> Vec<u8> {
         let tag = keys.first().and_then(|key| {
-            let (open, close) = (key.iter().position(|&byte| byte == b'{')?, key.iter().position(|&byte| byte == b'}')?);
+            let (open, close) =
+                (key.iter().position(|&byte| byte == b'{')?, key.iter().position(|&byte| byte == b'}')?);
             key.get(open..=close)
         });
         [self.probe.as_bytes(), tag.unwrap_or_default()].concat()
@@ -374,7 +375,11 @@ impl Call {
         let mut calls: Vec<Self> = Vec::new();
         for Waiting { question: Question { policy, key, ask }, reply, .. } in batch {
             let call = match calls.last_mut() {
-                Some(call) if call.policy == policy && (call.keys.last() == Some(&key) || call.keys.len() < most_keys) => call,
+                Some(call)
+                    if call.policy == policy && (call.keys.last() == Some(&key) || call.keys.len() < most_keys) =>
+                {
+                    call
+                }
                 _ => {
                     calls.push(Self { policy, keys: Vec::new(), asks: Vec::new(), replies: Vec::new() });
                     let Some(call) = calls.last_mut() else { continue };

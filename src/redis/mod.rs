@@ -197,9 +197,7 @@ impl Budget for RedisBudget {
 
 impl fmt::Debug for RedisBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisBudget")
-            .field("policy", &self.opened)
-            .finish_non_exhaustive()
+        f.debug_struct("RedisBudget").field("policy", &self.opened).finish_non_exhaustive()
     }
 }
 
@@ -257,13 +255,7 @@ impl Shared {
     }
 
     /// Asks, and charges nothing.
-    async fn look(
-        &self,
-        keys: &Keys,
-        key: &[u8],
-        cost: u64,
-        limits: &Arc<[Limit]>,
-    ) -> Result<Decision, Failure> {
+    async fn look(&self, keys: &Keys, key: &[u8], cost: u64, limits: &Arc<[Limit]>) -> Result<Decision, Failure> {
         Ok(self.ask(keys, &Wanted { key, cost, limits, mode: Mode::Look }).await?.0)
     }
 
