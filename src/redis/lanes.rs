@@ -124,34 +124,34 @@ impl Lanes {
         if !lane.breaker.allows() {
             return Err(Failure::unavailable());
         }
-        let (answer, number) = match lane.enter(question)? {
+        match lane.enter(question)? {
             Entered::Alone(question) => {
                 let _single = Single(lane);
-                return self.decide_alone(at, question).await;
+                let result = self.decide_alone(&question).await;
+                self.judge(at, &question.key, result)
             }
             Entered::Queued { answer, number, starts } => {
-                if starts {
-                    // Dropped, it sets the lane free again.
-                    let turns = Loop { lanes: Arc::clone(self), at, number };
-                    runtime::spawn(turns.run())?;
+                // Dropped, it sets the lane free again.
+                let turns = starts.then(|| Loop { lanes: Arc::clone(self), at, number });
+                if let Some(Err(no_runtime)) = turns.map(|turns| runtime::spawn(turns.run())) {
+                    return self.judge(at, &[], Err(no_runtime.into()));
                 }
-                (answer, number)
+                if let Ok(Ok(result)) = runtime::timeout(self.deadline + GRACE, answer)?.await {
+                    return result;
+                }
+                // The loop is gone, or stands still with its runtime.
+                lane.abandon(number);
+                Err(Failure::timeout())
             }
-        };
-        if let Ok(Ok(result)) = runtime::timeout(self.deadline + GRACE, answer)?.await {
-            return result;
         }
-        // The loop is gone, or stands still with its runtime.
-        lane.abandon(number);
-        Err(Failure::timeout())
     }
 
-    async fn decide_alone(self: &Arc<Self>, at: usize, question: Question) -> Result<Reply, Failure> {
+    async fn decide_alone(&self, question: &Question) -> Result<Reply, Failure> {
         let mut asks = Vec::new();
         question.ask.write(&mut asks);
         let args = [question.policy.as_bytes(), b"", &asks];
         let sent = Instant::now();
-        let answer = self.evaluate(at, &DECIDE, &[&question.key], &args, self.deadline).await?;
+        let answer = self.evaluate(&DECIDE, &[&question.key], &args, self.deadline).await?;
         Ok(Reply { answer: Arc::new(answer), asks: 1, index: 0, sent, received: Instant::now() })
     }
 
@@ -166,13 +166,13 @@ impl Lanes {
         if !self.lanes[at].breaker.allows() {
             return Err(Failure::unavailable());
         }
-        self.evaluate(at, script, &[key], &[policy.as_bytes(), b""], self.deadline).await
+        let result = self.evaluate(script, &[key], &[policy.as_bytes(), b""], self.deadline).await;
+        self.judge(at, key, result)
     }
 
-    /// One round trip, or two where the server does not know the script; its answer, and what it says of Redis.
+    /// One round trip, or two where the server does not know the script.
     async fn evaluate(
-        self: &Arc<Self>,
-        at: usize,
+        &self,
         script: &Script,
         keys: &[&[u8]],
         args: &[&[u8]],
@@ -186,26 +186,27 @@ impl Lanes {
                 result => result,
             }
         };
-        let result = match runtime::timeout(within, trip)?.await {
+        match runtime::timeout(within, trip)?.await {
             Ok(Ok(Value::BulkString(answer))) => Ok(answer),
-            Ok(Ok(_)) => Err(Failure::protocol("a script answered with something that is no string")),
+            Ok(Ok(_)) => Err(Failure::unreadable()),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(Failure::timeout()),
-        };
+        }
+    }
+
+    /// Tells the lane's breaker how asking went.
+    fn judge<T>(self: &Arc<Self>, at: usize, key: &[u8], result: Result<T, Failure>) -> Result<T, Failure> {
         match &result {
-            Ok(_) => {
-                if self.lanes[at].breaker.on_success().is_some() {
-                    outage::ended();
-                }
-            }
-            Err(failure) => self.note(at, keys, failure),
+            Ok(_) if self.lanes[at].breaker.on_success().is_some() => outage::ended(),
+            Ok(_) => {}
+            Err(failure) => self.note(at, key, failure),
         }
         result
     }
 
     /// Counts a failure; the one that opens the breaker starts to probe.
     #[cold]
-    fn note(self: &Arc<Self>, at: usize, keys: &[&[u8]], failure: &Failure) {
+    fn note(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
         outage::failed(failure);
         // Another program's value under our key says nothing of Redis.
         if failure.kind() == FailureKind::Protocol {
@@ -219,16 +220,13 @@ impl Lanes {
             // The socket may be dead without having said so.
             self.link.reset();
         }
-        let _ = runtime::spawn(probe(Arc::downgrade(self), opened, self.probe_key(keys)));
+        let _ = runtime::spawn(probe(Arc::downgrade(self), opened, self.probe_key(key)));
     }
 
-    /// A key in the slot of these that holds nothing.
-    fn probe_key(&self, keys: &[&[u8]]) -> Vec<u8> {
-        let tag = keys.first().and_then(|key| {
-            let (open, close) =
-                (key.iter().position(|&byte| byte == b'{')?, key.iter().position(|&byte| byte == b'}')?);
-            key.get(open..=close)
-        });
+    /// A key in the slot of this one that holds nothing.
+    fn probe_key(&self, key: &[u8]) -> Vec<u8> {
+        let at = |brace| key.iter().position(|&byte| byte == brace);
+        let tag = at(b'{').zip(at(b'}')).and_then(|(open, close)| key.get(open..=close));
         [self.probe.as_bytes(), tag.unwrap_or_default()].concat()
     }
 
@@ -258,10 +256,14 @@ impl Lanes {
         let within = self.deadline.saturating_sub(first.elapsed());
         let keys_per_call = if self.lanes.len() == 1 { KEYS_PER_CALL } else { 1 };
         let mut calls = Call::of(batch, keys_per_call);
-        match calls.len() {
-            1 => calls.remove(0).make(self, at, within).await,
-            _ => drop(join_all(calls.into_iter().map(|call| call.make(self, at, within))).await),
-        }
+        let key = calls.first().and_then(|call| call.keys.first()).cloned().unwrap_or_default();
+        let results = match calls.len() {
+            1 => vec![calls.remove(0).make(self, within).await],
+            _ => join_all(calls.into_iter().map(|call| call.make(self, within))).await,
+        };
+        // They went together, so they count as one: what is slow for a moment is not what is gone.
+        let result = results.into_iter().reduce(|all, one| if all.is_ok() { all } else { one });
+        let _ = self.judge(at, &key, result.unwrap_or(Ok(())));
     }
 }
 
@@ -398,16 +400,17 @@ impl Call {
         calls
     }
 
-    async fn make(self, lanes: &Arc<Lanes>, at: usize, within: Duration) {
+    async fn make(self, lanes: &Lanes, within: Duration) -> Result<(), Failure> {
         let keys: Vec<&[u8]> = self.keys.iter().map(|key| &**key).collect();
         let head = [self.policy.as_bytes(), b""];
         let args: Vec<&[u8]> = head.into_iter().chain(self.asks.iter().map(Vec::as_slice)).collect();
         let sent = Instant::now();
-        let result = lanes.evaluate(at, &DECIDE, &keys, &args, within).await.map(Arc::new);
+        let result = lanes.evaluate(&DECIDE, &keys, &args, within).await.map(Arc::new);
         let (asks, received) = (self.replies.len(), Instant::now());
         for (index, reply) in self.replies.into_iter().enumerate() {
             let part = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), asks, index, sent, received });
             let _ = reply.send(part.map_err(Failure::clone));
         }
+        result.map(drop)
     }
 }

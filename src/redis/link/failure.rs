@@ -92,11 +92,6 @@ impl Failure {
         self.kind
     }
 
-    /// Whether the command may have run, so that sending it again may charge twice.
-    pub(crate) fn may_have_run(&self) -> bool {
-        matches!(self.kind, FailureKind::ConnectionLost | FailureKind::Timeout | FailureKind::Protocol)
-    }
-
     pub(super) fn calls_for_reconnect(&self) -> bool {
         match self.kind {
             FailureKind::ConnectionLost | FailureKind::ReadOnly => true,
