@@ -142,7 +142,7 @@ fn a_runtime_that_is_shut_down_takes_the_probe_but_not_the_breaker() {
     let breaker = Breaker::new(1);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let opened = open(&breaker);
-    runtime.spawn(opened.probe(|| std::future::pending()));
+    runtime.spawn(opened.probe(std::future::pending));
     drop(runtime);
     assert!(breaker.allows());
     assert_eq!(breaker.on_success(), Some(Closed));

@@ -13,7 +13,7 @@ mod over;
 #[cfg(feature = "redis-sentinel")]
 mod sentinel;
 mod single_flight;
-mod slot;
+pub(crate) mod slot;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -34,8 +34,6 @@ pub(crate) use self::failure::{Failure, FailureKind};
 use self::live::Live;
 use self::over::Over;
 use self::single_flight::SingleFlight;
-#[cfg_attr(not(test), expect(unused_imports, reason = "the store that uses it is not here yet"))]
-pub(crate) use self::slot::slot;
 use self::sweep::Place;
 use super::runtime;
 use crate::error::ConfigError;

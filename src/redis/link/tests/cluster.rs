@@ -3,8 +3,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::server::Server;
-use super::{ask, ask_until, int};
-use crate::redis::link::{Link, slot};
+use ::redis::Value;
+
+use super::{ask, int};
+use crate::redis::link::slot::slot;
+use crate::redis::link::{Failure, Link};
+
+/// Asks until it works; a reconnect or a failover takes a moment.
+async fn ask_until(link: &Link, words: &[&str], is_wanted: impl Fn(&Result<Value, Failure>) -> bool) {
+    let mut last = None;
+    for _ in 0..500 {
+        let answer = match tokio::time::timeout(Duration::from_millis(500), ask(link, words)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::timeout()),
+        };
+        if is_wanted(&answer) {
+            return;
+        }
+        last = Some(answer);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{words:?}: {last:?}");
+}
 
 /// Three masters of a third of the slots each, and one node that has none yet.
 fn start_cluster() -> Vec<Server> {

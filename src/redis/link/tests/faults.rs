@@ -3,7 +3,7 @@ use std::time::Duration;
 use ::redis::{Client, Value};
 
 use super::server::{Server, free_port};
-use super::{ask, ask_until, cmd, int};
+use super::{ask, cmd, int};
 use crate::redis::link::{FailureKind, Link};
 
 async fn client_id(link: &Link) -> i64 {
@@ -222,7 +222,8 @@ async fn killed_sockets_never_count_twice() {
             Err(failure) => open += i64::from(failure.may_have_run()),
         }
     }
-    ask_until(&link, &["PING"], Result::is_ok).await;
+    // The last kill may have come since.
+    let _ = ask(&link, &["PING"]).await;
     let counted = int(&link, &["INCRBY", "counter", "0"]).await;
     assert!((sure..=sure + open).contains(&counted), "{sure} <= {counted} <= {sure} + {open}");
     assert!(open > 0, "the sockets were killed");
