@@ -3,7 +3,7 @@
 //! One [`Breaker`] guards one lane (a range of slots on a cluster, else all of Redis). Its state is one word:
 //!
 //! ```text
-//!             k-th failure in a row, or a certain one
+//!                   k-th failure in a row         
 //!   closed(n) ----------------------------------------> open
 //!      ^  ^                                              |  |
 //!      |  +---------- the probe was answered ------------+  | the probe's task is gone
@@ -73,26 +73,16 @@ impl Breaker {
     /// Notes a failure. Whoever gets an [`Opened`] has to run its probe.
     #[cold]
     pub(crate) fn on_failure(self: &Arc<Self>) -> Option<Opened> {
-        self.fail(1)
-    }
-
-    /// Notes a failure after which more tries would be in vain.
-    #[cold]
-    pub(crate) fn on_certain_failure(self: &Arc<Self>) -> Option<Opened> {
-        self.fail(self.threshold)
-    }
-
-    fn fail(self: &Arc<Self>, weight: u32) -> Option<Opened> {
         let before = self
             .state
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| match state {
                 OPEN => None,
                 DOUBTFUL => Some(OPEN),
-                failures if failures.saturating_add(weight) >= self.threshold => Some(OPEN),
-                failures => Some(failures + weight),
+                failures if failures + 1 >= self.threshold => Some(OPEN),
+                failures => Some(failures + 1),
             })
             .ok()?;
-        let opened = before == DOUBTFUL || before.saturating_add(weight) >= self.threshold;
+        let opened = before == DOUBTFUL || before + 1 >= self.threshold;
         opened.then(|| Opened { breaker: Arc::downgrade(self), is_transition: before != DOUBTFUL, is_done: false })
     }
 }

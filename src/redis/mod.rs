@@ -16,7 +16,8 @@ mod outage;
 mod runtime;
 mod script;
 #[cfg(test)]
-mod testing;
+#[path = "../../tests/servers/mod.rs"]
+mod servers;
 
 use std::fmt;
 use std::sync::Arc;

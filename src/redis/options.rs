@@ -92,7 +92,7 @@ impl RedisOptions {
         self
     }
 
-    /// Sets how long a decision may take; default 50 ms. After it the request follows
+    /// Sets how long a decision may take, 1 ms to 1 s; default 50 ms. After it the request follows
     /// [`on_store_error`](Self::on_store_error), and its charge may have been made all the same.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -125,8 +125,8 @@ impl RedisOptions {
         if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
             return Err(ConfigError::InvalidRedisPrefix(self.prefix.to_string()));
         }
-        if self.deadline < Duration::from_millis(1) {
-            return Err(ConfigError::ZeroDeadline);
+        if self.deadline < Duration::from_millis(1) || self.deadline > Duration::from_secs(1) {
+            return Err(ConfigError::InvalidDeadline(self.deadline));
         }
         match self.instances {
             Some(0) => Err(ConfigError::ZeroInstances),
@@ -156,5 +156,28 @@ impl fmt::Debug for RedisOptions {
             .field("on_store_error", &self.on_store_error)
             .field("deny_cache", &self.denies)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limiter::RateLimiter;
+
+    #[test]
+    fn mistakes_are_found_when_the_limiter_is_built() {
+        let build = |options| RateLimiter::builder().redis(options).build().map(drop).unwrap_err();
+        let options = || RedisOptions::url("redis://127.0.0.1:1");
+        assert!(RateLimiter::builder().redis(options()).build().is_ok(), "Redis need not run");
+        for deadline in [Duration::ZERO, Duration::from_micros(999), Duration::from_secs(2)] {
+            assert_eq!(build(options().deadline(deadline)), ConfigError::InvalidDeadline(deadline));
+        }
+        for prefix in ["", "a{b", "a}b"] {
+            assert_eq!(build(options().prefix(prefix)), ConfigError::InvalidRedisPrefix(prefix.into()));
+        }
+        assert_eq!(build(options().instances(0)), ConfigError::ZeroInstances);
+        let secret = build(RedisOptions::url("http://:secret@host"));
+        assert!(matches!(secret, ConfigError::InvalidRedisUrl(_)) && !secret.to_string().contains("secret"));
+        assert!(!format!("{:?}", RedisOptions::url("redis://:secret@host")).contains("secret"));
     }
 }

@@ -13,7 +13,7 @@ mod over;
 #[cfg(feature = "redis-sentinel")]
 mod sentinel;
 mod single_flight;
-mod slot;
+pub(crate) mod slot;
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -79,8 +79,11 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
         Ok(Begun::Dialing(attempt))
     }
 
-    /// Forgets the connection; an attempt that is under way is a new one already.
+    /// Gives up the connection; an attempt that is under way is a new one already.
     pub(super) fn reset(&self) {
+        if self.shared.dial.overlaps() {
+            return self.renew();
+        }
         let mut state = self.shared.lock();
         if matches!(*state, State::Up(_)) {
             let before = mem::replace(&mut *state, State::Down);
@@ -88,21 +91,19 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
             drop(before);
         }
     }
-}
 
-impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
     /// Makes a new connection in the background; the old one serves until it is there.
-    pub(super) fn renew(&self) {
+    fn renew(&self) {
         if self.shared.is_renewing.swap(true, Ordering::Relaxed) {
             return;
         }
         let renewal = Renewal(self.shared.clone());
         // Without a runtime nothing was sent, so there is nothing to renew.
-        drop(runtime::spawn(async move {
+        let _ = runtime::spawn(async move {
             if let Ok(live) = renewal.0.dial().await {
                 renewal.0.replace(State::Up(live));
             }
-        }));
+        });
     }
 }
 
