@@ -139,9 +139,9 @@ impl RedisOptions {
             Source::Url(url) => Link::to_url(url),
             Source::Link(link) => Ok(link.clone()),
             #[cfg(feature = "redis-cluster")]
-            Source::Cluster(urls) => Link::to_cluster(urls),
+            Source::Cluster(urls) => Link::to_cluster(urls.iter().map(String::as_str)),
             #[cfg(feature = "redis-sentinel")]
-            Source::Sentinel(urls, master) => Link::to_sentinel(urls, master),
+            Source::Sentinel(urls, master) => Link::to_sentinel(urls.iter().map(String::as_str), master),
         }
     }
 }
