@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::breaker::{Breaker, Opened};
 use super::link::{Failure, FailureKind, Link, slot};
-use super::outage;
+use super::outage::{self, Outage};
 use super::runtime;
 use super::script::{Ask, DECIDE, PolicyBytes, Script};
 
@@ -39,6 +39,7 @@ pub(super) struct Lanes {
     deadline: Duration,
     /// What the keys of probes begin with; no limit's do.
     probe: Box<str>,
+    outage: Outage,
 }
 
 struct Lane {
@@ -92,9 +93,12 @@ enum Entered {
 impl Lanes {
     pub(super) fn new(link: Link, deadline: Duration, prefix: &str) -> Arc<Self> {
         let count = if link.is_cluster() { CLUSTER_LANES } else { 1 };
-        let lane = || Lane { breaker: Breaker::new(Breaker::DEFAULT_THRESHOLD), traffic: Mutex::default() };
+        // A pause, the two parts of a probe, and something for a busy machine.
+        let patience = Breaker::LONGEST_PAUSE + deadline.max(CONNECTING) * 2 + Duration::from_secs(1);
+        let breaker = || Breaker::new(Breaker::DEFAULT_THRESHOLD, patience);
+        let lane = || Lane { breaker: breaker(), traffic: Mutex::default() };
         let lanes = std::iter::repeat_with(lane).take(count).collect();
-        Arc::new(Self { link, lanes, deadline, probe: format!("{prefix}:probe:").into() })
+        Arc::new(Self { link, lanes, deadline, probe: format!("{prefix}:probe:").into(), outage: Outage::default() })
     }
 
     pub(super) fn link(&self) -> &Link {
@@ -197,7 +201,7 @@ impl Lanes {
     /// Tells the lane's breaker how asking went.
     fn judge<T>(self: &Arc<Self>, at: usize, key: &[u8], result: Result<T, Failure>) -> Result<T, Failure> {
         match &result {
-            Ok(_) if self.lanes[at].breaker.on_success().is_some() => outage::ended(),
+            Ok(_) if self.lanes[at].breaker.on_success().is_some() => self.outage.ended(),
             Ok(_) => {}
             Err(failure) => self.note(at, key, failure),
         }
@@ -214,7 +218,7 @@ impl Lanes {
         }
         let Some(opened) = self.lanes[at].breaker.on_failure() else { return };
         if opened.is_transition() {
-            outage::began(failure);
+            self.outage.began(failure);
         }
         if failure.kind() == FailureKind::Timeout {
             // The socket may be dead without having said so.
@@ -234,10 +238,18 @@ impl Lanes {
     async fn is_back(&self, key: &[u8]) -> bool {
         let mut write = redis::cmd("SET");
         write.arg(key).arg(1).arg("PX").arg(1_000);
-        for within in [self.deadline.max(CONNECTING), self.deadline] {
+        for (is_first, within) in [(true, self.deadline.max(CONNECTING)), (false, self.deadline)] {
             let Ok(trip) = runtime::timeout(within, self.link.send(&write)) else { return false };
-            if !matches!(trip.await, Ok(Ok(_))) {
-                return false;
+            match trip.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return false,
+                Err(_) => {
+                    // The socket may have died since the breaker opened. A cluster's nodes that are well keep theirs.
+                    if is_first && !self.link.is_cluster() {
+                        self.link.reset();
+                    }
+                    return false;
+                }
             }
         }
         true
@@ -278,8 +290,10 @@ async fn probe(lanes: Weak<Lanes>, opened: Opened, key: Vec<u8>) {
             }
         }
     };
-    if opened.probe(is_back).await.is_some() {
-        outage::ended();
+    if opened.probe(is_back).await.is_some()
+        && let Some(lanes) = lanes.upgrade()
+    {
+        lanes.outage.ended();
     }
 }
 
