@@ -48,7 +48,7 @@ impl RateLimiter {
     pub fn new(options: RateLimiterOptions) -> Result<Self, ConfigError> {
         let bucket_ms = options.rate_group_size_ms.get();
         let settings = Settings {
-            time: options.clock.clone().map_or_else(|| TimeSource::system(bucket_ms), TimeSource::Custom),
+            time: options.clock.map_or_else(|| TimeSource::system(bucket_ms), TimeSource::Custom),
             bucket_ms,
             window_seconds: options.window_size_seconds.get(),
             hard: options.hard_limit_factor,

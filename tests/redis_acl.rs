@@ -43,7 +43,7 @@ fn url(server: &Server) -> String {
 }
 
 fn limiter(options: RedisOptions) -> RateLimiter {
-    RateLimiter::builder().redis(options.deadline(Duration::from_secs(30))).build().unwrap()
+    RateLimiter::builder().redis(options.deadline(Duration::from_secs(1))).build().unwrap()
 }
 
 /// All that can be asked of a limiter; charges, and so counts the instances too.

@@ -42,7 +42,7 @@ mod tests;
 pub(crate) use absolute::absolute;
 pub(crate) use limit::{Horizon, Limit};
 pub(crate) use outcome::{NEVER, Outcome};
-pub(crate) use suppressed::{factor, suppressed};
 #[cfg(feature = "_redis")]
 pub(crate) use suppressed::{band_factor, come_back_at};
+pub(crate) use suppressed::{factor, suppressed};
 pub(crate) use window::{SetMode, Window};

@@ -137,7 +137,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
             }
             SetOutcome { matched, previous_total, current_total: window.used(now, span, horizon) }
         };
-        self.shared.main.correct(key, now, correct, |outcome| outcome.matched)
+        self.shared.main.correct(key, now, correct, |outcome| outcome.current_total > 0)
     }
 
     /// Forgets the key; returns the units that it had used in the window, if it was known.

@@ -113,7 +113,8 @@ impl Store for Local {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = &self.0;
         let limits = shared.scale.limits(policy)?;
-        let (table, opened) = shared.named.open(policy, || Table::new(shared.max_keys), |table| table.horizon().serve(&limits))?;
+        let (table, opened) =
+            shared.named.open(policy, || Table::new(shared.max_keys), |table| table.horizon().serve(&limits))?;
         let (shared, strategy) = (Arc::clone(shared), policy.strategy());
         Ok(Arc::new(LocalBudget { shared, table, limits, strategy, opened }))
     }
@@ -142,9 +143,7 @@ impl Budget for LocalBudget {
 
 impl fmt::Debug for LocalBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalBudget")
-            .field("policy", &self.opened)
-            .finish_non_exhaustive()
+        f.debug_struct("LocalBudget").field("policy", &self.opened).finish_non_exhaustive()
     }
 }
 

@@ -65,12 +65,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     /// Asks for `n` units and charges them if they are admitted, all or none.
     ///
     /// With `n` of 0 it only looks, and changes nothing.
-    pub async fn inc(
-        &self,
-        key: impl AsRef<[u8]>,
-        rate: &RateLimit,
-        n: u64,
-    ) -> Result<RateLimitDecision, StoreError> {
+    pub async fn inc(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Result<RateLimitDecision, StoreError> {
         self.decide(key, rate, n).await.map(Into::into)
     }
 

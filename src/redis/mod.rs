@@ -16,12 +16,13 @@ mod outage;
 mod runtime;
 mod script;
 #[cfg(test)]
-mod testing;
+#[path = "../../tests/servers/mod.rs"]
+mod servers;
 
 use std::fmt;
 use std::sync::Arc;
 
-use self::denied::Denied;
+use self::denied::{Asked, Denied};
 use self::instances::Instances;
 use self::keys::KeyNames;
 use self::lanes::{Lanes, Question, Reply};
@@ -160,7 +161,6 @@ impl Redis {
     }
 
     /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
-    #[must_use]
     pub fn absolute(&self) -> RedisLimits<'_, Absolute> {
         RedisLimits::new(self)
     }
@@ -168,7 +168,6 @@ impl Redis {
     /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
     ///
     /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
-    #[must_use]
     pub fn suppressed(&self) -> RedisLimits<'_, Suppressed> {
         RedisLimits::new(self)
     }
@@ -231,9 +230,7 @@ impl Budget for RedisBudget {
 
 impl fmt::Debug for RedisBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisBudget")
-            .field("policy", &self.opened)
-            .finish_non_exhaustive()
+        f.debug_struct("RedisBudget").field("policy", &self.opened).finish_non_exhaustive()
     }
 }
 
@@ -268,8 +265,8 @@ impl Shared {
         Answer::Pending(Box::pin(async move {
             let wanted = Wanted { key: &key, cost, limits: &limits, mode };
             match shared.ask(&account.keys, &wanted).await {
-                Ok((decision, times)) => {
-                    shared.remember(&account, &wanted, &decision, times);
+                Ok((decision, asked)) => {
+                    shared.remember(&account, &wanted, &decision, asked);
                     Ok(decision)
                 }
                 Err(failure) => shared.without_redis(&account, &wanted, failure),
@@ -278,7 +275,8 @@ impl Shared {
     }
 
     /// Asks Redis; the decision, and when it was asked and answered.
-    async fn ask(&self, keys: &Keys, wanted: &Wanted<'_>) -> Result<(Decision, Times), Failure> {
+    async fn ask(&self, keys: &Keys, wanted: &Wanted<'_>) -> Result<(Decision, Asked), Failure> {
+        let changes = keys.denied.as_ref().map_or(0, Denied::changes);
         let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
         let reply = self.question(keys, wanted, ask).await?;
         let answered = reply.read()?;
@@ -287,17 +285,11 @@ impl Shared {
             answered.outcome(reply.index, ask, wanted.limits, now).ok_or_else(Failure::unreadable)?;
         let charged = if wanted.mode == Mode::Look { 0 } else { wanted.cost };
         let decision = self.scale.decision(&outcome, charged, wanted.limits, answered.now_ms);
-        Ok((decision, (reply.sent, reply.received)))
+        Ok((decision, Asked { sent: reply.sent, received: reply.received, changes }))
     }
 
     /// Asks, and charges nothing.
-    async fn look(
-        &self,
-        keys: &Keys,
-        key: &[u8],
-        cost: u64,
-        limits: &Arc<[Limit]>,
-    ) -> Result<Decision, Failure> {
+    async fn look(&self, keys: &Keys, key: &[u8], cost: u64, limits: &Arc<[Limit]>) -> Result<Decision, Failure> {
         Ok(self.ask(keys, &Wanted { key, cost, limits, mode: Mode::Look }).await?.0)
     }
 
@@ -307,8 +299,10 @@ impl Shared {
     }
 
     /// Keeps what a decision means for the next ones, here and while Redis is gone.
-    fn remember(&self, account: &Account, wanted: &Wanted<'_>, decision: &Decision, times: Times) {
+    fn remember(&self, account: &Account, wanted: &Wanted<'_>, decision: &Decision, asked: Asked) {
         if decision.charged > 0 {
+            // A heavier request that was refused before has to wait longer now than it was told.
+            account.keys.forget(wanted.key);
             if let Some(share) = &account.share {
                 share.record(wanted.key, decision.charged);
                 self.instances.beat(&self.lanes);
@@ -317,7 +311,7 @@ impl Shared {
             && !decision.is_allowed()
             && let Some(denied) = &account.keys.denied
         {
-            denied.insert(wanted.key, wanted.cost, wanted.limits, decision, times);
+            denied.insert(wanted.key, wanted.cost, wanted.limits, decision, asked);
         }
     }
 
@@ -346,9 +340,6 @@ impl Shared {
         });
     }
 }
-
-/// When a question was sent, and when its answer was there.
-type Times = (std::time::Instant, std::time::Instant);
 
 impl Reply {
     fn read(&self) -> Result<Answered<'_>, Failure> {

@@ -122,7 +122,7 @@ impl RedisOptions {
         self
     }
 
-    /// Sets how long a decision may take, at least 1 ms; default 50 ms.
+    /// Sets how long a decision may take, 1 ms to 1 s; default 50 ms.
     ///
     /// After it the request follows [`on_store_error`](Self::on_store_error), and may have been charged all the
     /// same. After five failures in a row no request waits at all until Redis answers again. The first decision
@@ -163,8 +163,8 @@ impl RedisOptions {
         if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
             return Err(ConfigError::InvalidRedisPrefix(self.prefix.to_string()));
         }
-        if self.deadline < Duration::from_millis(1) {
-            return Err(ConfigError::ZeroDeadline);
+        if self.deadline < Duration::from_millis(1) || self.deadline > Duration::from_secs(1) {
+            return Err(ConfigError::InvalidDeadline(self.deadline));
         }
         match self.instances {
             Some(0) => Err(ConfigError::ZeroInstances),
@@ -177,9 +177,9 @@ impl RedisOptions {
             Source::Url(url) => Link::to_url(url),
             Source::Link(link) => Ok(link.clone()),
             #[cfg(feature = "redis-cluster")]
-            Source::Cluster(urls) => Link::to_cluster(urls),
+            Source::Cluster(urls) => Link::to_cluster(urls.iter().map(String::as_str)),
             #[cfg(feature = "redis-sentinel")]
-            Source::Sentinel(urls, master) => Link::to_sentinel(urls, master),
+            Source::Sentinel(urls, master) => Link::to_sentinel(urls.iter().map(String::as_str), master),
         }
     }
 }
@@ -194,5 +194,28 @@ impl fmt::Debug for RedisOptions {
             .field("on_store_error", &self.on_store_error)
             .field("deny_cache", &self.denies)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limiter::RateLimiter;
+
+    #[test]
+    fn mistakes_are_found_when_the_limiter_is_built() {
+        let build = |options| RateLimiter::builder().redis(options).build().map(drop).unwrap_err();
+        let options = || RedisOptions::url("redis://127.0.0.1:1");
+        assert!(RateLimiter::builder().redis(options()).build().is_ok(), "Redis need not run");
+        for deadline in [Duration::ZERO, Duration::from_micros(999), Duration::from_secs(2)] {
+            assert_eq!(build(options().deadline(deadline)), ConfigError::InvalidDeadline(deadline));
+        }
+        for prefix in ["", "a{b", "a}b"] {
+            assert_eq!(build(options().prefix(prefix)), ConfigError::InvalidRedisPrefix(prefix.into()));
+        }
+        assert_eq!(build(options().instances(0)), ConfigError::ZeroInstances);
+        let secret = build(RedisOptions::url("http://:secret@host"));
+        assert!(matches!(secret, ConfigError::InvalidRedisUrl(_)) && !secret.to_string().contains("secret"));
+        assert!(!format!("{:?}", RedisOptions::url("redis://:secret@host")).contains("secret"));
     }
 }

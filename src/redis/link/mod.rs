@@ -15,7 +15,7 @@ mod over;
 mod sentinel;
 #[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster's connection is renewed"))]
 mod single_flight;
-mod slot;
+pub(crate) mod slot;
 mod sweep;
 #[cfg(test)]
 mod tests;

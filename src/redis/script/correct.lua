@@ -9,9 +9,23 @@ local EQUAL, LESS, GREATER, UNEQUAL = 0, 1, 2, 3
 local REPLACE, NEWEST = 0, 1
 
 local operation, span
-operation, span, at = unpack('<I1I4', ARGV[1], at)
+operation, span, at = unpack('<I1I4', policy, at)
 
-local function as_is(packed) return packed end
+-- The age of a closed word, relative to the open tick, and its running total.
+local function word(i)
+  local tick, cum = unpack('<I4I5', words, 9 * i + 1)
+  return (open - tick) % M32, cum
+end
+
+-- Gives every closed word from `first` on another running total.
+local function retotal(first, change)
+  local out = {}
+  for i = first, n - 1 do
+    local tick, cum = unpack('<I4I5', words, 9 * i + 1)
+    out[#out + 1] = pack('<I4I5', tick, change(cum))
+  end
+  words = sub(words, 1, 9 * first) .. table.concat(out)
+end
 
 local function used()
   local _, _, units = view(span)
@@ -46,12 +60,11 @@ local function set(count, which)
     local stays = first_where(first, function(_, cum) return (cum - spent) % M40 > gone end)
     words, n, merged, base = sub(words, 9 * stays + 1), n - stays, max(merged - stays, 0), (spent + gone) % M40
   else
-    rewrite(function(tick, cum, i)
-      if i < first then return tick, cum end
+    retotal(first, function(cum)
       local held = (cum - spent) % M40
       -- An emptied bucket is no place for new units: they would expire with it.
       if held > 0 then held = held + max(count - live, 0) end
-      return tick, (spent + min(held, count)) % M40
+      return (spent + min(held, count)) % M40
     end)
     total = (spent + count) % M40
   end
@@ -67,24 +80,24 @@ local function refund(stamp, cost)
   local _, before = 0, base
   if first > 0 then _, before = word(first - 1) end
   local units = min(cost, (cum - before) % M40)
-  rewrite(function(tick, of, i) return tick, i < first and of or (of - units) % M40 end)
+  retotal(first, function(of) return (of - units) % M40 end)
   total, dirty = (total - units) % M40, true
 end
 
-load(KEYS[1], as_is)
+shed = load(KEYS[1])
 local before, done = used(), known
 if operation == SET then
-  local comparator, operand, count, which = unpack('<I1I6I5I1', ARGV[1], at)
+  local comparator, operand, count, which = unpack('<I1I6I5I1', policy, at)
   done = matches(comparator, operand, before)
   if done then
     set(count, which)
     dirty = known or count > 0
   end
 elseif operation == REFUND then
-  if known then refund(unpack('<I6I5', ARGV[1], at)) end
+  if known then refund(unpack('<I6I5', policy, at)) end
 elseif known then
-  redis.call('DEL', KEYS[1])
+  call('DEL', KEYS[1])
   dirty = false
 end
-if dirty then store(KEYS[1], shed or '') end
+if dirty then store(KEYS[1], shed) end
 return pack('<I1I5I5', done and 1 or 0, before, used())

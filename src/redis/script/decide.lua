@@ -4,72 +4,81 @@
 -- ARGV[3..] = for each key its asks: cost u40, random u32
 -- Answers now in ms as a double, then for each ask: verdict u8, binding u8, violated u8, used u40, newest u48,
 -- fits at u48, used then u40, ratio as a double.
-local LOOK, SUPPRESSED, FACTOR = 1, 2, 3
 local ALLOWED, REJECTED, PASSED, SHED, FULL = 0, 1, 2, 3, 4
-local SLOTS, STEEPEST, MAX32 = 16, 5, 4294967295
+local RECORD = '<I1I1I1I5I6I6I5d'
 
 local mode, limit_count
-mode, limit_count, at = unpack('<I1I1', ARGV[1], at)
+mode, limit_count, at = unpack('<I1I1', policy, at)
+-- Each limit as it is packed: 1 capacity, 2 hard, 3 window, 4 span, 5 fast.
 local limits = {}
 for i = 1, limit_count do
-  local capacity, hard, window, span, fast
-  capacity, hard, window, span, fast, at = unpack('<I5I5I4I4I4', ARGV[1], at)
-  limits[i] = { capacity = capacity, hard = hard, window = window, span = span, fast = fast }
+  limits[i] = { unpack('<I5I5I4I4I4', policy, at) }
+  at = limits[i][6]
 end
 
 local answers = { pack('<d', now_ms) }
-local function answer(verdict, binding, violated, used, newest, fits, used_then, ratio)
-  local record = pack('<I1I1I1I5I6I6I5d', verdict, binding, violated, used, newest, fits, used_then, ratio)
-  answers[#answers + 1] = record
-end
 
--- Looks at every limit: which refuse, when the cost fits, what is held then and now, and which limit binds.
+-- Looks at every limit: which refuse, when the cost fits, what is held then and now, which limit binds, and
+-- whether any has no room for the same cost again.
 local function survey(cost, cap)
-  local violated, fits, used_then, used_of, binding, bit = 0, 0, 0, 0, 1, 1
+  local violated, fits, used_then, used_of, binding, bit, tight = 0, 0, 0, 0, 1, 1, false
   for i = 1, limit_count do
     local limit = limits[i]
-    local spent, first, used = view(limit.span)
+    local spent, first, used = view(limit[4])
     if used + cost > limit[cap] then
-      local fits_here, then_here = fits_at(limit.span, limit[cap], cost, spent, first, used)
+      local fits_here, then_here = fits_at(limit[4], limit[cap], cost, spent, first, used)
       if fits_here > fits then fits, used_then, used_of, binding = fits_here, then_here, used, i end
       violated = violated + bit
+    elseif i == 1 then
+      used_of = used
     elseif violated == 0 then
       local other = limits[binding]
-      local free, free_of = max(limit.capacity - used - cost, 0), max(other.capacity - used_of - cost, 0)
-      if i == 1 or free * other.capacity < free_of * limit.capacity then used_of, binding = used, i end
+      local free, free_of = max(limit[1] - used - cost, 0), max(other[1] - used_of - cost, 0)
+      if free * other[1] < free_of * limit[1] then used_of, binding = used, i end
     end
-    bit = bit * 2
+    tight, bit = tight or used + 2 * cost > limit[1], bit * 2
   end
-  return violated, fits, used_then, used_of, binding
+  return violated, fits, used_then, used_of, binding, tight
 end
 
--- Charges a cost that fits all limits; the first tick at which as much fits once more.
-local function admit(cost)
-  if cost == 0 then return 0 end
-  roll()
-  total, known, dirty = (total + cost) % M40, true, true
+-- Charges a cost that fits all limits, and answers.
+local function admit(verdict, binding, used, cost, ratio, tight)
   local fits = 0
-  for i = 1, limit_count do
-    local limit = limits[i]
-    local fits_here = fits_at(limit.span, limit.capacity, cost, view(limit.span))
-    fits = max(fits, fits_here)
+  if cost > 0 then
+    roll()
+    total, known, dirty = (total + cost) % M40, true, true
+    for i = 1, tight and limit_count or 0 do
+      local limit = limits[i]
+      local fits_here = fits_at(limit[4], limit[1], cost, view(limit[4]))
+      if fits_here > fits then fits = fits_here end
+    end
   end
-  return fits
+  answers[#answers + 1] = pack(RECORD, verdict, binding - 1, 0, used + cost, open, fits, used + cost, ratio)
 end
 
--- Answers an admission, after charging it.
-local function admitted(verdict, binding, used, cost, ratio)
-  local fits = admit(cost)
-  answer(verdict, binding - 1, 0, used + cost, open, fits, used + cost, ratio)
+if mode < 2 then
+  for k = 1, #KEYS do
+    shed = load(KEYS[k])
+    local asks = ARGV[k + 2]
+    for ask = 1, #asks, 9 do
+      local cost = unpack('<I5', asks, ask)
+      local violated, fits, used_then, used, binding, tight = survey(cost, 1)
+      if violated > 0 then
+        answers[#answers + 1] = pack(RECORD, REJECTED, binding - 1, violated, used, open, fits, used_then, 0)
+      else
+        admit(ALLOWED, binding, used, mode == 0 and cost or 0, 1, tight)
+      end
+    end
+    if dirty then store(KEYS[k], shed) end
+  end
+  return table.concat(answers)
 end
 
-local function absolute(cost, charge)
-  local violated, fits, used_then, used, binding = survey(cost, 'capacity')
-  if violated > 0 then
-    answer(REJECTED, binding - 1, violated, used, open, fits, used_then, 0)
-  else
-    admitted(ALLOWED, binding, used, charge and cost or 0, 1)
-  end
+-- From here on the suppressed strategy.
+local FACTOR, SLOTS, STEEPEST, MAX32 = 3, 16, 5, 4294967295
+
+local function answer(verdict, binding, violated, used, fits, used_then, ratio)
+  answers[#answers + 1] = pack(RECORD, verdict, binding - 1, violated, used, open, fits, used_then, ratio)
 end
 
 -- Units that were certainly admitted within `window` ticks before the end of `now`.
@@ -77,8 +86,7 @@ local function certainly(window)
   if now - open >= window then return 0 end
   local _, first, used = view(window - 1)
   if first < n and first < merged then
-    local _, cum = word(first)
-    return (total - cum) % M40
+    return (total - unpack('<I5', words, 9 * first + 5)) % M40
   end
   return used
 end
@@ -86,10 +94,10 @@ end
 local function slot_ticks(demand) return floor((demand.window + SLOTS - 1) / SLOTS) end
 
 local function new_demand(limit)
-  local fast = floor(now / limit.fast)
-  local _, _, current = view(now - fast * limit.fast)
-  local _, _, both = view(now - max(fast - 1, 0) * limit.fast)
-  local demand = { window = limit.window, fast_ticks = limit.fast, fast = fast, before = max(both - current, 0), offered = current }
+  local fast = floor(now / limit[5])
+  local _, _, current = view(now - fast * limit[5])
+  local _, _, both = view(now - max(fast - 1, 0) * limit[5])
+  local demand = { window = limit[3], fast_ticks = limit[5], fast = fast, before = max(both - current, 0), offered = current }
   demand.slot = floor(now / slot_ticks(demand))
   for i = 1, SLOTS + 1 do demand[i] = 0 end
   return demand
@@ -112,8 +120,8 @@ local function forget()
       demand.offered, demand.fast = 0, fast
     end
     for i = 1, limit_count do
-      if limits[i].window == demand.window then
-        if limits[i].fast ~= demand.fast_ticks then
+      if limits[i][3] == demand.window then
+        if limits[i][5] ~= demand.fast_ticks then
           local fresh = new_demand(limits[i])
           demand.fast_ticks, demand.fast = fresh.fast_ticks, fresh.fast
           demand.before, demand.offered = fresh.before, fresh.offered
@@ -128,7 +136,7 @@ end
 local function start()
   local fresh = {}
   for i = 1, limit_count do
-    if not demand_of(limits[i].window) then fresh[#fresh + 1] = new_demand(limits[i]) end
+    if not demand_of(limits[i][3]) then fresh[#fresh + 1] = new_demand(limits[i]) end
   end
   shed = shed or { owed = 0, threshold = 1 }
   for _, demand in ipairs(fresh) do
@@ -175,20 +183,20 @@ local function ratio_for(cost)
   local ratio, tightest = 1, 1
   for i = 1, limit_count do
     local limit = limits[i]
-    local demand, certain, declined = demand_of(limit.window), 0, 0
+    local demand, certain, declined = demand_of(limit[3]), 0, 0
     if demand then certain, declined = declined_in(demand) end
-    local sure = certainly(limit.window)
-    if sure + certain + cost > limit.capacity then
-      local _, _, held = view(limit.span)
+    local sure = certainly(limit[3])
+    if sure + certain + cost > limit[1] then
+      local _, _, held = view(limit[4])
       local used = (held + sure) / 2
-      local fill, room = used / limit.capacity, limit.hard / limit.capacity - 1
+      local fill, room = used / limit[1], limit[2] / limit[1] - 1
       local feedback = 0
       if fill <= 1 then
         feedback = 2 - fill
       elseif room > 0 then
         feedback = max(1 - (fill - 1) * min(1 / room, STEEPEST), 0)
       end
-      local here = limit.capacity / per_window(demand or new_demand(limit), used + declined + cost, cost) * feedback
+      local here = limit[1] / per_window(demand or new_demand(limit), used + declined + cost, cost) * feedback
       if here < ratio then ratio, tightest = here, i end
     end
   end
@@ -203,37 +211,37 @@ local function draw(ratio, random)
 end
 
 local function suppressed(cost, random)
-  local violated, fits, used_then, used, binding = survey(cost, 'hard')
+  local violated, fits, used_then, used, binding, tight = survey(cost, 2)
   if violated > 0 then
     if cost > 0 and fits < NEVER then
       forget()
       start()
       record(cost, true)
     end
-    return answer(FULL, binding - 1, violated, used, open, fits, used_then, 0)
+    return answer(FULL, binding, violated, used, fits, used_then, 0)
   end
-  if cost == 0 then return answer(ALLOWED, binding - 1, 0, used, open, 0, used, 1) end
+  if cost == 0 then return answer(ALLOWED, binding, 0, used, 0, used, 1) end
   forget()
   local ratio, tightest = ratio_for(cost)
   if ratio >= 1 then
     record(cost, false)
-    return admitted(ALLOWED, binding, used, cost, 1)
+    return admit(ALLOWED, binding, used, cost, 1, tight)
   end
   start()
   local passes = draw(ratio, random)
   record(cost, not passes)
-  if passes then return admitted(PASSED, binding, used, cost, ratio) end
+  if passes then return admit(PASSED, binding, used, cost, ratio, tight) end
   local limit = limits[tightest]
-  local spent, first, held = view(limit.span)
-  local room_at = fits_at(limit.span, max(limit.capacity, cost), cost, spent, first, held)
-  answer(SHED, tightest - 1, 2 ^ (tightest - 1), held, open, room_at, held, ratio)
+  local spent, first, held = view(limit[4])
+  local room_at = fits_at(limit[4], max(limit[1], cost), cost, spent, first, held)
+  answer(SHED, tightest, 2 ^ (tightest - 1), held, room_at, held, ratio)
 end
 
 local function factor()
   forget()
-  local violated = survey(1, 'hard')
+  local violated = survey(1, 2)
   local ratio = violated > 0 and 0 or ratio_for(1)
-  answer(ALLOWED, 0, 0, 0, open, 0, 0, ratio)
+  answer(ALLOWED, 1, 0, 0, 0, 0, ratio)
 end
 
 local function is_over()
@@ -270,18 +278,12 @@ local function to_shed()
 end
 
 for k = 1, #KEYS do
-  load(KEYS[k], from_shed)
+  local packed = load(KEYS[k])
+  shed = packed ~= '' and from_shed(packed) or nil
   if shed and is_over() then shed = nil end
   local asks = ARGV[k + 2]
   for ask = 1, #asks, 9 do
-    local cost, random = unpack('<I5I4', asks, ask)
-    if mode == SUPPRESSED then
-      suppressed(cost, random)
-    elseif mode == FACTOR then
-      factor()
-    else
-      absolute(cost, mode ~= LOOK)
-    end
+    if mode == FACTOR then factor() else suppressed(unpack('<I5I4', asks, ask)) end
     -- A key that holds nothing is not kept for its refusals.
     if not known then shed, dirty = nil, false end
   end

@@ -45,12 +45,7 @@ impl Script {
         Self::command("EVAL", self.body, keys, args)
     }
 
-    fn command<'a>(
-        name: &str,
-        script: &str,
-        keys: &[&'a [u8]],
-        args: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Cmd {
+    fn command<'a>(name: &str, script: &str, keys: &[&'a [u8]], args: impl IntoIterator<Item = &'a [u8]>) -> Cmd {
         let mut command = Cmd::with_capacity(2 * keys.len() + 5, script.len() + 96 * keys.len() + 160);
         command.arg(name).arg(script).arg(keys.len());
         for key in keys {

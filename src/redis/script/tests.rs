@@ -3,6 +3,11 @@
 use super::*;
 use crate::engine::{self, Horizon, Limit, SetMode, Window};
 use crate::limiter::RateLimitComparator;
+use crate::redis::servers::{Flavor, Server};
+
+fn connect(server: &Server) -> redis::Connection {
+    redis::Client::open(server.url()).unwrap().get_connection().unwrap()
+}
 
 /// The two algorithms side by side on one key.
 struct Twins {
@@ -12,6 +17,88 @@ struct Twins {
     horizon: Horizon,
     window: Option<Window>,
     steps: usize,
+}
+
+/// A key that is decided on by the script alone.
+struct Key {
+    server: redis::Connection,
+    name: Vec<u8>,
+}
+
+impl Key {
+    /// Whether one unit is admitted, how much is then used, and the tick at which one fits.
+    fn ask(&mut self, now_ms: u64, bucket_ms: u64, capacity: u64, window_ms: u64) -> (bool, u64, u64) {
+        let window = u32::try_from(window_ms.div_ceil(bucket_ms)).unwrap();
+        let limits = [Limit { capacity, hard: capacity, window, span: window, fifth: 1 }];
+        let horizon = Horizon::new(Horizon::WORDS_PER_SPAN);
+        assert!(horizon.widen(&[window]));
+        let policy = PolicyBytes::decide(bucket_ms, &horizon, Mode::Absolute, &limits);
+        let (mut packed, ask, time) = (Vec::new(), Ask { cost: 1, random: 0 }, now_ms.to_string());
+        ask.write(&mut packed);
+        let args = [policy.as_bytes(), time.as_bytes(), &packed];
+        let answer: Vec<u8> = DECIDE.eval(&[&self.name], args).query(&mut self.server).unwrap();
+        let answer = Answered::read(&answer, 1).unwrap();
+        let outcome = answer.outcome(0, ask, &limits, now_ms / bucket_ms).unwrap();
+        (outcome.is_allowed(), outcome.used, outcome.fits_at)
+    }
+
+    fn ttl(&mut self) -> i64 {
+        redis::cmd("PTTL").arg(&self.name).query(&mut self.server).unwrap()
+    }
+}
+
+/// A rolling deploy: half of the instances write buckets of one size, half of another.
+#[test]
+fn a_value_with_other_buckets_is_converted_and_never_reset() {
+    let server = Server::start(Flavor::Debian);
+    for (case, (a, b)) in [(10, 100), (100, 10), (7, 30), (1, 250)].into_iter().enumerate() {
+        let mut key = Key { server: connect(&server), name: format!("buckets{case}").into() };
+        let (window_ms, capacity) = (1_000, 20);
+        let mut random = fastrand::Rng::with_seed(case as u64);
+        let (mut now, mut admitted, mut refused_in_vain): (u64, Vec<u64>, u32) = (DAY, Vec::new(), 0);
+        for _ in 0..1_500 {
+            now += random.u64(0..90);
+            // One writer at a time for a while, then the other.
+            let bucket_ms = if random.u32(0..8) == 0 || now / 700 % 2 == 0 { a } else { b };
+            let live = |past: u64| admitted.iter().filter(|&&at| at + past > now).count() as u64;
+            let (is_allowed, used, _) = key.ask(now, bucket_ms, capacity, window_ms);
+            if is_allowed {
+                assert!(live(window_ms) < capacity, "{a} and {b} ms: {used} used");
+                admitted.push(now);
+            } else if live(window_ms + 2 * (a + b)) < capacity {
+                refused_in_vain += 1;
+            }
+            assert!(key.ttl() > 0, "a key without an end");
+        }
+        assert!(admitted.len() > 200, "{}", admitted.len());
+        // Each conversion may raise a stamp by a bucket; a unit is written by one, and read by the other.
+        assert!(refused_in_vain < 60, "{a} and {b} ms: {refused_in_vain}");
+    }
+}
+
+#[test]
+fn an_hour_back_refuses_for_a_window_and_not_for_an_hour() {
+    let server = Server::start(Flavor::Debian);
+    let mut key = Key { server: connect(&server), name: b"hour".to_vec() };
+    for n in 0..5 {
+        assert!(key.ask(DAY + n, 10, 5, 1_000).0);
+    }
+    assert!(!key.ask(DAY + 500, 10, 5, 1_000).0);
+    let back = DAY - 3_600_000;
+    assert!(!key.ask(back, 10, 5, 1_000).0, "what was admitted a moment ago still counts");
+    assert!(!key.ask(back + 900, 10, 5, 1_000).0);
+    assert!(key.ask(back + 1_020, 10, 5, 1_000).0, "an hour is not waited for");
+    assert!(key.ttl() > 0 && key.ttl() < 10_000);
+}
+
+#[test]
+fn less_than_a_window_back_is_waited_for() {
+    let server = Server::start(Flavor::Debian);
+    let mut key = Key { server: connect(&server), name: b"back".to_vec() };
+    assert!(key.ask(DAY + 900, 10, 1, 1_000).0);
+    assert!(!key.ask(DAY, 10, 1, 1_000).0);
+    assert!(!key.ask(DAY + 1_899, 10, 1, 1_000).0, "the unit is held for its window from when it was admitted");
+    assert!(key.ask(DAY + 1_910, 10, 1, 1_000).0);
 }
 
 impl Twins {
@@ -42,9 +129,7 @@ impl Twins {
             let outcome = answer.outcome(index, *ask, limits, now).unwrap();
             let mut window = self.window.clone().unwrap_or_else(|| Window::new(now));
             let expected = match mode {
-                Mode::Suppressed => {
-                    engine::suppressed(&mut window, now, ask.cost, limits, &self.horizon, ask.random)
-                }
+                Mode::Suppressed => engine::suppressed(&mut window, now, ask.cost, limits, &self.horizon, ask.random),
                 _ => engine::absolute(&mut window, now, ask.cost, limits, &self.horizon, mode == Mode::Absolute),
             };
             assert_eq!(outcome, expected, "step {} at {now}, ask {ask:?} of {}, {limits:?}", self.steps, asks.len());
@@ -144,15 +229,15 @@ impl Setup {
         self.limits.iter().map(limit).collect()
     }
 
-    fn twins(&self, server: &crate::redis::testing::Server) -> Twins {
+    fn twins(&self, server: &Server) -> Twins {
         let horizon = Horizon::new(self.words);
         assert!(horizon.widen(&self.limits().iter().map(|limit| limit.span).collect::<Vec<_>>()));
         let key = format!("twins:{:?}", self.limits).into_bytes();
-        Twins { server: server.connect(), key, bucket_ms: self.bucket_ms, horizon, window: None, steps: 0 }
+        Twins { server: connect(server), key, bucket_ms: self.bucket_ms, horizon, window: None, steps: 0 }
     }
 }
 
-fn trace(setup: &Setup, steps: usize, server: &crate::redis::testing::Server) -> usize {
+fn trace(setup: &Setup, steps: usize, server: &Server) -> usize {
     let (mut limits, mut twins) = (setup.limits(), setup.twins(server));
     let mut random = fastrand::Rng::with_seed(setup.start_ms + steps as u64);
     let (mut now, mut latest, mut stamp) = (setup.start_ms, setup.start_ms, 0);
@@ -218,7 +303,7 @@ fn trace(setup: &Setup, steps: usize, server: &crate::redis::testing::Server) ->
 
 #[test]
 fn script_and_engine_agree_on_120_000_steps() {
-    let server = crate::redis::testing::Server::start();
+    let server = Server::start(Flavor::Debian);
     let steps: usize = SETUPS.iter().map(|setup| trace(setup, 18_000, &server)).sum();
     assert!(steps >= 120_000, "{steps}");
 }

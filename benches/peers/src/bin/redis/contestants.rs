@@ -105,7 +105,7 @@ struct Weir {
 impl Weir {
     fn new(options: RedisOptions, limit: Limit, keys: usize) -> Result<Self, Failure> {
         // Nothing is decided but by Redis, however busy the machine is.
-        let options = options.deadline(Duration::from_secs(5)).on_store_error(OnStoreError::Reject);
+        let options = options.deadline(Duration::from_secs(1)).on_store_error(OnStoreError::Reject);
         let builder = RateLimiter::builder().window_size_seconds(u64::from(limit.window_seconds).try_into()?);
         Ok(Self {
             limiter: builder.redis(options).build()?,

@@ -1,0 +1,44 @@
+//! That the Redis store is exact: across processes, without a trace of refusals, in bounded memory, through rolling
+//! deploys, and when decisions share a round trip.
+#![cfg(all(target_os = "linux", feature = "redis-tokio"))]
+#![allow(clippy::unwrap_used)]
+
+#[path = "redis_exact/keys.rs"]
+mod keys;
+#[path = "redis_exact/ledger.rs"]
+mod ledger;
+#[path = "redis_exact/merged.rs"]
+mod merged;
+#[path = "redis_exact/mixed.rs"]
+mod mixed;
+#[path = "redis_exact/processes.rs"]
+mod processes;
+#[path = "redis_exact/refusals.rs"]
+mod refusals;
+mod servers;
+
+use std::time::Duration;
+
+use tower_weir::{HardLimitFactor, OnStoreError, RateLimit, RateLimiter, RateLimiterBuilder, RedisOptions};
+
+/// Redis at this address; a call that it does not answer within half a minute fails the test.
+fn redis(url: impl Into<String>) -> RedisOptions {
+    RedisOptions::url(url).deadline(Duration::from_secs(30)).on_store_error(OnStoreError::Reject)
+}
+
+/// A limiter over a window of so many seconds.
+fn limiter(options: RedisOptions, window: u64) -> RateLimiter {
+    builder(options, window).build().unwrap()
+}
+
+fn builder(options: RedisOptions, window: u64) -> RateLimiterBuilder {
+    RateLimiter::builder().redis(options).window_size_seconds(window.try_into().unwrap())
+}
+
+fn factor(factor: f64) -> HardLimitFactor {
+    HardLimitFactor::try_from(factor).unwrap()
+}
+
+fn rate(per_second: f64) -> RateLimit {
+    RateLimit::try_from(per_second).unwrap()
+}
