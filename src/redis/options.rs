@@ -125,7 +125,7 @@ impl RedisOptions {
     /// Sets how long a decision may take, 1 ms to 1 s; default 50 ms.
     ///
     /// After it the request follows [`on_store_error`](Self::on_store_error), and may have been charged all the
-    /// same. After five failures in a row no request waits at all until Redis answers again. The first decision
+    /// same. After five failed round trips in a row no request waits at all until Redis answers. The first decision
     /// connects within its deadline too; where that takes longer, the connection serves the next ones.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
