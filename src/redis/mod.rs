@@ -40,9 +40,43 @@ use crate::strategy::{Absolute, Suppressed};
 pub use self::handle::RedisLimits;
 pub use self::options::RedisOptions;
 
-/// A Redis store: the engine's limits on a server, and a store for layers. Cloning shares it.
+/// Limits in Redis, shared by all instances that use the same server and prefix. Cloning shares it.
 ///
-/// See [`RateLimiter::redis`](crate::RateLimiter::redis).
+/// [`RateLimiter::redis`](crate::RateLimiter::redis) gives it. It is a store for layers, and has the engine's
+/// calls. A decision takes one round trip at most and ends within the deadline; what happens while Redis is
+/// gone says [`OnStoreError`]. Where it is and what is expected of it says [`RedisOptions`].
+///
+/// Each key has one value in Redis, under a name like `weir:1:{7Vn2CZAg7Atqz3y_mppdsg}:api`: the prefix, a
+/// version, a digest of the key and the limit's name. It expires by itself.
+///
+/// # Examples
+///
+/// For the engine's calls:
+///
+/// ```no_run
+/// use tower_weir::{RateLimit, RateLimiter};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let rl = RateLimiter::builder().redis_url("redis://127.0.0.1:6379").build()?;
+/// let rate = RateLimit::try_from(10.0)?; // 600 in any minute, on all instances together
+/// if !rl.redis().absolute().inc("user_123", &rate, 1).await?.is_allowed() {
+///     println!("later");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// For a layer:
+///
+/// ```
+/// # #[cfg(feature = "middleware")] {
+/// use tower_weir::{RateLimitLayer, RateLimiter};
+///
+/// let rl = RateLimiter::builder().redis_url("redis://127.0.0.1:6379").build()?; // Redis need not run yet
+/// let layer = RateLimitLayer::builder().quota("100/s".parse()?).limiter(rl.redis()).build()?;
+/// # }
+/// # Ok::<(), tower_weir::ConfigError>(())
+/// ```
 #[derive(Clone)]
 pub struct Redis(Option<Arc<Shared>>);
 
