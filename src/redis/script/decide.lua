@@ -91,43 +91,59 @@ local function certainly(window)
   return used
 end
 
-local function slot_ticks(demand) return floor((demand.window + SLOTS - 1) / SLOTS) end
+local function slot_ticks(window) return floor((window + SLOTS - 1) / SLOTS) end
 
+-- What is known of the demand in a limit's window; nothing of it was declined so far.
 local function new_demand(limit)
-  local fast = floor(now / limit[5])
-  local _, _, current = view(now - fast * limit[5])
-  local _, _, both = view(now - max(fast - 1, 0) * limit[5])
-  local demand = { window = limit[3], fast_ticks = limit[5], fast = fast, before = max(both - current, 0), offered = current }
-  demand.slot = floor(now / slot_ticks(demand))
-  for i = 1, SLOTS + 1 do demand[i] = 0 end
-  return demand
+  local fast_ticks = limit[5]
+  local fast = floor(now / fast_ticks)
+  local _, _, current = view(now - fast * fast_ticks)
+  local _, _, both = view(now - max(fast - 1, 0) * fast_ticks)
+  return {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    window = limit[3], slot = floor(now / slot_ticks(limit[3])), fast_ticks = fast_ticks, fast = fast,
+    before = max(both - current, 0), offered = current, certain = 0, cut = 0,
+  }
 end
 
 local function demand_of(window)
-  for _, demand in ipairs(shed or {}) do
-    if demand.window == window then return demand end
+  for i = 1, #shed do
+    if shed[i].window == window then return shed[i] end
   end
 end
 
--- Lets the demand forget what has left its window, and follow limits that have changed.
-local function forget()
-  for _, demand in ipairs(shed or {}) do
-    local slot, fast = floor(now / slot_ticks(demand)), floor(now / demand.fast_ticks)
-    for gone = demand.slot + 1, min(slot, demand.slot + SLOTS + 1) do demand[gone % (SLOTS + 1) + 1] = 0 end
-    demand.slot = max(demand.slot, slot)
-    if fast > demand.fast then
-      demand.before = fast == demand.fast + 1 and demand.offered or 0
-      demand.offered, demand.fast = 0, fast
+-- Lets the demand forget what has left its window, and sums up what was declined in it: units that certainly
+-- are, and a share of the slot that the window cuts.
+local function forget(demand)
+  local ticks, oldest, fast = slot_ticks(demand.window), max(now + 1 - demand.window, 0), floor(now / demand.fast_ticks)
+  local slot = floor(now / ticks)
+  for gone = demand.slot + 1, min(slot, demand.slot + SLOTS + 1) do demand[gone % (SLOTS + 1) + 1] = 0 end
+  if slot > demand.slot then demand.slot = slot end
+  if fast > demand.fast then
+    demand.before = fast == demand.fast + 1 and demand.offered or 0
+    demand.offered, demand.fast = 0, fast
+  end
+  local certain, cut = 0, 0
+  for s = max(demand.slot - SLOTS, 0), demand.slot do
+    local from, units = s * ticks, demand[s % (SLOTS + 1) + 1]
+    if from >= oldest then
+      certain = certain + units
+    else
+      cut = cut + units * max(from + ticks - oldest, 0) / ticks
     end
-    for i = 1, limit_count do
-      if limits[i][3] == demand.window then
-        if limits[i][5] ~= demand.fast_ticks then
-          local fresh = new_demand(limits[i])
-          demand.fast_ticks, demand.fast = fresh.fast_ticks, fresh.fast
-          demand.before, demand.offered = fresh.before, fresh.offered
-        end
-        break
-      end
+  end
+  demand.certain, demand.cut = certain, cut
+end
+
+-- Takes up the state at `now`, and follows limits that have changed.
+local function resume()
+  for i = 1, #shed do forget(shed[i]) end
+  for i = limit_count, 1, -1 do
+    local demand = demand_of(limits[i][3])
+    if demand and demand.fast_ticks ~= limits[i][5] then
+      local fresh = new_demand(limits[i])
+      demand.fast_ticks, demand.fast = fresh.fast_ticks, fresh.fast
+      demand.before, demand.offered = fresh.before, fresh.offered
     end
   end
 end
@@ -136,37 +152,27 @@ end
 local function start()
   local fresh = {}
   for i = 1, limit_count do
-    if not demand_of(limits[i][3]) then fresh[#fresh + 1] = new_demand(limits[i]) end
+    if not shed or not demand_of(limits[i][3]) then fresh[#fresh + 1] = new_demand(limits[i]) end
   end
   shed = shed or { owed = 0, threshold = 1 }
-  for _, demand in ipairs(fresh) do
-    if not demand_of(demand.window) then shed[#shed + 1] = demand end
+  for i = 1, #fresh do
+    if not demand_of(fresh[i].window) then shed[#shed + 1] = fresh[i] end
   end
 end
 
 local function record(cost, declined)
-  for _, demand in ipairs(shed or {}) do
+  if not shed then return end
+  for i = 1, #shed do
+    local demand = shed[i]
     demand.offered = demand.offered + cost
     if declined then
+      -- The newest slot lies in the window as a whole.
       local newest = demand.slot % (SLOTS + 1) + 1
-      demand[newest] = min(demand[newest] + cost, MAX32)
+      local units = min(demand[newest] + cost, MAX32)
+      demand.certain, demand[newest] = demand.certain + units - demand[newest], units
     end
   end
-  dirty = dirty or shed ~= nil
-end
-
--- Declined units in the window: those certainly in it, and an estimate with a share of the slot that it cuts.
-local function declined_in(demand)
-  local ticks, oldest, certain, cut = slot_ticks(demand), max(now + 1 - demand.window, 0), 0, 0
-  for slot = max(demand.slot - SLOTS, 0), demand.slot do
-    local from, units = slot * ticks, demand[slot % (SLOTS + 1) + 1]
-    if from >= oldest then
-      certain = certain + units
-    else
-      cut = cut + units * max(from + ticks - oldest, 0) / ticks
-    end
-  end
-  return certain, certain + cut
+  dirty = true
 end
 
 -- The demand per window, given an estimate of what the window was offered.
@@ -183,8 +189,9 @@ local function ratio_for(cost)
   local ratio, tightest = 1, 1
   for i = 1, limit_count do
     local limit = limits[i]
-    local demand, certain, declined = demand_of(limit[3]), 0, 0
-    if demand then certain, declined = declined_in(demand) end
+    local demand = shed and demand_of(limit[3])
+    local certain, declined = 0, 0
+    if demand then certain, declined = demand.certain, demand.certain + demand.cut end
     local sure = certainly(limit[3])
     if sure + certain + cost > limit[1] then
       local _, _, held = view(limit[4])
@@ -214,14 +221,12 @@ local function suppressed(cost, random)
   local violated, fits, used_then, used, binding, tight = survey(cost, 2)
   if violated > 0 then
     if cost > 0 and fits < NEVER then
-      forget()
       start()
       record(cost, true)
     end
     return answer(FULL, binding, violated, used, fits, used_then, 0)
   end
   if cost == 0 then return answer(ALLOWED, binding, 0, used, 0, used, 1) end
-  forget()
   local ratio, tightest = ratio_for(cost)
   if ratio >= 1 then
     record(cost, false)
@@ -238,28 +243,27 @@ local function suppressed(cost, random)
 end
 
 local function factor()
-  forget()
   local violated = survey(1, 2)
   local ratio = violated > 0 and 0 or ratio_for(1)
   answer(ALLOWED, 1, 0, 0, 0, 0, ratio)
 end
 
 local function is_over()
-  for _, demand in ipairs(shed) do
-    if floor(now / slot_ticks(demand)) <= demand.slot + SLOTS then return false end
+  for i = 1, #shed do
+    if floor(now / slot_ticks(shed[i].window)) <= shed[i].slot + SLOTS then return false end
   end
   return true
 end
 
 -- shed   = owed f64, threshold f64, demands u8
 -- demand = window u32, slot u48, fast ticks u32, fast u48, offered before and now as doubles, declined 17 of u32
-local DECLINED = string.rep('I4', SLOTS + 1)
+local DECLINED = '<I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4'
 
 local function from_shed(packed)
   local owed, threshold, count, at = unpack('<ddI1', packed)
   local state = { owed = owed, threshold = threshold }
   for i = 1, count do
-    local demand = { unpack('<' .. DECLINED, packed, at + 36) }
+    local demand = { unpack(DECLINED, packed, at + 36) }
     demand.window, demand.slot, demand.fast_ticks, demand.fast, demand.before, demand.offered =
       unpack('<I4I6I4I6dd', packed, at)
     state[i], at = demand, at + 36 + 4 * (SLOTS + 1)
@@ -270,9 +274,12 @@ end
 local function to_shed()
   if not shed then return '' end
   local out = { pack('<ddI1', shed.owed, shed.threshold, #shed) }
-  for _, d in ipairs(shed) do
-    out[#out + 1] = pack('<I4I6I4I6dd', d.window, d.slot, d.fast_ticks, d.fast, d.before, d.offered)
-    for i = 1, SLOTS + 1 do out[#out + 1] = pack('<I4', d[i]) end
+  for i = 1, #shed do
+    local d = shed[i]
+    out[2 * i] = pack('<I4I6I4I6dd', d.window, d.slot, d.fast_ticks, d.fast, d.before, d.offered)
+    out[2 * i + 1] = pack(
+      DECLINED, d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9], d[10], d[11], d[12], d[13], d[14], d[15], d[16], d[17]
+    )
   end
   return table.concat(out)
 end
@@ -281,6 +288,7 @@ for k = 1, #KEYS do
   local packed = load(KEYS[k])
   shed = packed ~= '' and from_shed(packed) or nil
   if shed and is_over() then shed = nil end
+  if shed then resume() end
   local asks = ARGV[k + 2]
   for ask = 1, #asks, 9 do
     if mode == FACTOR then factor() else suppressed(unpack('<I5I4', asks, ask)) end
