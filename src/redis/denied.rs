@@ -112,6 +112,13 @@ impl Denied {
         }
     }
 
+    /// Ends an entry: something was charged, after which a heavier cost has to wait longer than it was told.
+    pub(super) fn outdate(&self, key: &[u8]) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            self.remove(self.secret.fingerprint(key), |_| true);
+        }
+    }
+
     /// Ends all entries.
     pub(super) fn clear(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
@@ -179,6 +186,19 @@ mod tests {
         }
         denied.forget(b"k");
         assert!(denied.get(b"k", 3, &limits(10)).is_none());
+    }
+
+    /// Else a service with traffic on many keys would hardly ever remember a refusal.
+    #[test]
+    fn an_admission_ends_the_entry_of_its_key_and_no_others() {
+        let denied = Denied::new(10);
+        let (now, changes) = (Instant::now(), denied.changes());
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        denied.outdate(b"k");
+        assert!(denied.get(b"k", 3, &limits(10)).is_none());
+        denied.outdate(b"j");
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        assert!(denied.get(b"k", 3, &limits(10)).is_some());
     }
 
     /// A reset overtakes the answer to a question from before it.

@@ -301,8 +301,9 @@ impl Shared {
     /// Keeps what a decision means for the next ones, here and while Redis is gone.
     fn remember(&self, account: &Account, wanted: &Wanted<'_>, decision: &Decision, asked: Asked) {
         if decision.charged > 0 {
-            // A heavier request that was refused before has to wait longer now than it was told.
-            account.keys.forget(wanted.key);
+            if let Some(denied) = &account.keys.denied {
+                denied.outdate(wanted.key);
+            }
             if let Some(share) = &account.share {
                 share.record(wanted.key, decision.charged);
                 self.instances.beat(&self.lanes);

@@ -36,3 +36,41 @@ impl Outage {
         }
     }
 }
+
+#[cfg(all(test, feature = "metrics"))]
+mod tests {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use super::*;
+
+    #[test]
+    fn failures_are_counted_by_kind_and_an_outage_is_gauged() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let values = || {
+            let values = snapshotter.snapshot().into_vec().into_iter();
+            let mut values: Vec<_> = values
+                .map(|(key, _, _, value)| {
+                    let labels = key.key().labels().map(|label| format!("{}={}", label.key(), label.value()));
+                    (key.key().name().to_owned(), labels.collect::<String>(), value)
+                })
+                .collect();
+            values.sort_by(|a, b| a.0.cmp(&b.0));
+            values
+        };
+        let outage = Outage::default();
+        metrics::with_local_recorder(&recorder, || {
+            failed(&Failure::timeout());
+            failed(&Failure::timeout());
+            outage.began(&Failure::timeout());
+        });
+        let gauge =
+            |open: f64| ("tower_weir_redis_open_breakers".to_owned(), String::new(), DebugValue::Gauge(open.into()));
+        let failures =
+            ("tower_weir_redis_failures_total".to_owned(), "kind=timeout".to_owned(), DebugValue::Counter(2));
+        assert_eq!(values(), [failures, gauge(1.0)]);
+        metrics::with_local_recorder(&recorder, || outage.ended());
+        // A snapshot of this recorder leaves zero behind.
+        assert_eq!(values().last(), Some(&gauge(-1.0)));
+    }
+}
