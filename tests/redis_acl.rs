@@ -16,6 +16,8 @@ use self::servers::{Flavor, Server, wait_until};
 /// The words of the README's line behind the password, but for the commands.
 const KEYS: [&str; 2] = ["~weir:*", "resetchannels"];
 
+const NOTHING: [&str; 0] = [];
+
 /// The commands that the README grants.
 fn commands() -> Vec<String> {
     let readme = include_str!("../README.md");
@@ -101,7 +103,7 @@ async fn the_user_of_the_readme_can_do_everything() {
         let limiter = limiter(RedisOptions::url(url(&server)));
         everything(&limiter, std::slice::from_ref(&server)).await.unwrap();
         wait_until("the instance is counted", || counts_instances(&server));
-        assert_eq!(refused(&server), [String::new(); 0], "{flavor}");
+        assert_eq!(refused(&server), NOTHING, "{flavor}");
         // The breaker's probe and the ping of an idle connection, in the words of the crate.
         let mut user = server.connect(Duration::from_secs(10)).unwrap();
         user.call(&["AUTH", "weir", "secret"]).unwrap();
@@ -126,7 +128,7 @@ async fn the_user_of_the_readme_can_do_everything_on_a_cluster() {
     everything(&limiter, cluster.nodes()).await.unwrap();
     wait_until("the instance is counted", || cluster.nodes().iter().any(counts_instances));
     for node in cluster.nodes() {
-        assert_eq!(refused(node), [String::new(); 0]);
+        assert_eq!(refused(node), NOTHING);
     }
 }
 
@@ -145,7 +147,7 @@ async fn the_user_of_the_readme_can_do_everything_under_sentinels() {
     let limiter = limiter(RedisOptions::sentinel(sentinel.urls(), master));
     everything(&limiter, &[]).await.unwrap();
     for server in sentinel.servers() {
-        assert_eq!(refused(server), [String::new(); 0]);
+        assert_eq!(refused(server), NOTHING);
     }
 }
 
