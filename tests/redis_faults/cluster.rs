@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tower_weir::{OnStoreError, RedisOptions};
 
-use crate::bounds::LATEST;
+use crate::bounds;
 use crate::course::{Course, Report};
 use crate::servers::{Cluster, Flavor, Server, wait_until};
 use crate::site::{POLICIES, Site};
@@ -109,8 +109,7 @@ fn master_killed(deadline: Duration) -> Report {
 }
 
 fn check_killed(policy: OnStoreError, records: &[Record], settled: Instant, until: Instant) {
-    let worst = records.iter().map(Record::latency).max().unwrap();
-    assert!(worst < LATEST, "{policy:?}: a call took {worst:?}");
+    bounds::check_latency(&format!("{policy:?}"), records);
     let of = |is_living: bool| {
         let is_of = move |record: &&Record| (record.key >= LIVING) == is_living && record.surface == Surface::Engine;
         records.iter().filter(|record| record.is_within(settled, until)).filter(is_of)
