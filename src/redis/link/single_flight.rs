@@ -107,11 +107,11 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
         }
         let renewal = Renewal(self.shared.clone());
         // Without a runtime nothing was sent, so there is nothing to renew.
-        drop(runtime::spawn(async move {
+        let _ = runtime::spawn(async move {
             if let Ok(live) = renewal.0.dial().await {
                 renewal.0.replace(State::Up(live), |_| true);
             }
-        }));
+        });
     }
 }
 
