@@ -63,6 +63,8 @@ impl Course<'_> {
         if self.is_well {
             wait_until("all sites are served", || sites.iter().all(Site::is_served));
             sleep(Duration::from_millis(300));
+            // A busy machine may have made the first connection take too long.
+            sites.iter().for_each(|site| site.log.clear());
         }
         let began = Instant::now();
         begin();
@@ -80,7 +82,7 @@ impl Course<'_> {
         sleep(Duration::from_millis(300));
         if let Some([connections, pieces]) = cost {
             // Of all three; a probe is two commands, and a connection has its own greeting.
-            assert!(connections <= 24 && pieces <= 90, "{}: {connections} and {pieces} while open", self.name);
+            assert!(connections <= 24 && pieces <= 60, "{}: {connections} and {pieces} while open", self.name);
         }
         let mut report = Report::new(self.name);
         let mut all = Vec::new();

@@ -13,6 +13,11 @@ impl Log {
         cfg!(feature = "tracing").then(count)
     }
 
+    /// Forgets what came until now.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
     /// Listens to this thread for as long as it runs.
     #[cfg(not(feature = "tracing"))]
     pub(crate) fn listen(&self) {}

@@ -13,6 +13,7 @@ use tower_weir::{
     Decision, Header, OnStoreError, RateLimit, RateLimitLayer, RateLimiter, RedisOptions, StoreError, WindowSizeSeconds,
 };
 
+use crate::bounds;
 use crate::log::Log;
 use crate::traffic::{By, Keys, Record, Surface};
 
@@ -48,6 +49,7 @@ impl Site {
 
     /// The engine's window is this one.
     pub(crate) fn with_window(redis: RedisOptions, policy: OnStoreError, deadline: Duration, window: Duration) -> Self {
+        bounds::watch_stalls();
         let redis = redis.deadline(deadline).on_store_error(policy).instances(2);
         let seconds = WindowSizeSeconds::try_from(window.as_secs()).unwrap();
         let limiter = RateLimiter::builder().window_size_seconds(seconds).redis(redis).build().unwrap();
@@ -112,8 +114,12 @@ impl Site {
             && lately.iter().all(|record| matches!(record.by, By::Redis | By::Somebody))
     }
 
-    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.runtime.block_on(future)
+    /// What became of one of [`Self::requests`]; none may take long.
+    pub(crate) fn outcome(&self, request: JoinHandle<Record>) -> Record {
+        let within = async { tokio::time::timeout(Duration::from_secs(10), request).await };
+        let record = self.runtime.block_on(within).expect("it is answered").unwrap();
+        bounds::check_latency("alone", &[record]);
+        record
     }
 
     /// What Redis has of a key.
