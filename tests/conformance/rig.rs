@@ -6,9 +6,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tower_weir::{
-    Absolute, Decision, HardLimitFactor, HistoryPreservation, LocalLimits, OnStoreError, PreciseClock,
-    RateLimit, RateLimitComparator, RateLimitDecision, RateLimiter, RedisLimits, RedisOptions, SetOutcome, Store,
-    Suppressed,
+    Absolute, Decision, HardLimitFactor, HistoryPreservation, LocalLimits, OnStoreError, PreciseClock, RateLimit,
+    RateLimitComparator, RateLimitDecision, RateLimiter, RedisLimits, RedisOptions, SetOutcome, Store, Suppressed,
 };
 
 use crate::servers::{Flavor, Server};

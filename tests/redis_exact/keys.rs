@@ -32,7 +32,8 @@ async fn traffic(rl: RateLimiter, seed: u64, is_over: Arc<AtomicBool>) {
     let mut random = fastrand::Rng::with_seed(seed);
     let (absolute, suppressed) = (rl.redis().absolute(), rl.redis().suppressed());
     let quotas = vec!["20/s".parse().unwrap(), "30/s".parse().unwrap()];
-    let policy = Policy::new("api", quotas, Strategy::Suppressed(factor(1.5))).with_on_store_error(OnStoreError::Reject);
+    let policy =
+        Policy::new("api", quotas, Strategy::Suppressed(factor(1.5))).with_on_store_error(OnStoreError::Reject);
     let budget = rl.redis().open(&policy).unwrap();
     while !is_over.load(Ordering::Relaxed) {
         let key = format!("client-secret-{}", random.u32(0..8));
@@ -68,8 +69,7 @@ async fn every_key_ends_by_itself_and_names_no_client() {
         let options = redis(server.url()).on_store_error(OnStoreError::LocalShare);
         let rl = builder(options, 1).hard_limit_factor(factor(1.5)).build().unwrap();
         let is_over = Arc::new(AtomicBool::new(false));
-        let tasks: Vec<_> =
-            (0..8).map(|seed| tokio::spawn(traffic(rl.clone(), seed, Arc::clone(&is_over)))).collect();
+        let tasks: Vec<_> = (0..8).map(|seed| tokio::spawn(traffic(rl.clone(), seed, Arc::clone(&is_over)))).collect();
         let (mut seen, mut longest, began) = (std::collections::BTreeSet::new(), 0, Instant::now());
         while began.elapsed() < Duration::from_millis(1_500) || seen.len() < 17 {
             for (key, ttl) in lifetimes(&server) {

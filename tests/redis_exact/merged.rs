@@ -80,7 +80,13 @@ async fn many_keys_travel_together_and_each_gets_its_own_answer() {
         }
         for (key, used) in used.into_iter().enumerate() {
             let cost = key as u64;
-            let expected = if 2 * cost <= 100 { 2 * cost } else if cost <= 100 { cost } else { 0 };
+            let expected = if 2 * cost <= 100 {
+                2 * cost
+            } else if cost <= 100 {
+                cost
+            } else {
+                0
+            };
             assert_eq!(used, expected, "{flavor}: key {key}");
             assert_eq!(rl.redis().absolute().get(key.to_string()).await.unwrap(), used);
         }

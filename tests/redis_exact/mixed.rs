@@ -44,7 +44,10 @@ async fn buckets_of_two_sizes_never_admit_too_much_and_keep_the_history() {
                 let calls = if used % 2 == 0 { &writes } else { &reads };
                 assert!(calls.inc("in turns", &rate(100.0), 1).await.unwrap().is_allowed());
             }
-            assert_eq!((writes.get("in turns").await.unwrap(), reads.delete("in turns").await.unwrap()), (40, Some(40)));
+            assert_eq!(
+                (writes.get("in turns").await.unwrap(), reads.delete("in turns").await.unwrap()),
+                (40, Some(40))
+            );
         }
         let flood = Duration::from_secs(if flavor == Flavor::Debian { 5 } else { 2 });
         let until = now() + u64::try_from(flood.as_nanos()).unwrap();
@@ -57,7 +60,10 @@ async fn buckets_of_two_sizes_never_admit_too_much_and_keep_the_history() {
         let most = ledger.most_within(Duration::from_secs(1));
         // Conversion moves a unit to the end of the larger bucket, in which it is held for one more.
         let share = ledger.units() as f64 / Ledger::room(LIMIT, flood, Duration::from_millis(1_200));
-        println!("{flavor}: 10 and 100 ms: {} units, at most {most} in a window, {share:.3} of the room", ledger.units());
+        println!(
+            "{flavor}: 10 and 100 ms: {} units, at most {most} in a window, {share:.3} of the room",
+            ledger.units()
+        );
         assert!(most <= LIMIT, "{flavor}: {most} of {LIMIT} units in one window");
         assert!(share >= 0.9, "{flavor}: only {share:.3} of what there was room for");
     }
@@ -82,9 +88,8 @@ async fn windows_of_two_lengths_look_at_one_history() {
         for &(admission, seconds, limit) in &all {
             let window = seconds * 1_000_000_000;
             // Certainly before it, and within its window.
-            let before = |other: &Admission| {
-                other.received < admission.sent && other.sent + window > admission.received
-            };
+            let before =
+                |other: &Admission| other.received < admission.sent && other.sent + window > admission.received;
             let held: u64 = all.iter().filter(|(other, ..)| before(other)).map(|(other, ..)| other.cost).sum();
             assert!(held + admission.cost <= limit, "{flavor}: one more on {held} of {limit} in {seconds} s");
             by[usize::from(seconds == 3)] += 1;

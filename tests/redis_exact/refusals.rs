@@ -10,9 +10,8 @@ use crate::servers::{Flavor, Server, wait_until};
 use crate::{limiter, rate, redis};
 
 /// What the harness asks by itself, and what a refusal may cause.
-const READS: [&str; 11] = [
-    "eval", "evalsha", "get", "time", "dump", "pexpiretime", "info", "ping", "replconf", "config|resetstat", "config",
-];
+const READS: [&str; 11] =
+    ["eval", "evalsha", "get", "time", "dump", "pexpiretime", "info", "ping", "replconf", "config|resetstat", "config"];
 
 fn offset(server: &Server) -> String {
     server.info("replication")["master_repl_offset"].clone()
