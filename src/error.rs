@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// A mistake in the configuration, found before the first request.
 ///
@@ -63,8 +64,8 @@ pub enum ConfigError {
     },
     /// A prefix of Redis keys that is empty or has braces.
     InvalidRedisPrefix(String),
-    /// A deadline of less than a millisecond.
-    ZeroDeadline,
+    /// A deadline for Redis that is shorter than a millisecond or longer than a second.
+    InvalidDeadline(Duration),
     /// Zero instances.
     ZeroInstances,
     /// A name that is not a legal HTTP header name.
@@ -159,7 +160,10 @@ impl fmt::Display for ConfigError {
             Self::InvalidRedisPrefix(prefix) => {
                 write!(f, "{prefix:?} is no prefix for Redis keys; write some text without braces, as in \"weir\"")
             }
-            Self::ZeroDeadline => f.write_str("the deadline is zero; write at least 1 ms, as in Duration::from_millis(50)"),
+            Self::InvalidDeadline(deadline) => write!(
+                f,
+                "a deadline of {deadline:?} is not possible; write 1 ms to 1 s, as in Duration::from_millis(50)"
+            ),
             Self::ZeroInstances => f.write_str("the number of instances is zero; write at least 1"),
             Self::InvalidHeaderName(name) => {
                 write!(f, "{name:?} is not a header name; write letters, digits and hyphens, as in \"x-api-key\"")

@@ -23,6 +23,8 @@
 //!   nothing else came.
 //! * **A refusal is free.** It changes nothing, and no memory is kept for it.
 //! * **Memory is bounded**, and a flood of keys gains no fresh budget.
+//! * **One process or many.** With a Redis feature the same limit holds for all instances together; a request
+//!   never waits for Redis longer than a deadline.
 //!
 //! # Where to look
 //!
@@ -35,6 +37,8 @@
 //! | the engine alone | [`RateLimiter`], with `default-features = false` |
 //! | what was decided | [`Decision`], [`RateLimitDecision`] |
 //! | what clients are told | [`RateLimitHeaders`], [`RefusalBody`], [`RefusalContext`], [`Protocol`] |
+//! | one limit for all instances | `RateLimiter::redis`, `RedisOptions` |
+//! | what happens while Redis is gone | [`OnStoreError`] |
 //! | a store of your own | [`Store`], [`Budget`] |
 //! | what the log tells, and how to silence it | [`Notice`] |
 //! | time in tests | [`ManualClock`] |
@@ -50,6 +54,12 @@
 //! | `tonic` | the peer address from tonic's `TcpConnectInfo` |
 //! | `tracing` | notices through `tracing` instead of standard error |
 //! | `serde` | `Serialize` and `Deserialize` for the configuration values |
+//! | `redis-tokio` | the Redis store, on tokio |
+//! | `redis-smol` | the Redis store on smol, or on any other runtime; with both features, tokio where it runs |
+//! | `redis-cluster` | `RedisOptions::cluster`; needs one of the two above, as the next two do |
+//! | `redis-sentinel` | `RedisOptions::sentinel` |
+//! | `redis-rustls` | `rediss://`: TLS to Redis |
+//! | `metrics` | counts and gauges of the Redis store, through the `metrics` facade |
 
 mod decision;
 mod engine;
@@ -104,6 +114,6 @@ pub use self::response::{
 };
 
 /// The README's programs compile and run.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "redis-tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

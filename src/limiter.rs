@@ -48,7 +48,7 @@ impl RateLimiter {
     pub fn new(options: RateLimiterOptions) -> Result<Self, ConfigError> {
         let bucket_ms = options.rate_group_size_ms.get();
         let settings = Settings {
-            time: options.clock.clone().map_or_else(|| TimeSource::system(bucket_ms), TimeSource::Custom),
+            time: options.clock.map_or_else(|| TimeSource::system(bucket_ms), TimeSource::Custom),
             bucket_ms,
             window_seconds: options.window_size_seconds.get(),
             hard: options.hard_limit_factor,
@@ -71,7 +71,7 @@ impl RateLimiter {
         &self.local
     }
 
-    /// Limits in Redis; a clone of it is a handle for a layer.
+    /// Limits in Redis, for the engine's calls and for [layers](crate::Redis#examples).
     ///
     /// A limiter that was built without Redis says so in the error of each call, and when a layer is built.
     #[cfg(feature = "_redis")]
@@ -185,13 +185,15 @@ impl RateLimiterBuilder {
         self
     }
 
-    /// Sets the Redis server, by its URL; see [`RedisOptions::url`].
+    /// Sets the Redis server, by its URL, with the default options; see [`RedisOptions::url`].
+    ///
+    /// Nothing is connected to yet.
     #[cfg(feature = "_redis")]
     pub fn redis_url(self, url: impl Into<String>) -> Self {
         self.redis(RedisOptions::url(url))
     }
 
-    /// Sets the Redis server, by a connection to it; see [`RedisOptions::connection`].
+    /// Sets the Redis server, by a connection to it, with the default options; see [`RedisOptions::connection`].
     #[cfg(feature = "_redis")]
     pub fn redis_connection<C>(self, connection: C) -> Self
     where

@@ -27,9 +27,10 @@ pub enum OnStoreError {
     /// This instance goes on alone with its part of the limit: the limit divided by the number of instances,
     /// at least 1 where the limit is not 0, on a history that was kept of its own admissions.
     ///
-    /// While Redis is down at most the sum of the parts is admitted in any window by all instances, and in the
-    /// window in which it went down in addition what the others had admitted. A store of one's own that has no
-    /// such part refuses, as with [`Reject`](Self::Reject).
+    /// While Redis is down at most the sum of the parts is admitted in any window by all instances. Added to that
+    /// is, in the window in which it went down, what the others had admitted, and in the one in which it comes
+    /// back what it admits, since it is not told of the parts. A store of one's own that has no such part refuses,
+    /// as with [`Reject`](Self::Reject).
     #[default]
     LocalShare,
     /// It is refused, with 503 where a layer answers.

@@ -137,6 +137,14 @@ if command -v curl >/dev/null; then
     esac
     stop_example
 
+    say "example axum_redis, with no Redis where it looks"
+    REDIS_URL=redis://127.0.0.1:1 start_example axum_redis
+    codes=
+    for _ in $(seq 12); do codes+="$(get '%{http_code}') "; done
+    echo "twelve requests: $codes"
+    [ "$codes" = "200 200 200 200 200 200 200 200 200 200 429 429 " ] || fail "expected ten times 200, then 429"
+    stop_example
+
     say "example one_port, and the client of example tonic"
     client=(cargo run --quiet --profile test --all-features --example tonic -- client)
     cargo build --quiet --profile test --all-features --example tonic
@@ -152,7 +160,7 @@ if command -v curl >/dev/null; then
         fail "expected two calls of seven to be admitted"
     stop_example
 else
-    skip "the examples quickstart and one_port, because curl is missing"
+    skip "the examples quickstart, axum_redis and one_port, because curl is missing"
 fi
 
 printf '\n'

@@ -3,21 +3,21 @@
 //! One [`Breaker`] guards one lane (a range of slots on a cluster, else all of Redis). Its state is one word:
 //!
 //! ```text
-//!             k-th failure in a row, or a certain one
+//!                   k-th failure in a row
 //!   closed(n) ----------------------------------------> open
 //!      ^  ^                                              |  |
-//!      |  +---------- the probe was answered ------------+  | the probe's task is gone
+//!      |  +---------- the probe was answered ------------+  | the probe's task is gone, or silent
 //!      |                                                    v
 //!      +-------- a success -------- doubtful ---------------+   (a failure: open again)
 //! ```
 //!
-//! *Doubtful* is there because the probe runs on a runtime that may be shut down: then the next caller is the
-//! probe, and nothing stays shut for ever.
+//! *Doubtful* is there because the probe runs on a runtime that may be shut down, or stand still: then the next
+//! caller is the probe, and nothing stays shut for ever.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::runtime;
 
@@ -25,7 +25,6 @@ const OPEN: u32 = u32::MAX;
 const DOUBTFUL: u32 = u32::MAX - 1;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -33,6 +32,11 @@ pub(crate) struct Breaker {
     /// The failures in a row, or [`OPEN`], or [`DOUBTFUL`].
     state: AtomicU32,
     threshold: u32,
+    start: Instant,
+    /// When the probe last gave a sign of life, in milliseconds from the start.
+    heard: AtomicU64,
+    /// How long it may be silent.
+    patience: Duration,
 }
 
 /// The breaker went from open to closed; told once per transition.
@@ -43,15 +47,41 @@ pub(crate) struct Closed;
 impl Breaker {
     pub(crate) const DEFAULT_THRESHOLD: u32 = 5;
 
+    /// The longest pause between two probes.
+    pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
     /// Creates a closed breaker that opens after `threshold` failures in a row, at least 1.
-    pub(crate) fn new(threshold: u32) -> Arc<Self> {
-        Arc::new(Self { state: AtomicU32::new(0), threshold: threshold.clamp(1, DOUBTFUL - 1) })
+    ///
+    /// A probe that is silent for more than `patience` is given up.
+    pub(crate) fn new(threshold: u32, patience: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicU32::new(0),
+            threshold: threshold.clamp(1, DOUBTFUL - 1),
+            start: Instant::now(),
+            heard: AtomicU64::new(0),
+            patience,
+        })
     }
 
     /// Whether to ask Redis.
     #[inline]
     pub(crate) fn allows(&self) -> bool {
-        self.state.load(Ordering::Relaxed) != OPEN
+        self.state.load(Ordering::Relaxed) != OPEN || self.is_abandoned()
+    }
+
+    /// Whether the probe's runtime stands still; the caller is then the probe.
+    fn is_abandoned(&self) -> bool {
+        let silence = self.now().saturating_sub(self.heard.load(Ordering::Relaxed));
+        u128::from(silence) > self.patience.as_millis()
+            && self.state.compare_exchange(OPEN, DOUBTFUL, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn hear(&self) {
+        self.heard.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Notes an answer. A late one, to a question from before the breaker opened, does not close it.
@@ -73,26 +103,20 @@ impl Breaker {
     /// Notes a failure. Whoever gets an [`Opened`] has to run its probe.
     #[cold]
     pub(crate) fn on_failure(self: &Arc<Self>) -> Option<Opened> {
-        self.fail(1)
-    }
-
-    /// Notes a failure after which more tries would be in vain.
-    #[cold]
-    pub(crate) fn on_certain_failure(self: &Arc<Self>) -> Option<Opened> {
-        self.fail(self.threshold)
-    }
-
-    fn fail(self: &Arc<Self>, weight: u32) -> Option<Opened> {
+        // Before the state, so that nobody takes the new probe for one that is silent.
+        if self.state.load(Ordering::Relaxed) != OPEN {
+            self.hear();
+        }
         let before = self
             .state
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| match state {
                 OPEN => None,
                 DOUBTFUL => Some(OPEN),
-                failures if failures.saturating_add(weight) >= self.threshold => Some(OPEN),
-                failures => Some(failures + weight),
+                failures if failures + 1 >= self.threshold => Some(OPEN),
+                failures => Some(failures + 1),
             })
             .ok()?;
-        let opened = before == DOUBTFUL || before.saturating_add(weight) >= self.threshold;
+        let opened = before == DOUBTFUL || before + 1 >= self.threshold;
         opened.then(|| Opened { breaker: Arc::downgrade(self), is_transition: before != DOUBTFUL, is_done: false })
     }
 }
@@ -128,11 +152,11 @@ impl Opened {
         let mut rest = runtime::sleep(pause(0, fastrand::f64())).ok()?;
         for attempt in 1.. {
             rest.await;
-            if self.breaker.strong_count() == 0 {
-                return None;
-            }
+            self.breaker.upgrade()?.hear();
             rest = runtime::sleep(pause(attempt, fastrand::f64())).ok()?;
-            if probe().await {
+            let is_back = probe().await;
+            self.breaker.upgrade()?.hear();
+            if is_back {
                 return self.close();
             }
         }
@@ -142,9 +166,8 @@ impl Opened {
     fn close(&mut self) -> Option<Closed> {
         let breaker = self.breaker.upgrade()?;
         self.is_done = true;
-        // Nobody but the holder of this duty leaves the open state.
-        breaker.state.store(0, Ordering::Relaxed);
-        Some(Closed)
+        // Unless somebody else has found out, after this was silent for too long.
+        breaker.state.compare_exchange(OPEN, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok().then_some(Closed)
     }
 }
 
@@ -153,14 +176,14 @@ impl Drop for Opened {
         if !self.is_done
             && let Some(breaker) = self.breaker.upgrade()
         {
-            breaker.state.store(DOUBTFUL, Ordering::Relaxed);
+            let _ = breaker.state.compare_exchange(OPEN, DOUBTFUL, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 }
 
 /// The pause before the probe after `attempt` others; `jitter` is in 0..1.
 fn pause(attempt: u32, jitter: f64) -> Duration {
-    let full = FIRST_PAUSE.saturating_mul(1 << attempt.min(8)).min(LONGEST_PAUSE);
+    let full = FIRST_PAUSE.saturating_mul(1 << attempt.min(8)).min(Breaker::LONGEST_PAUSE);
     full.mul_f64(1.0 - jitter / 2.0)
 }
 

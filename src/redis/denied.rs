@@ -4,7 +4,7 @@
 //! larger cost cannot fit earlier. The exceptions are a change of the key by hand or of its limits: those of
 //! this instance end the entry at once, those of another are seen when it ends.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -19,6 +19,8 @@ pub(super) struct Denied {
     entries: DashMap<Fingerprint, Entry, Prehashed>,
     count: AtomicUsize,
     most: usize,
+    /// How many changes by hand there were.
+    changes: AtomicU64,
 }
 
 struct Entry {
@@ -31,6 +33,14 @@ struct Entry {
     refusal: Decision,
 }
 
+/// When a question was sent and when its answer was there, and the changes by hand before that.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) sent: Instant,
+    pub(super) received: Instant,
+    pub(super) changes: u64,
+}
+
 impl Denied {
     /// Entries are small; a flood is one key or many, and the many cost the server one look each.
     pub(super) const MOST: usize = 100_000;
@@ -41,6 +51,7 @@ impl Denied {
             entries: DashMap::with_hasher(Prehashed::default()),
             count: AtomicUsize::new(0),
             most,
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -61,15 +72,16 @@ impl Denied {
         None
     }
 
+    /// What an answer has to be newer than: read before asking.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     /// Remembers a refusal of the absolute strategy that a wait can end.
-    pub(super) fn insert(
-        &self,
-        key: &[u8],
-        cost: u64,
-        limits: &[Limit],
-        refusal: &Decision,
-        (sent, received): (Instant, Instant),
-    ) {
+    ///
+    /// Unless a key was changed by hand since it was asked for, for then it may be from before that.
+    pub(super) fn insert(&self, key: &[u8], cost: u64, limits: &[Limit], refusal: &Decision, asked: Asked) {
+        let Asked { sent, received, changes } = asked;
         let Some(wait) = refusal.retry_after().filter(|wait| *wait > Duration::ZERO) else { return };
         let (Some(until), Some(free_at)) = (sent.checked_add(wait), received.checked_add(wait)) else { return };
         if self.count.load(Ordering::Relaxed) >= self.most {
@@ -82,13 +94,16 @@ impl Denied {
         if self.entries.insert(self.secret.fingerprint(key), entry).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
+        // Looked at last: a change either sees the entry, or is seen here.
+        if self.changes() != changes {
+            self.remove(self.secret.fingerprint(key), |_| true);
+        }
     }
 
     /// Ends an entry: the key was changed.
     pub(super) fn forget(&self, key: &[u8]) {
-        if self.count.load(Ordering::Relaxed) > 0 {
-            self.remove(self.secret.fingerprint(key), |_| true);
-        }
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.remove(self.secret.fingerprint(key), |_| true);
     }
 
     fn remove(&self, print: Fingerprint, if_so: impl Fn(&Entry) -> bool) {
@@ -97,8 +112,16 @@ impl Denied {
         }
     }
 
+    /// Ends an entry: something was charged, after which a heavier cost has to wait longer than it was told.
+    pub(super) fn outdate(&self, key: &[u8]) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            self.remove(self.secret.fingerprint(key), |_| true);
+        }
+    }
+
     /// Ends all entries.
     pub(super) fn clear(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
         self.retain(|_| false);
     }
 
@@ -142,6 +165,10 @@ mod tests {
         [Limit { capacity, hard: capacity, window: 100, span: 100, fifth: 20 }]
     }
 
+    fn asked(sent: Instant, received: Instant) -> Asked {
+        Asked { sent, received, changes: 0 }
+    }
+
     fn refusal(ms: u64) -> Decision {
         Decision::rejected(10, 10, Some(Duration::from_millis(ms)))
     }
@@ -150,7 +177,7 @@ mod tests {
     fn a_refusal_holds_for_its_cost_and_limits_until_it_ends() {
         let denied = Denied::new(10);
         let now = Instant::now();
-        denied.insert(b"k", 3, &limits(10), &refusal(60_000), (now, now + Duration::from_millis(4)));
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), asked(now, now + Duration::from_millis(4)));
         let held = denied.get(b"k", 3, &limits(10)).unwrap();
         assert!((59_000..=60_004).contains(&held.retry_after_ms), "{held:?}");
         assert!(!held.is_allowed() && held.charged == 0);
@@ -161,12 +188,36 @@ mod tests {
         assert!(denied.get(b"k", 3, &limits(10)).is_none());
     }
 
+    /// Else a service with traffic on many keys would hardly ever remember a refusal.
+    #[test]
+    fn an_admission_ends_the_entry_of_its_key_and_no_others() {
+        let denied = Denied::new(10);
+        let (now, changes) = (Instant::now(), denied.changes());
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        denied.outdate(b"k");
+        assert!(denied.get(b"k", 3, &limits(10)).is_none());
+        denied.outdate(b"j");
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        assert!(denied.get(b"k", 3, &limits(10)).is_some());
+    }
+
+    /// A reset overtakes the answer to a question from before it.
+    #[test]
+    fn a_refusal_from_before_a_change_is_not_kept() {
+        let denied = Denied::new(10);
+        let (now, changes) = (Instant::now(), denied.changes());
+        denied.forget(b"k");
+        denied.insert(b"k", 1, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        assert!(denied.get(b"k", 1, &limits(10)).is_none());
+        assert_eq!(denied.count.load(Ordering::Relaxed), 0);
+    }
+
     /// Counted from before the question was sent, so that it ends no later than on the server.
     #[test]
     fn it_ends_at_the_earliest_instant_at_which_the_request_may_fit() {
         let denied = Denied::new(10);
         let sent = Instant::now().checked_sub(Duration::from_millis(50)).unwrap();
-        denied.insert(b"k", 1, &limits(10), &refusal(50), (sent, Instant::now()));
+        denied.insert(b"k", 1, &limits(10), &refusal(50), asked(sent, Instant::now()));
         assert!(denied.get(b"k", 1, &limits(10)).is_none());
         assert_eq!(denied.count.load(Ordering::Relaxed), 0, "it is gone");
     }
@@ -175,7 +226,7 @@ mod tests {
     fn what_no_wait_can_end_is_not_kept() {
         let denied = Denied::new(10);
         let now = Instant::now();
-        denied.insert(b"k", 1, &limits(10), &Decision::rejected(10, 10, None), (now, now));
+        denied.insert(b"k", 1, &limits(10), &Decision::rejected(10, 10, None), asked(now, now));
         assert!(denied.get(b"k", 1, &limits(10)).is_none());
     }
 
@@ -185,11 +236,11 @@ mod tests {
         let now = Instant::now();
         let long_ago = now.checked_sub(Duration::from_secs(10)).unwrap();
         for n in 0..100_u32 {
-            denied.insert(&n.to_le_bytes(), 1, &limits(10), &refusal(1_000), (long_ago, now));
+            denied.insert(&n.to_le_bytes(), 1, &limits(10), &refusal(1_000), asked(long_ago, now));
         }
         assert_eq!(denied.entries.len(), 100);
         for n in 100..300_u32 {
-            denied.insert(&n.to_le_bytes(), 1, &limits(10), &refusal(60_000), (now, now));
+            denied.insert(&n.to_le_bytes(), 1, &limits(10), &refusal(60_000), asked(now, now));
         }
         assert_eq!((denied.entries.len(), denied.count.load(Ordering::Relaxed)), (100, 100));
         assert!(denied.get(&100_u32.to_le_bytes(), 1, &limits(10)).is_some());

@@ -16,18 +16,41 @@ use crate::strategy::{StrategyKind, Suppressed};
 
 /// Limits in Redis, by one strategy.
 ///
-/// The calls are those of [`LocalLimits`](crate::LocalLimits), with the same meaning, for all instances that
-/// share the server and the prefix. They take one round trip at most, and end within the deadline.
+/// [`Redis::absolute`] and [`Redis::suppressed`] give it. The calls are those of
+/// [`LocalLimits`](crate::LocalLimits), with the same meaning, for all instances that share the server and the
+/// prefix. They take one round trip and end within the deadline, except for [`clear`](Self::clear).
+///
+/// They run on tokio where it runs the caller; elsewhere with the feature `redis-smol`.
+///
+/// # Examples
+///
+/// ```no_run
+/// use tower_weir::{RateLimit, RateLimitDecision, RateLimiter};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let rl = RateLimiter::builder().redis_url("redis://127.0.0.1:6379").build()?;
+/// let rate = RateLimit::try_from(0.1)?; // 6 in any minute
+/// let logins = rl.redis().absolute();
+/// match logins.inc("alice", &rate, 1).await? {
+///     RateLimitDecision::Rejected { retry_after_ms, .. } => println!("try again in {retry_after_ms} ms"),
+///     _ => println!("{} of 6 tries used", logins.get("alice").await?),
+/// }
+/// logins.delete("alice").await?; // she remembered her password
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
 /// A [`StoreError`] where Redis cannot be asked. [`inc`](Self::inc) and [`decide`](Self::decide) then follow
-/// [`RedisOptions::on_store_error`](crate::RedisOptions::on_store_error), and err only where that says
-/// `Reject`; the other calls always do.
+/// [`RedisOptions::on_store_error`](crate::RedisOptions::on_store_error): they err only where that says
+/// [`Reject`](OnStoreError::Reject). [`Decision::is_local_share`] tells a decision that this instance took
+/// alone. The other calls err in any case. So do all, whatever is said there, where the limiter was built
+/// without Redis.
 ///
 /// # Cancellation
 ///
-/// A call that is dropped may have been carried out all the same.
+/// A call that is dropped, or comes too late, may have been carried out all the same.
 #[must_use]
 pub struct RedisLimits<'a, K> {
     redis: &'a Redis,

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::breaker::{Breaker, Opened};
 use super::link::{Failure, FailureKind, Link, slot};
-use super::outage;
+use super::outage::{self, Outage};
 use super::runtime;
 use super::script::{Ask, DECIDE, PolicyBytes, Script};
 
@@ -39,6 +39,7 @@ pub(super) struct Lanes {
     deadline: Duration,
     /// What the keys of probes begin with; no limit's do.
     probe: Box<str>,
+    outage: Outage,
 }
 
 struct Lane {
@@ -92,9 +93,12 @@ enum Entered {
 impl Lanes {
     pub(super) fn new(link: Link, deadline: Duration, prefix: &str) -> Arc<Self> {
         let count = if link.is_cluster() { CLUSTER_LANES } else { 1 };
-        let lane = || Lane { breaker: Breaker::new(Breaker::DEFAULT_THRESHOLD), traffic: Mutex::default() };
+        // A pause, the two parts of a probe, and something for a busy machine.
+        let patience = Breaker::LONGEST_PAUSE + deadline.max(CONNECTING) * 2 + Duration::from_secs(1);
+        let breaker = || Breaker::new(Breaker::DEFAULT_THRESHOLD, patience);
+        let lane = || Lane { breaker: breaker(), traffic: Mutex::default() };
         let lanes = std::iter::repeat_with(lane).take(count).collect();
-        Arc::new(Self { link, lanes, deadline, probe: format!("{prefix}:probe:").into() })
+        Arc::new(Self { link, lanes, deadline, probe: format!("{prefix}:probe:").into(), outage: Outage::default() })
     }
 
     pub(super) fn link(&self) -> &Link {
@@ -124,34 +128,34 @@ impl Lanes {
         if !lane.breaker.allows() {
             return Err(Failure::unavailable());
         }
-        let (answer, number) = match lane.enter(question)? {
+        match lane.enter(question)? {
             Entered::Alone(question) => {
                 let _single = Single(lane);
-                return self.decide_alone(at, question).await;
+                let result = self.decide_alone(&question).await;
+                self.judge(at, &question.key, result)
             }
             Entered::Queued { answer, number, starts } => {
-                if starts {
-                    // Dropped, it sets the lane free again.
-                    let turns = Loop { lanes: Arc::clone(self), at, number };
-                    runtime::spawn(turns.run())?;
+                // Dropped, it sets the lane free again.
+                let turns = starts.then(|| Loop { lanes: Arc::clone(self), at, number });
+                if let Some(Err(no_runtime)) = turns.map(|turns| runtime::spawn(turns.run())) {
+                    return self.judge(at, &[], Err(no_runtime.into()));
                 }
-                (answer, number)
+                if let Ok(Ok(result)) = runtime::timeout(self.deadline + GRACE, answer)?.await {
+                    return result;
+                }
+                // The loop is gone, or stands still with its runtime.
+                lane.abandon(number);
+                Err(Failure::timeout())
             }
-        };
-        if let Ok(Ok(result)) = runtime::timeout(self.deadline + GRACE, answer)?.await {
-            return result;
         }
-        // The loop is gone, or stands still with its runtime.
-        lane.abandon(number);
-        Err(Failure::timeout())
     }
 
-    async fn decide_alone(self: &Arc<Self>, at: usize, question: Question) -> Result<Reply, Failure> {
+    async fn decide_alone(&self, question: &Question) -> Result<Reply, Failure> {
         let mut asks = Vec::new();
         question.ask.write(&mut asks);
         let args = [question.policy.as_bytes(), b"", &asks];
         let sent = Instant::now();
-        let answer = self.evaluate(at, &DECIDE, &[&question.key], &args, self.deadline).await?;
+        let answer = self.evaluate(&DECIDE, &[&question.key], &args, self.deadline).await?;
         Ok(Reply { answer: Arc::new(answer), asks: 1, index: 0, sent, received: Instant::now() })
     }
 
@@ -166,13 +170,13 @@ impl Lanes {
         if !self.lanes[at].breaker.allows() {
             return Err(Failure::unavailable());
         }
-        self.evaluate(at, script, &[key], &[policy.as_bytes(), b""], self.deadline).await
+        let result = self.evaluate(script, &[key], &[policy.as_bytes(), b""], self.deadline).await;
+        self.judge(at, key, result)
     }
 
-    /// One round trip, or two where the server does not know the script; its answer, and what it says of Redis.
+    /// One round trip, or two where the server does not know the script.
     async fn evaluate(
-        self: &Arc<Self>,
-        at: usize,
+        &self,
         script: &Script,
         keys: &[&[u8]],
         args: &[&[u8]],
@@ -186,26 +190,27 @@ impl Lanes {
                 result => result,
             }
         };
-        let result = match runtime::timeout(within, trip)?.await {
+        match runtime::timeout(within, trip)?.await {
             Ok(Ok(Value::BulkString(answer))) => Ok(answer),
-            Ok(Ok(_)) => Err(Failure::protocol("a script answered with something that is no string")),
+            Ok(Ok(_)) => Err(Failure::unreadable()),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(Failure::timeout()),
-        };
+        }
+    }
+
+    /// Tells the lane's breaker how asking went.
+    fn judge<T>(self: &Arc<Self>, at: usize, key: &[u8], result: Result<T, Failure>) -> Result<T, Failure> {
         match &result {
-            Ok(_) => {
-                if self.lanes[at].breaker.on_success().is_some() {
-                    outage::ended();
-                }
-            }
-            Err(failure) => self.note(at, keys, failure),
+            Ok(_) if self.lanes[at].breaker.on_success().is_some() => self.outage.ended(),
+            Ok(_) => {}
+            Err(failure) => self.note(at, key, failure),
         }
         result
     }
 
     /// Counts a failure; the one that opens the breaker starts to probe.
     #[cold]
-    fn note(self: &Arc<Self>, at: usize, keys: &[&[u8]], failure: &Failure) {
+    fn note(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
         outage::failed(failure);
         // Another program's value under our key says nothing of Redis.
         if failure.kind() == FailureKind::Protocol {
@@ -213,22 +218,19 @@ impl Lanes {
         }
         let Some(opened) = self.lanes[at].breaker.on_failure() else { return };
         if opened.is_transition() {
-            outage::began(failure);
+            self.outage.began(failure);
         }
         if failure.kind() == FailureKind::Timeout {
             // The socket may be dead without having said so.
             self.link.reset();
         }
-        let _ = runtime::spawn(probe(Arc::downgrade(self), opened, self.probe_key(keys)));
+        let _ = runtime::spawn(probe(Arc::downgrade(self), opened, self.probe_key(key)));
     }
 
-    /// A key in the slot of these that holds nothing.
-    fn probe_key(&self, keys: &[&[u8]]) -> Vec<u8> {
-        let tag = keys.first().and_then(|key| {
-            let (open, close) =
-                (key.iter().position(|&byte| byte == b'{')?, key.iter().position(|&byte| byte == b'}')?);
-            key.get(open..=close)
-        });
+    /// A key in the slot of this one that holds nothing.
+    fn probe_key(&self, key: &[u8]) -> Vec<u8> {
+        let at = |brace| key.iter().position(|&byte| byte == brace);
+        let tag = at(b'{').zip(at(b'}')).and_then(|(open, close)| key.get(open..=close));
         [self.probe.as_bytes(), tag.unwrap_or_default()].concat()
     }
 
@@ -236,10 +238,18 @@ impl Lanes {
     async fn is_back(&self, key: &[u8]) -> bool {
         let mut write = redis::cmd("SET");
         write.arg(key).arg(1).arg("PX").arg(1_000);
-        for within in [self.deadline.max(CONNECTING), self.deadline] {
+        for (is_first, within) in [(true, self.deadline.max(CONNECTING)), (false, self.deadline)] {
             let Ok(trip) = runtime::timeout(within, self.link.send(&write)) else { return false };
-            if !matches!(trip.await, Ok(Ok(_))) {
-                return false;
+            match trip.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return false,
+                Err(_) => {
+                    // The socket may have died since the breaker opened. A cluster's nodes that are well keep theirs.
+                    if is_first && !self.link.is_cluster() {
+                        self.link.reset();
+                    }
+                    return false;
+                }
             }
         }
         true
@@ -258,10 +268,14 @@ impl Lanes {
         let within = self.deadline.saturating_sub(first.elapsed());
         let keys_per_call = if self.lanes.len() == 1 { KEYS_PER_CALL } else { 1 };
         let mut calls = Call::of(batch, keys_per_call);
-        match calls.len() {
-            1 => calls.remove(0).make(self, at, within).await,
-            _ => drop(join_all(calls.into_iter().map(|call| call.make(self, at, within))).await),
-        }
+        let key = calls.first().and_then(|call| call.keys.first()).cloned().unwrap_or_default();
+        let results = match calls.len() {
+            1 => vec![calls.remove(0).make(self, within).await],
+            _ => join_all(calls.into_iter().map(|call| call.make(self, within))).await,
+        };
+        // They went together, so they count as one: what is slow for a moment is not what is gone.
+        let result = results.into_iter().reduce(|all, one| if all.is_ok() { all } else { one });
+        let _ = self.judge(at, &key, result.unwrap_or(Ok(())));
     }
 }
 
@@ -276,8 +290,10 @@ async fn probe(lanes: Weak<Lanes>, opened: Opened, key: Vec<u8>) {
             }
         }
     };
-    if opened.probe(is_back).await.is_some() {
-        outage::ended();
+    if opened.probe(is_back).await.is_some()
+        && let Some(lanes) = lanes.upgrade()
+    {
+        lanes.outage.ended();
     }
 }
 
@@ -398,16 +414,17 @@ impl Call {
         calls
     }
 
-    async fn make(self, lanes: &Arc<Lanes>, at: usize, within: Duration) {
+    async fn make(self, lanes: &Lanes, within: Duration) -> Result<(), Failure> {
         let keys: Vec<&[u8]> = self.keys.iter().map(|key| &**key).collect();
         let head = [self.policy.as_bytes(), b""];
         let args: Vec<&[u8]> = head.into_iter().chain(self.asks.iter().map(Vec::as_slice)).collect();
         let sent = Instant::now();
-        let result = lanes.evaluate(at, &DECIDE, &keys, &args, within).await.map(Arc::new);
+        let result = lanes.evaluate(&DECIDE, &keys, &args, within).await.map(Arc::new);
         let (asks, received) = (self.replies.len(), Instant::now());
         for (index, reply) in self.replies.into_iter().enumerate() {
             let part = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), asks, index, sent, received });
             let _ = reply.send(part.map_err(Failure::clone));
         }
+        result.map(drop)
     }
 }

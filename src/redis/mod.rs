@@ -16,12 +16,13 @@ mod outage;
 mod runtime;
 mod script;
 #[cfg(test)]
-mod testing;
+#[path = "../../tests/servers/mod.rs"]
+mod servers;
 
 use std::fmt;
 use std::sync::Arc;
 
-use self::denied::Denied;
+use self::denied::{Asked, Denied};
 use self::instances::Instances;
 use self::keys::KeyNames;
 use self::lanes::{Lanes, Question, Reply};
@@ -39,9 +40,43 @@ use crate::strategy::{Absolute, Suppressed};
 pub use self::handle::RedisLimits;
 pub use self::options::RedisOptions;
 
-/// A Redis store: the engine's limits on a server, and a store for layers. Cloning shares it.
+/// Limits in Redis, shared by all instances that use the same server and prefix. Cloning shares it.
 ///
-/// See [`RateLimiter::redis`](crate::RateLimiter::redis).
+/// [`RateLimiter::redis`](crate::RateLimiter::redis) gives it. It is a store for layers, and has the engine's
+/// calls. A decision takes one round trip at most and ends within the deadline; what happens while Redis is
+/// gone says [`OnStoreError`]. Where it is and what is expected of it says [`RedisOptions`].
+///
+/// Each key has one value in Redis, under a name like `weir:1:{7Vn2CZAg7Atqz3y_mppdsg}:api`: the prefix, a
+/// version, a digest of the key and the limit's name. It expires by itself.
+///
+/// # Examples
+///
+/// For the engine's calls:
+///
+/// ```no_run
+/// use tower_weir::{RateLimit, RateLimiter};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let rl = RateLimiter::builder().redis_url("redis://127.0.0.1:6379").build()?;
+/// let rate = RateLimit::try_from(10.0)?; // 600 in any minute, on all instances together
+/// if !rl.redis().absolute().inc("user_123", &rate, 1).await?.is_allowed() {
+///     println!("later");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// For a layer:
+///
+/// ```
+/// # #[cfg(feature = "middleware")] {
+/// use tower_weir::{RateLimitLayer, RateLimiter};
+///
+/// let rl = RateLimiter::builder().redis_url("redis://127.0.0.1:6379").build()?; // Redis need not run yet
+/// let layer = RateLimitLayer::builder().quota("100/s".parse()?).limiter(rl.redis()).build()?;
+/// # }
+/// # Ok::<(), tower_weir::ConfigError>(())
+/// ```
 #[derive(Clone)]
 pub struct Redis(Option<Arc<Shared>>);
 
@@ -126,7 +161,6 @@ impl Redis {
     }
 
     /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
-    #[must_use]
     pub fn absolute(&self) -> RedisLimits<'_, Absolute> {
         RedisLimits::new(self)
     }
@@ -134,7 +168,6 @@ impl Redis {
     /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
     ///
     /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
-    #[must_use]
     pub fn suppressed(&self) -> RedisLimits<'_, Suppressed> {
         RedisLimits::new(self)
     }
@@ -232,8 +265,8 @@ impl Shared {
         Answer::Pending(Box::pin(async move {
             let wanted = Wanted { key: &key, cost, limits: &limits, mode };
             match shared.ask(&account.keys, &wanted).await {
-                Ok((decision, times)) => {
-                    shared.remember(&account, &wanted, &decision, times);
+                Ok((decision, asked)) => {
+                    shared.remember(&account, &wanted, &decision, asked);
                     Ok(decision)
                 }
                 Err(failure) => shared.without_redis(&account, &wanted, failure),
@@ -242,7 +275,8 @@ impl Shared {
     }
 
     /// Asks Redis; the decision, and when it was asked and answered.
-    async fn ask(&self, keys: &Keys, wanted: &Wanted<'_>) -> Result<(Decision, Times), Failure> {
+    async fn ask(&self, keys: &Keys, wanted: &Wanted<'_>) -> Result<(Decision, Asked), Failure> {
+        let changes = keys.denied.as_ref().map_or(0, Denied::changes);
         let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
         let reply = self.question(keys, wanted, ask).await?;
         let answered = reply.read()?;
@@ -251,7 +285,7 @@ impl Shared {
             answered.outcome(reply.index, ask, wanted.limits, now).ok_or_else(Failure::unreadable)?;
         let charged = if wanted.mode == Mode::Look { 0 } else { wanted.cost };
         let decision = self.scale.decision(&outcome, charged, wanted.limits, answered.now_ms);
-        Ok((decision, (reply.sent, reply.received)))
+        Ok((decision, Asked { sent: reply.sent, received: reply.received, changes }))
     }
 
     /// Asks, and charges nothing.
@@ -265,10 +299,11 @@ impl Shared {
     }
 
     /// Keeps what a decision means for the next ones, here and while Redis is gone.
-    fn remember(&self, account: &Account, wanted: &Wanted<'_>, decision: &Decision, times: Times) {
+    fn remember(&self, account: &Account, wanted: &Wanted<'_>, decision: &Decision, asked: Asked) {
         if decision.charged > 0 {
-            // A heavier request that was refused before has to wait longer now than it was told.
-            account.keys.forget(wanted.key);
+            if let Some(denied) = &account.keys.denied {
+                denied.outdate(wanted.key);
+            }
             if let Some(share) = &account.share {
                 share.record(wanted.key, decision.charged);
                 self.instances.beat(&self.lanes);
@@ -277,7 +312,7 @@ impl Shared {
             && !decision.is_allowed()
             && let Some(denied) = &account.keys.denied
         {
-            denied.insert(wanted.key, wanted.cost, wanted.limits, decision, times);
+            denied.insert(wanted.key, wanted.cost, wanted.limits, decision, asked);
         }
     }
 
@@ -306,9 +341,6 @@ impl Shared {
         });
     }
 }
-
-/// When a question was sent, and when its answer was there.
-type Times = (std::time::Instant, std::time::Instant);
 
 impl Reply {
     fn read(&self) -> Result<Answered<'_>, Failure> {

@@ -1,5 +1,7 @@
 //! What the operator learns of Redis: one log line when it is lost and one when it is back, and figures.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::link::Failure;
 use crate::telemetry;
 
@@ -10,17 +12,65 @@ pub(super) fn failed(failure: &Failure) {
     metrics::counter!("tower_weir_redis_failures_total", "kind" => failure.kind().name()).increment(1);
 }
 
-/// The breaker opened: Redis is not asked any more.
-pub(super) fn began(failure: &Failure) {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("tower_weir_redis_open_breakers").increment(1.0);
-    let text = format!("limits follow `on_store_error` until Redis answers a probe: {failure}");
-    telemetry::tell(true, "redis-lost", &text);
+/// The breakers of one Redis that are open. On a cluster a node's end opens many, and that is one line.
+#[derive(Debug, Default)]
+pub(super) struct Outage(AtomicUsize);
+
+impl Outage {
+    /// A breaker opened: Redis is not asked any more, or on a cluster not for some keys.
+    pub(super) fn began(&self, failure: &Failure) {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!("tower_weir_redis_open_breakers").increment(1.0);
+        if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
+            let text = format!("limits follow `on_store_error` until Redis answers a probe: {failure}");
+            telemetry::tell(true, "redis-lost", &text);
+        }
+    }
+
+    /// A breaker closed.
+    pub(super) fn ended(&self) {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!("tower_weir_redis_open_breakers").decrement(1.0);
+        if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+            telemetry::tell(false, "redis-back", "Redis answers again, and decides");
+        }
+    }
 }
 
-/// The breaker closed.
-pub(super) fn ended() {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("tower_weir_redis_open_breakers").decrement(1.0);
-    telemetry::tell(false, "redis-back", "Redis answers again, and decides");
+#[cfg(all(test, feature = "metrics"))]
+mod tests {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use super::*;
+
+    #[test]
+    fn failures_are_counted_by_kind_and_an_outage_is_gauged() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let values = || {
+            let values = snapshotter.snapshot().into_vec().into_iter();
+            let mut values: Vec<_> = values
+                .map(|(key, _, _, value)| {
+                    let labels = key.key().labels().map(|label| format!("{}={}", label.key(), label.value()));
+                    (key.key().name().to_owned(), labels.collect::<String>(), value)
+                })
+                .collect();
+            values.sort_by(|a, b| a.0.cmp(&b.0));
+            values
+        };
+        let outage = Outage::default();
+        metrics::with_local_recorder(&recorder, || {
+            failed(&Failure::timeout());
+            failed(&Failure::timeout());
+            outage.began(&Failure::timeout());
+        });
+        let gauge =
+            |open: f64| ("tower_weir_redis_open_breakers".to_owned(), String::new(), DebugValue::Gauge(open.into()));
+        let failures =
+            ("tower_weir_redis_failures_total".to_owned(), "kind=timeout".to_owned(), DebugValue::Counter(2));
+        assert_eq!(values(), [failures, gauge(1.0)]);
+        metrics::with_local_recorder(&recorder, || outage.ended());
+        // A snapshot of this recorder leaves zero behind.
+        assert_eq!(values().last(), Some(&gauge(-1.0)));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -28,9 +29,17 @@ enum Direction {
     ToClient,
 }
 
+/// What a connection must know of itself.
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    number: usize,
+    /// See [`State::cuts`].
+    cuts: u64,
+}
+
 #[derive(Debug)]
 struct Shared {
-    target: u16,
+    target: AtomicU16,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -45,6 +54,10 @@ struct State {
     /// How often connections were cut; one of an earlier count is dead.
     cuts: u64,
     accepted: usize,
+    /// Connections that were accepted before this many were carry nothing any more.
+    stranded: usize,
+    /// Pieces that clients have sent.
+    pieces: usize,
     streams: Vec<TcpStream>,
 }
 
@@ -54,7 +67,8 @@ impl SlowProxy {
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, port::free())).ok();
         let listener = (0..20).find_map(|_| bind()).expect("one of twenty ports is free");
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared { target: server.port(), state: Mutex::default(), changed: Condvar::new() });
+        let shared =
+            Arc::new(Shared { target: server.port().into(), state: Mutex::default(), changed: Condvar::new() });
         let acceptor = thread::spawn({
             let shared = Arc::clone(&shared);
             move || accept(&listener, &shared)
@@ -92,6 +106,17 @@ impl SlowProxy {
         self.change(State::cut);
     }
 
+    /// Strands every open connection: it stays open and carries nothing ever again, as where a firewall has
+    /// forgotten it. New ones are served.
+    pub(crate) fn strand(&self) {
+        self.change(|state| state.stranded = state.accepted);
+    }
+
+    /// Leads new connections to another server, as a name that moves does; open ones stay where they are.
+    pub(crate) fn lead_to(&self, server: &Server) {
+        self.shared.target.store(server.port(), Ordering::Relaxed);
+    }
+
     /// Closes every new connection as soon as it is accepted; open ones go on.
     pub(crate) fn refuse(&self) {
         self.change(|state| state.is_refusing = true);
@@ -109,6 +134,11 @@ impl SlowProxy {
     /// How many connections were accepted, refused ones not counted.
     pub(crate) fn accepted(&self) -> usize {
         self.shared.state().accepted
+    }
+
+    /// How many pieces clients have sent; a command that is sent by itself is one.
+    pub(crate) fn pieces(&self) -> usize {
+        self.shared.state().pieces
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -146,15 +176,19 @@ impl Shared {
     }
 
     /// Waits until bytes that came at `arrived` may go on; no if their connection was cut.
-    fn pass(&self, direction: Direction, arrived: Instant, cuts: u64) -> bool {
+    fn pass(&self, direction: Direction, arrived: Instant, of: Connection) -> bool {
         let mut state = self.state();
+        if matches!(direction, Direction::ToServer) {
+            state.pieces += 1;
+        }
         loop {
-            if state.cuts != cuts {
+            if state.cuts != of.cuts {
                 return false;
             }
             // Looked up anew each time: healing lets go of what is under way.
             let left = (arrived + state.delay[direction as usize]).saturating_duration_since(Instant::now());
-            state = match (state.is_held[direction as usize], left) {
+            let is_held = state.is_held[direction as usize] || of.number < state.stranded;
+            state = match (is_held, left) {
                 (true, _) => self.changed.wait(state).unwrap(),
                 (false, Duration::ZERO) => return true,
                 (false, left) => self.changed.wait_timeout(state, left).unwrap().0,
@@ -171,23 +205,26 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let Some(client) = client.ok().filter(|_| !state.is_refusing) else { continue };
         // At loopback this fails or succeeds at once, also when the server is paused.
-        let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.target)) else { continue };
+        let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.target.load(Ordering::Relaxed))) else {
+            continue;
+        };
+        let of = Connection { number: state.accepted, cuts: state.cuts };
         state.accepted += 1;
         for stream in [&client, &server] {
             stream.set_nodelay(true).unwrap();
             state.streams.push(stream.try_clone().unwrap());
         }
-        forward(shared, Direction::ToServer, &client, &server, state.cuts);
-        forward(shared, Direction::ToClient, &server, &client, state.cuts);
+        forward(shared, Direction::ToServer, &client, &server, of);
+        forward(shared, Direction::ToClient, &server, &client, of);
     }
 }
 
 /// Starts a reader, which notes when bytes came, and a writer, which lets them go when they may.
-fn forward(shared: &Arc<Shared>, direction: Direction, from: &TcpStream, to: &TcpStream, cuts: u64) {
+fn forward(shared: &Arc<Shared>, direction: Direction, from: &TcpStream, to: &TcpStream, of: Connection) {
     let (sender, receiver) = mpsc::channel();
     let (from, to, shared) = (from.try_clone().unwrap(), to.try_clone().unwrap(), Arc::clone(shared));
     thread::spawn(move || read(from, &sender));
-    thread::spawn(move || write(&shared, direction, to, &receiver, cuts));
+    thread::spawn(move || write(&shared, direction, to, &receiver, of));
 }
 
 fn read(mut from: TcpStream, sender: &Sender<(Instant, Vec<u8>)>) {
@@ -201,9 +238,15 @@ fn read(mut from: TcpStream, sender: &Sender<(Instant, Vec<u8>)>) {
     }
 }
 
-fn write(shared: &Shared, direction: Direction, mut to: TcpStream, receiver: &Receiver<(Instant, Vec<u8>)>, cuts: u64) {
+fn write(
+    shared: &Shared,
+    direction: Direction,
+    mut to: TcpStream,
+    receiver: &Receiver<(Instant, Vec<u8>)>,
+    of: Connection,
+) {
     for (arrived, bytes) in receiver {
-        if !shared.pass(direction, arrived, cuts) {
+        if !shared.pass(direction, arrived, of) {
             return;
         }
         if bytes.is_empty() || to.write_all(&bytes).is_err() {

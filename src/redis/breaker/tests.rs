@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use super::{Breaker, Closed, pause};
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn open(breaker: &Arc<Breaker>) -> super::Opened {
-    breaker.on_certain_failure().expect("it was closed")
+    (0..100).find_map(|_| breaker.on_failure()).expect("it was closed")
 }
 
 #[test]
 fn it_opens_after_failures_in_a_row_only() {
-    let breaker = Breaker::new(3);
+    let breaker = Breaker::new(3, PATIENCE);
     for _ in 0..10 {
         assert!(breaker.on_failure().is_none());
         assert!(breaker.on_failure().is_none());
@@ -23,14 +25,14 @@ fn it_opens_after_failures_in_a_row_only() {
     assert!(opened.is_transition());
     assert!(!breaker.allows());
     assert!(breaker.on_failure().is_none(), "it opens once");
-    assert!(breaker.on_certain_failure().is_none(), "it opens once");
+    assert!(breaker.on_failure().is_none(), "it opens once");
     assert_eq!(breaker.on_success(), None, "a late answer says nothing about now");
     assert!(!breaker.allows());
 }
 
 #[test]
 fn a_certain_failure_opens_at_once() {
-    let breaker = Breaker::new(Breaker::DEFAULT_THRESHOLD);
+    let breaker = Breaker::new(Breaker::DEFAULT_THRESHOLD, PATIENCE);
     let _opened = open(&breaker);
     assert!(!breaker.allows());
 }
@@ -38,7 +40,7 @@ fn a_certain_failure_opens_at_once() {
 #[test]
 fn of_many_threads_one_gets_the_duty() {
     for _ in 0..200 {
-        let breaker = Breaker::new(2);
+        let breaker = Breaker::new(2, PATIENCE);
         let (start, duties) = (Barrier::new(4), AtomicU32::new(0));
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -59,7 +61,7 @@ fn of_many_threads_one_gets_the_duty() {
 /// Without the state of doubt a breaker whose probe died with its runtime would never close again.
 #[test]
 fn a_lost_probe_leaves_the_next_caller_to_find_out() {
-    let breaker = Breaker::new(5);
+    let breaker = Breaker::new(5, PATIENCE);
     drop(open(&breaker));
     assert!(breaker.allows());
     let again = breaker.on_failure().expect("one failure is enough in doubt");
@@ -69,6 +71,22 @@ fn a_lost_probe_leaves_the_next_caller_to_find_out() {
     assert_eq!(breaker.on_success(), Some(Closed));
     assert_eq!(breaker.on_success(), None, "told once");
     assert!(breaker.allows());
+}
+
+/// A runtime may stand still for ever without being shut down.
+#[test]
+fn a_silent_probe_leaves_the_next_caller_to_find_out() {
+    let breaker = Breaker::new(1, Duration::ZERO);
+    let still = open(&breaker);
+    std::thread::sleep(Duration::from_millis(2));
+    assert!(breaker.allows());
+    let again = breaker.on_failure().expect("one failure is enough in doubt");
+    assert!(!again.is_transition(), "it was told as open already");
+    drop(again);
+    assert_eq!(breaker.on_success(), Some(Closed));
+    drop(still);
+    assert!(breaker.allows());
+    assert_eq!(breaker.on_success(), None, "told once, and the duty that was silent changes nothing any more");
 }
 
 #[test]
@@ -83,7 +101,7 @@ fn pauses_grow_to_a_second_and_are_never_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_probe_closes_it_within_a_second_of_the_return() {
     let start = tokio::time::Instant::now();
-    let breaker = Breaker::new(1);
+    let breaker = Breaker::new(1, PATIENCE);
     let outage = Duration::from_secs(7);
     let mut probes = 0;
     let closed = open(&breaker)
@@ -106,7 +124,7 @@ async fn the_probe_closes_it_within_a_second_of_the_return() {
 #[cfg(feature = "redis-tokio")]
 #[tokio::test(start_paused = true)]
 async fn a_slow_probe_does_not_delay_the_recovery_twice() {
-    let breaker = Breaker::new(1);
+    let breaker = Breaker::new(1, PATIENCE);
     let mut starts = Vec::new();
     let closed = open(&breaker)
         .probe(|| {
@@ -125,7 +143,7 @@ async fn a_slow_probe_does_not_delay_the_recovery_twice() {
 #[cfg(feature = "redis-tokio")]
 #[tokio::test(start_paused = true)]
 async fn the_loop_ends_with_its_owner() {
-    let breaker = Breaker::new(1);
+    let breaker = Breaker::new(1, PATIENCE);
     let opened = open(&breaker);
     let task = tokio::spawn(opened.probe(|| async { false }));
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -139,10 +157,10 @@ async fn the_loop_ends_with_its_owner() {
 #[cfg(feature = "redis-tokio")]
 #[test]
 fn a_runtime_that_is_shut_down_takes_the_probe_but_not_the_breaker() {
-    let breaker = Breaker::new(1);
+    let breaker = Breaker::new(1, PATIENCE);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let opened = open(&breaker);
-    runtime.spawn(opened.probe(|| std::future::pending()));
+    runtime.spawn(opened.probe(std::future::pending));
     drop(runtime);
     assert!(breaker.allows());
     assert_eq!(breaker.on_success(), Some(Closed));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, ConnectionInfo, ProtocolVersion, PushInfo, PushKind};
+use ::redis::{AsyncConnectionConfig, Client, ConnectionInfo, ProtocolVersion, PushInfo, PushKind, cmd};
 
 use super::live::{Gone, Live};
 use super::{Boxed, Failure, tls};
@@ -21,6 +21,11 @@ pub(super) trait Dial<C>: Send + Sync + 'static {
     /// How long an attempt may take in all: name, connect, TLS, login.
     fn within(&self) -> Duration {
         Duration::from_secs(1)
+    }
+
+    /// Whether a connection that is given up serves on until the next one is there.
+    fn overlaps(&self) -> bool {
+        false
     }
 }
 
@@ -43,7 +48,7 @@ impl Dial<MultiplexedConnection> for Direct {
             let config = config(self.info.redis_settings().protocol(), &gone);
             let client = Client::open(self.info.clone()).map_err(Failure::of_connect)?;
             let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, gone)?)
+            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, gone, Some(cmd("PING")))?)
         })
     }
 }

@@ -93,6 +93,7 @@ impl Failure {
     }
 
     /// Whether the command may have run, so that sending it again may charge twice.
+    #[cfg(test)]
     pub(crate) fn may_have_run(&self) -> bool {
         matches!(self.kind, FailureKind::ConnectionLost | FailureKind::Timeout | FailureKind::Protocol)
     }
@@ -138,8 +139,9 @@ const LOST_MESSAGE: &str = "the connection to Redis was lost before the answer c
      restarted, or a proxy cut the connection";
 const UNREACHABLE_MESSAGE: &str = "no connection to Redis could be made; see whether the server runs and its host, \
      port and TLS setting are right";
-const NOPERM_MESSAGE: &str = "the Redis user may not do this; grant it +eval +evalsha, the commands of the script \
-     (+get +set +del +pexpire +time) and the keys under the prefix, for clear() also +scan +unlink (ACL SETUSER)";
+const NOPERM_MESSAGE: &str = "the Redis user may not do this; grant it +eval +evalsha +time +get +set +del, the keys \
+     under the prefix, for counting instances +zadd +zremrangebyscore +zcard +pexpire, and for clear() +scan +unlink \
+     (ACL SETUSER)";
 const BUSY_MESSAGE: &str = "Redis is busy with a script that does not end; stop it (SCRIPT KILL, or FUNCTION KILL)";
 const OOM_MESSAGE: &str = "Redis is out of memory; raise maxmemory, or set a maxmemory-policy that evicts";
 const READONLY_MESSAGE: &str =

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::redis::Cmd;
 use ::redis::aio::ConnectionLike;
 use tokio::sync::oneshot;
 
@@ -56,21 +57,17 @@ impl<C: Clone> Live<C> {
 }
 
 impl<C: ConnectionLike + Clone + Send + 'static> Live<C> {
-    /// Guards a connection that is one socket.
-    pub(super) fn guarded(connection: C, gone: Gone) -> Result<Arc<Self>, NoRuntime> {
+    /// Guards a connection; `ping` is sent where it idles, or nothing where it looks after its sockets itself.
+    pub(super) fn guarded(connection: C, gone: Gone, ping: Option<Cmd>) -> Result<Arc<Self>, NoRuntime> {
         let (stop, stopped) = oneshot::channel();
         let mark = MarkOnDrop(gone.clone());
-        runtime::spawn(ping_until_gone(connection.clone(), stopped, mark))?;
-        Ok(Arc::new(Self { connection, gone, _stop: stop }))
-    }
-
-    /// Guards a connection that looks after its sockets itself: only against the end of the runtime.
-    pub(super) fn watched(connection: C, gone: Gone) -> Result<Arc<Self>, NoRuntime> {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let mark = MarkOnDrop(gone.clone());
+        let guarded = connection.clone();
         runtime::spawn(async move {
             let _mark = mark;
-            drop(stopped.await);
+            match ping {
+                Some(ping) => ping_until_gone(guarded, &ping, stopped).await,
+                None => drop(stopped.await),
+            }
         })?;
         Ok(Arc::new(Self { connection, gone, _stop: stop }))
     }
@@ -84,14 +81,13 @@ impl Drop for MarkOnDrop {
     }
 }
 
-async fn ping_until_gone<C: ConnectionLike>(mut connection: C, mut stopped: oneshot::Receiver<()>, _mark: MarkOnDrop) {
-    let ping = ::redis::cmd("PING");
+async fn ping_until_gone<C: ConnectionLike>(mut connection: C, ping: &Cmd, mut stopped: oneshot::Receiver<()>) {
     loop {
         let Ok(idle) = runtime::timeout(PING_AFTER, &mut stopped) else { return };
         if idle.await.is_ok() {
             return;
         }
-        let Ok(answer) = runtime::timeout(PING_WITHIN, connection.req_packed_command(&ping)) else { return };
+        let Ok(answer) = runtime::timeout(PING_WITHIN, connection.req_packed_command(ping)) else { return };
         // An error that the server answers is an answer: the connection works.
         if !matches!(answer.await, Ok(Ok(_))) {
             return;

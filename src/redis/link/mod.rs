@@ -8,12 +8,14 @@
 mod cluster;
 mod dial;
 mod failure;
+#[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster's is not one socket"))]
 mod live;
 mod over;
 #[cfg(feature = "redis-sentinel")]
 mod sentinel;
+#[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster's connection is renewed"))]
 mod single_flight;
-mod slot;
+pub(crate) mod slot;
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use ::redis::{ConnectionAddr, ConnectionInfo, RedisResult, TlsMode};
+use ::redis::{ConnectionAddr, ConnectionInfo, RedisResult, TlsMode, cmd};
 
 use super::dial::{Dial, config};
 use super::live::{Gone, Live};
@@ -106,7 +106,7 @@ impl Dial<MultiplexedConnection> for Named {
             let config = config(self.master.redis_settings().protocol(), &gone);
             let mut client = self.client().map_err(Failure::of_connect)?;
             let connection = client.get_async_connection_with_config(&config).await;
-            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, gone)?)
+            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, gone, Some(cmd("PING")))?)
         })
     }
 

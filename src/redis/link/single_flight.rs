@@ -1,8 +1,8 @@
 //! One connection for all, made on the first use and again when it is gone.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -10,6 +10,9 @@ use super::dial::Dial;
 use super::live::Live;
 use super::{Boxed, Failure, FailureKind};
 use crate::redis::runtime;
+
+/// How much longer than it may take an attempt is waited for. It is stuck then: its runtime stands still.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// See the module.
 ///
@@ -23,12 +26,13 @@ struct Shared<C> {
     dial: Box<dyn Dial<C>>,
     /// Held for moves only, never across an await.
     state: Mutex<State<C>>,
-    is_renewing: AtomicBool,
+    /// Since when a renewal is under way.
+    renewing: Mutex<Option<Instant>>,
 }
 
 enum State<C> {
     Down,
-    Dialing(watch::Receiver<Outcome<C>>),
+    Dialing(watch::Receiver<Outcome<C>>, Instant),
     Up(Arc<Live<C>>),
 }
 
@@ -38,7 +42,7 @@ type Outcome<C> = Option<Result<Arc<Live<C>>, Failure>>;
 impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
     pub(super) fn new(dial: impl Dial<C>) -> Self {
         let state = Mutex::new(State::Down);
-        Self { shared: Arc::new(Shared { dial: Box::new(dial), state, is_renewing: AtomicBool::new(false) }) }
+        Self { shared: Arc::new(Shared { dial: Box::new(dial), state, renewing: Mutex::default() }) }
     }
 
     /// The connection; waits for the attempt that is under way, or starts one.
@@ -63,24 +67,30 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
         match &*state {
             State::Up(live) if !live.is_gone() => return Ok(Begun::Up(live.clone())),
             // An attempt that ended has changed the state first; one whose sender is gone was dropped.
-            State::Dialing(attempt) if attempt.has_changed().is_ok() => return Ok(Begun::Dialing(attempt.clone())),
+            State::Dialing(attempt, since) if attempt.has_changed().is_ok() && !self.shared.is_stuck(*since) => {
+                return Ok(Begun::Dialing(attempt.clone()));
+            }
             _ => {}
         }
         let (told, attempt) = watch::channel(None);
-        let shared = self.shared.clone();
+        let (shared, own) = (self.shared.clone(), attempt.clone());
         runtime::spawn(async move {
             let outcome = shared.dial().await;
-            shared.replace(outcome.clone().map_or(State::Down, State::Up));
+            let state = outcome.clone().map_or(State::Down, State::Up);
+            shared.replace(state, |now| matches!(now, State::Dialing(attempt, _) if attempt.same_channel(&own)));
             told.send_replace(Some(outcome));
         })?;
-        let before = mem::replace(&mut *state, State::Dialing(attempt.clone()));
+        let before = mem::replace(&mut *state, State::Dialing(attempt.clone(), Instant::now()));
         drop(state);
         drop(before);
         Ok(Begun::Dialing(attempt))
     }
 
-    /// Forgets the connection; an attempt that is under way is a new one already.
+    /// Gives up the connection; an attempt that is under way is a new one already.
     pub(super) fn reset(&self) {
+        if self.shared.dial.overlaps() {
+            return self.renew();
+        }
         let mut state = self.shared.lock();
         if matches!(*state, State::Up(_)) {
             let before = mem::replace(&mut *state, State::Down);
@@ -88,21 +98,21 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
             drop(before);
         }
     }
-}
 
-impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
     /// Makes a new connection in the background; the old one serves until it is there.
-    pub(super) fn renew(&self) {
-        if self.shared.is_renewing.swap(true, Ordering::Relaxed) {
+    fn renew(&self) {
+        let since = self.shared.renewing().replace(Instant::now());
+        if let Some(since) = since.filter(|since| !self.shared.is_stuck(*since)) {
+            *self.shared.renewing() = Some(since);
             return;
         }
         let renewal = Renewal(self.shared.clone());
         // Without a runtime nothing was sent, so there is nothing to renew.
-        drop(runtime::spawn(async move {
+        let _ = runtime::spawn(async move {
             if let Ok(live) = renewal.0.dial().await {
-                renewal.0.replace(State::Up(live));
+                renewal.0.replace(State::Up(live), |_| true);
             }
-        }));
+        });
     }
 }
 
@@ -111,13 +121,19 @@ struct Renewal<C>(Arc<Shared<C>>);
 
 impl<C> Drop for Renewal<C> {
     fn drop(&mut self) {
-        self.0.is_renewing.store(false, Ordering::Relaxed);
+        *self.0.renewing() = None;
     }
 }
 
 enum Begun<C> {
     Up(Arc<Live<C>>),
     Dialing(watch::Receiver<Outcome<C>>),
+}
+
+impl<C> Shared<C> {
+    fn renewing(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.renewing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<C: Send + Sync + 'static> Shared<C> {
@@ -132,10 +148,19 @@ impl<C: Send + Sync + 'static> Shared<C> {
         }
     }
 
-    fn replace(&self, state: State<C>) {
-        // What was there is dropped outside the lock.
-        let before = mem::replace(&mut *self.lock(), state);
-        drop(before);
+    /// Whether an attempt that began then has not ended in its time.
+    fn is_stuck(&self, since: Instant) -> bool {
+        since.elapsed() > self.dial.within() + GRACE
+    }
+
+    fn replace(&self, state: State<C>, if_so: impl Fn(&State<C>) -> bool) {
+        let mut now = self.lock();
+        if if_so(&now) {
+            // What was there is dropped outside the lock.
+            let before = mem::replace(&mut *now, state);
+            drop(now);
+            drop(before);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<C>> {

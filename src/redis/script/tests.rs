@@ -4,6 +4,11 @@ use super::*;
 use crate::engine::{self, Horizon, Limit, SetMode, Window};
 use crate::limiter::RateLimitComparator;
 use crate::quota::MAX_CAPACITY;
+use crate::redis::servers::{Flavor, Server};
+
+fn connect(server: &Server) -> redis::Connection {
+    redis::Client::open(server.url()).unwrap().get_connection().unwrap()
+}
 
 /// The two algorithms side by side on one key.
 struct Twins {
@@ -46,9 +51,9 @@ impl Key {
 /// A rolling deploy: half of the instances write buckets of one size, half of another.
 #[test]
 fn a_value_with_other_buckets_is_converted_and_never_reset() {
-    let server = crate::redis::testing::Server::start();
+    let server = Server::start(Flavor::Debian);
     for (case, (a, b)) in [(10, 100), (100, 10), (7, 30), (1, 250)].into_iter().enumerate() {
-        let mut key = Key { server: server.connect(), name: format!("buckets{case}").into() };
+        let mut key = Key { server: connect(&server), name: format!("buckets{case}").into() };
         let (window_ms, capacity) = (1_000, 20);
         let mut random = fastrand::Rng::with_seed(case as u64);
         let (mut now, mut admitted, mut refused_in_vain): (u64, Vec<u64>, u32) = (DAY, Vec::new(), 0);
@@ -74,8 +79,8 @@ fn a_value_with_other_buckets_is_converted_and_never_reset() {
 
 #[test]
 fn an_hour_back_refuses_for_a_window_and_not_for_an_hour() {
-    let server = crate::redis::testing::Server::start();
-    let mut key = Key { server: server.connect(), name: b"hour".to_vec() };
+    let server = Server::start(Flavor::Debian);
+    let mut key = Key { server: connect(&server), name: b"hour".to_vec() };
     for n in 0..5 {
         assert!(key.ask(DAY + n, 10, 5, 1_000).0);
     }
@@ -89,8 +94,8 @@ fn an_hour_back_refuses_for_a_window_and_not_for_an_hour() {
 
 #[test]
 fn less_than_a_window_back_is_waited_for() {
-    let server = crate::redis::testing::Server::start();
-    let mut key = Key { server: server.connect(), name: b"back".to_vec() };
+    let server = Server::start(Flavor::Debian);
+    let mut key = Key { server: connect(&server), name: b"back".to_vec() };
     assert!(key.ask(DAY + 900, 10, 1, 1_000).0);
     assert!(!key.ask(DAY, 10, 1, 1_000).0);
     assert!(!key.ask(DAY + 1_899, 10, 1, 1_000).0, "the unit is held for its window from when it was admitted");
@@ -100,11 +105,11 @@ fn less_than_a_window_back_is_waited_for() {
 /// A key that ends before its newest unit gives that unit's room away early; one without an end is never gone.
 #[test]
 fn a_key_lives_for_as_long_as_its_newest_unit_counts() {
-    let server = crate::redis::testing::Server::start();
+    let server = Server::start(Flavor::Debian);
     for (case, (bucket_ms, window_ms)) in
         [(10, 1_000_u64), (100, 1_000), (1, 60_000), (7, 1_000)].into_iter().enumerate()
     {
-        let mut key = Key { server: server.connect(), name: format!("life{case}").into() };
+        let mut key = Key { server: connect(&server), name: format!("life{case}").into() };
         let span = window_ms.div_ceil(bucket_ms);
         let mut newest = 0;
         // At the start of a bucket, later, at the end of one, and after a step back.
@@ -267,15 +272,15 @@ impl Setup {
         self.limits.iter().map(limit).collect()
     }
 
-    fn twins(&self, server: &crate::redis::testing::Server) -> Twins {
+    fn twins(&self, server: &Server) -> Twins {
         let horizon = Horizon::new(self.words);
         assert!(horizon.widen(&self.limits().iter().map(|limit| limit.span).collect::<Vec<_>>()));
         let key = format!("twins:{:?}", self.limits).into_bytes();
-        Twins { server: server.connect(), key, bucket_ms: self.bucket_ms, horizon, window: None, steps: 0 }
+        Twins { server: connect(server), key, bucket_ms: self.bucket_ms, horizon, window: None, steps: 0 }
     }
 }
 
-fn trace(setup: &Setup, steps: usize, server: &crate::redis::testing::Server) -> usize {
+fn trace(setup: &Setup, steps: usize, server: &Server) -> usize {
     let (mut limits, mut twins) = (setup.limits(), setup.twins(server));
     let mut random = fastrand::Rng::with_seed(setup.start_ms + steps as u64);
     let (mut now, mut latest, mut stamp) = (setup.start_ms, setup.start_ms, 0);
@@ -341,7 +346,7 @@ fn trace(setup: &Setup, steps: usize, server: &crate::redis::testing::Server) ->
 
 #[test]
 fn script_and_engine_agree_on_120_000_steps() {
-    let server = crate::redis::testing::Server::start();
+    let server = Server::start(Flavor::Debian);
     let steps: usize = SETUPS.iter().map(|setup| trace(setup, 18_000, &server)).sum();
     assert!(steps >= 120_000, "{steps}");
 }

@@ -80,12 +80,17 @@ impl Dial<ClusterConnection<Node>> for Seeds {
         Box::pin(async {
             tls::prepare();
             let connection = self.client.get_async_generic_connection::<Node>().await;
-            Ok(Live::watched(connection.map_err(Failure::of_connect)?, Gone::default())?)
+            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, Gone::default(), None)?)
         })
     }
 
     fn within(&self) -> Duration {
         DIAL_WITHIN
+    }
+
+    /// One node may hang while the others serve.
+    fn overlaps(&self) -> bool {
+        true
     }
 }
 
@@ -114,7 +119,7 @@ impl Cluster {
         // The sockets' own errors come through `Node`. Any other is of connecting to one, before a command was
         // sent; save this, which the client also gives when its task has ended under the command.
         if io_kind(&error) == Some(io::ErrorKind::BrokenPipe) {
-            self.nodes.renew();
+            self.nodes.reset();
             return Err(Failure::of_command(error));
         }
         Err(Failure::of_connect(error))
@@ -147,8 +152,7 @@ impl Carrier for Cluster {
     }
 
     fn reset(&self) {
-        // One node may hang while the others serve: they do so until the new connections are there.
-        self.nodes.renew();
+        self.nodes.reset();
     }
 
     fn is_cluster(&self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::cluster_async::Connect;
 use ::redis::{
-    AsyncConnectionConfig, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RetryMethod, Value,
+    AsyncConnectionConfig, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RetryMethod, Value, cmd,
     make_extension_error,
 };
 
@@ -77,7 +77,7 @@ impl Connect for Node {
         Box::pin(async move {
             let config = config.set_pipeline_buffer_size(256);
             let connection = MultiplexedConnection::connect_with_config(info, config).await?;
-            let live = Live::guarded(connection, Gone::default()).map_err(io::Error::other)?;
+            let live = Live::guarded(connection, Gone::default(), Some(cmd("PING"))).map_err(io::Error::other)?;
             Ok(Self { live })
         })
     }

@@ -2,19 +2,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::server::Server;
-use super::{ask, ask_until, int};
-use crate::redis::link::{Link, slot};
+use crate::redis::servers::{Connection, Flavor, Server};
+use ::redis::Value;
+
+use super::{ask, int};
+use crate::redis::link::slot::slot;
+use crate::redis::link::{Failure, Link};
+
+/// Asks until it works; a reconnect or a failover takes a moment.
+async fn ask_until(link: &Link, words: &[&str], is_wanted: impl Fn(&Result<Value, Failure>) -> bool) {
+    let mut last = None;
+    for _ in 0..500 {
+        let answer = match tokio::time::timeout(Duration::from_millis(500), ask(link, words)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::timeout()),
+        };
+        if is_wanted(&answer) {
+            return;
+        }
+        last = Some(answer);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{words:?}: {last:?}");
+}
 
 /// Three masters of a third of the slots each, and one node that has none yet.
 fn start_cluster() -> Vec<Server> {
     let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-    let nodes: Vec<_> = (0..4).map(|_| Server::start(&settings)).collect();
+    let nodes: Vec<_> = (0..4).map(|_| Server::start_with(Flavor::Debian, &settings)).collect();
     for (node, slots) in nodes.iter().zip([("0", "5460"), ("5461", "10922"), ("10923", "16383")]) {
         assert!(node.cli(&["CLUSTER", "ADDSLOTSRANGE", slots.0, slots.1]).contains("OK"));
     }
     for node in &nodes[1..] {
-        nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &node.port.to_string()]);
+        nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]);
     }
     for node in &nodes {
         while !is_settled(node) {
@@ -31,7 +51,7 @@ fn is_settled(node: &Server) -> bool {
 
 fn id(node: &Server) -> String {
     let answer = node.cli(&["CLUSTER", "MYID"]);
-    answer.lines().nth(1).unwrap().to_owned()
+    answer.trim().to_owned()
 }
 
 fn link_to(nodes: &[Server]) -> Link {
@@ -60,11 +80,12 @@ async fn killed_sockets_never_count_twice() {
     ask(&link, &["PING"]).await.unwrap();
     let done = Arc::new(AtomicBool::new(false));
     let killer = std::thread::spawn({
-        let (done, port) = (done.clone(), nodes[2].port);
+        let (done, port) = (done.clone(), nodes[2].port());
         move || {
             while !done.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(5));
-                super::server::talk(port, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+                let mut connection = Connection::open(port, Duration::from_secs(5)).unwrap();
+                connection.call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap();
             }
         }
     });
@@ -106,7 +127,7 @@ async fn a_slot_that_moves_fails_no_call() {
     to.cli(&["CLUSTER", "SETSLOT", &number, "IMPORTING", &id(from)]);
     from.cli(&["CLUSTER", "SETSLOT", &number, "MIGRATING", &id(to)]);
     assert_eq!(int(&link, &["INCR", "foo"]).await, 2);
-    from.cli(&["MIGRATE", "127.0.0.1", &to.port.to_string(), "foo", "0", "1000"]);
+    from.cli(&["MIGRATE", "127.0.0.1", &to.port().to_string(), "foo", "0", "1000"]);
     assert_eq!(int(&link, &["INCR", "foo"]).await, 3, "by ASK");
     for node in [to, from] {
         node.cli(&["CLUSTER", "SETSLOT", &number, "NODE", &id(to)]);
@@ -118,7 +139,7 @@ async fn a_slot_that_moves_fails_no_call() {
 
 #[tokio::test]
 async fn a_node_that_is_gone_does_not_take_the_others_along() {
-    let mut nodes = start_cluster();
+    let nodes = start_cluster();
     let link = link_to(&nodes);
     assert_eq!(int(&link, &["INCR", "foo"]).await, 1);
     assert!(slot(b"bar") < 5461);
@@ -126,7 +147,7 @@ async fn a_node_that_is_gone_does_not_take_the_others_along() {
     let failure = ask(&link, &["INCR", "foo"]).await.unwrap_err();
     assert!(!failure.to_string().is_empty());
     assert_eq!(int(&link, &["INCR", "bar"]).await, 1);
-    nodes[2].start_again();
+    nodes[2].restart();
     ask_until(&link, &["INCR", "foo"], Result::is_ok).await;
 }
 
@@ -135,13 +156,13 @@ async fn a_reset_keeps_the_others_going() {
     let nodes = start_cluster();
     let link = link_to(&nodes);
     assert_eq!(int(&link, &["INCR", "bar"]).await, 1);
-    nodes[2].signal("-STOP");
+    nodes[2].pause();
     assert!(tokio::time::timeout(Duration::from_millis(50), ask(&link, &["INCR", "foo"])).await.is_err());
     link.reset();
     for count in 2..50 {
         let answer = tokio::time::timeout(Duration::from_millis(500), int(&link, &["INCR", "bar"])).await;
         assert_eq!(answer, Ok(count));
     }
-    nodes[2].signal("-CONT");
+    nodes[2].resume();
     ask_until(&link, &["INCR", "foo"], Result::is_ok).await;
 }

@@ -9,16 +9,13 @@ mod faults;
 mod runtimes;
 #[cfg(feature = "redis-sentinel")]
 mod sentinel;
-mod server;
+#[cfg_attr(not(feature = "redis-tokio"), expect(dead_code, reason = "most faults are tried on tokio alone"))]
 #[cfg(feature = "redis-smol")]
 mod smol;
-
-use std::time::Duration;
 
 use ::redis::{Cmd, Value};
 
 use super::{Failure, Link};
-use crate::redis::runtime;
 
 fn cmd(words: &[&str]) -> Cmd {
     let mut command = Cmd::new();
@@ -35,21 +32,4 @@ async fn int(link: &Link, words: &[&str]) -> i64 {
         Ok(Value::Int(number)) => number,
         other => panic!("{words:?}: {other:?}"),
     }
-}
-
-/// Asks until it works; a reconnect or a failover takes a moment.
-async fn ask_until(link: &Link, words: &[&str], is_wanted: impl Fn(&Result<Value, Failure>) -> bool) {
-    let mut last = None;
-    for _ in 0..500 {
-        let answer = match runtime::timeout(Duration::from_millis(500), ask(link, words)).unwrap().await {
-            Ok(answer) => answer,
-            Err(_) => Err(Failure::timeout()),
-        };
-        if is_wanted(&answer) {
-            return;
-        }
-        last = Some(answer);
-        runtime::sleep(Duration::from_millis(20)).unwrap().await;
-    }
-    panic!("{words:?}: {last:?}");
 }

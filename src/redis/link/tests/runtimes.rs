@@ -3,8 +3,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::ask;
-use super::server::Server;
 use crate::redis::link::Link;
+use crate::redis::servers::{Flavor, Server};
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
@@ -14,7 +14,7 @@ fn runtime() -> Runtime {
 /// is such a runtime.
 #[test]
 fn a_connection_does_not_outlive_its_runtime_and_the_link_does() {
-    let server = Server::start(&[]);
+    let server = Server::start(Flavor::Debian);
     let link = Link::to_url(&server.url()).unwrap();
     for _ in 0..3 {
         let runtime = runtime();
@@ -25,9 +25,9 @@ fn a_connection_does_not_outlive_its_runtime_and_the_link_does() {
 
 #[test]
 fn an_attempt_that_dies_with_its_runtime_is_made_again() {
-    let server = Server::start(&[]);
+    let server = Server::start(Flavor::Debian);
     let link = Link::to_url(&server.url()).unwrap();
-    server.signal("-STOP");
+    server.pause();
     let first = runtime();
     first.block_on(async {
         assert!(tokio::time::timeout(Duration::from_millis(20), ask(&link, &["PING"])).await.is_err());
@@ -39,7 +39,7 @@ fn an_attempt_that_dies_with_its_runtime_is_made_again() {
     });
     std::thread::sleep(Duration::from_millis(50));
     drop(first);
-    server.signal("-CONT");
+    server.resume();
     second.block_on(waiting).unwrap().unwrap();
 }
 
@@ -50,7 +50,7 @@ fn outside_a_runtime_a_call_fails_and_says_why() {
 
     use crate::redis::link::FailureKind;
 
-    let server = Server::start(&[]);
+    let server = Server::start(Flavor::Debian);
     let link = Link::to_url(&server.url()).unwrap();
     let outside = || ask(&link, &["PING"]).now_or_never().expect("it does not wait").unwrap_err();
     assert_eq!(outside().kind(), FailureKind::Unreachable);

@@ -1,22 +1,22 @@
 use std::time::Duration;
 
-use super::server::Server;
 use super::{ask, int};
 use crate::redis::link::{FailureKind, Link};
 use crate::redis::runtime;
+use crate::redis::servers::{Flavor, Server};
 
 #[test]
 fn on_smol_all_is_the_same() {
     smol::block_on(async {
-        let mut server = Server::start(&[]);
+        let server = Server::start(Flavor::Debian);
         let link = Link::to_url(&server.url()).unwrap();
         assert_eq!(int(&link, &["INCR", "a"]).await, 1);
 
-        server.signal("-STOP");
+        server.pause();
         let late = runtime::timeout(Duration::from_millis(20), ask(&link, &["PING"])).unwrap().await;
         assert!(late.is_err());
         link.reset();
-        server.signal("-CONT");
+        server.resume();
         assert_eq!(int(&link, &["INCR", "a"]).await, 2);
 
         server.kill();
@@ -24,7 +24,7 @@ fn on_smol_all_is_the_same() {
         assert_eq!(failure.kind(), FailureKind::ConnectionLost);
         let failure = ask(&link, &["PING"]).await.unwrap_err();
         assert_eq!(failure.kind(), FailureKind::Unreachable);
-        server.start_again();
+        server.restart();
         assert_eq!(int(&link, &["INCR", "a"]).await, 1);
         assert_eq!(link.delete_matching("*").await.unwrap(), 1);
     });
@@ -33,7 +33,7 @@ fn on_smol_all_is_the_same() {
 #[cfg(feature = "redis-tokio")]
 #[test]
 fn a_link_serves_both_runtimes_in_turn() {
-    let server = Server::start(&[]);
+    let server = Server::start(Flavor::Debian);
     let link = Link::to_url(&server.url()).unwrap();
     for round in 0..3 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

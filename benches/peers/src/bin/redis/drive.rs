@@ -1,0 +1,162 @@
+//! What all contestants have to do: tasks that ask again as soon as they have an answer.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+
+/// Something that decides on keys, which it knows by their numbers.
+pub trait Contestant: Send + Sync + 'static {
+    fn admits(&self, key: usize) -> impl Future<Output = bool> + Send;
+}
+
+/// Who asks for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub tasks: usize,
+    pub keys: usize,
+    pub is_admitted: bool,
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = if self.keys == 1 { "hot key".into() } else { format!("{}k keys", self.keys / 1_000) };
+        let verdict = if self.is_admitted { "allowed" } else { "rejected" };
+        let tasks = if self.tasks == 1 { "1 task".into() } else { format!("{} tasks", self.tasks) };
+        write!(f, "{keys}, {verdict}, {tasks}")
+    }
+}
+
+/// What a lap brought.
+#[derive(Clone, Debug, Default)]
+pub struct Lap {
+    pub decisions: u64,
+    pub admitted: u64,
+    pub elapsed: Duration,
+    pub latencies: Latencies,
+}
+
+type Running<T> = Pin<Box<dyn Future<Output = Result<T, Failure>>>>;
+
+/// A contestant by its name.
+pub struct Entrant {
+    pub name: &'static str,
+    /// Whether it limits anything, so that its answers are to be checked.
+    pub limits: bool,
+    lap: Box<dyn Fn(Load, Duration) -> Running<Lap>>,
+    once: Box<dyn Fn(usize) -> Running<u64>>,
+}
+
+impl Entrant {
+    pub fn new(name: &'static str, limits: bool, contestant: impl Contestant) -> Self {
+        let contestant = Arc::new(contestant);
+        let again = Arc::clone(&contestant);
+        Self {
+            name,
+            limits,
+            lap: Box::new(move |load, time| Box::pin(lap(Arc::clone(&contestant), load, time))),
+            once: Box::new(move |keys| Box::pin(once(Arc::clone(&again), keys))),
+        }
+    }
+
+    pub async fn lap(&self, load: Load, time: Duration) -> Result<Lap, Failure> {
+        let lap = (self.lap)(load, time).await?;
+        let expected = if load.is_admitted { lap.decisions } else { 0 };
+        if self.limits && lap.admitted != expected {
+            return Err(format!("{}: {load}: {} of {} admitted", self.name, lap.admitted, lap.decisions).into());
+        }
+        Ok(lap)
+    }
+
+    /// Asks once for every key; returns how many were admitted.
+    pub async fn once(&self, keys: usize) -> Result<u64, Failure> {
+        (self.once)(keys).await
+    }
+}
+
+async fn lap<C: Contestant>(contestant: Arc<C>, load: Load, time: Duration) -> Result<Lap, Failure> {
+    let (start, end) = (Instant::now(), Instant::now() + time);
+    let tasks = (0..load.tasks).map(|_| tokio::spawn(ask_until(Arc::clone(&contestant), load.keys, end)));
+    let mut lap = Lap::default();
+    for task in tasks.collect::<Vec<_>>() {
+        let part = task.await?;
+        lap.decisions += part.decisions;
+        lap.admitted += part.admitted;
+        lap.latencies.add(&part.latencies);
+    }
+    Ok(Lap { elapsed: start.elapsed(), ..lap })
+}
+
+async fn ask_until<C: Contestant>(contestant: Arc<C>, keys: usize, end: Instant) -> Lap {
+    let mut lap = Lap::default();
+    let mut asked = Instant::now();
+    while asked < end {
+        lap.admitted += u64::from(contestant.admits(fastrand::usize(..keys)).await);
+        lap.decisions += 1;
+        let answered = Instant::now();
+        lap.latencies.note(answered - asked);
+        asked = answered;
+        // What is answered without I/O would keep the other tasks of its thread from their turn.
+        if lap.decisions % 128 == 0 {
+            tokio::task::yield_now().await;
+            asked = Instant::now();
+        }
+    }
+    lap
+}
+
+async fn once<C: Contestant>(contestant: Arc<C>, keys: usize) -> Result<u64, Failure> {
+    const STRIPES: usize = 64;
+    let stripe = |first| {
+        let contestant = Arc::clone(&contestant);
+        tokio::spawn(async move {
+            let mut admitted = 0;
+            for key in (first..keys).step_by(STRIPES) {
+                admitted += u64::from(contestant.admits(key).await);
+            }
+            admitted
+        })
+    };
+    let mut admitted = 0;
+    for stripe in (0..STRIPES).map(stripe).collect::<Vec<_>>() {
+        admitted += stripe.await?;
+    }
+    Ok(admitted)
+}
+
+/// How many answers took how long, within 3 %: 32 classes for each doubling, counted in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Latencies(Vec<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self(vec![0; 64 * 32])
+    }
+}
+
+impl Latencies {
+    fn note(&mut self, latency: Duration) {
+        let nanos = latency.as_nanos() as u64 | 32;
+        let shift = nanos.ilog2() - 5;
+        self.0[(shift as usize + 1) * 32 + (nanos >> shift) as usize - 32] += 1;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(own, other)| *own += other);
+    }
+
+    /// The time within which this part of the answers came, in microseconds.
+    pub fn quantile(&self, part: f64) -> f64 {
+        let rank = (self.0.iter().sum::<u64>() as f64 * part).ceil() as u64;
+        let mut seen = 0;
+        let class = self.0.iter().position(|count| {
+            seen += count;
+            seen >= rank.max(1)
+        });
+        let class = class.unwrap_or(32);
+        ((32 + class % 32 + 1) as u64 * (1 << (class / 32).saturating_sub(1))) as f64 / 1_000.0
+    }
+}

@@ -1,0 +1,23 @@
+//! A master that its sentinels replace.
+
+use std::time::Duration;
+
+use tower_weir::RedisOptions;
+
+use crate::course::{Course, Report};
+use crate::servers::{Flavor, Sentinel};
+
+pub(crate) const FAULTS: &[fn(Duration) -> Report] = &[replaced];
+
+fn replaced(deadline: Duration) -> Report {
+    let watch = Sentinel::start(Flavor::Debian, 1);
+    // What the replica did not get yet is lost.
+    let course = Course { keeps: false, ..Course::new("sentinel failover", deadline) };
+    let redis = || RedisOptions::sentinel(watch.urls(), Sentinel::MASTER);
+    course.run(redis, || watch.servers()[0].kill(), || drop(watch.wait_failover()))
+}
+
+#[test]
+fn a_master_is_replaced() {
+    replaced(crate::DEADLINE).print();
+}
