@@ -14,7 +14,7 @@ use tower_weir::{
 use self::servers::{Flavor, Server};
 
 fn limiter(server: &Server, window: u64) -> RateLimiter {
-    let redis = RedisOptions::url(server.url()).deadline(Duration::from_secs(30)).on_store_error(OnStoreError::Reject);
+    let redis = RedisOptions::url(server.url()).deadline(Duration::from_secs(1)).on_store_error(OnStoreError::Reject);
     RateLimiter::builder().redis(redis).window_size_seconds(window.try_into().unwrap()).build().unwrap()
 }
 

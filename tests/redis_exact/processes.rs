@@ -15,7 +15,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 const BUCKET: Duration = Duration::from_millis(10);
 const LIMIT: u64 = 1_000;
 const HARD: u64 = 1_500;
-/// Names a worker's server, whether it keeps a deny cache, when it starts, for how long it works, and where its ledger goes.
+/// Names a worker's server, whether it keeps a deny cache, when it starts, for how long it works, and where its
+/// ledger goes.
 const ORDER: &str = "WEIR_TEST_WORKER";
 
 /// In no window more than the limit, and of the suppressed strategy than the hard cap, nor much less than the limit.
@@ -58,7 +59,7 @@ fn flood(server: &Server, duration: Duration) -> [Ledger; 2] {
         .map(|worker| {
             let ledger = folder.join(worker.to_string());
             // Half of them ask the server each time, and would find a unit that comes back too early.
-            let cache = worker % 2 == 0;
+            let cache = worker.is_multiple_of(2);
             let order = format!("{} {cache} {start} {} {}", server.url(), duration.as_nanos(), ledger.display());
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["--ignored", "--exact", "processes::worker"]).env(ORDER, order);
