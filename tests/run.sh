@@ -52,6 +52,10 @@ printf '\n%s\n' "$servers"
 say "cargo test --no-default-features --lib"
 cargo test --no-default-features --lib
 
+# What a call says outside a runtime can only be seen where smol, which is always there, is not compiled in.
+say "cargo test --no-default-features --features redis-tokio, where no runtime is"
+cargo test --no-default-features --features redis-tokio --lib --test redis_alone -- runtime
+
 # The clients that are programs: each test runs where its program is, or can be installed.
 client_test() { cargo test --quiet --all-features --test clients -- --ignored --exact "$1"; }
 

@@ -137,7 +137,10 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
             }
             SetOutcome { matched, previous_total, current_total: window.used(now, span, horizon) }
         };
-        self.shared.main.correct(key, now, correct, |outcome| outcome.current_total > 0)
+        self.shared.main.correct(key, now, correct, |outcome| {
+            // Nothing that stays nothing needs no window; what the overflow may have held for the key does.
+            outcome.matched && (outcome.previous_total > 0 || outcome.current_total > 0)
+        })
     }
 
     /// Forgets the key; returns the units that it had used in the window, if it was known.

@@ -207,7 +207,7 @@ pub(crate) async fn clear_forgets_the_keys_of_the_calls_and_no_others(rig: &Rig,
 pub(crate) async fn tasks_and_instances_together_get_exactly_the_limit(rig: &Rig, kind: Kind) {
     let (calls, twin, rate, key) = (rig.calls(kind), rig.twin(kind), rig.rate(100), key(kind, "tasks"));
     let task = async |index: usize| {
-        let calls = if index % 2 == 0 { &calls } else { &twin };
+        let calls = if index.is_multiple_of(2) { &calls } else { &twin };
         let mut admitted = 0;
         for _ in 0..20 {
             admitted += usize::from(calls.inc(&key, &rate, 1).await.is_allowed());

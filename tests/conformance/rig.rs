@@ -129,7 +129,7 @@ impl Rig {
             let options = || {
                 RedisOptions::url(server.url())
                     .prefix(prefix.as_str())
-                    .deadline(PATIENCE)
+                    .deadline(Duration::from_secs(1))
                     .on_store_error(OnStoreError::Reject)
                     .deny_cache(cache)
             };

@@ -35,7 +35,7 @@ pub(crate) async fn a_refused_request_is_admitted_after_the_wait_that_it_was_tol
         Kind::Absolute => ([1, 10, 4], &[3, 4, 3]),
         Kind::Suppressed => ([1, 2, 2], &[10]),
     };
-    for (round, cost) in costs.into_iter().enumerate() {
+    'rounds: for (round, cost) in costs.into_iter().enumerate() {
         let key = format!("{kind:?} {round}").into_bytes();
         for units in bursts {
             assert!(calls.decide(&key, &rate, *units).await.is_allowed());
@@ -46,7 +46,7 @@ pub(crate) async fn a_refused_request_is_admitted_after_the_wait_that_it_was_tol
         let wait = refusal.decision.retry_after().unwrap();
         assert!(wait <= Duration::from_millis(1_010) && wait > Duration::ZERO, "{wait:?}");
         let (not_before, surely) = (refusal.sent + wait - BLUR, refusal.answered + wait);
-        for ahead in [wait / 2, Duration::from_millis(20)] {
+        for ahead in [wait / 2, Duration::from_millis(4)] {
             sleep_until((not_before - ahead).into()).await;
             let again = ask(&*calls, &key, &rate, cost).await;
             if again.answered < not_before {
@@ -54,6 +54,9 @@ pub(crate) async fn a_refused_request_is_admitted_after_the_wait_that_it_was_tol
                 assert!(!again.decision.is_allowed(), "admitted {:?} early", not_before - again.answered);
                 let free_at = again.answered + again.decision.retry_after().unwrap();
                 assert!(free_at + BLUR >= not_before, "the hint has moved forward");
+            } else if again.decision.is_allowed() {
+                // A busy machine: it was not early, and has taken the room.
+                continue 'rounds;
             }
         }
         sleep_until(surely.into()).await;

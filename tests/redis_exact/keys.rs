@@ -45,7 +45,7 @@ async fn traffic(rl: RateLimiter, seed: u64, is_over: Arc<AtomicBool>) {
             7 => {
                 let which = HistoryPreservation::PreserveOldest;
                 let any = RateLimitComparator::Always;
-                drop(absolute.set_if_preserve_history(&key, &rate, any, n, which).await.unwrap());
+                assert!(absolute.set_if_preserve_history(&key, &rate, any, n, which).await.unwrap().matched);
             }
             8 => drop(absolute.delete(&key).await.unwrap()),
             9 => drop(suppressed.get_suppression_factor(&key, &rate).await.unwrap()),

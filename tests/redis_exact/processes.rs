@@ -1,7 +1,7 @@
 //! Many processes, many tasks, one key.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tower_weir::{RateLimitDecision, RateLimiter};
 
@@ -15,7 +15,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 const BUCKET: Duration = Duration::from_millis(10);
 const LIMIT: u64 = 1_000;
 const HARD: u64 = 1_500;
-/// Names a worker's server, when it starts, for how long it works, and where its ledger goes.
+/// Names a worker's server, whether it keeps a deny cache, when it starts, for how long it works, and where its
+/// ledger goes.
 const ORDER: &str = "WEIR_TEST_WORKER";
 
 /// In no window more than the limit, and of the suppressed strategy than the hard cap, nor much less than the limit.
@@ -53,11 +54,13 @@ fn processes_together_admit_what_the_limit_says_on_every_server() {
 fn flood(server: &Server, duration: Duration) -> [Ledger; 2] {
     let folder = std::env::temp_dir().join(format!("weir-flood-{}-{}", std::process::id(), server.port()));
     std::fs::create_dir_all(&folder).unwrap();
-    let start = now() + 500_000_000;
+    let start = late_in_a_bucket(now() + 500_000_000);
     let workers: Vec<_> = (0..PROCESSES)
         .map(|worker| {
             let ledger = folder.join(worker.to_string());
-            let order = format!("{} {start} {} {}", server.url(), duration.as_nanos(), ledger.display());
+            // Half of them ask the server each time, and would find a unit that comes back too early.
+            let cache = worker.is_multiple_of(2);
+            let order = format!("{} {cache} {start} {} {}", server.url(), duration.as_nanos(), ledger.display());
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["--ignored", "--exact", "processes::worker"]).env(ORDER, order);
             let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -84,17 +87,28 @@ fn flood(server: &Server, duration: Duration) -> [Ledger; 2] {
     ledgers
 }
 
+/// An instant soon after, near the end of a bucket of the server: what expires with its bucket and not after its
+/// own window is then early by the most.
+fn late_in_a_bucket(from: u64) -> u64 {
+    let bucket = u64::try_from(BUCKET.as_nanos()).unwrap();
+    let ahead =
+        u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() % 1_000_000_000).unwrap();
+    let into = (ahead + from - now()) % bucket;
+    from + bucket - into + bucket * 6 / 10
+}
+
 #[test]
 #[ignore = "the other test starts it, in processes of its own"]
 fn worker() {
     let order = std::env::var(ORDER).expect("the other test's order");
-    let parts: Vec<&str> = order.splitn(4, ' ').collect();
-    let [url, start, duration, path] = parts[..] else { panic!("{order}") };
+    let parts: Vec<&str> = order.splitn(5, ' ').collect();
+    let [url, cache, start, duration, path] = parts[..] else { panic!("{order}") };
     let start: u64 = start.parse().unwrap();
     let end = start + duration.parse::<u64>().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let lines = runtime.block_on(async {
-        let rl = builder(redis(url), 1).hard_limit_factor(factor(1.5)).build().unwrap();
+        let options = redis(url).deny_cache(cache.parse().unwrap());
+        let rl = builder(options, 1).hard_limit_factor(factor(1.5)).build().unwrap();
         let tasks: Vec<_> = (0..2 * TASKS).map(|task| tokio::spawn(hammer(rl.clone(), task, start, end))).collect();
         let mut lines = String::new();
         for task in tasks {

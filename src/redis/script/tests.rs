@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::{self, Horizon, Limit, SetMode, Window};
 use crate::limiter::RateLimitComparator;
+use crate::quota::MAX_CAPACITY;
 use crate::redis::servers::{Flavor, Server};
 
 fn connect(server: &Server) -> redis::Connection {
@@ -99,6 +100,30 @@ fn less_than_a_window_back_is_waited_for() {
     assert!(!key.ask(DAY, 10, 1, 1_000).0);
     assert!(!key.ask(DAY + 1_899, 10, 1, 1_000).0, "the unit is held for its window from when it was admitted");
     assert!(key.ask(DAY + 1_910, 10, 1, 1_000).0);
+}
+
+/// A key that ends before its newest unit gives that unit's room away early; one without an end is never gone.
+#[test]
+fn a_key_lives_for_as_long_as_its_newest_unit_counts() {
+    let server = Server::start(Flavor::Debian);
+    for (case, (bucket_ms, window_ms)) in
+        [(10, 1_000_u64), (100, 1_000), (1, 60_000), (7, 1_000)].into_iter().enumerate()
+    {
+        let mut key = Key { server: connect(&server), name: format!("life{case}").into() };
+        let span = window_ms.div_ceil(bucket_ms);
+        let mut newest = 0;
+        // At the start of a bucket, later, at the end of one, and after a step back.
+        for now in [0, 333, 999, 250].map(|ms| DAY.next_multiple_of(bucket_ms) + ms) {
+            let began = std::time::Instant::now();
+            assert!(key.ask(now, bucket_ms, 100, window_ms).0);
+            let ttl = u64::try_from(key.ttl()).unwrap();
+            let passed = u64::try_from(began.elapsed().as_millis()).unwrap() + 1;
+            newest = newest.max(now / bucket_ms);
+            let counts = (newest + span + 1) * bucket_ms - now;
+            assert!(ttl + passed >= counts, "{ttl} ms for a unit that counts for {counts} ms");
+            assert!(ttl <= counts + 2 * bucket_ms, "{ttl} ms for a unit that counts for {counts} ms");
+        }
+    }
 }
 
 impl Twins {
@@ -210,8 +235,26 @@ const SETUPS: &[Setup] = &[
         most_gap_ms: 60,
         suppressed: false,
     },
+    // The running total wraps around every few admissions.
+    Setup {
+        limits: &[(MAX_CAPACITY, MAX_CAPACITY, 100)],
+        words: 16,
+        bucket_ms: 10,
+        start_ms: DAY,
+        most_gap_ms: 40,
+        suppressed: false,
+    },
     Setup { limits: &[(50, 75, 100)], words: 256, bucket_ms: 10, start_ms: WRAP, most_gap_ms: 20, suppressed: true },
     Setup { limits: &[(600, 600, 600)], words: 16, bucket_ms: 10, start_ms: DAY, most_gap_ms: 30, suppressed: true },
+    // More is declined than a slot can count.
+    Setup {
+        limits: &[(1 << 36, 3 << 35, 100)],
+        words: 32,
+        bucket_ms: 10,
+        start_ms: DAY,
+        most_gap_ms: 20,
+        suppressed: true,
+    },
     Setup {
         limits: &[(12, 15, 20), (100, 200, 300)],
         words: 32,
@@ -292,7 +335,7 @@ fn trace(setup: &Setup, steps: usize, server: &Server) -> usize {
             44 => twins.correct(now, span, Correction::Delete),
             // A limit is an argument: it may change at any time.
             45 if limits[0].capacity > 2 => {
-                let capacity = random.u64(1..=2 * setup.limits[0].0);
+                let capacity = random.u64(1..=2 * setup.limits[0].0).min(MAX_CAPACITY);
                 (limits[0].capacity, limits[0].hard) = (capacity, capacity * 3 / 2);
             }
             _ => {}
