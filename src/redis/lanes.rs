@@ -7,6 +7,7 @@
 //! Off a cluster there is one lane. On one, each lane is a range of slots, with a breaker of its own: a node
 //! that is dead takes no other node's keys with it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub(super) struct Lanes {
     /// What the keys of probes begin with; no limit's do.
     probe: Box<str>,
     outage: Outage,
+    /// Whether the one server turned out to be a cluster behind one address, which takes one slot in a call.
+    has_slots: AtomicBool,
 }
 
 struct Lane {
@@ -98,7 +101,14 @@ impl Lanes {
         let breaker = || Breaker::new(Breaker::DEFAULT_THRESHOLD, patience);
         let lane = || Lane { breaker: breaker(), traffic: Mutex::default() };
         let lanes = std::iter::repeat_with(lane).take(count).collect();
-        Arc::new(Self { link, lanes, deadline, probe: format!("{prefix}:probe:").into(), outage: Outage::default() })
+        Arc::new(Self {
+            link,
+            lanes,
+            deadline,
+            probe: format!("{prefix}:probe:").into(),
+            outage: Outage::default(),
+            has_slots: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn link(&self) -> &Link {
@@ -266,7 +276,8 @@ impl Lanes {
         batch.retain(|waiting| !waiting.reply.is_closed());
         let Some(first) = batch.iter().map(|waiting| waiting.since).min() else { return };
         let within = self.deadline.saturating_sub(first.elapsed());
-        let keys_per_call = if self.lanes.len() == 1 { KEYS_PER_CALL } else { 1 };
+        let has_slots = self.lanes.len() > 1 || self.has_slots.load(Ordering::Relaxed);
+        let keys_per_call = if has_slots { 1 } else { KEYS_PER_CALL };
         let mut calls = Call::of(batch, keys_per_call);
         let key = calls.first().and_then(|call| call.keys.first()).cloned().unwrap_or_default();
         let results = match calls.len() {
@@ -420,6 +431,9 @@ impl Call {
         let args: Vec<&[u8]> = head.into_iter().chain(self.asks.iter().map(Vec::as_slice)).collect();
         let sent = Instant::now();
         let result = lanes.evaluate(&DECIDE, &keys, &args, within).await.map(Arc::new);
+        if result.as_ref().is_err_and(|failure| failure.kind() == FailureKind::CrossSlot) {
+            lanes.has_slots.store(true, Ordering::Relaxed);
+        }
         let (asks, received) = (self.replies.len(), Instant::now());
         for (index, reply) in self.replies.into_iter().enumerate() {
             let part = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), asks, index, sent, received });
