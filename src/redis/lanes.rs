@@ -26,6 +26,8 @@ const CLUSTER_LANES: usize = 64;
 const SLOTS: usize = 16_384;
 /// Keys in one script call: what the server takes about half a millisecond for.
 const KEYS_PER_CALL: usize = 64;
+/// Asks in one script call, of few keys or many: as long as it runs, the server serves nobody else.
+const ASKS_PER_CALL: usize = 512;
 /// Callers that wait in a lane; more are turned away at once.
 const MOST_WAITING: usize = 100_000;
 /// How much longer than the round trip's deadline a caller waits for the loop that should have told it.
@@ -403,7 +405,9 @@ impl Call {
         for Waiting { question: Question { policy, key, ask }, reply, .. } in batch {
             let call = match calls.last_mut() {
                 Some(call)
-                    if call.policy == policy && (call.keys.last() == Some(&key) || call.keys.len() < most_keys) =>
+                    if call.policy == policy
+                        && call.replies.len() < ASKS_PER_CALL
+                        && (call.keys.last() == Some(&key) || call.keys.len() < most_keys) =>
                 {
                     call
                 }

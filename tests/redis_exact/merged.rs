@@ -93,6 +93,24 @@ async fn many_keys_travel_together_and_each_gets_its_own_answer() {
     }
 }
 
+/// Else a hot key would hold up everybody else on that server for as long as all of its asks take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_does_not_take_the_asks_of_a_whole_crowd() {
+    let server = Server::start(Flavor::Debian);
+    let rl = limiter(redis(server.url()), 60);
+    server.reset_stats();
+    let asked = (0..4_000).map(|_| {
+        let rl = rl.clone();
+        // In one task, so that the crowd is there before the first answer is.
+        async move { rl.redis().absolute().decide("key", &rate(50.0), 1).await.unwrap() }
+    });
+    let decisions = tokio::spawn(join_all(asked)).await.unwrap();
+    assert_eq!(decisions.iter().filter(|decision| decision.is_allowed()).count(), 3_000);
+    let stats = server.commandstats();
+    let calls = ["eval", "evalsha"].map(|name| stats.get(name).copied().unwrap_or(0)).iter().sum::<u64>();
+    assert!(calls >= 8, "4000 asks in {calls} calls");
+}
+
 /// As managed ones are: it takes any key, but not two of different slots in one command.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_behind_one_address_serves_crowds_too() {
