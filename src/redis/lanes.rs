@@ -19,7 +19,9 @@ use super::breaker::{Breaker, Opened};
 use super::link::{Failure, FailureKind, Link, slot};
 use super::outage::{self, Outage};
 use super::runtime;
-use super::script::{Ask, DECIDE, PolicyBytes, Script};
+use super::script::{Ask, DECIDE, Mode, PolicyBytes, Script};
+use crate::engine::{Horizon, Limit};
+use crate::quota::MAX_CAPACITY;
 
 /// Lanes of a cluster; its slots are split evenly.
 const CLUSTER_LANES: usize = 64;
@@ -42,6 +44,8 @@ pub(super) struct Lanes {
     deadline: Duration,
     /// What the keys of probes begin with; no limit's do.
     probe: Box<str>,
+    /// What a probe is decided by.
+    probing: PolicyBytes,
     outage: Outage,
     /// Whether the one server turned out to be a cluster behind one address, which takes one slot in a call.
     has_slots: AtomicBool,
@@ -108,6 +112,7 @@ impl Lanes {
             lanes,
             deadline,
             probe: format!("{prefix}:probe:").into(),
+            probing: probing(),
             outage: Outage::default(),
             has_slots: AtomicBool::new(false),
         })
@@ -239,30 +244,28 @@ impl Lanes {
         let _ = runtime::spawn(probe(Arc::downgrade(self), opened, self.probe_key(key)));
     }
 
-    /// A key in the slot of this one that holds nothing.
+    /// A key in the slot of this one that is nobody's.
     fn probe_key(&self, key: &[u8]) -> Vec<u8> {
         let at = |brace| key.iter().position(|&byte| byte == brace);
         let tag = at(b'{').zip(at(b'}')).and_then(|(open, close)| key.get(open..=close));
         [self.probe.as_bytes(), tag.unwrap_or_default()].concat()
     }
 
-    /// Whether Redis takes writes again, and in time: the first may have to connect.
+    /// Whether Redis decides again, and in time: the first may have to connect.
+    ///
+    /// It is asked what all ask. A server that takes any other command, but not the script, would else be found
+    /// to be back, and lost again, many times a second.
     async fn is_back(&self, key: &[u8]) -> bool {
-        let mut write = redis::cmd("SET");
-        write.arg(key).arg(1).arg("PX").arg(1_000);
+        let mut ask = Vec::new();
+        Ask { cost: 1, random: 0 }.write(&mut ask);
+        let args = [self.probing.as_bytes(), b"", &ask];
         for (is_first, within) in [(true, self.deadline.max(CONNECTING)), (false, self.deadline)] {
-            let Ok(trip) = runtime::timeout(within, self.link.send(&write)) else { return false };
-            match trip.await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return false,
-                Err(_) => {
-                    // The socket may have died since the breaker opened. A cluster's nodes that are well keep theirs.
-                    if is_first && !self.link.is_cluster() {
-                        self.link.reset();
-                    }
-                    return false;
-                }
+            let Err(failure) = self.evaluate(&DECIDE, &[key], &args, within).await else { continue };
+            // The socket may have died since the breaker opened. A cluster's nodes that are well keep theirs.
+            if failure.kind() == FailureKind::Timeout && is_first && !self.link.is_cluster() {
+                self.link.reset();
             }
+            return false;
         }
         true
     }
@@ -290,6 +293,14 @@ impl Lanes {
         let result = results.into_iter().reduce(|all, one| if all.is_ok() { all } else { one });
         let _ = self.judge(at, &key, result.unwrap_or(Ok(())));
     }
+}
+
+/// A limit that has room for every probe, on a key that is gone after some seconds.
+fn probing() -> PolicyBytes {
+    let (horizon, ticks) = (Horizon::new(Horizon::WORDS_PER_SPAN), 1);
+    horizon.widen(&[ticks]);
+    let limit = Limit { capacity: MAX_CAPACITY, hard: MAX_CAPACITY, window: ticks, span: ticks, fifth: ticks };
+    PolicyBytes::decide(1_000, &horizon, Mode::Absolute, &[limit])
 }
 
 /// Asks whether Redis is back until it is, or its limiter is gone.

@@ -1,0 +1,35 @@
+//! Servers that are well, and do not do what the scripts ask of them.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tower_weir::{OnStoreError, RedisOptions};
+
+use crate::DEADLINE;
+use crate::servers::{Flavor, Server, wait_until};
+use crate::site::Site;
+use crate::traffic::By;
+
+fn for_a_second(mut request: impl FnMut()) {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        request();
+        sleep(Duration::from_millis(2));
+    }
+}
+
+/// The probe used to be a `SET`: it went through, the next five decisions did not, and so on, with two lines in the
+/// log each time.
+#[test]
+fn a_server_that_takes_writes_but_no_scripts_is_lost_once() {
+    let server = Server::start(Flavor::Debian);
+    let site = Site::new(RedisOptions::url(server.url()), OnStoreError::Reject, DEADLINE * 5);
+    assert_eq!(site.request("key").by, By::Redis);
+    server.cli(&["ACL", "SETUSER", "default", "-eval", "-evalsha"]);
+    wait_until("Redis is lost", || site.request("key").by == By::Nobody);
+    for_a_second(|| assert_eq!(site.request("key").by, By::Nobody));
+    assert_eq!(site.log.count("redis-lost").unwrap_or(1), 1);
+    assert_eq!(site.log.count("redis-back").unwrap_or(0), 0);
+    server.cli(&["ACL", "SETUSER", "default", "+eval", "+evalsha"]);
+    wait_until("Redis decides", || site.request("key").by == By::Redis);
+}
