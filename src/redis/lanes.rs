@@ -231,6 +231,7 @@ impl Lanes {
         outage::failed(failure);
         // Another program's value under our key says nothing of Redis.
         if failure.kind() == FailureKind::Protocol {
+            self.outage.odd(failure);
             return;
         }
         let Some(opened) = self.lanes[at].breaker.on_failure() else { return };

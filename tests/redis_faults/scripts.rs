@@ -33,3 +33,20 @@ fn a_server_that_takes_writes_but_no_scripts_is_lost_once() {
     server.cli(&["ACL", "SETUSER", "default", "+eval", "+evalsha"]);
     wait_until("Redis decides", || site.request("key").by == By::Redis);
 }
+
+/// No breaker opens for it, so it would go on in silence: a limit that holds on each instance for itself.
+#[test]
+fn an_answer_that_makes_no_sense_is_told_once() {
+    let server = Server::start(Flavor::Debian);
+    let site = Site::new(RedisOptions::url(server.url()), OnStoreError::Reject, DEADLINE * 5);
+    assert_eq!(site.request("key").by, By::Redis);
+    let name = server.cli(&["KEYS", "Reject:1:*"]);
+    server.cli(&["DEL", &name]);
+    server.cli(&["RPUSH", &name, "not ours"]);
+    for _ in 0..20 {
+        assert_eq!(site.request("key").by, By::Nobody);
+        assert_eq!(site.request("another").by, By::Redis);
+    }
+    assert_eq!(site.log.count("redis-odd").unwrap_or(1), 1);
+    assert_eq!(site.log.count("redis-lost").unwrap_or(0), 0);
+}
