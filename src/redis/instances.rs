@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lanes::Lanes;
-use super::runtime;
+use super::link::{Failure, FailureKind};
+use super::{outage, runtime};
+use crate::telemetry;
 
 /// How often an instance says that it is there, while it has traffic.
 const BEAT: Duration = Duration::from_secs(5);
@@ -37,6 +39,8 @@ struct Counted {
     /// When the next beat is due, in milliseconds from the start.
     due: AtomicU64,
     is_beating: AtomicBool,
+    /// Whether it was told that the instances cannot be counted.
+    is_told: AtomicBool,
 }
 
 impl Instances {
@@ -50,6 +54,7 @@ impl Instances {
                 start: Instant::now(),
                 due: AtomicU64::new(0),
                 is_beating: AtomicBool::new(false),
+                is_told: AtomicBool::new(false),
             }),
         }))
     }
@@ -105,7 +110,25 @@ impl Counted {
         command.arg(SCRIPT).arg(1).arg(&*self.key).arg(format!("{:x}", self.name)).arg(GONE.as_millis() as u64);
         match runtime::timeout(BEAT, lanes.link().send(&command)).ok()?.await {
             Ok(Ok(redis::Value::Int(count))) => u64::try_from(count).ok(),
+            Ok(Err(failure)) => {
+                self.failed(&failure);
+                None
+            }
             _ => None,
+        }
+    }
+
+    /// Tells where Redis will not count, and goes on deciding: nothing else would show it before Redis is gone.
+    #[cold]
+    fn failed(&self, failure: &Failure) {
+        outage::failed(failure);
+        let stays = matches!(failure.kind(), FailureKind::Refused | FailureKind::Protocol);
+        if stays && !self.is_told.swap(true, Ordering::Relaxed) {
+            let text = format!(
+                "the instances cannot be counted, so that each takes the whole limit for its share while Redis is \
+                 gone: write their number with `RedisOptions::instances`, or mend this; told once: {failure}"
+            );
+            telemetry::tell(true, "redis-instances", &text);
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tower_weir::{OnStoreError, RedisOptions};
+use tokio::runtime::Builder;
+use tower_weir::{OnStoreError, RateLimit, RateLimiter, RedisOptions};
 
 use crate::DEADLINE;
+use crate::log::Log;
 use crate::servers::{Flavor, Server, wait_until};
 use crate::site::Site;
 use crate::traffic::By;
@@ -49,4 +51,21 @@ fn an_answer_that_makes_no_sense_is_told_once() {
     }
     assert_eq!(site.log.count("redis-odd").unwrap_or(1), 1);
     assert_eq!(site.log.count("redis-lost").unwrap_or(0), 0);
+}
+
+/// Decisions go on, so that nothing would show it until each instance took the whole limit for its share.
+#[test]
+fn instances_that_cannot_be_counted_are_told_of() {
+    let server = Server::start(Flavor::Debian);
+    server.cli(&["ACL", "SETUSER", "default", "-zadd"]);
+    let log = Log::default();
+    let listening = log.clone();
+    let listen = move || listening.listen();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().on_thread_start(listen).build().unwrap();
+    let options = RedisOptions::url(server.url()).deadline(DEADLINE * 5);
+    let limiter = RateLimiter::builder().redis(options).build().unwrap();
+    let rate = RateLimit::try_from(1.0).unwrap();
+    let decision = runtime.block_on(limiter.redis().absolute().decide("key", &rate, 1)).unwrap();
+    assert!(decision.is_allowed() && !decision.is_local_share());
+    wait_until("it is told", || log.count("redis-instances").is_none_or(|lines| lines == 1));
 }
