@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use tower_weir::{HardLimitFactor, OnStoreError, RateLimit, RateLimiter, RateLimiterBuilder, RedisOptions};
 
-/// Redis at this address; a call that it does not answer within half a minute fails the test.
+/// Redis at this address; a call that it does not answer within a second fails the test.
 fn redis(url: impl Into<String>) -> RedisOptions {
-    RedisOptions::url(url).deadline(Duration::from_secs(30)).on_store_error(OnStoreError::Reject)
+    RedisOptions::url(url).deadline(Duration::from_secs(1)).on_store_error(OnStoreError::Reject)
 }
 
 /// A limiter over a window of so many seconds.
