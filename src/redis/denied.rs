@@ -5,6 +5,7 @@
 //! this instance end the entry at once, those of another are seen when it ends.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -12,6 +13,9 @@ use dashmap::DashMap;
 use crate::decision::Decision;
 use crate::engine::Limit;
 use crate::fingerprint::{Fingerprint, Prehashed, Secret};
+
+/// How often a full cache may look for entries that are over: it looks at all of them.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Refusals that still hold, at most a fixed number of them.
 pub(super) struct Denied {
@@ -21,6 +25,8 @@ pub(super) struct Denied {
     most: usize,
     /// How many changes by hand there were.
     changes: AtomicU64,
+    /// When it last looked for entries that are over.
+    swept: Mutex<Option<Instant>>,
 }
 
 struct Entry {
@@ -52,6 +58,7 @@ impl Denied {
             count: AtomicUsize::new(0),
             most,
             changes: AtomicU64::new(0),
+            swept: Mutex::default(),
         }
     }
 
@@ -125,7 +132,14 @@ impl Denied {
         self.retain(|_| false);
     }
 
+    /// Ends what is over. A flood on more keys than there is room for must not pay for that with each refusal.
     fn sweep(&self, now: Instant) {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.is_some_and(|last| now.saturating_duration_since(last) < SWEEP_EVERY) {
+            return;
+        }
+        *swept = Some(now);
+        drop(swept);
         self.retain(|entry| now < entry.until);
     }
 
@@ -246,5 +260,21 @@ mod tests {
         assert!(denied.get(&100_u32.to_le_bytes(), 1, &limits(10)).is_some());
         denied.clear();
         assert_eq!((denied.entries.len(), denied.count.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    /// With each refusal it would be a hundred thousand looks for one, in a flood on that many keys.
+    #[test]
+    fn a_full_cache_is_swept_once_a_second_at_most() {
+        let denied = Denied::new(1);
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let holds = |key: &[u8]| denied.get(key, 1, &limits(10)).is_some();
+        denied.insert(b"first", 1, &limits(10), &refusal(100), asked(start, start));
+        let insert = |key: &[u8], at| denied.insert(key, 1, &limits(10), &refusal(600_000), asked(at, at));
+        insert(b"full", after(0));
+        insert(b"too soon", after(999));
+        assert!(!holds(b"full") && !holds(b"too soon"));
+        insert(b"second", after(1_000));
+        assert!(holds(b"second"));
     }
 }

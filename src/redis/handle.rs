@@ -4,8 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::denied::Denied;
 use super::script::{self, Correction, Mode};
-use super::{Redis, Shared, Wanted};
+use super::{Finally, Redis, Shared, Wanted};
 use crate::decision::{Decision, RateLimitDecision};
 use crate::engine::{Limit, SetMode};
 use crate::error::{StoreError, StoreErrorKind};
@@ -168,10 +169,9 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     pub async fn clear(&self) -> Result<(), StoreError> {
         let shared = self.shared()?;
         let keys = &shared.main.keys;
+        // Where it ends early some keys are gone.
+        let _changed = Finally(|| keys.denied.iter().for_each(Denied::clear));
         shared.lanes.link().delete_matching(&keys.names.pattern()).await?;
-        if let Some(denied) = &keys.denied {
-            denied.clear();
-        }
         if let Some(share) = &shared.main.share {
             share.clear();
         }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lanes::Lanes;
-use super::runtime;
+use super::link::{Failure, FailureKind};
+use super::{outage, runtime};
+use crate::telemetry;
 
 /// How often an instance says that it is there, while it has traffic.
 const BEAT: Duration = Duration::from_secs(5);
@@ -21,11 +23,11 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('ZCARD', KEYS[1])";
 
 /// The number of instances.
-pub(super) struct Instances(Arc<Kind>);
+pub(super) struct Instances(Kind);
 
 enum Kind {
     Fixed(u64),
-    Counted(Counted),
+    Counted(Arc<Counted>),
 }
 
 struct Counted {
@@ -37,26 +39,29 @@ struct Counted {
     /// When the next beat is due, in milliseconds from the start.
     due: AtomicU64,
     is_beating: AtomicBool,
+    /// Whether it was told that the instances cannot be counted.
+    is_told: AtomicBool,
 }
 
 impl Instances {
     pub(super) fn new(fixed: Option<u64>, prefix: &str) -> Self {
-        Self(Arc::new(match fixed {
+        Self(match fixed {
             Some(count) => Kind::Fixed(count),
-            None => Kind::Counted(Counted {
+            None => Kind::Counted(Arc::new(Counted {
                 key: format!("{prefix}:instances").into(),
                 name: fastrand::u64(..),
                 count: AtomicU64::new(1),
                 start: Instant::now(),
                 due: AtomicU64::new(0),
                 is_beating: AtomicBool::new(false),
-            }),
-        }))
+                is_told: AtomicBool::new(false),
+            })),
+        })
     }
 
     /// The number of instances, as far as is known.
     pub(super) fn count(&self) -> u64 {
-        match &*self.0 {
+        match &self.0 {
             Kind::Fixed(count) => *count,
             Kind::Counted(counted) => counted.count.load(Ordering::Relaxed),
         }
@@ -64,31 +69,25 @@ impl Instances {
 
     /// Says that this instance is there, in the background, where that is due.
     pub(super) fn beat(&self, lanes: &Arc<Lanes>) {
-        let Kind::Counted(counted) = &*self.0 else { return };
+        let Kind::Counted(counted) = &self.0 else { return };
         let now = counted.now();
         if now < counted.due.load(Ordering::Relaxed) || counted.is_beating.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (kind, lanes) = (Arc::clone(&self.0), Arc::clone(lanes));
-        let beaten = runtime::spawn(async move {
-            if let Kind::Counted(counted) = &*kind {
-                let beating = Beating(counted);
-                if let Some(count) = counted.ask(&lanes).await {
-                    counted.count.store(count.max(1), Ordering::Relaxed);
-                }
-                drop(beating);
+        let (beating, lanes) = (Beating(Arc::clone(counted)), Arc::clone(lanes));
+        let _ = runtime::spawn(async move {
+            let counted = &beating.0;
+            if let Some(count) = counted.ask(&lanes).await {
+                counted.count.store(count.max(1), Ordering::Relaxed);
             }
         });
-        if beaten.is_err() {
-            counted.is_beating.store(false, Ordering::Relaxed);
-        }
     }
 }
 
-/// A beat that is under way; however it ends, the next may come.
-struct Beating<'a>(&'a Counted);
+/// A beat that is under way; however it ends, also where its runtime is dropped before it began, the next may come.
+struct Beating(Arc<Counted>);
 
-impl Drop for Beating<'_> {
+impl Drop for Beating {
     fn drop(&mut self) {
         self.0.due.store(self.0.now() + BEAT.as_millis() as u64, Ordering::Relaxed);
         self.0.is_beating.store(false, Ordering::Relaxed);
@@ -105,7 +104,44 @@ impl Counted {
         command.arg(SCRIPT).arg(1).arg(&*self.key).arg(format!("{:x}", self.name)).arg(GONE.as_millis() as u64);
         match runtime::timeout(BEAT, lanes.link().send(&command)).ok()?.await {
             Ok(Ok(redis::Value::Int(count))) => u64::try_from(count).ok(),
+            Ok(Err(failure)) => {
+                self.failed(&failure);
+                None
+            }
             _ => None,
         }
+    }
+
+    /// Tells where Redis will not count, and goes on deciding: nothing else would show it before Redis is gone.
+    #[cold]
+    fn failed(&self, failure: &Failure) {
+        outage::failed(failure);
+        let stays = matches!(failure.kind(), FailureKind::Refused | FailureKind::Protocol);
+        if stays && !self.is_told.swap(true, Ordering::Relaxed) {
+            let text = format!(
+                "the instances cannot be counted, so that each takes the whole limit for its share while Redis is \
+                 gone: write their number with `RedisOptions::instances`, or mend this; told once: {failure}"
+            );
+            telemetry::tell(true, "redis-instances", &text);
+        }
+    }
+}
+
+#[cfg(all(test, feature = "redis-tokio"))]
+mod tests {
+    use super::*;
+    use crate::redis::link::Link;
+
+    /// As where each call runs on a runtime of its own: the first beat was the last, and the count stayed 1.
+    #[test]
+    fn a_beat_that_never_began_does_not_keep_the_next_from_coming() {
+        let lanes = Lanes::new(Link::to_url("redis://127.0.0.1:1").unwrap(), BEAT, "weir");
+        let instances = Instances::new(None, "weir");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { instances.beat(&lanes) });
+        let Kind::Counted(counted) = &instances.0 else { panic!("a fixed number") };
+        assert!(counted.is_beating.load(Ordering::Relaxed));
+        drop(runtime);
+        assert!(!counted.is_beating.load(Ordering::Relaxed));
     }
 }

@@ -7,6 +7,7 @@
 //! Off a cluster there is one lane. On one, each lane is a range of slots, with a breaker of its own: a node
 //! that is dead takes no other node's keys with it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,17 @@ use super::breaker::{Breaker, Opened};
 use super::link::{Failure, FailureKind, Link, slot};
 use super::outage::{self, Outage};
 use super::runtime;
-use super::script::{Ask, DECIDE, PolicyBytes, Script};
+use super::script::{Ask, DECIDE, Mode, PolicyBytes, Script};
+use crate::engine::{Horizon, Limit};
+use crate::quota::MAX_CAPACITY;
 
 /// Lanes of a cluster; its slots are split evenly.
 const CLUSTER_LANES: usize = 64;
 const SLOTS: usize = 16_384;
 /// Keys in one script call: what the server takes about half a millisecond for.
 const KEYS_PER_CALL: usize = 64;
+/// Asks in one script call, of few keys or many: as long as it runs, the server serves nobody else.
+const ASKS_PER_CALL: usize = 512;
 /// Callers that wait in a lane; more are turned away at once.
 const MOST_WAITING: usize = 100_000;
 /// How much longer than the round trip's deadline a caller waits for the loop that should have told it.
@@ -39,7 +44,11 @@ pub(super) struct Lanes {
     deadline: Duration,
     /// What the keys of probes begin with; no limit's do.
     probe: Box<str>,
+    /// What a probe is decided by.
+    probing: PolicyBytes,
     outage: Outage,
+    /// Whether the one server turned out to be a cluster behind one address, which takes one slot in a call.
+    has_slots: AtomicBool,
 }
 
 struct Lane {
@@ -98,7 +107,15 @@ impl Lanes {
         let breaker = || Breaker::new(Breaker::DEFAULT_THRESHOLD, patience);
         let lane = || Lane { breaker: breaker(), traffic: Mutex::default() };
         let lanes = std::iter::repeat_with(lane).take(count).collect();
-        Arc::new(Self { link, lanes, deadline, probe: format!("{prefix}:probe:").into(), outage: Outage::default() })
+        Arc::new(Self {
+            link,
+            lanes,
+            deadline,
+            probe: format!("{prefix}:probe:").into(),
+            probing: probing(),
+            outage: Outage::default(),
+            has_slots: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn link(&self) -> &Link {
@@ -214,6 +231,7 @@ impl Lanes {
         outage::failed(failure);
         // Another program's value under our key says nothing of Redis.
         if failure.kind() == FailureKind::Protocol {
+            self.outage.odd(failure);
             return;
         }
         let Some(opened) = self.lanes[at].breaker.on_failure() else { return };
@@ -227,30 +245,28 @@ impl Lanes {
         let _ = runtime::spawn(probe(Arc::downgrade(self), opened, self.probe_key(key)));
     }
 
-    /// A key in the slot of this one that holds nothing.
+    /// A key in the slot of this one that is nobody's.
     fn probe_key(&self, key: &[u8]) -> Vec<u8> {
         let at = |brace| key.iter().position(|&byte| byte == brace);
         let tag = at(b'{').zip(at(b'}')).and_then(|(open, close)| key.get(open..=close));
         [self.probe.as_bytes(), tag.unwrap_or_default()].concat()
     }
 
-    /// Whether Redis takes writes again, and in time: the first may have to connect.
+    /// Whether Redis decides again, and in time: the first may have to connect.
+    ///
+    /// It is asked what all ask. A server that takes any other command, but not the script, would else be found
+    /// to be back, and lost again, many times a second.
     async fn is_back(&self, key: &[u8]) -> bool {
-        let mut write = redis::cmd("SET");
-        write.arg(key).arg(1).arg("PX").arg(1_000);
+        let mut ask = Vec::new();
+        Ask { cost: 1, random: 0 }.write(&mut ask);
+        let args = [self.probing.as_bytes(), b"", &ask];
         for (is_first, within) in [(true, self.deadline.max(CONNECTING)), (false, self.deadline)] {
-            let Ok(trip) = runtime::timeout(within, self.link.send(&write)) else { return false };
-            match trip.await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return false,
-                Err(_) => {
-                    // The socket may have died since the breaker opened. A cluster's nodes that are well keep theirs.
-                    if is_first && !self.link.is_cluster() {
-                        self.link.reset();
-                    }
-                    return false;
-                }
+            let Err(failure) = self.evaluate(&DECIDE, &[key], &args, within).await else { continue };
+            // The socket may have died since the breaker opened. A cluster's nodes that are well keep theirs.
+            if failure.kind() == FailureKind::Timeout && is_first && !self.link.is_cluster() {
+                self.link.reset();
             }
+            return false;
         }
         true
     }
@@ -266,7 +282,8 @@ impl Lanes {
         batch.retain(|waiting| !waiting.reply.is_closed());
         let Some(first) = batch.iter().map(|waiting| waiting.since).min() else { return };
         let within = self.deadline.saturating_sub(first.elapsed());
-        let keys_per_call = if self.lanes.len() == 1 { KEYS_PER_CALL } else { 1 };
+        let has_slots = self.lanes.len() > 1 || self.has_slots.load(Ordering::Relaxed);
+        let keys_per_call = if has_slots { 1 } else { KEYS_PER_CALL };
         let mut calls = Call::of(batch, keys_per_call);
         let key = calls.first().and_then(|call| call.keys.first()).cloned().unwrap_or_default();
         let results = match calls.len() {
@@ -277,6 +294,14 @@ impl Lanes {
         let result = results.into_iter().reduce(|all, one| if all.is_ok() { all } else { one });
         let _ = self.judge(at, &key, result.unwrap_or(Ok(())));
     }
+}
+
+/// A limit that has room for every probe, on a key that is gone after some seconds.
+fn probing() -> PolicyBytes {
+    let (horizon, ticks) = (Horizon::new(Horizon::WORDS_PER_SPAN), 1);
+    horizon.widen(&[ticks]);
+    let limit = Limit { capacity: MAX_CAPACITY, hard: MAX_CAPACITY, window: ticks, span: ticks, fifth: ticks };
+    PolicyBytes::decide(1_000, &horizon, Mode::Absolute, &[limit])
 }
 
 /// Asks whether Redis is back until it is, or its limiter is gone.
@@ -392,7 +417,9 @@ impl Call {
         for Waiting { question: Question { policy, key, ask }, reply, .. } in batch {
             let call = match calls.last_mut() {
                 Some(call)
-                    if call.policy == policy && (call.keys.last() == Some(&key) || call.keys.len() < most_keys) =>
+                    if call.policy == policy
+                        && call.replies.len() < ASKS_PER_CALL
+                        && (call.keys.last() == Some(&key) || call.keys.len() < most_keys) =>
                 {
                     call
                 }
@@ -420,6 +447,9 @@ impl Call {
         let args: Vec<&[u8]> = head.into_iter().chain(self.asks.iter().map(Vec::as_slice)).collect();
         let sent = Instant::now();
         let result = lanes.evaluate(&DECIDE, &keys, &args, within).await.map(Arc::new);
+        if result.as_ref().is_err_and(|failure| failure.kind() == FailureKind::CrossSlot) {
+            lanes.has_slots.store(true, Ordering::Relaxed);
+        }
         let (asks, received) = (self.replies.len(), Instant::now());
         for (index, reply) in self.replies.into_iter().enumerate() {
             let part = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), asks, index, sent, received });

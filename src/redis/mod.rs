@@ -326,10 +326,10 @@ impl Shared {
     /// Changes a key by hand.
     async fn correct(&self, keys: &Keys, key: &[u8], correction: Correction) -> Result<Corrected, Failure> {
         let policy = PolicyBytes::correct(self.scale.bucket_ms(), &keys.horizon, self.scale.span(), correction);
-        let answer = self.lanes.run(&CORRECT, &keys.names.name(key), &policy).await;
-        // Even where no answer came it may have been done.
-        keys.forget(key);
-        Corrected::read(&answer?).ok_or_else(Failure::unreadable)
+        // Even where no answer came, or nobody waited for it, it may have been done.
+        let _changed = Finally(|| keys.forget(key));
+        let answer = self.lanes.run(&CORRECT, &keys.names.name(key), &policy).await?;
+        Corrected::read(&answer).ok_or_else(Failure::unreadable)
     }
 
     /// Takes units back, in the background and best effort.
@@ -339,6 +339,15 @@ impl Shared {
         let _ = runtime::spawn(async move {
             let _ = shared.correct(&keys, &key, Correction::Refund { stamp, units }).await;
         });
+    }
+}
+
+/// Is called when it is dropped, also with the future that holds it.
+struct Finally<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 

@@ -116,7 +116,8 @@ impl RedisOptions {
     }
 
     /// Sets what every key begins with, without braces; default `weir`. Limiters that share a server and a
-    /// prefix share their limits.
+    /// prefix share their limits, name by name, and count as instances of each other: give each service a prefix
+    /// of its own, and each process one limiter.
     pub fn prefix(mut self, prefix: impl Into<Box<str>>) -> Self {
         self.prefix = prefix.into();
         self

@@ -1,6 +1,6 @@
 //! What the operator learns of Redis: one log line when it is lost and one when it is back, and figures.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::link::Failure;
 use crate::telemetry;
@@ -12,18 +12,30 @@ pub(super) fn failed(failure: &Failure) {
     metrics::counter!("tower_weir_redis_failures_total", "kind" => failure.kind().name()).increment(1);
 }
 
-/// The breakers of one Redis that are open. On a cluster a node's end opens many, and that is one line.
+/// What goes wrong with one Redis.
 #[derive(Debug, Default)]
-pub(super) struct Outage(AtomicUsize);
+pub(super) struct Outage {
+    /// The breakers that are open. On a cluster a node's end opens many, and that is one line.
+    open: AtomicUsize,
+    is_odd: AtomicBool,
+}
 
 impl Outage {
     /// A breaker opened: Redis is not asked any more, or on a cluster not for some keys.
     pub(super) fn began(&self, failure: &Failure) {
         #[cfg(feature = "metrics")]
         metrics::gauge!("tower_weir_redis_open_breakers").increment(1.0);
-        if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
+        if self.open.fetch_add(1, Ordering::Relaxed) == 0 {
             let text = format!("limits follow `on_store_error` until Redis answers a probe: {failure}");
             telemetry::tell(true, "redis-lost", &text);
+        }
+    }
+
+    /// Redis answered something that makes no sense, which opens no breaker: told once, for it may never end.
+    pub(super) fn odd(&self, failure: &Failure) {
+        if !self.is_odd.swap(true, Ordering::Relaxed) {
+            let text = format!("limits follow `on_store_error` where Redis answers so; told once: {failure}");
+            telemetry::tell(true, "redis-odd", &text);
         }
     }
 
@@ -31,8 +43,19 @@ impl Outage {
     pub(super) fn ended(&self) {
         #[cfg(feature = "metrics")]
         metrics::gauge!("tower_weir_redis_open_breakers").decrement(1.0);
-        if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
             telemetry::tell(false, "redis-back", "Redis answers again, and decides");
+        }
+    }
+}
+
+/// What is open when the limiter goes is not open any more.
+#[cfg(feature = "metrics")]
+impl Drop for Outage {
+    fn drop(&mut self) {
+        match *self.open.get_mut() {
+            0 => {}
+            open => metrics::gauge!("tower_weir_redis_open_breakers").decrement(open as f64),
         }
     }
 }
@@ -72,5 +95,13 @@ mod tests {
         metrics::with_local_recorder(&recorder, || outage.ended());
         // A snapshot of this recorder leaves zero behind.
         assert_eq!(values().last(), Some(&gauge(-1.0)));
+        // A limiter that is dropped while Redis is gone.
+        metrics::with_local_recorder(&recorder, || {
+            outage.began(&Failure::timeout());
+            outage.began(&Failure::timeout());
+        });
+        assert_eq!(values().last(), Some(&gauge(2.0)));
+        metrics::with_local_recorder(&recorder, || drop(outage));
+        assert_eq!(values().last(), Some(&gauge(-2.0)));
     }
 }

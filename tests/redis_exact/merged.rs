@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use tower_weir::Decision;
 
-use crate::servers::{Flavor, Server};
+use crate::servers::{Cluster, Flavor, Server};
 use crate::{limiter, rate, redis};
 
 const LIMIT: u64 = 500;
@@ -91,4 +91,49 @@ async fn many_keys_travel_together_and_each_gets_its_own_answer() {
             assert_eq!(rl.redis().absolute().get(key.to_string()).await.unwrap(), used);
         }
     }
+}
+
+/// Else a hot key would hold up everybody else on that server for as long as all of its asks take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_does_not_take_the_asks_of_a_whole_crowd() {
+    let server = Server::start(Flavor::Debian);
+    let rl = limiter(redis(server.url()), 60);
+    server.reset_stats();
+    let asked = (0..4_000).map(|_| {
+        let rl = rl.clone();
+        // In one task, so that the crowd is there before the first answer is.
+        async move { rl.redis().absolute().decide("key", &rate(50.0), 1).await.unwrap() }
+    });
+    let decisions = tokio::spawn(join_all(asked)).await.unwrap();
+    assert_eq!(decisions.iter().filter(|decision| decision.is_allowed()).count(), 3_000);
+    let stats = server.commandstats();
+    let calls = ["eval", "evalsha"].map(|name| stats.get(name).copied().unwrap_or(0)).iter().sum::<u64>();
+    assert!(calls >= 8, "4000 asks in {calls} calls");
+}
+
+/// As managed ones are: it takes any key, but not two of different slots in one command.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_behind_one_address_serves_crowds_too() {
+    let cluster = Cluster::start(Flavor::Debian, 1);
+    let rl = limiter(redis(cluster.nodes()[0].url()), 60);
+    let crowd = |round: u64| {
+        let asked = (0..64_u64).map(move |index| (key_of(round, index), rate(1.0)));
+        join_all(asked.map(|(key, rate)| {
+            let rl = rl.clone();
+            async move { rl.redis().absolute().inc(&key, &rate, 1).await }
+        }))
+    };
+    // It learns from the first crowd, whose requests follow the policy.
+    crowd(0).await;
+    for round in 1..4 {
+        for result in crowd(round).await {
+            assert!(result.unwrap().is_allowed());
+        }
+    }
+    rl.redis().absolute().clear().await.unwrap();
+    assert_eq!(rl.redis().absolute().get(key_of(1, 1)).await.unwrap(), 0);
+}
+
+fn key_of(round: u64, index: u64) -> String {
+    format!("{round} {index}")
 }

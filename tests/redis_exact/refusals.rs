@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tower_weir::{OnStoreError, RateLimiter, RedisOptions};
 
-use crate::servers::{Flavor, Server, wait_until};
+use crate::servers::{Flavor, Server, SlowProxy, wait_until};
 use crate::{limiter, rate, redis};
 
 /// What the harness asks by itself, and what a refusal may cause.
@@ -106,5 +106,32 @@ async fn a_flood_on_a_key_over_its_limit_hardly_reaches_the_server() {
         // The twin: another key is still asked about, and served.
         assert!(rl.redis().absolute().inc("another", &rate(10.0), 600).await.unwrap().is_allowed());
         assert!(scripts(&server) > calls);
+    }
+}
+
+/// The server carries out what it was told, whoever has stopped to wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_ends_with_a_change_that_nobody_waits_for() {
+    let server = Server::start(Flavor::Debian);
+    let proxy = SlowProxy::in_front_of(&server);
+    let rl = limiter(redis(proxy.url()), 60);
+    let calls = rl.redis().absolute();
+    for is_cleared in [false, true] {
+        assert!(calls.inc("k", &rate(10.0), 600).await.unwrap().is_allowed());
+        refused(&rl, "k", 2).await;
+        proxy.hold_replies();
+        let patience = Duration::from_millis(100);
+        let waited = match is_cleared {
+            false => tokio::time::timeout(patience, calls.delete("k")).await.is_ok(),
+            true => tokio::time::timeout(patience, calls.clear()).await.is_ok(),
+        };
+        assert!(!waited);
+        proxy.heal();
+        if is_cleared {
+            // It had come to the first step, which only looks.
+            server.cli(&["FLUSHALL"]);
+        }
+        assert!(calls.inc("k", &rate(10.0), 1).await.unwrap().is_allowed(), "cleared: {is_cleared}");
+        calls.delete("k").await.unwrap();
     }
 }

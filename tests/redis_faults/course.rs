@@ -81,8 +81,8 @@ impl Course<'_> {
         let served = Instant::now();
         sleep(Duration::from_millis(300));
         if let Some([connections, pieces]) = cost {
-            // Of all three; a probe is two commands, and a connection has its own greeting.
-            assert!(connections <= 24 && pieces <= 60, "{}: {connections} and {pieces} while open", self.name);
+            // Of all three; a probe is two decisions, and a connection has its own greeting.
+            assert!(connections <= 24 && pieces <= 90, "{}: {connections} and {pieces} while open", self.name);
         }
         let mut report = Report::new(self.name);
         let mut all = Vec::new();

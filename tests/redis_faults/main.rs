@@ -22,6 +22,7 @@ mod course;
 mod doubt;
 mod log;
 mod runtimes;
+mod scripts;
 mod sentinel;
 #[path = "../servers/mod.rs"]
 mod servers;

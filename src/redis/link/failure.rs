@@ -32,6 +32,8 @@ pub(crate) enum FailureKind {
     ReadOnly,
     /// The server will not run it, and did not, until somebody changes something there.
     Refused,
+    /// The keys lie in different slots of a cluster: it did not run.
+    CrossSlot,
     /// There is no connection, so nothing was sent.
     Unreachable,
     /// The connection was lost under the command, which may have run.
@@ -51,6 +53,7 @@ impl FailureKind {
             Self::NothingRan => "nothing_ran",
             Self::ReadOnly => "read_only",
             Self::Refused => "refused",
+            Self::CrossSlot => "cross_slot",
             Self::Unreachable => "unreachable",
             Self::ConnectionLost => "connection_lost",
             Self::Timeout => "timeout",
@@ -176,7 +179,7 @@ const CODES: [(&str, FailureKind, &str); 20] = [
     ("NOPERM", FailureKind::Refused, NOPERM_MESSAGE),
     ("MISCONF", FailureKind::Refused, MISCONF_MESSAGE),
     ("NOREPLICAS", FailureKind::Refused, "Redis wants more replicas in step; see min-replicas-to-write"),
-    ("CROSSSLOT", FailureKind::Refused, CROSSSLOT_MESSAGE),
+    ("CROSSSLOT", FailureKind::CrossSlot, CROSSSLOT_MESSAGE),
     ("DENIED", FailureKind::Refused, "Redis is in protected mode; give it a password, or bind it to a private network"),
     (
         "WRONGTYPE",

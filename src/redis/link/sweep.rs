@@ -2,7 +2,7 @@
 
 use ::redis::{Cmd, Value, from_redis_value};
 
-use super::{Failure, Link};
+use super::{Failure, FailureKind, Link};
 
 /// The keys that one `SCAN` looks at, about; more would hold up the server's other clients.
 const STEP: u32 = 512;
@@ -35,8 +35,22 @@ fn read(page: Value) -> Result<(u64, Vec<Vec<u8>>), Failure> {
     from_redis_value(page).map_err(|_| Failure::protocol("Redis answered SCAN with no cursor and keys"))
 }
 
-/// The cluster client splits the command by slots and adds up the answers.
+/// The cluster client splits the command by slots and adds up the answers; a cluster behind one address gets its
+/// keys one by one.
 async fn unlink(link: &Link, keys: &[Vec<u8>]) -> Result<u64, Failure> {
+    match unlink_at_once(link, keys).await {
+        Err(failure) if failure.kind() == FailureKind::CrossSlot => {
+            let mut deleted = 0u64;
+            for key in keys {
+                deleted = deleted.saturating_add(unlink_at_once(link, std::slice::from_ref(key)).await?);
+            }
+            Ok(deleted)
+        }
+        result => result,
+    }
+}
+
+async fn unlink_at_once(link: &Link, keys: &[Vec<u8>]) -> Result<u64, Failure> {
     let mut command = ::redis::cmd("UNLINK");
     command.arg(keys);
     let deleted = link.send(&command).await?;

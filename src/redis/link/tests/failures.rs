@@ -12,7 +12,7 @@ fn failure(line: &str) -> Failure {
 
 #[test]
 fn what_servers_say() {
-    use FailureKind::{NoScript, NothingRan, Protocol, ReadOnly, Refused};
+    use FailureKind::{CrossSlot, NoScript, NothingRan, Protocol, ReadOnly, Refused};
     let wrapped = "ERR Error running script (call to f_6b1b): @user_script:1: @user_script: 1: -";
     let lines = [
         ("NOSCRIPT No matching script. Please use EVAL.".to_owned(), NoScript),
@@ -31,7 +31,7 @@ fn what_servers_say() {
         ("BUSY Redis is busy running a script.".to_owned(), Refused),
         ("NOAUTH Authentication required.".to_owned(), Refused),
         ("NOPERM this user has no permissions to run the 'evalsha' command".to_owned(), Refused),
-        ("CROSSSLOT Keys in request don't hash to the same slot".to_owned(), Refused),
+        ("CROSSSLOT Keys in request don't hash to the same slot".to_owned(), CrossSlot),
         ("ERR unknown command 'EVALSHA', with args beginning with: ".to_owned(), Refused),
         ("ERR max number of clients reached".to_owned(), Refused),
         ("ERR Error compiling script (new function): user_script:1".to_owned(), Protocol),
