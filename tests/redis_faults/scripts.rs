@@ -12,6 +12,11 @@ use crate::servers::{Flavor, Server, wait_until};
 use crate::site::Site;
 use crate::traffic::By;
 
+/// One request, on a thread whose log is heard.
+fn ask(site: &Site, key: &'static str) -> By {
+    site.requests(1, key).into_iter().map(|request| site.block_on(request).unwrap().by).next().unwrap()
+}
+
 fn for_a_second(mut request: impl FnMut()) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(1) {
@@ -26,14 +31,14 @@ fn for_a_second(mut request: impl FnMut()) {
 fn a_server_that_takes_writes_but_no_scripts_is_lost_once() {
     let server = Server::start(Flavor::Debian);
     let site = Site::new(RedisOptions::url(server.url()), OnStoreError::Reject, DEADLINE * 5);
-    assert_eq!(site.request("key").by, By::Redis);
+    assert_eq!(ask(&site, "key"), By::Redis);
     server.cli(&["ACL", "SETUSER", "default", "-eval", "-evalsha"]);
-    wait_until("Redis is lost", || site.request("key").by == By::Nobody);
-    for_a_second(|| assert_eq!(site.request("key").by, By::Nobody));
+    wait_until("Redis is lost", || ask(&site, "key") == By::Nobody);
+    for_a_second(|| assert_eq!(ask(&site, "key"), By::Nobody));
     assert_eq!(site.log.count("redis-lost").unwrap_or(1), 1);
     assert_eq!(site.log.count("redis-back").unwrap_or(0), 0);
     server.cli(&["ACL", "SETUSER", "default", "+eval", "+evalsha"]);
-    wait_until("Redis decides", || site.request("key").by == By::Redis);
+    wait_until("Redis decides", || ask(&site, "key") == By::Redis);
 }
 
 /// No breaker opens for it, so it would go on in silence: a limit that holds on each instance for itself.
@@ -41,13 +46,13 @@ fn a_server_that_takes_writes_but_no_scripts_is_lost_once() {
 fn an_answer_that_makes_no_sense_is_told_once() {
     let server = Server::start(Flavor::Debian);
     let site = Site::new(RedisOptions::url(server.url()), OnStoreError::Reject, DEADLINE * 5);
-    assert_eq!(site.request("key").by, By::Redis);
+    assert_eq!(ask(&site, "key"), By::Redis);
     let name = server.cli(&["KEYS", "Reject:1:*"]);
     server.cli(&["DEL", &name]);
     server.cli(&["RPUSH", &name, "not ours"]);
     for _ in 0..20 {
-        assert_eq!(site.request("key").by, By::Nobody);
-        assert_eq!(site.request("another").by, By::Redis);
+        assert_eq!(ask(&site, "key"), By::Nobody);
+        assert_eq!(ask(&site, "another"), By::Redis);
     }
     assert_eq!(site.log.count("redis-odd").unwrap_or(1), 1);
     assert_eq!(site.log.count("redis-lost").unwrap_or(0), 0);
