@@ -95,6 +95,12 @@ impl Scale {
         Limit { span: limit.window + self.lag, ..limit }
     }
 
+    /// A limit's window, rounded up to buckets.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn window_ms(&self, limit: &Limit) -> u64 {
+        self.ticks.start_ms(u64::from(limit.window))
+    }
+
     /// An outcome's ticks as milliseconds from now, and what follows from the limit that binds.
     #[inline]
     pub(crate) fn decision(&self, outcome: &Outcome, charged: u64, limits: &[Limit], now_ms: u64) -> Decision {

@@ -49,7 +49,15 @@ impl Share {
             *here = Limit { capacity: part(limit.capacity), hard: part(limit.hard), ..limit };
         }
         let (outcome, now_ms) = self.shared.outcome(&self.table, key, cost, parts, suppressed);
-        Decision { is_local_share: true, ..self.shared.scale.decision(&outcome, cost, parts, now_ms) }
+        let decision = self.shared.scale.decision(&outcome, cost, parts, now_ms);
+        // More than this part ever admits may well fit the limit, once the other store is back.
+        let retry_after_ms = match limits.get(decision.limit_index) {
+            Some(limit) if decision.retry_after_ms == u64::MAX && cost <= limit.capacity => {
+                self.shared.scale.window_ms(limit)
+            }
+            _ => decision.retry_after_ms,
+        };
+        Decision { is_local_share: true, retry_after_ms, ..decision }
     }
 
     /// Takes back what one of its own decisions charged.
@@ -65,5 +73,28 @@ impl Share {
     /// Forgets every key.
     pub(crate) fn clear(&self) {
         self.table.clear(self.shared.now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::limiter::RateLimiter;
+    use crate::quota::RateLimit;
+    use crate::scale::Scale;
+
+    /// One of twenty instances has 5 of 100: a cost of 10 does not fit that, but it does not fit never.
+    #[test]
+    fn what_a_part_never_admits_may_try_again_after_a_window() {
+        let limiter = RateLimiter::builder().build().unwrap();
+        let share = limiter.local().share(None, &[]).unwrap();
+        let scale = Scale::new(10, 0, 60, Default::default()).unwrap();
+        let limits = [scale.limit(&RateLimit::try_from(100.0 / 60.0).unwrap(), false)];
+        let decide = |cost| share.decide(b"k", cost, &limits, 20, false);
+        assert_eq!(decide(10).retry_after(), Some(Duration::from_secs(60)));
+        assert_eq!(decide(101).retry_after(), None);
+        assert!(decide(5).is_allowed() && decide(5).is_local_share());
+        assert!(!decide(1).is_allowed());
     }
 }

@@ -124,7 +124,7 @@ impl Breaker {
 /// The duty to probe: there is one for each time that the breaker opens.
 ///
 /// Dropped before its probe was answered (no runtime, or one that is shut down), it leaves the breaker
-/// doubtful, so that the next caller is the probe.
+/// doubtful, so that the next callers are the probe.
 #[derive(Debug)]
 #[must_use = "a breaker that opened needs its probe"]
 pub(crate) struct Opened {

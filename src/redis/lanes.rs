@@ -4,6 +4,8 @@
 //! meanwhile queues, and a loop sends the queue as a whole: one script call for many keys, and for one key
 //! one step that walks its costs. So the more callers there are, the fewer calls each of them costs.
 //!
+//! A round trip that takes its time is not waited for: the next goes after an eighth of the deadline all the same.
+//!
 //! Off a cluster there is one lane. On one, each lane is a range of slots, with a breaker of its own: a node
 //! that is dead takes no other node's keys with it.
 
@@ -229,8 +231,8 @@ impl Lanes {
     #[cold]
     fn note(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
         outage::failed(failure);
-        // Another program's value under our key says nothing of Redis.
-        if failure.kind() == FailureKind::Protocol {
+        // Another program's value under our key says nothing of Redis, nor does a call from nowhere.
+        if matches!(failure.kind(), FailureKind::Protocol | FailureKind::NoRuntime) {
             self.outage.odd(failure);
             return;
         }
@@ -334,7 +336,7 @@ impl Lane {
             return Ok(Entered::Alone(question));
         }
         if traffic.queue.len() >= MOST_WAITING {
-            return Err(Failure::unavailable());
+            return Err(Failure::crowded());
         }
         let (reply, answer) = oneshot::channel();
         traffic.queue.push(Waiting { question, since: Instant::now(), reply });
@@ -374,8 +376,16 @@ struct Loop {
 
 impl Loop {
     async fn run(self) {
+        // For that long those behind wait, and gather; then they are off too, or a round trip of more than half the
+        // deadline would leave them none.
+        let alone = self.lanes.deadline / 8;
         while let Some(batch) = self.next() {
-            self.lanes.serve(self.at, batch).await;
+            let (lanes, at) = (Arc::clone(&self.lanes), self.at);
+            let mut flight = Box::pin(async move { lanes.serve(at, batch).await });
+            let Ok(landed) = runtime::timeout(alone, &mut flight) else { return };
+            if landed.await.is_err() {
+                let _ = runtime::spawn(flight);
+            }
         }
     }
 

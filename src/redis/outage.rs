@@ -31,10 +31,11 @@ impl Outage {
         }
     }
 
-    /// Redis answered something that makes no sense, which opens no breaker: told once, for it may never end.
+    /// Redis answered something that makes no sense, or could not be asked from where the call is; neither opens a
+    /// breaker, and both are told once, for they may never end.
     pub(super) fn odd(&self, failure: &Failure) {
         if !self.is_odd.swap(true, Ordering::Relaxed) {
-            let text = format!("limits follow `on_store_error` where Redis answers so; told once: {failure}");
+            let text = format!("some requests follow `on_store_error`; told once: {failure}");
             telemetry::tell(true, "redis-odd", &text);
         }
     }

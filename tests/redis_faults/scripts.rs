@@ -14,7 +14,7 @@ use crate::traffic::By;
 
 /// One request, on a thread whose log is heard.
 fn ask(site: &Site, key: &'static str) -> By {
-    site.requests(1, key).into_iter().map(|request| site.block_on(request).unwrap().by).next().unwrap()
+    site.requests(1, key).into_iter().map(|request| site.outcome(request).by).next().unwrap()
 }
 
 fn for_a_second(mut request: impl FnMut()) {

@@ -36,6 +36,8 @@ pub(crate) enum FailureKind {
     CrossSlot,
     /// There is no connection, so nothing was sent.
     Unreachable,
+    /// The caller is outside a runtime, so nothing was sent.
+    NoRuntime,
     /// The connection was lost under the command, which may have run.
     ConnectionLost,
     /// No answer came in time; the command may have run.
@@ -55,6 +57,7 @@ impl FailureKind {
             Self::Refused => "refused",
             Self::CrossSlot => "cross_slot",
             Self::Unreachable => "unreachable",
+            Self::NoRuntime => "no_runtime",
             Self::ConnectionLost => "connection_lost",
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
@@ -89,6 +92,12 @@ impl Failure {
     #[cold]
     pub(crate) fn unavailable() -> Self {
         Self::new(FailureKind::Unreachable, "Redis failed lately, and is not asked until a probe is answered")
+    }
+
+    /// The answer where more wait for Redis than it can serve in time.
+    #[cold]
+    pub(crate) fn crowded() -> Self {
+        Self::new(FailureKind::Unreachable, "too many requests wait for Redis; see whether it is overloaded")
     }
 
     pub(crate) fn kind(&self) -> FailureKind {
@@ -254,7 +263,7 @@ fn tells_no_address(error: &RedisError) -> bool {
 
 impl From<NoRuntime> for Failure {
     fn from(_: NoRuntime) -> Self {
-        Self::new(FailureKind::Unreachable, NoRuntime::MESSAGE)
+        Self::new(FailureKind::NoRuntime, NoRuntime::MESSAGE)
     }
 }
 
