@@ -53,7 +53,7 @@ fn outside_a_runtime_a_call_fails_and_says_why() {
     let server = Server::start(Flavor::Debian);
     let link = Link::to_url(&server.url()).unwrap();
     let outside = || ask(&link, &["PING"]).now_or_never().expect("it does not wait").unwrap_err();
-    assert_eq!(outside().kind(), FailureKind::Unreachable);
+    assert_eq!(outside().kind(), FailureKind::NoRuntime);
     let runtime = runtime();
     runtime.block_on(ask(&link, &["PING"])).unwrap();
     assert!(outside().to_string().contains("redis-smol"), "the connection is up, but there is no timer");
