@@ -192,6 +192,14 @@ impl RateLimitDecision {
         matches!(self, Self::Allowed | Self::Suppressed { is_allowed: true, .. })
     }
 
+    /// What the suppressed strategy says of a request that is not drawn for: in the band some pass.
+    pub(crate) fn at_factor(factor: f64) -> Self {
+        match factor > 0.0 {
+            true => Self::Suppressed { suppression_factor: factor, is_allowed: factor < 1.0 },
+            false => Self::Allowed,
+        }
+    }
+
     /// How long to wait where the decision knows it: nothing unless rejected, and nothing where no wait
     /// can help.
     #[must_use]

@@ -64,11 +64,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         let (now, limits) = (shared.scale.at(now_ms), [shared.scale.limit(rate, K::IS_SUPPRESSED)]);
         shared.main.peek(key.as_ref(), now, |window, horizon| {
             if K::IS_SUPPRESSED {
-                let factor = engine::factor(window, now, &limits, horizon);
-                return match factor > 0.0 {
-                    true => RateLimitDecision::Suppressed { suppression_factor: factor, is_allowed: factor < 1.0 },
-                    false => RateLimitDecision::Allowed,
-                };
+                return RateLimitDecision::at_factor(engine::factor(window, now, &limits, horizon));
             }
             shared.scale.decision(&engine::absolute(window, now, 1, &limits, horizon, false), 0, &limits, now_ms).into()
         })

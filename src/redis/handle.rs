@@ -92,11 +92,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     /// `Suppressed { is_allowed: true, .. }`, since some of such requests do pass.
     pub async fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> Result<RateLimitDecision, StoreError> {
         if K::IS_SUPPRESSED {
-            let factor = self.factor(key.as_ref(), rate).await?;
-            return Ok(match factor > 0.0 {
-                true => RateLimitDecision::Suppressed { suppression_factor: factor, is_allowed: factor < 1.0 },
-                false => RateLimitDecision::Allowed,
-            });
+            return self.factor(key.as_ref(), rate).await.map(RateLimitDecision::at_factor);
         }
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
