@@ -47,6 +47,8 @@ pub struct Decision {
     /// Units that were charged: 0 for a refusal and for a look.
     pub(crate) charged: u64,
     pub(crate) is_local_share: bool,
+    /// Whether it was charged to a lease, at the instant of this clock that `stamp` is.
+    pub(crate) is_from_lease: bool,
 }
 
 impl Decision {
@@ -66,6 +68,7 @@ impl Decision {
             stamp: 0,
             charged: 0,
             is_local_share: false,
+            is_from_lease: false,
         }
     }
 

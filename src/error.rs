@@ -68,6 +68,10 @@ pub enum ConfigError {
     InvalidDeadline(Duration),
     /// Zero instances.
     ZeroInstances,
+    /// An interval to settle with Redis that is zero or longer than a minute, in milliseconds.
+    InvalidSyncInterval(u64),
+    /// A tolerance that is no number from 0 to 1.
+    InvalidTolerance(f64),
     /// A name that is not a legal HTTP header name.
     InvalidHeaderName(String),
     /// A name that is not a legal cookie name.
@@ -165,6 +169,12 @@ impl fmt::Display for ConfigError {
                 "a deadline of {deadline:?} is not possible; write 1 ms to 1 s, as in Duration::from_millis(50)"
             ),
             Self::ZeroInstances => f.write_str("the number of instances is zero; write at least 1"),
+            Self::InvalidSyncInterval(ms) => {
+                write!(f, "a sync interval of {ms} ms is not possible; write 1 to 60000, as in 50")
+            }
+            Self::InvalidTolerance(part) => {
+                write!(f, "a tolerance of {part} is not possible; write 0 to 1, as in 0.05 for 5 %")
+            }
             Self::InvalidHeaderName(name) => {
                 write!(f, "{name:?} is not a header name; write letters, digits and hyphens, as in \"x-api-key\"")
             }

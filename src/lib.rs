@@ -77,11 +77,15 @@ mod time;
 
 pub use self::decision::{Decision, RateLimitDecision, Verdict};
 pub use self::error::{ConfigError, StoreError, StoreErrorKind};
+#[cfg(feature = "_redis")]
+pub use self::hybrid::{Hybrid, HybridLimits};
 pub use self::limiter::{
     HistoryPreservation, RateLimitComparator, RateLimiter, RateLimiterBuilder, RateLimiterOptions, SetOutcome,
 };
 pub use self::local::{Local, LocalLimits};
-pub use self::quota::{HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, WindowSizeSeconds};
+pub use self::quota::{
+    HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, SyncIntervalMs, Tolerance, WindowSizeSeconds,
+};
 #[cfg(feature = "_redis")]
 pub use self::redis::{Redis, RedisLimits, RedisOptions};
 pub use self::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
@@ -89,6 +93,8 @@ pub use self::strategy::{Absolute, Suppressed};
 pub use self::telemetry::Notice;
 pub use self::time::{Clock, ManualClock, PreciseClock};
 
+#[cfg(feature = "_redis")]
+mod hybrid;
 #[cfg(feature = "_redis")]
 mod redis;
 

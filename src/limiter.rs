@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use crate::engine::SetMode;
 use crate::error::ConfigError;
+#[cfg(feature = "_redis")]
+use crate::hybrid::Hybrid;
 use crate::local::{Local, Settings};
-use crate::quota::{HardLimitFactor, RateGroupSizeMs, WindowSizeSeconds};
+use crate::quota::{HardLimitFactor, RateGroupSizeMs, SyncIntervalMs, Tolerance, WindowSizeSeconds};
 #[cfg(feature = "_redis")]
 use crate::redis::{Redis, RedisOptions};
 use crate::time::{Clock, TimeSource};
@@ -31,6 +33,8 @@ pub struct RateLimiter {
     local: Local,
     #[cfg(feature = "_redis")]
     redis: Redis,
+    #[cfg(feature = "_redis")]
+    hybrid: Hybrid,
 }
 
 impl RateLimiter {
@@ -54,12 +58,16 @@ impl RateLimiter {
             hard: options.hard_limit_factor,
             max_keys: options.max_keys,
         };
+        #[cfg(feature = "_redis")]
+        let redis = match &options.redis {
+            Some(redis) => Redis::new(redis, &settings)?,
+            None => Redis::none(),
+        };
         Ok(Self {
             #[cfg(feature = "_redis")]
-            redis: match &options.redis {
-                Some(redis) => Redis::new(redis, &settings)?,
-                None => Redis::none(),
-            },
+            hybrid: Hybrid::new(&redis, &settings, options.sync_interval_ms, options.tolerance)?,
+            #[cfg(feature = "_redis")]
+            redis,
             local: Local::new(settings)?,
         })
     }
@@ -78,6 +86,15 @@ impl RateLimiter {
     #[must_use]
     pub fn redis(&self) -> &Redis {
         &self.redis
+    }
+
+    /// Limits in Redis that are decided on in memory, for the engine's calls and for layers.
+    ///
+    /// A limiter that was built without Redis says so in the error of each call, and when a layer is built.
+    #[cfg(feature = "_redis")]
+    #[must_use]
+    pub fn hybrid(&self) -> &Hybrid {
+        &self.hybrid
     }
 
     /// Starts to return the memory of idle keys in the background, in steps of some thousand keys.
@@ -116,6 +133,10 @@ pub struct RateLimiterOptions {
     pub max_keys: usize,
     /// The clock; default the system's fastest one that is fine enough for the buckets.
     pub clock: Option<Arc<dyn Clock>>,
+    /// How often the hybrid store settles with Redis; default 50 ms.
+    pub sync_interval_ms: SyncIntervalMs,
+    /// By what part the hybrid store may exceed a limit; default 0.
+    pub tolerance: Tolerance,
     /// Where Redis is; default none.
     #[cfg(feature = "_redis")]
     pub redis: Option<RedisOptions>,
@@ -129,6 +150,8 @@ impl Default for RateLimiterOptions {
             hard_limit_factor: HardLimitFactor::default(),
             max_keys: 1_000_000,
             clock: None,
+            sync_interval_ms: SyncIntervalMs::default(),
+            tolerance: Tolerance::default(),
             #[cfg(feature = "_redis")]
             redis: None,
         }
@@ -182,6 +205,18 @@ impl RateLimiterBuilder {
     /// Sets the clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.options.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// Sets how often the hybrid store settles with Redis; default 50 ms.
+    pub fn sync_interval_ms(mut self, interval: SyncIntervalMs) -> Self {
+        self.options.sync_interval_ms = interval;
+        self
+    }
+
+    /// Sets by what part the hybrid store may exceed a limit, to ask Redis less often; default 0.
+    pub fn tolerance(mut self, tolerance: Tolerance) -> Self {
+        self.options.tolerance = tolerance;
         self
     }
 

@@ -95,6 +95,37 @@ impl Scale {
         Limit { span: limit.window + self.lag, ..limit }
     }
 
+    /// The part of each limit that is one instance's of so many: at least 1 where the limit is not 0.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn parts<'a>(&self, limits: &[Limit], instances: u64, room: &'a mut Parts) -> &'a [Limit] {
+        let part = |units: u64| if units == 0 { 0 } else { (units / instances.max(1)).max(1) };
+        let parts = &mut room[..limits.len().min(MAX_QUOTAS)];
+        for (here, limit) in parts.iter_mut().zip(limits) {
+            let limit = self.with_lag(*limit);
+            *here = Limit { capacity: part(limit.capacity), hard: part(limit.hard), ..limit };
+        }
+        parts
+    }
+
+    /// A decision by [`parts`](Self::parts) of limits.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn part_decision(
+        &self,
+        outcome: &Outcome,
+        cost: u64,
+        limits: &[Limit],
+        parts: &[Limit],
+        now_ms: u64,
+    ) -> Decision {
+        let decision = self.decision(outcome, cost, parts, now_ms);
+        // More than a part ever admits may well fit the limit, once it is decided on as a whole again.
+        let retry_after_ms = match limits.get(decision.limit_index) {
+            Some(limit) if decision.retry_after_ms == u64::MAX && cost <= limit.capacity => self.window_ms(limit),
+            _ => decision.retry_after_ms,
+        };
+        Decision { is_local_share: true, retry_after_ms, ..decision }
+    }
+
     /// A limit's window, rounded up to buckets.
     #[cfg(feature = "_redis")]
     pub(crate) fn window_ms(&self, limit: &Limit) -> u64 {
@@ -118,6 +149,7 @@ impl Scale {
             stamp: outcome.newest,
             charged: if outcome.is_allowed() { charged } else { 0 },
             is_local_share: false,
+            is_from_lease: false,
         }
     }
 
@@ -131,6 +163,14 @@ impl Scale {
         }
     }
 }
+
+/// Room for the parts of all limits of a decision.
+#[cfg(feature = "_redis")]
+pub(crate) type Parts = [Limit; MAX_QUOTAS];
+
+/// [`Parts`] that are not filled yet.
+#[cfg(feature = "_redis")]
+pub(crate) const NO_PARTS: Parts = [Limit { capacity: 0, hard: 0, window: 1, span: 1, fifth: 1 }; MAX_QUOTAS];
 
 /// A window in ticks, if a bucket fits it and its history can be addressed.
 fn window_ticks(ticks: Ticks, lag: u32, window_ms: u64) -> Result<u32, ConfigError> {

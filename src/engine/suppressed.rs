@@ -36,12 +36,9 @@ const SLOTS: usize = 16;
 const STEEPEST: f64 = 5.0;
 
 /// The state of a key that is, or lately was, over its limit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Shed {
-    /// Admissions owed, in requests.
-    owed: f64,
-    /// How many must be owed before one is paid, 0.5 to 1.5.
-    threshold: f64,
+    dither: Dither,
     demands: Vec<Demand>,
 }
 
@@ -133,9 +130,33 @@ impl Demand {
     }
 }
 
-impl Default for Shed {
+/// Settles requests by error diffusion.
+///
+/// In requests and not in units, so that a request's cost does not change its chance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dither {
+    /// Admissions owed, in requests.
+    owed: f64,
+    /// How many must be owed before one is paid, 0.5 to 1.5.
+    threshold: f64,
+}
+
+impl Default for Dither {
     fn default() -> Self {
-        Self { owed: 0.0, threshold: 1.0, demands: Vec::new() }
+        Self { owed: 0.0, threshold: 1.0 }
+    }
+}
+
+impl Dither {
+    /// Whether a request passes, of which this part does; `random` is uniform.
+    pub(crate) fn draw(&mut self, ratio: f64, random: u32) -> bool {
+        self.owed += ratio;
+        let admitted = self.owed >= self.threshold;
+        if admitted {
+            self.owed -= 1.0;
+            self.threshold = 0.5 + f64::from(random) / f64::from(u32::MAX);
+        }
+        admitted
     }
 }
 
@@ -153,19 +174,6 @@ impl Shed {
         for demand in &mut self.demands {
             demand.record(cost, declined);
         }
-    }
-
-    /// Settles one request by error diffusion.
-    ///
-    /// In requests and not in units, so that a request's cost does not change its chance.
-    fn draw(&mut self, ratio: f64, random: u32) -> bool {
-        self.owed += ratio;
-        let admitted = self.owed >= self.threshold;
-        if admitted {
-            self.owed -= 1.0;
-            self.threshold = 0.5 + f64::from(random) / f64::from(u32::MAX);
-        }
-        admitted
     }
 }
 
@@ -202,7 +210,7 @@ pub(crate) fn suppressed(
         return admit(window, nearest, now, cost, limits, horizon);
     }
     let shed = start(window, now, limits, horizon);
-    let is_allowed = shed.draw(ratio, random);
+    let is_allowed = shed.dither.draw(ratio, random);
     shed.record(cost, !is_allowed);
     let outcome = match is_allowed {
         true => admit(window, nearest, now, cost, limits, horizon),

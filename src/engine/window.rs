@@ -141,6 +141,28 @@ impl Window {
         self.charge(self.clamp(now), cost.min(MAX_CAPACITY), horizon);
     }
 
+    /// The live units by bucket, oldest first: the newest ticks that they may have, and how many. Where there are more
+    /// than `most` buckets, some stand together under the newest tick of them.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn buckets(&self, now: u64, horizon: &Horizon, most: usize) -> Vec<(u64, u64)> {
+        let (now, open) = (self.clamp(now), self.tick());
+        let View { mut spent, first, .. } = self.view(now, horizon.keep(), horizon);
+        let words = (first..self.closed.len()).filter_map(|at| self.closed.get(at)).chain([self.open]);
+        let (count, each) = (self.closed.len() + 1 - first, (self.closed.len() + 1 - first).div_ceil(most.max(1)));
+        let mut buckets = Vec::new();
+        for (at, word) in words.enumerate() {
+            if (at + 1) % each != 0 && at + 1 != count {
+                continue;
+            }
+            let units = between(spent, word.cum());
+            if units > 0 {
+                buckets.push((open - word.age(open), units));
+            }
+            spent = word.cum();
+        }
+        buckets
+    }
+
     /// Moves the open bucket to `now`: closes the old one and drops what has expired for the longest span.
     #[inline]
     fn roll(&mut self, now: u64, horizon: &Horizon) {

@@ -318,3 +318,10 @@ impl IntoStore for &crate::redis::Redis {
         Arc::new(self.clone())
     }
 }
+
+#[cfg(feature = "_redis")]
+impl IntoStore for &crate::hybrid::Hybrid {
+    fn into_store(self) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+}

@@ -7,7 +7,7 @@ use super::{Local, Shared};
 use crate::decision::Decision;
 use crate::engine::{Horizon, Limit, Window};
 use crate::error::ConfigError;
-use crate::quota::MAX_QUOTAS;
+use crate::scale::NO_PARTS;
 use crate::store::Policy;
 
 /// The histories of what this instance admitted under one limit's name.
@@ -41,23 +41,10 @@ impl Share {
 
     /// Decides by the part of each limit that is this instance's, one of `instances`.
     pub(crate) fn decide(&self, key: &[u8], cost: u64, limits: &[Limit], instances: u64, suppressed: bool) -> Decision {
-        let part = |units: u64| if units == 0 { 0 } else { (units / instances.max(1)).max(1) };
-        let mut parts = [Limit { capacity: 0, hard: 0, window: 1, span: 1, fifth: 1 }; MAX_QUOTAS];
-        let parts = &mut parts[..limits.len().min(MAX_QUOTAS)];
-        for (here, limit) in parts.iter_mut().zip(limits) {
-            let limit = self.shared.scale.with_lag(*limit);
-            *here = Limit { capacity: part(limit.capacity), hard: part(limit.hard), ..limit };
-        }
+        let mut parts = NO_PARTS;
+        let parts = self.shared.scale.parts(limits, instances, &mut parts);
         let (outcome, now_ms) = self.shared.outcome(&self.table, key, cost, parts, suppressed);
-        let decision = self.shared.scale.decision(&outcome, cost, parts, now_ms);
-        // More than this part ever admits may well fit the limit, once the other store is back.
-        let retry_after_ms = match limits.get(decision.limit_index) {
-            Some(limit) if decision.retry_after_ms == u64::MAX && cost <= limit.capacity => {
-                self.shared.scale.window_ms(limit)
-            }
-            _ => decision.retry_after_ms,
-        };
-        Decision { is_local_share: true, retry_after_ms, ..decision }
+        self.shared.scale.part_decision(&outcome, cost, limits, parts, now_ms)
     }
 
     /// Takes back what one of its own decisions charged.

@@ -9,7 +9,7 @@ mod values;
 
 pub use count::Quota;
 pub use rate::RateLimit;
-pub use values::{HardLimitFactor, RateGroupSizeMs, WindowSizeSeconds};
+pub use values::{HardLimitFactor, RateGroupSizeMs, SyncIntervalMs, Tolerance, WindowSizeSeconds};
 
 /// The largest number of units that a window may hold: 2^39.
 pub(crate) const MAX_CAPACITY: u64 = 1 << 39;

@@ -74,6 +74,77 @@ impl fmt::Display for RateGroupSizeMs {
     }
 }
 
+/// How often an instance settles a key with Redis at least while it uses it, in milliseconds, 1 to 60 000; for
+/// the hybrid store. The default is 50.
+///
+/// A key that is asked for less than once in it is decided on in Redis each time. Near a limit, units that an
+/// instance holds and does not spend come back after one interval; far below it intervals stretch to ten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SyncIntervalMs(u64);
+
+impl SyncIntervalMs {
+    const MOST: u64 = 60_000;
+
+    /// The interval in milliseconds.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for SyncIntervalMs {
+    type Error = ConfigError;
+
+    fn try_from(ms: u64) -> Result<Self, ConfigError> {
+        if (1..=Self::MOST).contains(&ms) { Ok(Self(ms)) } else { Err(ConfigError::InvalidSyncInterval(ms)) }
+    }
+}
+
+impl Default for SyncIntervalMs {
+    fn default() -> Self {
+        Self(50)
+    }
+}
+
+impl fmt::Display for SyncIntervalMs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0)
+    }
+}
+
+/// By what part of a limit the hybrid store may exceed it, 0 to 1; it then asks Redis less often. The default is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+pub struct Tolerance(f64);
+
+impl Tolerance {
+    /// The part.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+
+    /// A capacity with the part, rounded down and at most 2^39.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn widen(self, capacity: u64) -> u64 {
+        let more = Ratio::from_f64(self.0).times(capacity);
+        capacity.saturating_add(more).min(MAX_CAPACITY)
+    }
+}
+
+impl TryFrom<f64> for Tolerance {
+    type Error = ConfigError;
+
+    fn try_from(part: f64) -> Result<Self, ConfigError> {
+        if (0.0..=1.0).contains(&part) { Ok(Self(part)) } else { Err(ConfigError::InvalidTolerance(part)) }
+    }
+}
+
+impl fmt::Display for Tolerance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 /// How far above its limit the suppressed strategy may ever go, as a factor of at least 1.
 ///
 /// The default of 1.0 makes the limit itself the hard cap. A larger factor gives room to thin a sudden
@@ -127,6 +198,10 @@ super::serde_as!(WindowSizeSeconds, u64, |value| value.0);
 super::serde_as!(RateGroupSizeMs, u64, |value| value.0);
 #[cfg(feature = "serde")]
 super::serde_as!(HardLimitFactor, f64, |value| value.factor);
+#[cfg(feature = "serde")]
+super::serde_as!(SyncIntervalMs, u64, |value| value.0);
+#[cfg(feature = "serde")]
+super::serde_as!(Tolerance, f64, |value| value.0);
 
 #[cfg(test)]
 mod tests {
@@ -139,6 +214,17 @@ mod tests {
         for bad in [0.0, 0.99, -1.0, f64::NAN, f64::INFINITY] {
             assert!(HardLimitFactor::try_from(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_the_hybrid_store_takes_is_checked() {
+        for bad in [0, 60_001, u64::MAX] {
+            assert!(SyncIntervalMs::try_from(bad).is_err(), "{bad}");
+        }
+        for bad in [-0.01, 1.01, f64::NAN, f64::INFINITY] {
+            assert!(Tolerance::try_from(bad).is_err(), "{bad}");
+        }
+        assert!(SyncIntervalMs::try_from(1).is_ok() && Tolerance::try_from(1.0).is_ok());
     }
 
     /// 1.15 x 100 is 115; as a float product it is 114.99999999999999.

@@ -4,9 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::denied::Denied;
-use super::script::{self, Correction, Mode};
-use super::{Finally, Redis, Shared, Wanted};
+use super::script::{Correction, Mode};
+use super::{Redis, Shared, Wanted};
 use crate::decision::{Decision, RateLimitDecision};
 use crate::engine::{Limit, SetMode};
 use crate::error::{StoreError, StoreErrorKind};
@@ -103,7 +102,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
         let shared = self.shared()?;
         // Any limit over the window does: without a cost it refuses nothing.
-        let limits = Arc::new([shared.scale.limit_of(1)]) as Arc<[Limit]>;
+        let limits = [shared.scale.limit_of(1)];
         Ok(shared.look(&shared.main.keys, key.as_ref(), 0, &limits).await?.used)
     }
 
@@ -164,10 +163,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     /// Through a connection that was made elsewhere it reaches the keys of one server.
     pub async fn clear(&self) -> Result<(), StoreError> {
         let shared = self.shared()?;
-        let keys = &shared.main.keys;
-        // Where it ends early some keys are gone.
-        let _changed = Finally(|| keys.denied.iter().for_each(Denied::clear));
-        shared.lanes.link().delete_matching(&keys.names.pattern()).await?;
+        shared.clear(&shared.main.keys).await?;
         if let Some(share) = &shared.main.share {
             share.clear();
         }
@@ -177,9 +173,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     async fn factor(&self, key: &[u8], rate: &RateLimit) -> Result<f64, StoreError> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
-        let wanted = Wanted { key, cost: 1, limits: &limits, mode: Mode::Factor };
-        let reply = shared.question(&shared.main.keys, &wanted, script::Ask { cost: 1, random: 0 }).await?;
-        reply.read()?.factor(reply.index).ok_or_else(|| super::Failure::unreadable().into())
+        Ok(shared.factor(&shared.main.keys, key, &limits).await?)
     }
 
     fn limits(shared: &Shared, rate: &RateLimit) -> Arc<[Limit]> {

@@ -17,7 +17,7 @@ const DIGEST: usize = 22;
 
 /// The names of one limit's keys.
 #[derive(Clone, Debug)]
-pub(super) struct KeyNames {
+pub(crate) struct KeyNames {
     before: Box<str>,
     after: Box<str>,
 }
@@ -33,7 +33,7 @@ impl KeyNames {
     }
 
     /// The name for a key's bytes.
-    pub(super) fn name(&self, key: &[u8]) -> Box<[u8]> {
+    pub(crate) fn name(&self, key: &[u8]) -> Box<[u8]> {
         let hash = Sha256::digest(key);
         let mut name = Vec::with_capacity(self.before.len() + DIGEST + self.after.len());
         name.extend_from_slice(self.before.as_bytes());

@@ -11,6 +11,7 @@
 
 mod call;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use super::breaker::{Breaker, Opened};
 use super::link::{Failure, FailureKind, Link, slot};
 use super::outage::{self, Outage};
 use super::runtime;
-use super::script::{Ask, DECIDE, Mode, PolicyBytes, Script};
+use super::script::{Answered, Ask, DECIDE, Lent, Mode, PolicyBytes, Script};
 use crate::engine::{Horizon, Limit};
 use crate::quota::MAX_CAPACITY;
 
@@ -41,7 +42,7 @@ const GRACE: Duration = Duration::from_millis(5);
 const CONNECTING: Duration = Duration::from_millis(500);
 
 /// The lanes to one Redis.
-pub(super) struct Lanes {
+pub(crate) struct Lanes {
     link: Link,
     lanes: Box<[Lane]>,
     deadline: Duration,
@@ -71,10 +72,18 @@ struct Traffic {
 }
 
 /// One question, on its way.
-pub(super) struct Question {
-    pub(super) policy: PolicyBytes,
-    pub(super) key: Box<[u8]>,
-    pub(super) ask: Ask,
+pub(crate) struct Question {
+    pub(crate) policy: PolicyBytes,
+    pub(crate) key: Box<[u8]>,
+    pub(crate) body: Body,
+}
+
+/// What is asked of a key.
+pub(crate) enum Body {
+    /// A decision; several on one key go together.
+    Ask(Ask),
+    /// What one instance reports and wants, with its asks.
+    Part { bytes: Box<[u8]>, asks: usize },
 }
 
 struct Waiting {
@@ -85,13 +94,38 @@ struct Waiting {
 
 /// The answer of a script call, and which part of it is whose.
 #[derive(Clone)]
-pub(super) struct Reply {
-    pub(super) answer: Arc<Vec<u8>>,
-    pub(super) asks: usize,
-    pub(super) index: usize,
+pub(crate) struct Reply {
+    answer: Arc<Vec<u8>>,
+    /// The length of all answers of the call, and where in them this one stands.
+    total: usize,
+    part: Range<usize>,
     /// When the call was about to be sent, and when its answer was there.
-    pub(super) sent: Instant,
-    pub(super) received: Instant,
+    pub(crate) sent: Instant,
+    pub(crate) received: Instant,
+}
+
+impl Body {
+    /// Appends what is sent.
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Ask(ask) => ask.write(out),
+            Self::Part { bytes, .. } => out.extend_from_slice(bytes),
+        }
+    }
+
+    /// How many bytes answer it.
+    fn answer(&self) -> usize {
+        match self {
+            Self::Ask(_) => Answered::RECORD,
+            Self::Part { asks, .. } => asks * Answered::RECORD + Lent::BYTES,
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn read(&self) -> Result<Answered<'_>, Failure> {
+        Answered::read(&self.answer, self.total, self.part.clone()).ok_or_else(Failure::unreadable)
+    }
 }
 
 /// How a question is served.
@@ -121,6 +155,10 @@ impl Lanes {
         })
     }
 
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     pub(super) fn link(&self) -> &Link {
         &self.link
     }
@@ -134,7 +172,7 @@ impl Lanes {
 
     /// Whether Redis is to be asked at all; on a cluster that depends on the key.
     #[inline]
-    pub(super) fn allows(&self, key: impl FnOnce() -> Box<[u8]>) -> bool {
+    pub(crate) fn allows(&self, key: impl FnOnce() -> Box<[u8]>) -> bool {
         match &*self.lanes {
             [lane] => lane.breaker.allows(),
             lanes => lanes[self.lane_of(&key())].breaker.allows(),
@@ -142,7 +180,7 @@ impl Lanes {
     }
 
     /// Asks one question, together with whatever else is asked meanwhile.
-    pub(super) async fn decide(self: &Arc<Self>, question: Question) -> Result<Reply, Failure> {
+    pub(crate) async fn decide(self: &Arc<Self>, question: Question) -> Result<Reply, Failure> {
         let at = self.lane_of(&question.key);
         let lane = &self.lanes[at];
         if !lane.breaker.allows() {
@@ -171,12 +209,13 @@ impl Lanes {
     }
 
     async fn decide_alone(&self, question: &Question) -> Result<Reply, Failure> {
-        let mut asks = Vec::new();
-        question.ask.write(&mut asks);
-        let args = [question.policy.as_bytes(), b"", &asks];
+        let mut body = Vec::new();
+        question.body.write(&mut body);
+        let args = [question.policy.as_bytes(), b"", &body];
         let sent = Instant::now();
         let answer = self.evaluate(&DECIDE, &[&question.key], &args, self.deadline).await?;
-        Ok(Reply { answer: Arc::new(answer), asks: 1, index: 0, sent, received: Instant::now() })
+        let total = question.body.answer();
+        Ok(Reply { answer: Arc::new(answer), total, part: 0..total, sent, received: Instant::now() })
     }
 
     /// Runs a script on one key by itself.

@@ -13,8 +13,8 @@ mod lanes;
 mod link;
 mod options;
 mod outage;
-mod runtime;
-mod script;
+pub(crate) mod runtime;
+pub(crate) mod script;
 #[cfg(test)]
 #[path = "../../tests/servers/mod.rs"]
 mod servers;
@@ -25,11 +25,10 @@ use std::sync::Arc;
 use self::denied::{Asked, Denied};
 use self::instances::Instances;
 use self::keys::KeyNames;
-use self::lanes::{Lanes, Question, Reply};
-use self::link::Failure;
-use self::script::{Answered, CORRECT, Corrected, Correction, Mode, PolicyBytes};
+use self::lanes::Lanes;
+use self::script::{CORRECT, Corrected, Correction, Mode, PolicyBytes};
 use crate::decision::Decision;
-use crate::engine::{Horizon, Limit, Outcome};
+use crate::engine::{Horizon, Limit};
 use crate::error::{ConfigError, StoreError};
 use crate::local::{Local, Settings, Share};
 use crate::names::Names;
@@ -38,6 +37,8 @@ use crate::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
 use crate::strategy::{Absolute, Suppressed};
 
 pub use self::handle::RedisLimits;
+pub(crate) use self::lanes::{Body, Question, Reply};
+pub(crate) use self::link::Failure;
 pub use self::options::RedisOptions;
 
 /// Limits in Redis, shared by all instances that use the same server and prefix. Cloning shares it.
@@ -81,14 +82,14 @@ pub use self::options::RedisOptions;
 pub struct Redis(Option<Arc<Shared>>);
 
 /// What the handles of one store share.
-struct Shared {
-    scale: Scale,
-    lanes: Arc<Lanes>,
+pub(crate) struct Shared {
+    pub(crate) scale: Scale,
+    pub(crate) lanes: Arc<Lanes>,
     prefix: Box<str>,
     local: Local,
     instances: Instances,
     denies: bool,
-    on_store_error: OnStoreError,
+    pub(crate) on_store_error: OnStoreError,
     /// The keys of the engine's own calls.
     main: Account,
     /// The keys of the limits that layers opened.
@@ -96,9 +97,9 @@ struct Shared {
 }
 
 /// The keys of one limit's name.
-struct Keys {
-    names: KeyNames,
-    horizon: Horizon,
+pub(crate) struct Keys {
+    pub(crate) names: KeyNames,
+    pub(crate) horizon: Horizon,
     denied: Option<Denied>,
 }
 
@@ -149,6 +150,11 @@ impl Redis {
             main: Account { keys: Arc::new(keys), share },
             named: Names::new(),
         }))))
+    }
+
+    /// What a hybrid store builds on, where there is a Redis.
+    pub(crate) fn shared(&self) -> Option<&Arc<Shared>> {
+        self.0.as_ref()
     }
 
     /// Starts to return the memory of this instance's shares.
@@ -222,7 +228,9 @@ impl Budget for RedisBudget {
         let units = cost.min(decision.charged);
         match &self.account.share {
             Some(share) if decision.is_local_share => share.refund(key, units, decision),
-            _ if units > 0 && !decision.is_local_share => self.shared.refund(&self.account, key, units, decision.stamp),
+            _ if units > 0 && !decision.is_local_share => {
+                self.shared.refund(&self.account.keys, key, units, decision.stamp);
+            }
             _ => {}
         }
     }
@@ -274,28 +282,59 @@ impl Shared {
         }))
     }
 
+    /// Keys that nobody else shares with these handles, of a limit or of the engine's own calls.
+    pub(crate) fn keys(&self, limit: Option<&str>) -> Keys {
+        Keys::new(&self.prefix, limit, false)
+    }
+
     /// Asks Redis; the decision, and when it was asked and answered.
     async fn ask(&self, keys: &Keys, wanted: &Wanted<'_>) -> Result<(Decision, Asked), Failure> {
         let changes = keys.denied.as_ref().map_or(0, Denied::changes);
         let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
-        let reply = self.question(keys, wanted, ask).await?;
-        let answered = reply.read()?;
-        let now = self.scale.at(answered.now_ms);
-        let outcome: Outcome =
-            answered.outcome(reply.index, ask, wanted.limits, now).ok_or_else(Failure::unreadable)?;
+        let reply = self.question(keys, wanted.key, wanted.mode, wanted.limits, ask).await?;
         let charged = if wanted.mode == Mode::Look { 0 } else { wanted.cost };
-        let decision = self.scale.decision(&outcome, charged, wanted.limits, answered.now_ms);
+        let decision = self.read(&reply, ask, charged, wanted.limits)?;
         Ok((decision, Asked { sent: reply.sent, received: reply.received, changes }))
     }
 
-    /// Asks, and charges nothing.
-    async fn look(&self, keys: &Keys, key: &[u8], cost: u64, limits: &Arc<[Limit]>) -> Result<Decision, Failure> {
-        Ok(self.ask(keys, &Wanted { key, cost, limits, mode: Mode::Look }).await?.0)
+    /// The decision that an answer to one ask holds.
+    pub(crate) fn read(
+        &self,
+        reply: &Reply,
+        ask: script::Ask,
+        charged: u64,
+        limits: &[Limit],
+    ) -> Result<Decision, Failure> {
+        let answered = reply.read()?;
+        let now = self.scale.at(answered.now_ms);
+        let outcome = answered.outcome(0, ask, limits, now).ok_or_else(Failure::unreadable)?;
+        Ok(self.scale.decision(&outcome, charged, limits, answered.now_ms))
     }
 
-    async fn question(&self, keys: &Keys, wanted: &Wanted<'_>, ask: script::Ask) -> Result<Reply, Failure> {
-        let policy = PolicyBytes::decide(self.scale.bucket_ms(), &keys.horizon, wanted.mode, wanted.limits);
-        self.lanes.decide(Question { policy, key: keys.names.name(wanted.key), ask }).await
+    /// Asks, and charges nothing.
+    pub(crate) async fn look(&self, keys: &Keys, key: &[u8], cost: u64, limits: &[Limit]) -> Result<Decision, Failure> {
+        let ask = script::Ask { cost, random: 0 };
+        let reply = self.question(keys, key, Mode::Look, limits, ask).await?;
+        self.read(&reply, ask, 0, limits)
+    }
+
+    /// The suppressed strategy's factor.
+    pub(crate) async fn factor(&self, keys: &Keys, key: &[u8], limits: &[Limit]) -> Result<f64, Failure> {
+        let reply = self.question(keys, key, Mode::Factor, limits, script::Ask { cost: 1, random: 0 }).await?;
+        reply.read()?.factor(0).ok_or_else(Failure::unreadable)
+    }
+
+    /// Asks one question by itself.
+    pub(crate) async fn question(
+        &self,
+        keys: &Keys,
+        key: &[u8],
+        mode: Mode,
+        limits: &[Limit],
+        ask: script::Ask,
+    ) -> Result<Reply, Failure> {
+        let policy = PolicyBytes::decide(self.scale.bucket_ms(), &keys.horizon, mode, limits);
+        self.lanes.decide(Question { policy, key: keys.names.name(key), body: Body::Ask(ask) }).await
     }
 
     /// Keeps what a decision means for the next ones, here and while Redis is gone.
@@ -306,7 +345,7 @@ impl Shared {
             }
             if let Some(share) = &account.share {
                 share.record(wanted.key, decision.charged);
-                self.instances.beat(&self.lanes);
+                self.beat();
             }
         } else if wanted.mode == Mode::Absolute
             && !decision.is_allowed()
@@ -319,12 +358,29 @@ impl Shared {
     /// What the policy says while Redis cannot be asked.
     fn without_redis(&self, account: &Account, wanted: &Wanted<'_>, failure: Failure) -> Result<Decision, StoreError> {
         let Some(share) = &account.share else { return Err(failure.into()) };
-        let (instances, is_suppressed) = (self.instances.count(), wanted.mode == Mode::Suppressed);
+        let (instances, is_suppressed) = (self.instances(), wanted.mode == Mode::Suppressed);
         Ok(share.decide(wanted.key, wanted.cost, wanted.limits, instances, is_suppressed))
     }
 
+    /// Says that this instance is there, where that is due.
+    pub(crate) fn beat(&self) {
+        self.instances.beat(&self.lanes);
+    }
+
+    /// By how many instances the limits are shared, as far as is known.
+    pub(crate) fn instances(&self) -> u64 {
+        self.instances.count()
+    }
+
+    /// Forgets all keys of a name.
+    pub(crate) async fn clear(&self, keys: &Keys) -> Result<(), Failure> {
+        // Where it ends early some keys are gone.
+        let _changed = Finally(|| keys.denied.iter().for_each(Denied::clear));
+        self.lanes.link().delete_matching(&keys.names.pattern()).await.map(drop)
+    }
+
     /// Changes a key by hand.
-    async fn correct(&self, keys: &Keys, key: &[u8], correction: Correction) -> Result<Corrected, Failure> {
+    pub(crate) async fn correct(&self, keys: &Keys, key: &[u8], correction: Correction) -> Result<Corrected, Failure> {
         let policy = PolicyBytes::correct(self.scale.bucket_ms(), &keys.horizon, self.scale.span(), correction);
         // Even where no answer came, or nobody waited for it, it may have been done.
         let _changed = Finally(|| keys.forget(key));
@@ -333,8 +389,8 @@ impl Shared {
     }
 
     /// Takes units back, in the background and best effort.
-    fn refund(self: &Arc<Self>, account: &Account, key: &[u8], units: u64, stamp: u64) {
-        let (shared, keys, key) = (Arc::clone(self), Arc::clone(&account.keys), Box::<[u8]>::from(key));
+    pub(crate) fn refund(self: &Arc<Self>, keys: &Arc<Keys>, key: &[u8], units: u64, stamp: u64) {
+        let (shared, keys, key) = (Arc::clone(self), Arc::clone(keys), Box::<[u8]>::from(key));
         keys.forget(&key);
         let _ = runtime::spawn(async move {
             let _ = shared.correct(&keys, &key, Correction::Refund { stamp, units }).await;
@@ -348,11 +404,5 @@ struct Finally<F: Fn()>(F);
 impl<F: Fn()> Drop for Finally<F> {
     fn drop(&mut self) {
         (self.0)();
-    }
-}
-
-impl Reply {
-    fn read(&self) -> Result<Answered<'_>, Failure> {
-        Answered::read(&self.answer, self.asks).ok_or_else(Failure::unreadable)
     }
 }

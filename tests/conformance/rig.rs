@@ -6,8 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tower_weir::{
-    Absolute, Decision, HardLimitFactor, HistoryPreservation, LocalLimits, OnStoreError, PreciseClock, RateLimit,
-    RateLimitComparator, RateLimitDecision, RateLimiter, RedisLimits, RedisOptions, SetOutcome, Store, Suppressed,
+    Absolute, Decision, HardLimitFactor, HistoryPreservation, HybridLimits, LocalLimits, OnStoreError, PreciseClock,
+    RateLimit, RateLimitComparator, RateLimitDecision, RateLimiter, RedisLimits, RedisOptions, SetOutcome, Store,
+    Suppressed,
 };
 
 use crate::servers::{Flavor, Server};
@@ -82,6 +83,8 @@ calls!(LocalLimits<'_, Absolute>;);
 calls!(LocalLimits<'_, Suppressed>;);
 calls!(RedisLimits<'_, Absolute>; .await.unwrap());
 calls!(RedisLimits<'_, Suppressed>; .await.unwrap());
+calls!(HybridLimits<'_, Absolute>; .await.unwrap());
+calls!(HybridLimits<'_, Suppressed>; .await.unwrap());
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -93,6 +96,7 @@ pub(crate) enum Kind {
 enum Place {
     Local,
     Redis,
+    Hybrid,
 }
 
 /// A store to be tested, whose keys no other test touches.
@@ -136,8 +140,19 @@ impl Rig {
             let limiter = || builder().redis(options()).build().unwrap();
             let name = format!("{}{}", server.flavor(), if cache { "" } else { " without the deny cache" });
             all.push(Self { name, place: Place::Redis, window, rl: limiter(), twin: limiter() });
+            if cache {
+                let name = format!("hybrid on {}", server.flavor());
+                let prefix = format!("{prefix}-hybrid");
+                let limiter = || builder().redis(options().prefix(prefix.as_str())).build().unwrap();
+                all.push(Self { name, place: Place::Hybrid, window, rl: limiter(), twin: limiter() });
+            }
         }
         all
+    }
+
+    /// The most that a wait is told longer than it is: a bucket, and what the hybrid store's clock may lag by twice.
+    pub(crate) fn blur(&self) -> Duration {
+        Duration::from_millis(if self.place == Place::Hybrid { 26 } else { 10 })
     }
 
     /// The rate that admits so many units in a window.
@@ -160,6 +175,8 @@ impl Rig {
             (Place::Local, Kind::Suppressed) => Box::new(rl.local().suppressed()),
             (Place::Redis, Kind::Absolute) => Box::new(rl.redis().absolute()),
             (Place::Redis, Kind::Suppressed) => Box::new(rl.redis().suppressed()),
+            (Place::Hybrid, Kind::Absolute) => Box::new(rl.hybrid().absolute()),
+            (Place::Hybrid, Kind::Suppressed) => Box::new(rl.hybrid().suppressed()),
         }
     }
 
@@ -167,6 +184,7 @@ impl Rig {
         match self.place {
             Place::Local => self.rl.local().suppressed().get_suppression_factor(key, rate),
             Place::Redis => self.rl.redis().suppressed().get_suppression_factor(key, rate).await.unwrap(),
+            Place::Hybrid => self.rl.hybrid().suppressed().get_suppression_factor(key, rate).await.unwrap(),
         }
     }
 
@@ -175,6 +193,7 @@ impl Rig {
         [&self.rl, &self.twin].map(|rl| match self.place {
             Place::Local => Arc::new(rl.local().clone()) as Arc<dyn Store>,
             Place::Redis => Arc::new(rl.redis().clone()),
+            Place::Hybrid => Arc::new(rl.hybrid().clone()),
         })
     }
 }

@@ -1,12 +1,13 @@
 //! One script call: what has gathered in a lane, put together, and its answer, given out.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Lanes, Question, Reply, Waiting};
+use super::{Body, Lanes, Question, Reply, Waiting};
 use crate::redis::link::{Failure, FailureKind};
 use crate::redis::script::{DECIDE, PolicyBytes};
 
@@ -17,9 +18,16 @@ const ASKS_PER_CALL: usize = 512;
 pub(super) struct Call {
     policy: PolicyBytes,
     pub(super) keys: Vec<Box<[u8]>>,
-    asks: Vec<Vec<u8>>,
-    replies: Vec<oneshot::Sender<Result<Reply, Failure>>>,
+    bodies: Vec<Vec<u8>>,
+    /// Whether another ask may stand behind those of the last key.
+    is_open: bool,
+    /// How long the answers are.
+    total: usize,
+    replies: Vec<(Range<usize>, Asker)>,
 }
+
+/// Who waits for an answer.
+type Asker = oneshot::Sender<Result<Reply, Failure>>;
 
 impl Call {
     pub(super) fn of(mut batch: Vec<Waiting>, most_keys: usize) -> Vec<Self> {
@@ -29,29 +37,36 @@ impl Call {
             a.policy.as_bytes().cmp(b.policy.as_bytes()).then_with(|| a.key.cmp(&b.key))
         });
         let mut calls: Vec<Self> = Vec::new();
-        for Waiting { question: Question { policy, key, ask }, reply, .. } in batch {
-            let call = match calls.last_mut() {
-                Some(call)
-                    if call.policy == policy
-                        && call.replies.len() < ASKS_PER_CALL
-                        && (call.keys.last() == Some(&key) || call.keys.len() < most_keys) =>
-                {
-                    call
-                }
-                _ => {
-                    calls.push(Self { policy, keys: Vec::new(), asks: Vec::new(), replies: Vec::new() });
-                    let Some(call) = calls.last_mut() else { continue };
-                    call
-                }
+        for Waiting { question: Question { policy, key, body }, reply, .. } in batch {
+            let is_ask = matches!(body, Body::Ask(_));
+            let joins = |call: &Self| is_ask && call.is_open && call.keys.last() == Some(&key);
+            let takes = |call: &&mut Self| {
+                call.policy == policy
+                    && call.replies.len() < ASKS_PER_CALL
+                    && (joins(call) || call.keys.len() < most_keys)
             };
-            if call.keys.last() != Some(&key) {
+            if calls.last_mut().filter(takes).is_none() {
+                calls.push(Self {
+                    policy,
+                    keys: Vec::new(),
+                    bodies: Vec::new(),
+                    is_open: false,
+                    total: 0,
+                    replies: Vec::new(),
+                });
+            }
+            let Some(call) = calls.last_mut() else { continue };
+            if !joins(call) {
                 call.keys.push(key);
-                call.asks.push(Vec::new());
+                call.bodies.push(Vec::new());
+                call.is_open = is_ask;
             }
-            if let Some(asks) = call.asks.last_mut() {
-                ask.write(asks);
+            if let Some(bytes) = call.bodies.last_mut() {
+                body.write(bytes);
             }
-            call.replies.push(reply);
+            let at = call.total;
+            call.total += body.answer();
+            call.replies.push((at..call.total, reply));
         }
         calls
     }
@@ -59,16 +74,16 @@ impl Call {
     pub(super) async fn make(self, lanes: &Lanes, within: Duration) -> Result<(), Failure> {
         let keys: Vec<&[u8]> = self.keys.iter().map(|key| &**key).collect();
         let head = [self.policy.as_bytes(), b""];
-        let args: Vec<&[u8]> = head.into_iter().chain(self.asks.iter().map(Vec::as_slice)).collect();
+        let args: Vec<&[u8]> = head.into_iter().chain(self.bodies.iter().map(Vec::as_slice)).collect();
         let sent = Instant::now();
         let result = lanes.evaluate(&DECIDE, &keys, &args, within).await.map(Arc::new);
         if result.as_ref().is_err_and(|failure| failure.kind() == FailureKind::CrossSlot) {
             lanes.has_slots.store(true, Ordering::Relaxed);
         }
-        let (asks, received) = (self.replies.len(), Instant::now());
-        for (index, reply) in self.replies.into_iter().enumerate() {
-            let part = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), asks, index, sent, received });
-            let _ = reply.send(part.map_err(Failure::clone));
+        let (total, received) = (self.total, Instant::now());
+        for (part, reply) in self.replies {
+            let own = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), total, part, sent, received });
+            let _ = reply.send(own.map_err(Failure::clone));
         }
         result.map(drop)
     }

@@ -28,8 +28,8 @@ local function retotal(first, change)
 end
 
 local function used()
-  local _, _, units = view(span)
-  return units
+  local _, _, live, lent = view(span)
+  return live + lent
 end
 
 local function matches(comparator, operand, units)
@@ -45,9 +45,20 @@ local function first_where(first, holds)
   return first
 end
 
+-- Leases that may still be spent stay, whatever the total is to be.
+local function keep_leases()
+  local stay = {}
+  for i = 1, leases and #leases or 0 do
+    if leases[i][2] >= now then stay[#stay + 1] = leases[i] end
+  end
+  leases = #stay > 0 and stay or nil
+end
+
 local function set(count, which)
   roll()
-  local spent, first, live = view(span)
+  if which == REPLACE then keep_leases() end
+  local spent, first, live, lent = view(span)
+  count = max(count - lent, 0)
   if which == REPLACE then
     words, n, merged, base = '', 0, 0, total
     total = (total + count) % M40
@@ -96,8 +107,15 @@ if operation == SET then
 elseif operation == REFUND then
   if known then refund(unpack('<I6I5', policy, at)) end
 elseif known then
-  call('DEL', KEYS[1])
-  dirty = false
+  -- One that was emptied before is not there, but for its epoch.
+  done = epoch == 0 or before > 0
+  keep_leases()
+  if epoch == 0 then
+    call('DEL', KEYS[1])
+  else
+    -- It goes on, empty: an instance that misses it would take it for lost, and bring back what it has admitted.
+    words, n, merged, base, open, shed, dirty = '', 0, 0, total, now, '', true
+  end
 end
 if dirty then store(KEYS[1], shed) end
 return pack('<I1I5I5', done and 1 or 0, before, used())

@@ -1,22 +1,10 @@
 -- Decisions: the same algorithm as `engine/absolute.rs` and `engine/suppressed.rs`.
 --
--- ARGV[1] goes on with: mode u8, limits u8, each limit: capacity u40, hard u40, window u32, span u32, fast u32
--- ARGV[3..] = for each key its asks: cost u40, random u32
--- Answers now in ms as a double, then for each ask: verdict u8, binding u8, violated u8, used u40, newest u48,
--- fits at u48, used then u40, ratio as a double.
+-- ARGV[3..] = for each key, where something is lent the part that says so, then its asks: cost u40, random u32
+-- Answers now in ms as a double, then for each key: for each ask verdict u8, binding u8, violated u8, used u40,
+-- newest u48, fits at u48, used then u40, ratio as a double; and where something is lent, what was.
 local ALLOWED, REJECTED, PASSED, SHED, FULL = 0, 1, 2, 3, 4
 local RECORD = '<I1I1I1I5I6I6I5d'
-
-local mode, limit_count
-mode, limit_count, at = unpack('<I1I1', policy, at)
--- Each limit as it is packed: 1 capacity, 2 hard, 3 window, 4 span, 5 fast.
-local limits = {}
-for i = 1, limit_count do
-  limits[i] = { unpack('<I5I5I4I4I4', policy, at) }
-  at = limits[i][6]
-end
-
-local answers = { pack('<d', now_ms) }
 
 -- Looks at every limit: which refuse, when the cost fits, what is held then and now, which limit binds, and
 -- whether any has no room for the same cost again.
@@ -24,7 +12,8 @@ local function survey(cost, cap)
   local violated, fits, used_then, used_of, binding, bit, tight = 0, 0, 0, 0, 1, 1, false
   for i = 1, limit_count do
     local limit = limits[i]
-    local spent, first, used = view(limit[4])
+    local spent, first, live, lent = view(limit[4])
+    local used = live + lent
     if used + cost > limit[cap] then
       local fits_here, then_here = fits_at(limit[4], limit[cap], cost, spent, first, used)
       if fits_here > fits then fits, used_then, used_of, binding = fits_here, then_here, used, i end
@@ -49,7 +38,8 @@ local function admit(verdict, binding, used, cost, ratio, tight)
     total, known, dirty = (total + cost) % M40, true, true
     for i = 1, tight and limit_count or 0 do
       local limit = limits[i]
-      local fits_here = fits_at(limit[4], limit[1], cost, view(limit[4]))
+      local spent, first, live, lent = view(limit[4])
+      local fits_here = fits_at(limit[4], limit[1], cost, spent, first, live + lent)
       if fits_here > fits then fits = fits_here end
     end
   end
@@ -59,8 +49,9 @@ end
 if mode < 2 then
   for k = 1, #KEYS do
     shed = load(KEYS[k])
-    local asks = ARGV[k + 2]
-    for ask = 1, #asks, 9 do
+    local asks, first = ARGV[k + 2], 1
+    if interval > 0 then first = report(asks) end
+    for ask = first, #asks, 9 do
       local cost = unpack('<I5', asks, ask)
       local violated, fits, used_then, used, binding, tight = survey(cost, 1)
       if violated > 0 then
@@ -69,6 +60,7 @@ if mode < 2 then
         admit(ALLOWED, binding, used, mode == 0 and cost or 0, 1, tight)
       end
     end
+    if interval > 0 then answers[#answers + 1] = lend(1, 1) end
     if dirty then store(KEYS[k], shed) end
   end
   return table.concat(answers)
@@ -237,7 +229,8 @@ local function suppressed(cost, random)
   record(cost, not passes)
   if passes then return admit(PASSED, binding, used, cost, ratio, tight) end
   local limit = limits[tightest]
-  local spent, first, held = view(limit[4])
+  local spent, first, live, lent = view(limit[4])
+  local held = live + lent
   local room_at = fits_at(limit[4], max(limit[1], cost), cost, spent, first, held)
   answer(SHED, tightest, 2 ^ (tightest - 1), held, room_at, held, ratio)
 end
@@ -289,11 +282,26 @@ for k = 1, #KEYS do
   shed = packed ~= '' and from_shed(packed) or nil
   if shed and is_over() then shed = nil end
   if shed then resume() end
-  local asks = ARGV[k + 2]
-  for ask = 1, #asks, 9 do
+  local asks, first = ARGV[k + 2], 1
+  if interval > 0 then
+    local spent, declined
+    first, spent, declined = report(asks)
+    if declined > 0 then
+      start()
+      record(declined, true)
+    end
+    record(spent, false)
+    if not known then shed, dirty = nil, false end
+  end
+  for ask = first, #asks, 9 do
     if mode == FACTOR then factor() else suppressed(unpack('<I5I4', asks, ask)) end
     -- A key that holds nothing is not kept for its refusals.
     if not known then shed, dirty = nil, false end
+  end
+  if interval > 0 then
+    local violated = survey(1, 2)
+    local ratio = violated > 0 and 0 or ratio_for(1)
+    answers[#answers + 1] = lend(ratio < 1 and 2 or 1, ratio)
   end
   if dirty then store(KEYS[k], to_shed()) end
 end

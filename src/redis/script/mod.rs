@@ -3,6 +3,7 @@
 //! All numbers travel packed, little endian: a call is parsed with a handful of instructions on either side.
 //! The differential test feeds both algorithms the same traces and demands equal outcomes.
 
+mod lease;
 mod wire;
 
 #[cfg(test)]
@@ -12,11 +13,18 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-pub(super) use self::wire::{Answered, Ask, Corrected, Correction, Mode, PolicyBytes};
+pub(crate) use self::lease::{LeaseId, Lent, Part, Report};
+pub(crate) use self::wire::{Answered, Ask, Corrected, Correction, Lending, Mode, PolicyBytes};
 
-/// Decides on the costs of many keys.
-pub(super) static DECIDE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("window.lua"), include_str!("decide.lua"))));
+/// Decides on the costs of many keys, and lends.
+pub(super) static DECIDE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("window.lua"),
+        include_str!("limits.lua"),
+        include_str!("lease.lua"),
+        include_str!("decide.lua"),
+    ))
+});
 
 /// Sets, refunds and deletes a key.
 pub(super) static CORRECT: LazyLock<Script> =

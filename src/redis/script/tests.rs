@@ -10,6 +10,12 @@ fn connect(server: &Server) -> redis::Connection {
     redis::Client::open(server.url()).unwrap().get_connection().unwrap()
 }
 
+/// The answers to so many asks, and to nothing else.
+fn read(answer: &[u8], asks: usize) -> Option<Answered<'_>> {
+    let total = asks * Answered::RECORD;
+    Answered::read(answer, total, 0..total)
+}
+
 /// The two algorithms side by side on one key.
 struct Twins {
     server: redis::Connection,
@@ -38,7 +44,7 @@ impl Key {
         ask.write(&mut packed);
         let args = [policy.as_bytes(), time.as_bytes(), &packed];
         let answer: Vec<u8> = DECIDE.eval(&[&self.name], args).query(&mut self.server).unwrap();
-        let answer = Answered::read(&answer, 1).unwrap();
+        let answer = read(&answer, 1).unwrap();
         let outcome = answer.outcome(0, ask, &limits, now_ms / bucket_ms).unwrap();
         (outcome.is_allowed(), outcome.used, outcome.fits_at)
     }
@@ -144,7 +150,7 @@ impl Twins {
         asks.iter().for_each(|ask| ask.write(&mut packed));
         let time = now_ms.to_string();
         let answer = self.call(&DECIDE, &[policy.as_bytes(), time.as_bytes(), &packed]);
-        let answer = Answered::read(&answer, asks.len()).unwrap();
+        let answer = read(&answer, asks.len()).unwrap();
         assert_eq!(answer.now_ms, now_ms);
         let now = now_ms / self.bucket_ms;
         if let Some(window) = &mut self.window {
@@ -175,7 +181,7 @@ impl Twins {
         let mut window = self.window.clone().unwrap_or_else(|| Window::new(now));
         window.trim(now);
         let expected = engine::factor(&mut window, now, limits, &self.horizon);
-        assert_eq!(Answered::read(&answer, 1).unwrap().factor(0), Some(expected), "step {}", self.steps);
+        assert_eq!(read(&answer, 1).unwrap().factor(0), Some(expected), "step {}", self.steps);
         self.steps += 1;
     }
 

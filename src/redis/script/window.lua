@@ -1,7 +1,9 @@
 -- One key's window: the same algorithm as `engine/window.rs`, on one string.
 --
--- value  = header, shed, words
--- header = bucket ms u32, span kept u32, open tick u48, total u40, base u40, merged u16, words u16, bytes of shed u16
+-- value  = header, shed, leases, words
+-- header = bucket ms u32, span kept u32, open tick u48, total u40, base u40, merged u16, words u16, bytes of shed u16,
+--          leases u16, epoch u32
+-- lease  = id 12, last tick at which it may be spent u48, units u40, rate f32; in the order of the ticks
 -- word   = low bits of the tick u32, running total u40; oldest first
 --
 -- ARGV[1] = bucket ms u32, most words u16, cells in a span u16, spans u8, each span u32 rising, then the call's own
@@ -25,21 +27,23 @@ if not now_ms then
 end
 local clock = floor(now_ms / bucket)
 
--- The key's state; `now` is the tick at which it is decided on, never before the open one.
-local now, known, dirty, kept, open, total, base, merged, n, words, shed
+-- The key's state; `now` is the tick at which it is decided on, never before the open one. Without leases there is no
+-- table of them. Each: 1 id, 2 last tick, 3 units, 4 rate.
+local now, known, dirty, kept, open, total, base, merged, n, words, shed, leases, epoch
 
 -- Reads a key; gives what is packed of the suppressed strategy's part.
 local function load(key)
   local value = call('GET', key)
-  dirty, kept = false, longest
+  dirty, kept, leases, epoch = false, longest, nil, 0
   if not value then
     now, known, open, total, base, merged, n, words = clock, false, clock, 0, 0, 0, 0, ''
     return ''
   end
-  local from, held, shed_bytes
+  local from, held, shed_bytes, lent
   known = true
-  from, held, open, total, base, merged, n, shed_bytes = unpack('<I4I4I6I5I5I2I2I2', value)
-  words = sub(value, 31 + shed_bytes)
+  from, held, open, total, base, merged, n, shed_bytes, lent, epoch = unpack('<I4I4I6I5I5I2I2I2I2I4', value)
+  local lent_at = 37 + shed_bytes
+  words = sub(value, lent_at + 27 * lent)
   if held > longest then kept = held end
   local back = open - clock - kept
   if from ~= bucket or back > 0 then
@@ -62,15 +66,26 @@ local function load(key)
     words, n, open, dirty = table.concat(out), k, up(open) - back, back > 0
   end
   now = open > clock and open or clock
-  return shed_bytes > 0 and sub(value, 31, 30 + shed_bytes) or ''
+  for _ = 1, lent do
+    local id, tick, units, rate, behind = unpack('<c12I6I5f', value, lent_at)
+    if from ~= bucket then tick = floor(((tick + 1) * from - 1) / bucket) end
+    if back > 0 then tick = tick - back end
+    if now - tick <= kept then
+      leases = leases or {}
+      leases[#leases + 1] = { id, tick, units, rate }
+    end
+    lent_at = behind
+  end
+  return shed_bytes > 0 and sub(value, 37, 36 + shed_bytes) or ''
 end
 
--- Looks back `span` ticks: the total that has expired, the first live closed word, and the units that are live.
+-- Looks back `span` ticks: the total that has expired, the first live closed word, the units that are live, and those
+-- of leases, which may still be spent or were.
 local function view(span)
-  local idle = now - open
-  if idle > span then return total, n, 0 end
-  local spent, first = base, 0
-  if n > 0 and idle + (open - unpack('<I4', words)) % M32 > span then
+  local idle, spent, first, lent = now - open, base, 0, 0
+  if idle > span then
+    spent, first = total, n
+  elseif n > 0 and idle + (open - unpack('<I4', words)) % M32 > span then
     local high = n
     while first < high do
       local middle = floor((first + high) / 2)
@@ -78,22 +93,38 @@ local function view(span)
     end
     if first > 0 then spent = unpack('<I5', words, 9 * first - 4) end
   end
-  return spent, first, (total - spent) % M40
+  for i = 1, leases and #leases or 0 do
+    if now - leases[i][2] <= span then lent = lent + leases[i][3] end
+  end
+  return spent, first, (total - spent) % M40, lent
 end
 
--- The first tick at which `cost` fits under `capacity`, and the units held then; 0 where it fits now.
+-- The first tick at which `cost` fits under `capacity`, and the units held then; 0 where it fits now. `used` is with
+-- the units of leases.
 local function fits_at(span, capacity, cost, spent, first, used)
   if cost > capacity then return NEVER, 0 end
   local need = used + cost - capacity
   if need <= 0 then return 0, used end
-  local high = n
-  while first < high do
-    local middle = floor((first + high) / 2)
-    if (unpack('<I5', words, 9 * middle + 5) - spent) % M40 >= need then high = middle else first = middle + 1 end
-  end
-  local tick, cum = open, total
-  if first < n then tick, cum = unpack('<I4I5', words, 9 * first + 1) end
-  return open - (open - tick) % M32 + span + 1, used - (cum - spent) % M40
+  -- Of the leases, which end in their order, the first few have to go, and of the log what is then still missing.
+  local best, left, gone, last, lease = NEVER, 0, 0, 0, 0
+  repeat
+    local low, high, tick, cum = first, n, last, spent
+    if need > gone then
+      while low < high do
+        local middle = floor((low + high) / 2)
+        if (unpack('<I5', words, 9 * middle + 5) - spent) % M40 >= need - gone then high = middle else low = middle + 1 end
+      end
+      tick, cum = open, total
+      if low < n then tick, cum = unpack('<I4I5', words, 9 * low + 1) end
+      tick = max(open - (open - tick) % M32, last)
+    end
+    local held = (cum - spent) % M40
+    if held + gone >= need and tick < best then best, left = tick, used - held - gone end
+    repeat lease = lease + 1 until not leases or lease > #leases or now - leases[lease][2] <= span
+    if not leases or lease > #leases then break end
+    gone, last = gone + leases[lease][3], leases[lease][2]
+  until last >= best
+  return best + span + 1, left
 end
 
 -- Moves the open bucket to `now`: closes the old one and drops what has expired.
@@ -127,8 +158,19 @@ local function roll()
   open, base = now, spent
 end
 
--- Writes the key, to live for as long as anything in it does.
+-- How long the key lives, in ms: for as long as anything in it counts.
+local function life()
+  local last = leases and leases[#leases][2] or now
+  return (max(now, last) - clock + kept + 2) * bucket
+end
+
 local function store(key, packed)
-  local header = pack('<I4I4I6I5I5I2I2I2', bucket, kept, open, total, base, merged, n, #packed)
-  call('SET', key, header .. packed .. words, 'PX', (now - clock + kept + 2) * bucket)
+  local lent = {}
+  for i = 1, leases and #leases or 0 do
+    local lease = leases[i]
+    lent[i] = pack('<c12I6I5f', lease[1], lease[2], lease[3], lease[4])
+  end
+  local header =
+    pack('<I4I4I6I5I5I2I2I2I2I4', bucket, kept, open, total, base, merged, n, #packed, #lent, epoch)
+  call('SET', key, header .. packed .. table.concat(lent) .. words, 'PX', life())
 end

@@ -1,12 +1,14 @@
 //! What is sent to the scripts, and what they answer.
 
+use std::ops::Range;
+
 use crate::decision::Verdict;
 use crate::engine::{Horizon, Limit, NEVER, Outcome, SetMode, band_factor, come_back_at};
 use crate::limiter::RateLimitComparator;
 
 /// What a call does with a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::redis) enum Mode {
+pub(crate) enum Mode {
     /// The absolute strategy.
     Absolute = 0,
     /// The absolute strategy, charging nothing.
@@ -17,36 +19,52 @@ pub(in crate::redis) enum Mode {
     Factor = 3,
 }
 
+/// How units are lent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Lending {
+    /// How often an instance settles a key at least, while it uses it; 0 where nothing is lent.
+    pub(crate) interval_ms: u32,
+    /// By what part the limits may be exceeded; their capacities are so much larger already.
+    pub(crate) tolerance: f64,
+}
+
 /// One cost of one key.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::redis) struct Ask {
-    pub(in crate::redis) cost: u64,
+pub(crate) struct Ask {
+    pub(crate) cost: u64,
     /// Uniform; the scripts draw no random numbers, which some servers seed alike.
-    pub(in crate::redis) random: u32,
+    pub(crate) random: u32,
 }
 
 impl Ask {
     /// Appends the ask. What is above 2^39 fits no limit, so that a larger cost need not be told apart.
-    pub(in crate::redis) fn write(self, out: &mut Vec<u8>) {
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
         put(out, self.cost.min(MOST_UNITS), 5);
         put(out, u64::from(self.random), 4);
     }
 }
 
 /// The largest number of units that is sent.
-const MOST_UNITS: u64 = (1 << 40) - 1;
+pub(super) const MOST_UNITS: u64 = (1 << 40) - 1;
 /// The largest tick that is sent; in an answer it stands for never.
-const MOST_TICK: u64 = (1 << 48) - 1;
+pub(super) const MOST_TICK: u64 = (1 << 48) - 1;
 
 /// The first argument of a call: the window's shape, then what the call itself needs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::redis) struct PolicyBytes(Box<[u8]>);
+pub(crate) struct PolicyBytes(Box<[u8]>);
 
 impl PolicyBytes {
     /// The argument of a decision.
-    pub(in crate::redis) fn decide(bucket_ms: u64, horizon: &Horizon, mode: Mode, limits: &[Limit]) -> Self {
+    pub(crate) fn decide(bucket_ms: u64, horizon: &Horizon, mode: Mode, limits: &[Limit]) -> Self {
+        Self::lend(bucket_ms, horizon, mode, limits, Lending { interval_ms: 0, tolerance: 0.0 })
+    }
+
+    /// The argument of a decision that lends.
+    pub(crate) fn lend(bucket_ms: u64, horizon: &Horizon, mode: Mode, limits: &[Limit], lending: Lending) -> Self {
         let mut out = shape(bucket_ms, horizon);
         out.extend([mode as u8, limits.len() as u8]);
+        put(&mut out, u64::from(lending.interval_ms), 4);
+        put(&mut out, lending.tolerance.to_bits(), 8);
         for limit in limits {
             put(&mut out, limit.capacity, 5);
             put(&mut out, limit.hard, 5);
@@ -58,7 +76,7 @@ impl PolicyBytes {
     }
 
     /// The argument of a correction.
-    pub(in crate::redis) fn correct(bucket_ms: u64, horizon: &Horizon, span: u32, correction: Correction) -> Self {
+    pub(crate) fn correct(bucket_ms: u64, horizon: &Horizon, span: u32, correction: Correction) -> Self {
         let mut out = shape(bucket_ms, horizon);
         out.push(correction.operation());
         put(&mut out, u64::from(span), 4);
@@ -89,14 +107,14 @@ impl PolicyBytes {
         Self(out.into_boxed_slice())
     }
 
-    pub(in crate::redis) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
 /// A change of a key that is no decision.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::redis) enum Correction {
+pub(crate) enum Correction {
     Set { comparator: RateLimitComparator, count: u64, mode: SetMode },
     Refund { stamp: u64, units: u64 },
     Delete,
@@ -114,15 +132,15 @@ impl Correction {
 
 /// What a correction answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::redis) struct Corrected {
+pub(crate) struct Corrected {
     /// Whether it was done; of a deletion, whether the key was known.
-    pub(in crate::redis) done: bool,
-    pub(in crate::redis) before: u64,
-    pub(in crate::redis) after: u64,
+    pub(crate) done: bool,
+    pub(crate) before: u64,
+    pub(crate) after: u64,
 }
 
 impl Corrected {
-    pub(in crate::redis) fn read(answer: &[u8]) -> Option<Self> {
+    pub(crate) fn read(answer: &[u8]) -> Option<Self> {
         let mut reader = Reader(answer);
         let (done, before, after) = (reader.number(1)? == 1, reader.number(5)?, reader.number(5)?);
         Some(Self { done, before, after })
@@ -131,31 +149,37 @@ impl Corrected {
 
 /// The answers to a call of the decide script: the server's time, and one record for each ask.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::redis) struct Answered<'a> {
-    pub(in crate::redis) now_ms: u64,
+pub(crate) struct Answered<'a> {
+    pub(crate) now_ms: u64,
     records: &'a [u8],
 }
 
 impl<'a> Answered<'a> {
-    const RECORD: usize = 33;
+    /// The bytes that answer one ask.
+    pub(crate) const RECORD: usize = 33;
 
-    /// Reads the answers to `asks` asks; nothing where there are not as many.
-    pub(in crate::redis) fn read(answer: &'a [u8], asks: usize) -> Option<Self> {
+    /// Reads a part of an answer that is `total` bytes long behind the time; nothing where it has another length.
+    pub(crate) fn read(answer: &'a [u8], total: usize, part: Range<usize>) -> Option<Self> {
         let mut reader = Reader(answer);
         let now_ms = reader.double()? as u64;
-        (reader.0.len() == asks * Self::RECORD).then_some(Self { now_ms, records: reader.0 })
+        if reader.0.len() != total {
+            return None;
+        }
+        Some(Self { now_ms, records: reader.0.get(part)? })
+    }
+
+    /// What follows the answers to `asks` asks.
+    pub(crate) fn behind(&self, asks: usize) -> Option<&'a [u8]> {
+        self.records.get(asks * Self::RECORD..)
     }
 
     /// The outcome of the ask with this index; `now` is the tick of the answer's time.
-    pub(in crate::redis) fn outcome(&self, index: usize, ask: Ask, limits: &[Limit], now: u64) -> Option<Outcome> {
+    pub(crate) fn outcome(&self, index: usize, ask: Ask, limits: &[Limit], now: u64) -> Option<Outcome> {
         let mut reader = Reader(self.records.get(index * Self::RECORD..(index + 1) * Self::RECORD)?);
         let verdict = reader.number(1)?;
         let (binding, violated) = (reader.number(1)? as u8, reader.number(1)? as u8);
         let (used, newest) = (reader.number(5)?, reader.number(6)?);
-        let fits_at = match reader.number(6)? {
-            MOST_TICK => NEVER,
-            tick => tick,
-        };
+        let fits_at = reader.tick()?;
         let (used_then, ratio) = (reader.number(5)?, reader.double()?);
         let (verdict, factor, fits_at) = match verdict {
             0 => (Verdict::Allowed, 0.0, fits_at),
@@ -173,8 +197,8 @@ impl<'a> Answered<'a> {
     }
 
     /// The suppression factor, 0 to 1, that a call in the mode [`Mode::Factor`] answered.
-    pub(in crate::redis) fn factor(&self, index: usize) -> Option<f64> {
-        let ratio = self.records.get(index * Self::RECORD + Self::RECORD - 8..)?;
+    pub(crate) fn factor(&self, index: usize) -> Option<f64> {
+        let ratio = self.records.get((index + 1) * Self::RECORD - 8..)?;
         Reader(ratio).double().map(|ratio| 1.0 - ratio)
     }
 }
@@ -193,14 +217,14 @@ fn shape(bucket_ms: u64, horizon: &Horizon) -> Vec<u8> {
 }
 
 /// Appends the low bytes of a number, little endian.
-fn put(out: &mut Vec<u8>, number: u64, bytes: usize) {
+pub(super) fn put(out: &mut Vec<u8>, number: u64, bytes: usize) {
     out.extend_from_slice(&number.to_le_bytes()[..bytes]);
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl Reader<'_> {
-    fn number(&mut self, bytes: usize) -> Option<u64> {
+    pub(super) fn number(&mut self, bytes: usize) -> Option<u64> {
         let (head, rest) = self.0.split_at_checked(bytes)?;
         let mut number = [0; 8];
         number.get_mut(..bytes)?.copy_from_slice(head);
@@ -208,7 +232,12 @@ impl Reader<'_> {
         Some(u64::from_le_bytes(number))
     }
 
-    fn double(&mut self) -> Option<f64> {
+    /// A tick, which may be never.
+    pub(super) fn tick(&mut self) -> Option<u64> {
+        self.number(6).map(|tick| if tick == MOST_TICK { NEVER } else { tick })
+    }
+
+    pub(super) fn double(&mut self) -> Option<f64> {
         self.number(8).map(f64::from_bits)
     }
 }

@@ -1,0 +1,244 @@
+//! The syncing task: renews leases that are in use, and gives back what nobody spends.
+//!
+//! One for each limiter, on the runtime of the call that needed it first. It holds the store weakly, and ends
+//! with it or when there is nothing left to do; the next call that needs it starts it again.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join_all, select};
+use tokio::sync::Notify;
+
+use super::purse::Purse;
+use super::settling::{OwnRules, Settling};
+use super::table::Purses;
+use super::{Shared, runtime};
+use crate::fingerprint::Fingerprint;
+
+/// Keys that are settled at once: more would keep Redis from everybody else.
+const MOST_AT_ONCE: usize = 256;
+const LEAST_AT_ONCE: usize = 16;
+/// How often idle keys are looked for, and in how many rounds all are visited.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+const ROUNDS_PER_PASS: usize = 16;
+
+/// What the task has to do, and how it fares.
+pub(super) struct Syncer {
+    due: Mutex<BinaryHeap<Reverse<Due>>>,
+    wake: Notify,
+    is_running: AtomicBool,
+    /// How long settling some keys took of late, in milliseconds.
+    latency_ms: AtomicU64,
+}
+
+/// A lease that is to be looked at.
+struct Due {
+    at: u64,
+    counter: u32,
+    purses: Arc<Purses>,
+    print: Fingerprint,
+    rules: OwnRules,
+}
+
+impl Syncer {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            due: Mutex::default(),
+            wake: Notify::new(),
+            is_running: AtomicBool::new(false),
+            latency_ms: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// How often keys are settled now: as configured, but where Redis is slow twice as long as that takes.
+    pub(super) fn interval_ms(&self, configured: u64) -> u32 {
+        u32::try_from(configured.max(2 * self.latency_ms.load(Ordering::Relaxed))).unwrap_or(u32::MAX)
+    }
+
+    /// Adds a lease, to be looked at at an instant.
+    pub(super) fn expect(&self, at: u64, counter: u32, purses: &Arc<Purses>, print: Fingerprint, rules: &OwnRules) {
+        let due = Due { at, counter, purses: Arc::clone(purses), print, rules: rules.clone() };
+        let is_next = {
+            let mut heap = self.due();
+            let is_next = heap.peek().is_none_or(|Reverse(next)| at < next.at);
+            heap.push(Reverse(due));
+            is_next
+        };
+        if is_next {
+            self.wake();
+        }
+    }
+
+    fn due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Due>>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is due, at most so much.
+    fn take(&self, now: u64, most: usize) -> Vec<Due> {
+        let mut heap = self.due();
+        let mut taken = Vec::new();
+        while taken.len() < most && heap.peek().is_some_and(|Reverse(next)| next.at <= now) {
+            taken.extend(heap.pop().map(|Reverse(due)| due));
+        }
+        taken
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+/// Sees to it that the task runs.
+pub(super) fn start(shared: &Arc<Shared>) {
+    let syncer = &shared.syncer;
+    if syncer.is_running.load(Ordering::Relaxed) || syncer.is_running.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let (running, weak) = (Running(Arc::clone(syncer)), Arc::downgrade(shared));
+    let _ = runtime::spawn(async move { running.run(weak).await });
+}
+
+/// The task, for as long as it is there; however it ends, the next may start.
+struct Running(Arc<Syncer>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.is_running.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Running {
+    async fn run(self, weak: Weak<Shared>) {
+        let (mut at_once, mut swept) = (MOST_AT_ONCE, Instant::now());
+        loop {
+            let Some(shared) = weak.upgrade() else { return };
+            shared.settle_due(&mut at_once).await;
+            if swept.elapsed() >= SWEEP_EVERY {
+                swept = Instant::now();
+                shared.sweep();
+            }
+            let Some(pause) = shared.pause() else { return };
+            drop(shared);
+            let Ok(sleep) = runtime::sleep(pause) else { return };
+            let (sleep, woken) = (std::pin::pin!(sleep), std::pin::pin!(self.0.wake.notified()));
+            select(sleep, woken).await;
+        }
+    }
+}
+
+impl Shared {
+    /// Settles what is due, some keys at a time; fewer where that takes long.
+    async fn settle_due(self: &Arc<Self>, at_once: &mut usize) {
+        loop {
+            let due = self.syncer.take(self.time.now_ms(), *at_once);
+            if due.is_empty() {
+                return;
+            }
+            let settlings: Vec<Settling> = due.into_iter().filter_map(|due| self.look_at(due)).collect();
+            if settlings.is_empty() {
+                continue;
+            }
+            let began = Instant::now();
+            join_all(settlings.into_iter().map(Settling::run)).await;
+            let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let before = self.syncer.latency_ms.load(Ordering::Relaxed);
+            self.syncer.latency_ms.store((3 * before + took.min(10_000)) / 4, Ordering::Relaxed);
+            *at_once = match took > self.terms.deadline_ms / 4 {
+                true => (*at_once / 2).max(LEAST_AT_ONCE),
+                false => (*at_once + LEAST_AT_ONCE).min(MOST_AT_ONCE),
+            };
+        }
+    }
+
+    /// Begins to settle a key whose lease is in use, or has ended with units that nobody has spent.
+    fn look_at(self: &Arc<Self>, due: Due) -> Option<Settling> {
+        let Due { counter, purses, print, rules, .. } = due;
+        let now = self.time.now_ms();
+        let visit = |purse: &mut Purse| {
+            let lease = purse.lease(counter)?;
+            if purse.is_settling() || lease.unspent() == 0 {
+                return None;
+            }
+            let (has_ended, later) = (now >= lease.deadline(), lease.deadline() + self.terms.lag_ms);
+            if !has_ended && lease.used() == 0 {
+                return Some(Err(later));
+            }
+            if !self.redis.lanes.allows(|| purse.name.clone()) {
+                return None;
+            }
+            Some(Ok(self.begin(&purses, print, purse, &rules, !has_ended)))
+        };
+        match purses.with(print, visit)?? {
+            Ok(settling) => Some(settling),
+            Err(later) => {
+                self.syncer.expect(later, counter, &purses, print, &rules);
+                None
+            }
+        }
+    }
+
+    /// Forgets some of the keys that are idle.
+    fn sweep(&self) {
+        let now = self.time.now_ms();
+        for purses in self.tables() {
+            for _ in 0..purses.steps().div_ceil(ROUNDS_PER_PASS) {
+                purses.sweep_step(now, &self.terms);
+            }
+        }
+    }
+
+    /// How long nothing is due; nothing where there is nothing to wait for.
+    fn pause(&self) -> Option<Duration> {
+        let next = self.syncer.due().peek().map(|Reverse(next)| next.at);
+        // What becomes due meanwhile goes together.
+        let least = (self.terms.interval_ms / 16).clamp(1, 5);
+        match next {
+            Some(at) => {
+                let wait = at.saturating_sub(self.time.now_ms()).max(least);
+                Some(Duration::from_millis(wait).min(SWEEP_EVERY))
+            }
+            None => self.tables().iter().any(|purses| purses.len() > 0).then_some(SWEEP_EVERY),
+        }
+    }
+}
+
+/// Gives back what is held, of all keys.
+pub(super) async fn give_back(shared: &Arc<Shared>) {
+    let all = std::mem::take(&mut *shared.syncer.due());
+    let mut held: Vec<Due> = all.into_iter().map(|Reverse(due)| due).collect();
+    while !held.is_empty() {
+        let some = held.split_off(held.len().saturating_sub(MOST_AT_ONCE));
+        let begin = |Due { counter, purses, print, rules, .. }: Due| {
+            let visit = |purse: &mut Purse| {
+                purse.lease(counter)?;
+                (!purse.is_settling()).then(|| shared.begin(&purses, print, purse, &rules, false))
+            };
+            purses.with(print, visit)?
+        };
+        let settlings: Vec<Settling> = some.into_iter().filter_map(begin).collect();
+        join_all(settlings.into_iter().map(Settling::run)).await;
+    }
+}
