@@ -267,14 +267,18 @@ impl Purse {
         }
     }
 
-    /// What became of a lease; it is kept, too, as what this instance has admitted.
+    /// What became of a lease.
     fn report(&mut self, now: u64, lease: &Lease, horizon: &Horizon, terms: &Terms) -> Report {
-        let mut spent = Vec::new();
+        self.keep(now, lease, horizon, terms);
+        let spent = lease.spent().map(|(before, units)| (age(before, now, terms), units)).collect();
+        Report { id: Some(LeaseId { nonce: terms.nonce, counter: lease.counter }), spent }
+    }
+
+    /// Takes what was spent of a lease into what this instance has admitted.
+    fn keep(&mut self, now: u64, lease: &Lease, horizon: &Horizon, terms: &Terms) {
         for (before, units) in lease.spent() {
             self.own.absorb(terms.scale.at(before.min(now)), units, horizon);
-            spent.push((age(before, now, terms), units));
         }
-        Report { id: Some(LeaseId { nonce: terms.nonce, counter: lease.counter }), spent }
     }
 
     /// Says what is to be sent after Redis turned out to have lost the key: all that this instance has admitted.
@@ -362,6 +366,10 @@ impl Purse {
         horizon: &Horizon,
         terms: &Terms,
     ) -> Decision {
+        // What it has left does not suffice, and what was spent of it counts.
+        if let Some(lease) = self.lease.take() {
+            self.keep(now, &lease, horizon, terms);
+        }
         let mut parts = NO_PARTS;
         let parts = terms.scale.parts(rules.limits, instances, &mut parts);
         let tick = terms.scale.at(now);
