@@ -67,6 +67,7 @@ mod error;
 mod fingerprint;
 mod limiter;
 mod local;
+mod maps;
 mod names;
 mod quota;
 mod scale;
