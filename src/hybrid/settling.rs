@@ -120,7 +120,7 @@ impl Settling {
             if let Some(full) = full
                 && self.ask.is_none_or(|ask| ask.cost <= 1)
             {
-                purse.refuse(now, self.sent, 1, full, &rules);
+                purse.refuse(now, self.sent, 1, full, &rules, &shared.terms);
             }
             given
         });
