@@ -150,6 +150,7 @@ impl Settling {
     /// Tells Redis all that this instance has admitted, after it has lost it.
     async fn bring_back(&mut self) -> Result<Reply, Failure> {
         let (shared, here) = (&self.shared, &self.purses.here);
+        shared.redis.lanes.forgot();
         let now = shared.time.now_ms();
         let restore = |purse: &mut super::Purse| purse.restore(now, &self.part, here, &shared.terms);
         let Some(part) = self.purses.with(self.print, restore) else { return Err(Failure::unreadable()) };
