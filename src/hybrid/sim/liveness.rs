@@ -14,15 +14,15 @@ struct Figures {
 
 fn figures(setup: Setup) -> Figures {
     let (window, until) = (setup.window_us(), setup.until);
+    let period = window + BUCKET_MS * 1_000;
     let world = World::run(setup);
     let capacity = world.setup.capacity() as f64;
-    // Once the first window is over.
-    let from = 2 * window;
-    let windows = (until - from) as f64 / (window + BUCKET_MS * 1_000) as f64;
+    // Once the first windows are over.
+    let windows = (until - 2 * window) / period;
     let vain = world.central_admitted.saturating_sub(world.admitted);
     Figures {
         peak: world.peak_from(0) as f64 / capacity,
-        used: world.ledger.units(from, until) as f64 / (capacity * windows),
+        used: world.ledger.units(until - windows * period, until) as f64 / (capacity * windows as f64),
         refused_in_vain: vain as f64 / world.offered as f64,
         calls_per_second: world.calls as f64 / (until as f64 / SECOND as f64),
     }

@@ -33,24 +33,22 @@ fn check(world: &World, least_part: f64) {
 
 #[test]
 fn no_window_exceeds_its_limit_with_all_faults_at_once() {
-    let mut crashes = 0;
-    for (case, instances) in [2, 4, 16, 64].into_iter().enumerate() {
-        for (index, per_second) in [10, 100, 1_000, 10_000].into_iter().enumerate() {
+    let (mut crashes, mut seed) = (0, 0);
+    for instances in [2, 4, 16, 64] {
+        for per_second in [10, 100, 1_000, 10_000] {
             for (window_ms, sync_ms) in [(1_000, 10), (1_000, 100), (10_000, 10), (10_000, 100)] {
-                // The largest takes longest, and is like the second largest.
-                if window_ms == 10_000 && per_second == 10_000 && instances != 16 {
+                // What is large and long takes longest, and is like what is large and short.
+                if window_ms == 10_000 && per_second > [1_000, 100][usize::from(instances != 4)] {
                     continue;
                 }
-                for seed in 0..2 {
-                    let seed = seed + 7 * (case as u64) + 13 * (index as u64) + sync_ms;
-                    let world = World::run(setup(seed, instances, per_second, window_ms, sync_ms));
-                    check(&world, 0.25);
-                    crashes += world.crashes;
-                }
+                seed += 1;
+                let world = World::run(setup(seed, instances, per_second, window_ms, sync_ms));
+                check(&world, 0.25);
+                crashes += world.crashes;
             }
         }
     }
-    assert!(crashes > 1_000, "{crashes}");
+    assert!(crashes > 500, "{crashes}");
 }
 
 #[test]

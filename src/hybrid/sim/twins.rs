@@ -1,7 +1,8 @@
 //! The model against the script on a real server: the same calls, and equal answers.
 
+use super::judge::Ledger;
 use super::model::{Model, Policy};
-use crate::engine::{Horizon, Limit, SetMode};
+use crate::engine::{Horizon, Limit, Outcome, SetMode};
 use crate::limiter::RateLimitComparator;
 use crate::redis::script::{
     Answered, Ask, CORRECT, Corrected, Correction, DECIDE, LeaseId, Lending, Lent, Mode, Part, PolicyBytes, Report,
@@ -44,7 +45,7 @@ impl Real {
         part: &Part,
         asks: &[Ask],
         policy: Policy<'_>,
-    ) -> (Vec<crate::engine::Outcome>, Lent) {
+    ) -> (Vec<Outcome>, Lent) {
         let Policy { limits, lending } = policy;
         let bytes = PolicyBytes::lend(self.bucket_ms, &self.horizon, Mode::Absolute, limits, lending);
         let time = now_ms.to_string();
@@ -202,6 +203,11 @@ impl Course {
                 0 => Lending { interval_ms: 2 * self.lending.interval_ms, ..self.lending },
                 _ => self.lending,
             };
+            let ended = model.ended;
+            model.end(now);
+            if model.ended > ended {
+                real.lose();
+            }
             let (part, asks) = (caller.part(model.epoch), caller.asks());
             let policy = Policy { limits: &limits, lending };
             let (outcomes, lent) = model.settle(now, &part, &asks, policy);
@@ -210,7 +216,7 @@ impl Course {
             assert_eq!(real_lent, lent, "{}", told());
             assert_eq!(real_outcomes.len(), outcomes.len());
             for (real, outcome) in real_outcomes.iter().zip(&outcomes) {
-                let key = |outcome: &crate::engine::Outcome| {
+                let key = |outcome: &Outcome| {
                     (outcome.verdict, outcome.binding, outcome.violated, outcome.used, outcome.newest, outcome.fits_at)
                 };
                 assert_eq!(key(real), key(outcome), "{}", told());
@@ -252,5 +258,55 @@ fn model_and_script_agree_on_35_000_steps() {
     for (case, course) in COURSES.iter().enumerate() {
         let lent = course.run(&server, case, 5_000);
         assert!(lent > 2_000, "course {case}: {lent} units were lent");
+    }
+}
+
+/// A log that is full puts units together, and then they are free later; never earlier.
+#[test]
+fn a_full_log_frees_nothing_early() {
+    let server = Server::start(Flavor::Debian);
+    for (case, words) in [4, 8, 16].into_iter().enumerate() {
+        let (bucket_ms, window_ms, capacity) = (10, 1_000, 200);
+        let limits = [Limit { capacity, hard: capacity, window: 100, span: 100, fifth: 20 }];
+        let horizon = Horizon::new(words);
+        assert!(horizon.widen(&[100]));
+        let mut real = Real::new(&server, &format!("full{case}"), horizon, bucket_ms);
+        let mut random = fastrand::Rng::with_seed(case as u64);
+        let policy = Policy { limits: &limits, lending: every(40, 0.0) };
+        // For each instance: its lease, what is left of it, until when, and what was spent.
+        let mut held: Vec<Option<(LeaseId, u64, u64, Vec<(u64, u64)>)>> = vec![None; 6];
+        let (mut now, mut ledger, start) = (DAY, Ledger::default(), DAY);
+        for counter in 0..6_000 {
+            now += random.u64(0..12);
+            let mine = &mut held[random.usize(0..6)];
+            if let Some((_, left, until, uses)) = mine
+                && now < *until
+                && *left > 0
+                && random.u32(0..3) > 0
+            {
+                let units = random.u64(1..=*left);
+                *left -= units;
+                uses.push((now, units));
+                ledger.admit(now, units);
+                continue;
+            }
+            let entry = |&(at, units): &(u64, u64)| ((now - at) as u32, units);
+            let report = |(id, _, _, uses): (LeaseId, u64, u64, Vec<(u64, u64)>)| {
+                let merged = uses.len().min(Report::MOST);
+                Report { id: Some(id), spent: uses[..merged].iter().map(entry).collect() }
+            };
+            let reports = mine.take().map(report).into_iter().collect();
+            let id = LeaseId { nonce: 9, counter };
+            let rate = random.f64();
+            let part = Part { id, expected: 0, proposed: 1, rate, declined: 0, wants: true, reports };
+            let asks = vec![Ask { cost: 1, random: 0 }; random.usize(0..3)];
+            let (outcomes, lent) = real.settle(now, &part, &asks, policy);
+            ledger.admit(now, outcomes.iter().filter(|outcome| outcome.is_allowed()).count() as u64);
+            *mine = (lent.units > 0).then(|| (id, lent.units, now + u64::from(lent.life_ms), Vec::new()));
+        }
+        ledger.close();
+        let (peak, all) = (ledger.peak(window_ms, 0, u64::MAX), ledger.units(0, u64::MAX));
+        assert!(peak <= capacity, "{words} words: {peak}");
+        assert!(all * window_ms * 2 > capacity * (now - start), "{words} words: {all}");
     }
 }
