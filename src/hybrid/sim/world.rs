@@ -3,14 +3,13 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
+use super::super::settling::OwnRules;
 use super::instance::{Answer, Arrival, DEADLINE_MS, Instance, Landed, Message, OwnClock};
 use super::judge::{Central, Ledger};
 use super::model::{Model, Policy};
 use crate::engine::Limit;
 use crate::quota::Tolerance;
 use crate::redis::script::Lending;
-
-use super::super::settling::OwnRules;
 
 pub(super) const MS: u64 = 1_000;
 pub(super) const SECOND: u64 = 1_000 * MS;
@@ -285,7 +284,7 @@ impl World {
         match self.instances[instance].1.arrive(self.now, self.order, 1, &self.rules) {
             Arrival::Admitted => self.admit(self.now),
             Arrival::Refused => {}
-            Arrival::Asks(message) => self.send(instance, message),
+            Arrival::Asks(message) => self.send(instance, &message),
         }
     }
 
@@ -294,7 +293,7 @@ impl World {
         self.ledger.admit(at, 1);
     }
 
-    fn send(&mut self, from: usize, message: Message) {
+    fn send(&mut self, from: usize, message: &Message) {
         let (life, question) = (self.instances[from].0, message.question);
         self.at(self.now + DEADLINE_MS * MS, Event::GiveUp { instance: from, life, question });
         for delay in self.travels(message.ask.is_some()) {
@@ -381,7 +380,7 @@ impl World {
             self.at(at, Event::LookAt { instance: to, life, counter: given.counter });
         }
         if let Some(message) = again {
-            self.send(to, message);
+            self.send(to, &message);
         }
     }
 
@@ -389,7 +388,7 @@ impl World {
         self.order += 1;
         let (life, it) = &mut self.instances[instance];
         match it.look_at(self.now, self.order, counter, &self.rules) {
-            Ok(Some(message)) => self.send(instance, message),
+            Ok(Some(message)) => self.send(instance, &message),
             Ok(None) => {}
             Err(later) => {
                 let (at, life) = (it.clock.when(later).max(self.now + MS), *life);
@@ -415,7 +414,7 @@ impl World {
                 for instance in 0..self.instances.len() {
                     self.order += 1;
                     if let Some(message) = self.instances[instance].1.give_back(self.now, self.order, &self.rules) {
-                        self.send(instance, message);
+                        self.send(instance, &message);
                     }
                 }
             }
