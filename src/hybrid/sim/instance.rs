@@ -13,10 +13,12 @@ use crate::scale::Scale;
 
 /// The lag of each instance's clock.
 pub(super) const LAG_MS: u64 = 4;
+/// How often such a clock moves: it is late by less than two steps and a millisecond.
+const STEP_US: u64 = 1_500;
 /// How long a question may be under way.
 pub(super) const DEADLINE_MS: u64 = 50;
 
-/// A clock that started some time ago, runs too fast or too slow, and is read in steps.
+/// A clock that started some time ago, runs too fast or too slow, and moves in steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnClock {
     pub(super) offset_us: u64,
@@ -25,15 +27,18 @@ pub(super) struct OwnClock {
 }
 
 impl OwnClock {
-    /// What it shows at an instant, in ms.
+    /// What it shows at an instant, in ms: the time of its last step, and those do not come evenly.
     pub(super) fn at(self, us: u64) -> u64 {
-        let shown = self.offset_us + us.saturating_add_signed(us as i64 / 1_000 * self.drift / 1_000);
-        shown / 1_000 / LAG_MS * LAG_MS
+        let own = self.offset_us + us.saturating_add_signed(us as i64 / 1_000 * self.drift / 1_000);
+        let step = |number: u64| number * STEP_US + (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % STEP_US;
+        let last = own / STEP_US;
+        let shown = if step(last) <= own { step(last) } else { step(last.saturating_sub(1)) };
+        shown / 1_000
     }
 
-    /// About when it shows so much.
+    /// When it surely shows so much.
     pub(super) fn when(self, ms: u64) -> u64 {
-        let passed = (ms.next_multiple_of(LAG_MS) * 1_000).saturating_sub(self.offset_us);
+        let passed = ((ms + LAG_MS) * 1_000).saturating_sub(self.offset_us);
         (passed as f64 / (1.0 + self.drift as f64 / 1e6)) as u64
     }
 }

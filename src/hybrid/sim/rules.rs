@@ -6,10 +6,11 @@ use super::super::lease::nonce;
 use super::super::purse::{Purse, Step, Terms};
 use super::super::settling::OwnRules;
 use super::instance::{DEADLINE_MS, LAG_MS, OwnClock, scale};
+use super::model::{Model, Policy};
 use super::world::{BUCKET_MS, CALM, Change, Faults, MS, SECOND, Setup, World};
 use crate::engine::{Horizon, Limit};
 use crate::quota::Tolerance;
-use crate::redis::script::Lent;
+use crate::redis::script::{Ask, LeaseId, Lending, Lent, Part, Report};
 
 fn steady(seed: u64, load: &[(u64, f64)]) -> Setup {
     Setup {
@@ -73,13 +74,13 @@ fn leases_outlive_a_change_by_hand() {
 fn a_lowered_limit_holds_at_once() {
     for seed in 0..4 {
         let at = 3 * SECOND;
-        let changes = vec![(at, Change::Limit(200))];
+        let changes = vec![(at, Change::Limit(20))];
         let world = World::run(Setup { changes, ..steady(seed, &[(0, 0.5), (at, 4.0)]) });
         // What was lent under the old limit is not spent under the new one; what was decided is under way.
         let from = at + MS;
         let peak = world.peak_from(from);
-        assert!(peak <= 200, "{peak} of 200");
-        assert!(world.ledger.units(from + SECOND, world.setup.until) >= 600);
+        assert!(peak <= 20, "{peak} of 20");
+        assert!(world.ledger.units(from + SECOND, world.setup.until) >= 60);
     }
 }
 
@@ -154,6 +155,26 @@ fn each_lease(check: impl Fn(&Held)) {
             }
         }
     }
+}
+
+/// Units that were spent before the server's clock stepped back are not older afterwards.
+#[test]
+fn a_step_back_makes_nothing_older() {
+    let limits = [Limit { capacity: 100, hard: 100, window: 100, span: 100, fifth: 20 }];
+    let policy = Policy { limits: &limits, lending: Lending { interval_ms: 100, tolerance: 0.0 } };
+    let mut model = Model::new(BUCKET_MS, 100);
+    let start = 1_790_000_000_000;
+    let id = LeaseId { nonce: 1, counter: 1 };
+    let part = Part { id, expected: 0, proposed: 1, rate: 0.2, declined: 0, wants: true, reports: Vec::new() };
+    let (_, lent) = model.settle(start, &part, &[], policy);
+    assert!(lent.units > 10);
+    assert!(model.ask(start + 50, Ask { cost: 1, random: 0 }, &limits).is_allowed());
+    let report = Report { id: Some(id), spent: vec![(50, lent.units)] };
+    let part = Part { id: LeaseId { counter: 2, ..id }, wants: false, reports: vec![report], ..part };
+    // It is 60 ms later, and the clock is 990 ms behind.
+    model.settle(start + 60 - 990, &part, &[], policy);
+    assert_eq!(model.used(start + 60 - 990, 100), lent.units + 1);
+    assert_eq!(model.used(start + 60 - 990 + 2_000, 100), 0);
 }
 
 /// What is reported may be free again at the server, whether its answer comes or not.
