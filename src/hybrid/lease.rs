@@ -18,6 +18,11 @@ pub(super) struct Lease {
     spent: [u64; SLOTS],
 }
 
+/// An instance's part of its leases' names: with 16 random bits two of 64 would share one in 3 of 100 cases.
+pub(super) fn nonce() -> u64 {
+    fastrand::u64(1..)
+}
+
 /// How long of this clock's time surely passes within `ms` of the server's; also the reverse.
 pub(super) fn surely(ms: u64) -> u64 {
     ms - ms.div_ceil(DRIFT)

@@ -12,6 +12,8 @@ mod handle;
 mod lease;
 mod purse;
 mod settling;
+#[cfg(test)]
+mod sim;
 mod syncer;
 mod table;
 
@@ -123,7 +125,7 @@ impl Hybrid {
             lag_ms,
             interval_ms: interval.get(),
             deadline_ms: millis(redis.lanes.deadline()),
-            nonce: fastrand::u64(1..),
+            nonce: lease::nonce(),
         };
         let main = Purses::new(redis.keys(None), settings.max_keys);
         main.keys.horizon.widen(&[redis.scale.span()]);

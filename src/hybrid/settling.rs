@@ -15,6 +15,7 @@ use crate::fingerprint::Fingerprint;
 use crate::quota::Tolerance;
 use crate::redis::script::{Ask, Lending, Lent, Mode, Part, PolicyBytes};
 use crate::redis::{Body, Failure, Question, Reply};
+use crate::scale::Scale;
 
 /// A key's limits, to be held.
 #[derive(Clone, Debug)]
@@ -109,7 +110,7 @@ impl Settling {
         let shared = &self.shared;
         let read = |ask: Ask| shared.redis.read(&reply, ask, ask.cost, &self.rules.scaled);
         let decision = self.ask.map(read).transpose()?.map(|decision| self.rules.told(decision));
-        let full = self.full(&lent, answered.now_ms);
+        let full = full(&lent, answered.now_ms, &shared.redis.scale, &self.rules);
         let rules = self.rules.borrow();
         let (now, counter) = (shared.time.now_ms(), self.part.id.counter);
         let given = self.purses.with(self.print, |purse| {
@@ -164,30 +165,29 @@ impl Settling {
         let asks = self.ask.as_slice().len();
         reply.read()?.behind(asks).and_then(Lent::read).ok_or_else(Failure::unreadable)
     }
+}
 
-    /// The refusal that follows where nothing is free.
-    fn full(&self, lent: &Lent, now_ms: u64) -> Option<Decision> {
-        if lent.fits_at == 0 || (self.rules.is_suppressed && lent.ratio >= 1.0) {
-            return None;
-        }
-        let scale = &self.shared.redis.scale;
-        let verdict = match self.rules.is_suppressed {
-            true => Verdict::Suppressed { is_allowed: false },
-            false => Verdict::Rejected,
-        };
-        let outcome = Outcome {
-            verdict,
-            binding: lent.binding,
-            violated: 1 << lent.binding,
-            factor: if self.rules.is_suppressed { 1.0 } else { 0.0 },
-            used: lent.used + lent.units,
-            newest: scale.at(now_ms),
-            fits_at: lent.fits_at,
-            // One unit at least is free then.
-            used_then: self.rules.scaled.get(usize::from(lent.binding)).map_or(0, |limit| limit.capacity - 1),
-        };
-        Some(self.rules.told(scale.decision(&outcome, 0, &self.rules.scaled, now_ms)))
+/// The refusal that follows where nothing is free; `scale` is that of the server.
+pub(super) fn full(lent: &Lent, now_ms: u64, scale: &Scale, rules: &OwnRules) -> Option<Decision> {
+    if lent.fits_at == 0 || (rules.is_suppressed && lent.ratio >= 1.0) {
+        return None;
     }
+    let verdict = match rules.is_suppressed {
+        true => Verdict::Suppressed { is_allowed: false },
+        false => Verdict::Rejected,
+    };
+    let outcome = Outcome {
+        verdict,
+        binding: lent.binding,
+        violated: 1 << lent.binding,
+        factor: if rules.is_suppressed { 1.0 } else { 0.0 },
+        used: lent.used + lent.units,
+        newest: scale.at(now_ms),
+        fits_at: lent.fits_at,
+        // One unit at least is free then.
+        used_then: rules.scaled.get(usize::from(lent.binding)).map_or(0, |limit| limit.capacity.saturating_sub(1)),
+    };
+    Some(rules.told(scale.decision(&outcome, 0, &rules.scaled, now_ms)))
 }
 
 impl Drop for Settling {

@@ -17,7 +17,7 @@ pub(crate) mod runtime;
 pub(crate) mod script;
 #[cfg(test)]
 #[path = "../../tests/servers/mod.rs"]
-mod servers;
+pub(crate) mod servers;
 
 use std::fmt;
 use std::sync::Arc;

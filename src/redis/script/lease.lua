@@ -63,7 +63,8 @@ if interval > 0 then
       answers[#answers + 1] = string.rep('\0', 33 * asks)
       return #part + 1, 0, 0
     end
-    local spent = 0
+    -- Where the clock went back nothing is older for that: it would be free before its time.
+    local spent, at_ms = 0, max(now_ms, now * bucket)
     for _ = 1, reports do
       local old, entries, left, earliest
       old, entries, from = unpack('<c12I1', part, from)
@@ -81,7 +82,7 @@ if interval > 0 then
         age, units, from = unpack('<I4I5', part, from)
         units = min(units, left)
         if units > 0 then
-          charge(min(max(floor((now_ms - age) / bucket), earliest), now), units)
+          charge(min(max(floor((at_ms - age) / bucket), earliest), now), units)
           left, spent = left - units, spent + units
         end
       end
@@ -120,13 +121,13 @@ if interval > 0 then
 
   -- Gives a lease, if one is wanted and pays off, and packs the answer.
   function lend(cap, ratio)
-    local free, capacity, used_of, binding, fits = M40, 1, 0, 1, 0
+    local free, free_of, capacity, used_of, binding, fits = M40, M40, 1, 0, 1, 0
     for i = 1, limit_count do
       local limit = limits[i]
       local _, _, live, lent = view(limit[4])
       local here = max(limit[cap] - live - lent, 0)
-      if here * capacity < free * limit[cap] or i == 1 then
-        capacity, used_of, binding = limit[cap], live + lent, i
+      if here * capacity < free_of * limit[cap] or i == 1 then
+        free_of, capacity, used_of, binding = here, limit[cap], live + lent, i
       end
       if here < free then free = here end
     end

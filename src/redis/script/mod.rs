@@ -17,7 +17,7 @@ pub(crate) use self::lease::{LeaseId, Lent, Part, Report};
 pub(crate) use self::wire::{Answered, Ask, Corrected, Correction, Lending, Mode, PolicyBytes};
 
 /// Decides on the costs of many keys, and lends.
-pub(super) static DECIDE: LazyLock<Script> = LazyLock::new(|| {
+pub(crate) static DECIDE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("window.lua"),
         include_str!("limits.lua"),
@@ -27,11 +27,11 @@ pub(super) static DECIDE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Sets, refunds and deletes a key.
-pub(super) static CORRECT: LazyLock<Script> =
+pub(crate) static CORRECT: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("window.lua"), include_str!("correct.lua"))));
 
 /// A script and the name by which the server knows it.
-pub(super) struct Script {
+pub(crate) struct Script {
     body: &'static str,
     sha: String,
 }
@@ -42,14 +42,14 @@ impl Script {
     }
 
     /// The call of a script that the server most likely knows.
-    pub(super) fn evalsha<'a>(&self, keys: &[&'a [u8]], args: impl IntoIterator<Item = &'a [u8]>) -> Cmd {
+    pub(crate) fn evalsha<'a>(&self, keys: &[&'a [u8]], args: impl IntoIterator<Item = &'a [u8]>) -> Cmd {
         Self::command("EVALSHA", &self.sha, keys, args)
     }
 
     /// The call that brings the script along.
     ///
     /// Not `SCRIPT LOAD`: on a cluster that goes to every node, and one that is dead would fail them all.
-    pub(super) fn eval<'a>(&self, keys: &[&'a [u8]], args: impl IntoIterator<Item = &'a [u8]>) -> Cmd {
+    pub(crate) fn eval<'a>(&self, keys: &[&'a [u8]], args: impl IntoIterator<Item = &'a [u8]>) -> Cmd {
         Self::command("EVAL", self.body, keys, args)
     }
 

@@ -1,0 +1,121 @@
+//! What must be true of all that was admitted.
+
+use std::collections::VecDeque;
+
+/// Everything that was admitted: when, in true microseconds, and how many units.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    admitted: Vec<(u64, u64)>,
+    /// What the server held as used, and when.
+    held: Vec<(u64, u64)>,
+}
+
+impl Ledger {
+    pub(super) fn admit(&mut self, us: u64, units: u64) {
+        self.admitted.push((us, units));
+    }
+
+    pub(super) fn hold(&mut self, us: u64, used: u64) {
+        self.held.push((us, used));
+    }
+
+    /// To be called once, when all is over.
+    pub(super) fn close(&mut self) {
+        self.admitted.sort_unstable();
+    }
+
+    /// What was held when all was over.
+    pub(super) fn held_last(&self) -> u64 {
+        self.held.last().map_or(0, |&(_, held)| held)
+    }
+
+    /// Units admitted in a time.
+    pub(super) fn units(&self, from_us: u64, to_us: u64) -> u64 {
+        let within = |at: u64| from_us <= at && at < to_us;
+        self.admitted.iter().filter(|&&(at, _)| within(at)).map(|&(_, units)| units).sum()
+    }
+
+    /// The most that was admitted in one window, of those that begin within a time.
+    pub(super) fn peak(&self, window_us: u64, from_us: u64, to_us: u64) -> u64 {
+        let (mut last, mut units, mut peak) = (0, 0, 0);
+        for &(at, here) in &self.admitted {
+            while last < self.admitted.len() && self.admitted[last].0 < at + window_us {
+                units += self.admitted[last].1;
+                last += 1;
+            }
+            if from_us <= at && at < to_us {
+                peak = peak.max(units);
+            }
+            units -= here;
+        }
+        peak
+    }
+
+    /// The most by which less was held at some instant than was admitted in the window before it.
+    pub(super) fn missing(&self, window_us: u64, from_us: u64) -> u64 {
+        self.compare(window_us, from_us, u64::saturating_sub)
+    }
+
+    /// The most by which more was held at some instant than was admitted in the window before it.
+    pub(super) fn surplus(&self, window_us: u64, from_us: u64) -> u64 {
+        self.compare(window_us, from_us, |admitted, held| held.saturating_sub(admitted))
+    }
+
+    fn compare(&self, window_us: u64, from_us: u64, by: impl Fn(u64, u64) -> u64) -> u64 {
+        let (mut first, mut last, mut units, mut most) = (0, 0, 0, 0);
+        for &(at, held) in &self.held {
+            while last < self.admitted.len() && self.admitted[last].0 <= at {
+                units += self.admitted[last].1;
+                last += 1;
+            }
+            while first < last && self.admitted[first].0 + window_us <= at {
+                units -= self.admitted[first].1;
+                first += 1;
+            }
+            if at >= from_us {
+                most = most.max(by(units, held));
+            }
+        }
+        most
+    }
+}
+
+/// A limiter of one place, exact to the microsecond.
+#[derive(Debug)]
+pub(super) struct Central {
+    window_us: u64,
+    capacity: u64,
+    admitted: VecDeque<u64>,
+}
+
+impl Central {
+    pub(super) fn new(window_us: u64, capacity: u64) -> Self {
+        Self { window_us, capacity, admitted: VecDeque::new() }
+    }
+
+    pub(super) fn admits(&mut self, us: u64) -> bool {
+        while self.admitted.front().is_some_and(|at| at + self.window_us <= us) {
+            self.admitted.pop_front();
+        }
+        let fits = (self.admitted.len() as u64) < self.capacity;
+        if fits {
+            self.admitted.push_back(us);
+        }
+        fits
+    }
+}
+
+#[test]
+fn the_judge_finds_what_is_too_much() {
+    let mut ledger = Ledger::default();
+    for at in [0, 400, 999, 1_000, 1_001] {
+        ledger.admit(at, 1);
+    }
+    ledger.hold(500, 2);
+    ledger.hold(1_001, 2);
+    ledger.close();
+    assert_eq!(ledger.peak(1_000, 0, u64::MAX), 4);
+    assert_eq!(ledger.peak(1_000, 0, 400), 3);
+    assert_eq!(ledger.missing(1_000, 0), 2);
+    assert_eq!(ledger.units(0, 1_000), 3);
+}

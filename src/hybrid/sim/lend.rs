@@ -1,0 +1,67 @@
+//! How much the script lends, and for how long: the model of `share` in `lease.lua`.
+
+use super::model::{Model, Policy};
+use crate::redis::script::Part;
+
+/// What one instance may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    pub(super) units: u64,
+    pub(super) horizon_ms: u64,
+    pub(super) instances: u16,
+    /// The fewest units that are worth a lease.
+    pub(super) least: u64,
+}
+
+impl Policy<'_> {
+    fn interval(&self) -> u64 {
+        u64::from(self.lending.interval_ms)
+    }
+
+    fn eighth(&self, bucket_ms: u64) -> u64 {
+        let shortest = self.limits.iter().map(|limit| u64::from(limit.window)).min().unwrap_or(0);
+        shortest * bucket_ms / 8
+    }
+
+    /// For how long a lease may be spent that is no longer fresh.
+    pub(super) fn spare_ms(&self) -> u64 {
+        self.interval().max(20)
+    }
+
+    /// The most ticks from when a lease is given to its last.
+    pub(super) fn longest_life(&self, bucket_ms: u64) -> u64 {
+        (self.eighth(bucket_ms).max(self.interval()) + self.spare_ms()) / bucket_ms + 2
+    }
+
+    pub(super) fn rate(&self, part: &Part) -> f64 {
+        part.rate.clamp(0.0, (1_u64 << 40) as f64)
+    }
+
+    pub(super) fn share(&self, model: &Model, now: u64, part: &Part, free: u64, capacity: u64) -> Share {
+        let (interval, eighth, rate) = (self.interval(), self.eighth(model.bucket_ms), self.rate(part));
+        let others: Vec<f64> = model
+            .counting(now)
+            .filter(|loan| loan.last >= now && loan.id.nonce != part.id.nonce)
+            .map(|loan| loan.rate)
+            .collect();
+        let (instances, others) = (1 + others.len(), others.iter().sum::<f64>());
+        let tolerance = self.lending.tolerance;
+        let spare = (capacity as f64 * tolerance / (1.0 + tolerance) / instances as f64 / 2.0).floor();
+        let wish = |horizon: u64| (rate * horizon as f64 + (rate * horizon as f64).sqrt()).ceil();
+        let (mut units, mut horizon) = (0.0, interval);
+        if rate * (interval as f64) < 1.0 {
+            if eighth > interval && 4 * free >= 3 * capacity && rate * eighth as f64 >= 0.5 {
+                horizon = eighth;
+                units = wish(horizon).min((free / (8 * instances as u64)) as f64);
+            }
+        } else {
+            horizon = interval.max(eighth.min(10 * interval));
+            while horizon > interval && 2.0 * (free as f64 - wish(horizon)) < capacity as f64 && wish(horizon) > spare {
+                horizon = interval.max(horizon / 2);
+            }
+            units = wish(horizon).min((2.0 * free as f64 * rate / (rate + others)).ceil()).max(1.0);
+        }
+        let (units, least) = (units.min(free as f64) as u64, (spare as u64).max(1));
+        Share { units, horizon_ms: horizon, instances: u16::try_from(instances).unwrap_or(u16::MAX), least }
+    }
+}

@@ -1,0 +1,83 @@
+//! How much of a limit gets used, how many are refused in vain, and what that costs.
+
+use super::world::{BUCKET_MS, CALM, SECOND, Setup, World};
+
+/// What came of one course.
+struct Figures {
+    /// The most that a window held, and what was admitted, as parts of what there is.
+    peak: f64,
+    used: f64,
+    /// The part of the requests that one exact limiter for all would have admitted.
+    refused_in_vain: f64,
+    calls_per_second: f64,
+}
+
+fn figures(setup: Setup) -> Figures {
+    let (window, until) = (setup.window_us(), setup.until);
+    let period = window + BUCKET_MS * 1_000;
+    let world = World::run(setup);
+    let capacity = world.setup.capacity() as f64;
+    // Once the first windows are over.
+    let windows = (until - 2 * window) / period;
+    let vain = world.central_admitted.saturating_sub(world.admitted);
+    Figures {
+        peak: world.peak_from(0) as f64 / capacity,
+        used: world.ledger.units(until - windows * period, until) as f64 / (capacity * windows as f64),
+        refused_in_vain: vain as f64 / world.offered as f64,
+        calls_per_second: world.calls as f64 / (until as f64 / SECOND as f64),
+    }
+}
+
+/// Runs one course at both loads, and tells what misses.
+fn row(instances: usize, per_second: u64, window_ms: u64, sync_ms: u64, is_skewed: bool) -> Option<String> {
+    let run = |load: f64| {
+        let until = if window_ms == 1_000 { 8 * SECOND } else { 4 * window_ms * 1_000 };
+        figures(Setup {
+            seed: instances as u64 + per_second + sync_ms,
+            instances,
+            per_second,
+            window_ms,
+            sync_ms,
+            tolerance: 0.0,
+            load: vec![(0, load)],
+            is_skewed,
+            until,
+            faults: CALM,
+            changes: Vec::new(),
+        })
+    };
+    let (below, above) = (run(0.8), run(10.0));
+    let skew = if is_skewed { "zipf" } else { "even" };
+    println!(
+        "{instances:>3} | {per_second:>6}/s | {:>2} s | {sync_ms:>3} ms | {skew} | {:+.1} % | {:.1} % | {:.2} % | {:.0} | {:.0}",
+        window_ms / 1_000,
+        100.0 * (above.peak.max(below.peak) - 1.0),
+        100.0 * above.used,
+        100.0 * below.refused_in_vain,
+        above.calls_per_second,
+        below.calls_per_second,
+    );
+    let is_good = above.peak <= 1.0 && below.peak <= 1.0 && above.used >= 0.98 && below.refused_in_vain <= 0.02;
+    (!is_good).then(|| format!("{instances} instances, {per_second}/s, {window_ms} ms, every {sync_ms} ms, {skew}"))
+}
+
+#[test]
+fn what_there_is_gets_used_and_little_is_refused_in_vain() {
+    println!(
+        "  N |    limit |    W |   sync | skew | peak over | used at 10x | in vain at 0.8x | calls/s at 10x | at 0.8x"
+    );
+    let mut misses = Vec::new();
+    for instances in [2, 4, 16, 64] {
+        for per_second in [10, 100, 1_000, 10_000] {
+            for (window_ms, sync_ms, is_skewed) in
+                [(1_000, 10, false), (1_000, 100, true), (1_000, 100, false), (10_000, 10, true), (10_000, 100, true)]
+            {
+                if per_second == 10_000 && window_ms == 10_000 && instances != 4 {
+                    continue;
+                }
+                misses.extend(row(instances, per_second, window_ms, sync_ms, is_skewed));
+            }
+        }
+    }
+    assert!(misses.is_empty(), "{misses:#?}");
+}

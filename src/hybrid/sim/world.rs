@@ -1,0 +1,433 @@
+//! What happens: requests arrive, messages travel, are lost or come twice, instances die, the server forgets.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use super::super::settling::OwnRules;
+use super::instance::{Answer, Arrival, DEADLINE_MS, Instance, Landed, Message, OwnClock};
+use super::judge::{Central, Ledger};
+use super::model::{Model, Policy};
+use crate::engine::Limit;
+use crate::quota::Tolerance;
+use crate::redis::script::Lending;
+
+pub(super) const MS: u64 = 1_000;
+pub(super) const SECOND: u64 = 1_000 * MS;
+pub(super) const BUCKET_MS: u64 = 10;
+/// Long enough for any clock to be ahead of the server's, or behind it.
+const SERVER_START_MS: u64 = 1_790_000_000_000;
+
+/// One course of the world.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) seed: u64,
+    pub(super) instances: usize,
+    pub(super) per_second: u64,
+    pub(super) window_ms: u64,
+    pub(super) sync_ms: u64,
+    pub(super) tolerance: f64,
+    /// Demand, as a part of the limit, from an instant on.
+    pub(super) load: Vec<(u64, f64)>,
+    pub(super) is_skewed: bool,
+    /// When the last request arrives.
+    pub(super) until: u64,
+    pub(super) faults: Faults,
+    /// What is done to the key, and when.
+    pub(super) changes: Vec<(u64, Change)>,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Faults {
+    /// How long a message travels, in microseconds.
+    pub(super) delay: (u64, u64),
+    /// Parts of the messages that travel long, are lost, and come twice.
+    pub(super) slow: f64,
+    pub(super) loss: f64,
+    pub(super) twice: f64,
+    /// Whether requests come twice, too, and not reports alone.
+    pub(super) asks_twice: bool,
+    /// Parts of a million by which clocks differ.
+    pub(super) drift: i64,
+    /// How long an instance lives, on average; 0 for ever.
+    pub(super) life: u64,
+    /// Random bits of an instance's name.
+    pub(super) name_bits: u32,
+}
+
+/// A change of the key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    Forget,
+    Delete,
+    Set(u64),
+    Limit(u64),
+    StepBack(u64),
+    GiveBack,
+}
+
+pub(super) const CALM: Faults =
+    Faults { delay: (200, 300), slow: 0.0, loss: 0.0, twice: 0.0, asks_twice: false, drift: 0, life: 0, name_bits: 64 };
+pub(super) const ROUGH: Faults = Faults {
+    delay: (200, 12_000),
+    slow: 0.03,
+    loss: 0.05,
+    twice: 0.05,
+    asks_twice: true,
+    drift: 10_000,
+    life: 4 * SECOND,
+    name_bits: 64,
+};
+
+impl Setup {
+    pub(super) fn capacity(&self) -> u64 {
+        self.per_second * self.window_ms / 1_000
+    }
+
+    /// What no window may exceed.
+    pub(super) fn bound(&self) -> u64 {
+        Tolerance::try_from(self.tolerance).unwrap().widen(self.capacity())
+    }
+
+    pub(super) fn window_us(&self) -> u64 {
+        self.window_ms * MS
+    }
+
+    fn rules(&self, capacity: u64) -> OwnRules {
+        let window = u32::try_from(self.window_ms / BUCKET_MS).unwrap();
+        let limit = Limit { capacity, hard: capacity, window, span: window, fifth: 20 };
+        OwnRules::new([limit].into(), false, Tolerance::try_from(self.tolerance).unwrap())
+    }
+
+    /// The longest that a lease is lent for.
+    pub(super) fn longest_lease_us(&self) -> u64 {
+        ((self.window_ms / 8).max(self.sync_ms) + self.sync_ms.max(20) + 4 * DEADLINE_MS) * MS
+    }
+}
+
+#[derive(Debug)]
+enum Event {
+    ToServer { from: usize, life: u32, message: Message },
+    ToInstance { to: usize, life: u32, answer: Answer },
+    LookAt { instance: usize, life: u32, counter: u32 },
+    GiveUp { instance: usize, life: u32, question: u64 },
+    Crash(usize),
+    Sweep,
+    Change(Change),
+}
+
+#[derive(Debug)]
+struct Due {
+    at: u64,
+    order: u64,
+    event: Event,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Due {}
+
+/// The world, and afterwards what has happened in it.
+pub(super) struct World {
+    pub(super) setup: Setup,
+    random: fastrand::Rng,
+    now: u64,
+    events: BinaryHeap<Reverse<Due>>,
+    order: u64,
+    instances: Vec<(u32, Instance)>,
+    /// Up to which part of all requests each instance gets.
+    shares: Vec<f64>,
+    rules: OwnRules,
+    pub(super) model: Model,
+    /// By how much the server's clock has stepped back.
+    back_ms: u64,
+    central: Central,
+    pub(super) ledger: Ledger,
+    pub(super) offered: u64,
+    pub(super) admitted: u64,
+    pub(super) central_admitted: u64,
+    pub(super) calls: u64,
+    pub(super) crashes: u64,
+    /// Units that the server held when it lost everything.
+    pub(super) forgotten: u64,
+}
+
+impl World {
+    pub(super) fn new(setup: Setup) -> Self {
+        fastrand::seed(setup.seed);
+        let mut random = fastrand::Rng::with_seed(setup.seed);
+        let (faults, rules) = (setup.faults, setup.rules(setup.capacity()));
+        let mut instance = |_| {
+            let drift = random.i64(-faults.drift..=faults.drift);
+            let clock = OwnClock { offset_us: random.u64(SECOND..1_000 * SECOND), drift };
+            (0, Instance::new(clock, setup.sync_ms, &rules, Instance::name(faults.name_bits)))
+        };
+        let instances: Vec<(u32, Instance)> = (0..setup.instances).map(&mut instance).collect();
+        let weight = |rank: usize| if setup.is_skewed { (rank as f64 + 1.0).powf(-1.2) } else { 1.0 };
+        let all: f64 = (0..setup.instances).map(weight).sum();
+        let mut sum = 0.0;
+        let mut share = |rank| {
+            sum += weight(rank) / all;
+            sum
+        };
+        let shares = (0..setup.instances).map(&mut share).collect();
+        let kept = rules.borrow().limits[0].span;
+        Self {
+            random,
+            now: 0,
+            events: BinaryHeap::new(),
+            order: 0,
+            instances,
+            shares,
+            rules,
+            model: Model::new(BUCKET_MS, kept),
+            back_ms: 0,
+            central: Central::new(setup.window_us(), setup.bound()),
+            ledger: Ledger::default(),
+            offered: 0,
+            admitted: 0,
+            central_admitted: 0,
+            calls: 0,
+            crashes: 0,
+            forgotten: 0,
+            setup,
+        }
+    }
+
+    /// Lets everything happen, and then calm down.
+    pub(super) fn run(setup: Setup) -> Self {
+        let mut world = Self::new(setup);
+        world.begin();
+        let mut next = world.next_arrival(0);
+        let mut sample = 0;
+        let end = world.setup.until + world.setup.window_us() + 2 * world.setup.longest_lease_us();
+        while world.now < end {
+            let due = world.events.peek().map_or(u64::MAX, |Reverse(due)| due.at);
+            world.now = due.min(next).min(sample).min(end);
+            if world.now == sample {
+                let held = world.model.used(world.server_ms(), world.rules.borrow().limits[0].span);
+                world.ledger.hold(world.now, held);
+                sample += 7 * MS + 301;
+            } else if world.now == next {
+                world.arrive();
+                next = world.next_arrival(world.now);
+            } else if world.now == due
+                && let Some(Reverse(due)) = world.events.pop()
+            {
+                world.happen(due.event);
+            }
+        }
+        world.ledger.close();
+        world
+    }
+
+    fn begin(&mut self) {
+        for (at, change) in self.setup.changes.clone() {
+            self.at(at, Event::Change(change));
+        }
+        self.at(500 * MS, Event::Sweep);
+        for instance in 0..self.setup.instances {
+            self.plan_crash(instance);
+        }
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        self.events.push(Reverse(Due { at, order: self.order, event }));
+    }
+
+    fn server_ms(&self) -> u64 {
+        SERVER_START_MS + self.now / MS - self.back_ms
+    }
+
+    fn exponential(&mut self, mean: f64) -> u64 {
+        ((1.0 - self.random.f64()).ln() * -mean) as u64 + 1
+    }
+
+    fn next_arrival(&mut self, from: u64) -> u64 {
+        let load = self.setup.load.iter().rev().find(|&&(since, _)| since <= from).map_or(0.0, |&(_, load)| load);
+        let later = self.setup.load.iter().map(|&(since, _)| since).find(|&since| since > from);
+        let next = match load > 0.0 {
+            true => from + self.exponential(1e6 / (load * self.setup.per_second as f64)),
+            false => u64::MAX,
+        };
+        match later {
+            // The rest of the pause is drawn anew, which changes nothing.
+            Some(since) if next > since => self.next_arrival(since),
+            _ if next > self.setup.until => u64::MAX,
+            _ => next,
+        }
+    }
+
+    fn arrive(&mut self) {
+        let draw = self.random.f64();
+        let instance = self.shares.partition_point(|&share| share < draw).min(self.shares.len() - 1);
+        self.offered += 1;
+        self.central_admitted += u64::from(self.central.admits(self.now));
+        self.order += 1;
+        match self.instances[instance].1.arrive(self.now, self.order, 1, &self.rules) {
+            Arrival::Admitted => self.admit(self.now),
+            Arrival::Refused => {}
+            Arrival::Asks(message) => self.send(instance, &message),
+        }
+    }
+
+    fn admit(&mut self, at: u64) {
+        self.admitted += 1;
+        self.ledger.admit(at, 1);
+    }
+
+    fn send(&mut self, from: usize, message: &Message) {
+        let (life, question) = (self.instances[from].0, message.question);
+        self.at(self.now + DEADLINE_MS * MS, Event::GiveUp { instance: from, life, question });
+        for delay in self.travels(message.ask.is_some()) {
+            self.at(self.now + delay, Event::ToServer { from, life, message: message.clone() });
+        }
+    }
+
+    /// How long a message travels: never, once, or more often.
+    fn travels(&mut self, is_ask: bool) -> Vec<u64> {
+        let Faults { delay, slow, loss, twice, asks_twice, .. } = self.setup.faults;
+        let mut delays = Vec::new();
+        let is_twice = self.random.f64() < twice && (asks_twice || !is_ask);
+        let copies = if is_twice { 2 } else { 1 };
+        for _ in 0..copies {
+            if self.random.f64() >= loss {
+                let longest = if self.random.f64() < slow { 8 * delay.1 } else { delay.1 };
+                delays.push(self.random.u64(delay.0..=longest));
+            }
+        }
+        delays
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::ToServer { from, life, message } => self.serve(from, life, &message),
+            Event::ToInstance { to, life, answer } if self.instances[to].0 == life => self.land(to, &answer),
+            Event::LookAt { instance, life, counter } if self.instances[instance].0 == life => {
+                self.look_at(instance, counter);
+            }
+            Event::GiveUp { instance, life, question } if self.instances[instance].0 == life => {
+                self.instances[instance].1.lose(question);
+            }
+            Event::Crash(instance) => {
+                let (life, instance_) = &mut self.instances[instance];
+                *life += 1;
+                instance_.crash(Instance::name(self.setup.faults.name_bits));
+                self.crashes += 1;
+                self.plan_crash(instance);
+            }
+            Event::Sweep => {
+                self.instances.iter_mut().for_each(|(_, instance)| instance.sweep(self.now));
+                self.at(self.now + 500 * MS, Event::Sweep);
+            }
+            Event::Change(change) => self.change(change),
+            _ => {}
+        }
+    }
+
+    fn plan_crash(&mut self, instance: usize) {
+        if self.setup.faults.life > 0 {
+            let life = self.exponential(self.setup.faults.life as f64);
+            self.at(self.now + life, Event::Crash(instance));
+        }
+    }
+
+    fn serve(&mut self, from: usize, life: u32, message: &Message) {
+        self.calls += 1;
+        let (now_ms, question) = (self.server_ms(), message.question);
+        let (outcome, lent) = match &message.part {
+            Some(part) => {
+                let lending = Lending { interval_ms: message.interval_ms, tolerance: self.setup.tolerance };
+                let policy = Policy { limits: &message.rules.scaled, lending };
+                let (outcomes, lent) = self.model.settle(now_ms, part, message.ask.as_slice(), policy);
+                (outcomes.first().copied(), Some(lent))
+            }
+            None => (message.ask.map(|ask| self.model.ask(now_ms, ask, &message.rules.scaled)), None),
+        };
+        for delay in self.travels(false) {
+            let answer = Answer { question, now_ms, at_us: self.now, outcome, lent };
+            self.at(self.now + delay, Event::ToInstance { to: from, life, answer });
+        }
+    }
+
+    fn land(&mut self, to: usize, answer: &Answer) {
+        self.order += 1;
+        let (life, instance) = &mut self.instances[to];
+        let (life, Landed { is_admitted, given, again }) = (*life, instance.land(self.now, answer, self.order));
+        let clock = instance.clock;
+        if is_admitted == Some(true) {
+            self.admit(answer.at_us);
+        }
+        if let Some(given) = given {
+            let at = clock.when(given.renew_at).max(self.now);
+            self.at(at, Event::LookAt { instance: to, life, counter: given.counter });
+        }
+        if let Some(message) = again {
+            self.send(to, &message);
+        }
+    }
+
+    fn look_at(&mut self, instance: usize, counter: u32) {
+        self.order += 1;
+        let (life, it) = &mut self.instances[instance];
+        match it.look_at(self.now, self.order, counter, &self.rules) {
+            Ok(Some(message)) => self.send(instance, &message),
+            Ok(None) => {}
+            Err(later) => {
+                let (at, life) = (it.clock.when(later).max(self.now + MS), *life);
+                self.at(at, Event::LookAt { instance, life, counter });
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        let now_ms = self.server_ms();
+        match change {
+            Change::Forget => {
+                self.forgotten = self.model.used(now_ms, self.rules.borrow().limits[0].span);
+                self.model.lose();
+            }
+            Change::Delete => self.model.delete(now_ms),
+            Change::Set(count) => {
+                let _ = self.model.set(now_ms, self.rules.borrow().limits[0].span, count);
+            }
+            Change::Limit(capacity) => self.rules = self.setup.rules(capacity),
+            Change::StepBack(ms) => self.back_ms += ms,
+            Change::GiveBack => {
+                for instance in 0..self.instances.len() {
+                    self.order += 1;
+                    if let Some(message) = self.instances[instance].1.give_back(self.now, self.order, &self.rules) {
+                        self.send(instance, &message);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How often instances were told that the key is lost.
+    pub(super) fn lost(&self) -> u32 {
+        self.instances.iter().map(|(_, instance)| instance.lost).sum()
+    }
+
+    /// The most that any window held of what is admitted from an instant on.
+    pub(super) fn peak_from(&self, from: u64) -> u64 {
+        self.ledger.peak(self.setup.window_us(), from, u64::MAX)
+    }
+}
