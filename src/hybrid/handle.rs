@@ -195,10 +195,9 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     async fn give_back(&self, shared: &Arc<Shared>, key: &[u8]) -> Result<(), StoreError> {
         let print = shared.main.print(key);
         let visit = |purse: &mut Purse| {
-            let holds = purse.has_lease() && !purse.is_settling();
             // Under which limit does not matter: nothing is asked for.
             let own = || OwnRules::new([shared.redis.scale.limit_of(1)].into(), false, shared.tolerance);
-            holds.then(|| shared.begin(&shared.main, print, purse, &own(), false))
+            purse.can_return().then(|| shared.begin(&shared.main, print, purse, &own(), false))
         };
         if let Some(Some(settling)) = shared.main.with(print, visit) {
             settling.fly().await?;

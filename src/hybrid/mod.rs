@@ -333,26 +333,10 @@ impl Shared {
         let reply = self.redis.question(&purses.keys, key, mode, &rules.scaled, ask).await?;
         let decision = self.redis.read(&reply, ask, cost, &rules.scaled)?;
         let decision = rules.told(decision);
-        purses.with(print, |purse| self.remember(purse, sent, cost, &decision, &rules.borrow(), purses));
+        let (now, rules) = (self.time.now_ms(), rules.borrow());
+        let keep = |purse: &mut Purse| purse.remember(now, sent, cost, decision, &rules, &purses.here, &self.terms);
+        purses.with(print, keep);
         Ok(decision)
-    }
-
-    /// Keeps what a decision of Redis means for the next ones, here and while Redis is gone.
-    fn remember(
-        &self,
-        purse: &mut Purse,
-        sent: u64,
-        cost: u64,
-        decision: &Decision,
-        rules: &Rules<'_>,
-        purses: &Purses,
-    ) {
-        let now = self.time.now_ms();
-        if decision.charged > 0 {
-            purse.record(now, decision.charged, &purses.here, &self.terms);
-        } else if !decision.is_allowed() && (!rules.is_suppressed || decision.factor >= 1.0) {
-            purse.refuse(now, sent, cost, *decision, rules, &self.terms);
-        }
     }
 
     /// What the policy says while Redis cannot be asked.

@@ -98,6 +98,18 @@ pub(super) struct Given {
     pub(super) renew_at: u64,
 }
 
+/// What is to become of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    /// To be looked at again at that instant.
+    Later(u64),
+    /// It is in use: to be settled, for another one.
+    Renew,
+    /// To be settled, for nobody spends it.
+    Return,
+}
+
 impl Purse {
     pub(super) fn new(name: Box<[u8]>, now: u64, scale: &Scale) -> Self {
         Self {
@@ -347,11 +359,24 @@ impl Purse {
         self.refusal = Some(Box::new(Refusal { until, free_at, cost, rules: rules.digest, decision }));
     }
 
-    /// Notes what Redis has admitted by itself.
-    pub(super) fn record(&mut self, now: u64, cost: u64, horizon: &Horizon, terms: &Terms) {
-        // It describes the key as it was before.
-        self.refusal = None;
-        self.own.absorb(terms.scale.at(now), cost, horizon);
+    /// Keeps what a decision of Redis means for the next ones, here and while Redis is gone.
+    pub(super) fn remember(
+        &mut self,
+        now: u64,
+        sent: u64,
+        cost: u64,
+        decision: Decision,
+        rules: &Rules<'_>,
+        horizon: &Horizon,
+        terms: &Terms,
+    ) {
+        if decision.charged > 0 {
+            // A refusal describes the key as it was before.
+            self.refusal = None;
+            self.own.absorb(terms.scale.at(now), decision.charged, horizon);
+        } else if !decision.is_allowed() && (!rules.is_suppressed || decision.factor >= 1.0) {
+            self.refuse(now, sent, cost, decision, rules, terms);
+        }
     }
 
     /// Forgets what a change by hand makes untrue.
@@ -403,18 +428,25 @@ impl Purse {
         }
     }
 
-    /// Whether a lease is held, and this one.
-    pub(super) fn lease(&self, counter: u32) -> Option<&Lease> {
-        self.lease.as_deref().filter(|lease| lease.counter == counter)
+    /// What is to become of a lease that is due.
+    pub(super) fn due(&self, now: u64, counter: u32, terms: &Terms) -> Due {
+        let Some(lease) = self.lease.as_deref().filter(|lease| lease.counter == counter) else { return Due::Nothing };
+        let (unspent, ends) = (lease.unspent(), lease.deadline());
+        if self.is_settling || unspent == 0 {
+            Due::Nothing
+        } else if now < ends {
+            if lease.used() > 0 { Due::Renew } else { Due::Later(ends + terms.lag_ms) }
+        } else if unspent.saturating_mul(8) <= self.free {
+            // As of the last answer it is hardly missed elsewhere.
+            Due::Nothing
+        } else {
+            Due::Return
+        }
     }
 
-    pub(super) fn has_lease(&self) -> bool {
-        self.lease.is_some()
-    }
-
-    /// Whether units that this instance did not spend are hardly missed elsewhere, as of the last answer.
-    pub(super) fn can_let_lie(&self, unspent: u64) -> bool {
-        unspent.saturating_mul(8) <= self.free
+    /// Whether a lease can be given back now.
+    pub(super) fn can_return(&self) -> bool {
+        self.lease.is_some() && !self.is_settling
     }
 
     pub(super) fn is_settling(&self) -> bool {

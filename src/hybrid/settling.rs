@@ -115,8 +115,8 @@ impl Settling {
         let (now, counter) = (shared.time.now_ms(), self.part.id.counter);
         let given = self.purses.with(self.print, |purse| {
             let given = purse.finish(now, self.sent, counter, &lent, &rules, &shared.terms);
-            if let (Some(decision), Some(ask)) = (&decision, self.ask) {
-                shared.remember(purse, self.sent, ask.cost, decision, &rules, &self.purses);
+            if let (Some(decision), Some(ask)) = (decision, self.ask) {
+                purse.remember(now, self.sent, ask.cost, decision, &rules, &self.purses.here, &shared.terms);
             }
             if let Some(full) = full
                 && self.ask.is_none_or(|ask| ask.cost <= 1)

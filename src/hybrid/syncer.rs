@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{join_all, select};
 use tokio::sync::Notify;
 
-use super::purse::Purse;
+use super::purse::{Due, Purse};
 use super::settling::{OwnRules, Settling};
 use super::table::Purses;
 use super::{Shared, runtime};
@@ -28,7 +28,7 @@ const ROUNDS_PER_PASS: usize = 16;
 
 /// What the task has to do, and how it fares.
 pub(super) struct Syncer {
-    due: Mutex<BinaryHeap<Reverse<Due>>>,
+    due: Mutex<BinaryHeap<Reverse<Lent>>>,
     wake: Notify,
     is_running: AtomicBool,
     is_asleep: AtomicBool,
@@ -37,7 +37,7 @@ pub(super) struct Syncer {
 }
 
 /// A lease that is to be looked at.
-struct Due {
+struct Lent {
     at: u64,
     counter: u32,
     purses: Arc<Purses>,
@@ -67,11 +67,11 @@ impl Syncer {
 
     /// Adds a lease, to be looked at at an instant.
     pub(super) fn expect(&self, at: u64, counter: u32, purses: &Arc<Purses>, print: Fingerprint, rules: &OwnRules) {
-        let due = Due { at, counter, purses: Arc::clone(purses), print, rules: rules.clone() };
+        let lent = Lent { at, counter, purses: Arc::clone(purses), print, rules: rules.clone() };
         let is_next = {
             let mut heap = self.due();
             let is_next = heap.peek().is_none_or(|Reverse(next)| at < next.at);
-            heap.push(Reverse(due));
+            heap.push(Reverse(lent));
             is_next
         };
         if is_next {
@@ -79,36 +79,36 @@ impl Syncer {
         }
     }
 
-    fn due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Due>>> {
+    fn due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Lent>>> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what is due, at most so much.
-    fn take(&self, now: u64, most: usize) -> Vec<Due> {
+    fn take(&self, now: u64, most: usize) -> Vec<Lent> {
         let mut heap = self.due();
         let mut taken = Vec::new();
         while taken.len() < most && heap.peek().is_some_and(|Reverse(next)| next.at <= now) {
-            taken.extend(heap.pop().map(|Reverse(due)| due));
+            taken.extend(heap.pop().map(|Reverse(lent)| lent));
         }
         taken
     }
 }
 
-impl PartialEq for Due {
+impl PartialEq for Lent {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Due {}
+impl Eq for Lent {}
 
-impl PartialOrd for Due {
+impl PartialOrd for Lent {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Due {
+impl Ord for Lent {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.at.cmp(&other.at)
     }
@@ -169,7 +169,7 @@ impl Shared {
             if due.is_empty() {
                 return;
             }
-            let settlings: Vec<Settling> = due.into_iter().filter_map(|due| self.look_at(due)).collect();
+            let settlings: Vec<Settling> = due.into_iter().filter_map(|lent| self.look_at(lent)).collect();
             if settlings.is_empty() {
                 continue;
             }
@@ -186,33 +186,20 @@ impl Shared {
     }
 
     /// Begins to settle a key whose lease is in use, or has ended with units that nobody has spent.
-    fn look_at(self: &Arc<Self>, due: Due) -> Option<Settling> {
-        let Due { counter, purses, print, rules, .. } = due;
+    fn look_at(self: &Arc<Self>, lent: Lent) -> Option<Settling> {
+        let Lent { counter, purses, print, rules, .. } = lent;
         let now = self.time.now_ms();
         let visit = |purse: &mut Purse| {
-            let lease = purse.lease(counter)?;
-            if purse.is_settling() || lease.unspent() == 0 {
-                return None;
-            }
-            let (has_ended, later) = (now >= lease.deadline(), lease.deadline() + self.terms.lag_ms);
-            if !has_ended && lease.used() == 0 {
-                return Some(Err(later));
-            }
-            if has_ended && purse.can_let_lie(lease.unspent()) {
-                return None;
-            }
-            if !self.redis.lanes.allows(|| purse.name.clone()) {
-                return None;
-            }
-            Some(Ok(self.begin(&purses, print, purse, &rules, !has_ended)))
+            let due = purse.due(now, counter, &self.terms);
+            let wants = due == Due::Renew;
+            let settles = (wants || due == Due::Return) && self.redis.lanes.allows(|| purse.name.clone());
+            (due, settles.then(|| self.begin(&purses, print, purse, &rules, wants)))
         };
-        match purses.with(print, visit)?? {
-            Ok(settling) => Some(settling),
-            Err(later) => {
-                self.syncer.expect(later, counter, &purses, print, &rules);
-                None
-            }
+        let (due, settling) = purses.with(print, visit)?;
+        if let Due::Later(at) = due {
+            self.syncer.expect(at, counter, &purses, print, &rules);
         }
+        settling
     }
 
     /// Forgets some of the keys that are idle.
@@ -243,14 +230,12 @@ impl Shared {
 /// Gives back what is held, of all keys.
 pub(super) async fn give_back(shared: &Arc<Shared>) {
     let all = std::mem::take(&mut *shared.syncer.due());
-    let mut held: Vec<Due> = all.into_iter().map(|Reverse(due)| due).collect();
+    let mut held: Vec<Lent> = all.into_iter().map(|Reverse(lent)| lent).collect();
     while !held.is_empty() {
         let some = held.split_off(held.len().saturating_sub(MOST_AT_ONCE));
-        let begin = |Due { counter, purses, print, rules, .. }: Due| {
-            let visit = |purse: &mut Purse| {
-                purse.lease(counter)?;
-                (!purse.is_settling()).then(|| shared.begin(&purses, print, purse, &rules, false))
-            };
+        let begin = |Lent { purses, print, rules, .. }: Lent| {
+            let visit =
+                |purse: &mut Purse| purse.can_return().then(|| shared.begin(&purses, print, purse, &rules, false));
             purses.with(print, visit)?
         };
         let settlings: Vec<Settling> = some.into_iter().filter_map(begin).collect();

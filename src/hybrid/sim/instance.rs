@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use super::super::lease;
-use super::super::purse::{Given, Purse, Step, Terms};
+use super::super::purse::{Due, Given, Purse, Step, Terms};
 use super::super::settling::{OwnRules, full};
-use crate::decision::Decision;
 use crate::engine::{Horizon, Outcome};
 use crate::quota::HardLimitFactor;
 use crate::redis::script::{Ask, Lent, Part};
@@ -172,23 +171,20 @@ impl Instance {
     ) -> Result<Option<Message>, u64> {
         let (now, terms) = (self.clock.at(us), self.terms);
         let Some(purse) = &mut self.purse else { return Ok(None) };
-        let Some(lease) = purse.lease(counter) else { return Ok(None) };
-        if purse.is_settling() || lease.unspent() == 0 {
-            return Ok(None);
-        }
-        let has_ended = now >= lease.deadline();
-        if !has_ended && lease.used() == 0 {
-            return Err(lease.deadline() + terms.lag_ms);
-        }
+        let wants = match purse.due(now, counter, &terms) {
+            Due::Nothing => return Ok(None),
+            Due::Later(at) => return Err(at),
+            due => due == Due::Renew,
+        };
         self.counter += 1;
-        let part = purse.begin(now, self.counter - 1, !has_ended, &self.here, &terms);
+        let part = purse.begin(now, self.counter - 1, wants, &self.here, &terms);
         Ok(Some(self.send(now, now, question, Some(part), None, rules)))
     }
 
     /// Gives back what is held.
     pub(super) fn give_back(&mut self, us: u64, question: u64, rules: &OwnRules) -> Option<Message> {
         let (now, terms) = (self.clock.at(us), self.terms);
-        let purse = self.purse.as_mut().filter(|purse| purse.has_lease() && !purse.is_settling())?;
+        let purse = self.purse.as_mut().filter(|purse| purse.can_return())?;
         self.counter += 1;
         let part = purse.begin(now, self.counter - 1, false, &self.here, &terms);
         Some(self.send(now, now, question, Some(part), None, rules))
@@ -228,14 +224,14 @@ impl Instance {
                 self.latency_ms = (3 * self.latency_ms + (now - open.began)) / 4;
             }
         }
-        if let (Some(decision), Some(ask)) = (&decision, open.ask) {
-            remember(purse, now, open.sent, ask.cost, decision, &open.rules, &self.here, &terms);
+        if let (Some(decision), Some(ask)) = (decision, open.ask) {
+            purse.remember(now, open.sent, ask.cost, decision, &rules, &self.here, &terms);
         }
         if let Some(lent) = &answer.lent
             && let Some(full) = full(lent, answer.now_ms, &self.scale, &open.rules)
             && open.ask.is_none_or(|ask| ask.cost <= 1)
         {
-            purse.refuse(now, open.sent, 1, full, &rules);
+            purse.refuse(now, open.sent, 1, full, &rules, &terms);
         }
         Landed { is_admitted: decision.map(|decision| decision.is_allowed()), given, again: None }
     }
@@ -251,24 +247,5 @@ impl Instance {
     /// A name that nobody else has, of so many random bits.
     pub(super) fn name(bits: u32) -> u64 {
         lease::nonce() >> (64 - bits)
-    }
-}
-
-/// As `Shared::remember`.
-#[allow(clippy::too_many_arguments)]
-fn remember(
-    purse: &mut Purse,
-    now: u64,
-    sent: u64,
-    cost: u64,
-    decision: &Decision,
-    rules: &OwnRules,
-    here: &Horizon,
-    terms: &Terms,
-) {
-    if decision.charged > 0 {
-        purse.record(now, decision.charged, here, terms);
-    } else if !decision.is_allowed() {
-        purse.refuse(now, sent, cost, *decision, &rules.borrow());
     }
 }

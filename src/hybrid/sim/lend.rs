@@ -18,9 +18,13 @@ impl Policy<'_> {
         u64::from(self.lending.interval_ms)
     }
 
-    fn eighth(&self, bucket_ms: u64) -> u64 {
-        let shortest = self.limits.iter().map(|limit| u64::from(limit.window)).min().unwrap_or(0);
-        shortest * bucket_ms / 8
+    fn window_ms(&self, bucket_ms: u64) -> u64 {
+        self.limits.iter().map(|limit| u64::from(limit.window)).min().unwrap_or(0) * bucket_ms
+    }
+
+    /// For how long a lease may lie of which hardly anything is used.
+    fn half(&self, bucket_ms: u64) -> u64 {
+        (self.window_ms(bucket_ms) / 2).min(60_000)
     }
 
     /// For how long a lease may be spent that is no longer fresh.
@@ -30,7 +34,7 @@ impl Policy<'_> {
 
     /// The most ticks from when a lease is given to its last.
     pub(super) fn longest_life(&self, bucket_ms: u64) -> u64 {
-        (self.eighth(bucket_ms).max(self.interval()) + self.spare_ms()) / bucket_ms + 2
+        (self.half(bucket_ms).max(10 * self.interval()) + self.spare_ms()) / bucket_ms + 2
     }
 
     pub(super) fn rate(&self, part: &Part) -> f64 {
@@ -38,7 +42,7 @@ impl Policy<'_> {
     }
 
     pub(super) fn share(&self, model: &Model, now: u64, part: &Part, free: u64, capacity: u64) -> Share {
-        let (interval, eighth, rate) = (self.interval(), self.eighth(model.bucket_ms), self.rate(part));
+        let (interval, half, rate) = (self.interval(), self.half(model.bucket_ms), self.rate(part));
         let others: Vec<f64> = model
             .counting(now)
             .filter(|loan| loan.last >= now && loan.id.nonce != part.id.nonce)
@@ -50,12 +54,12 @@ impl Policy<'_> {
         let wish = |horizon: u64| (rate * horizon as f64 + (rate * horizon as f64).sqrt()).ceil();
         let (mut units, mut horizon) = (0.0, interval);
         if rate * (interval as f64) < 1.0 {
-            if eighth > interval && 4 * free >= 3 * capacity && rate * eighth as f64 >= 0.5 {
-                horizon = eighth;
-                units = wish(horizon).min((free / (8 * instances as u64)) as f64);
+            if half > interval && 4 * free >= 3 * capacity && rate * half as f64 >= 1.0 {
+                horizon = half;
+                units = (4.0 * rate * half as f64).ceil().min((free / (8 * instances as u64)) as f64);
             }
         } else {
-            horizon = interval.max(eighth.min(10 * interval));
+            horizon = interval.max((self.window_ms(model.bucket_ms) / 8).min(10 * interval));
             while horizon > interval && 2.0 * (free as f64 - wish(horizon)) < capacity as f64 && wish(horizon) > spare {
                 horizon = interval.max(horizon / 2);
             }
