@@ -1,0 +1,39 @@
+//! What an instance knows of itself when Redis is gone.
+
+use std::time::Duration;
+
+use tower_weir::OnStoreError;
+
+use crate::servers::{Flavor, Server};
+use crate::{builder, held, rate, redis, spend};
+
+/// The failures of another key open the breaker while this one's lease is in use: nobody has settled it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_part_counts_what_was_spent_of_a_lease() {
+    let server = Server::start(Flavor::Debian);
+    let options = redis(server.url()).on_store_error(OnStoreError::LocalShare).deadline(Duration::from_millis(100));
+    let rl = builder(options, 60, 1_000).build().unwrap();
+    // A part of 30.
+    let (rate, calls) = (rate(1.0), rl.hybrid().absolute());
+    spend(&rl, "k", rate, 10).await;
+    assert!(held(&rl, "k").await > 10, "a lease is held");
+    server.pause();
+    for another in 0..20 {
+        let decision = calls.decide(format!("another {another}"), &rate, 1).await.unwrap();
+        assert!(decision.is_allowed() && decision.is_local_share(), "{decision:?}");
+    }
+    let (mut leased, mut shared) = (10, 0);
+    loop {
+        let decision = calls.decide("k", &rate, 1).await.unwrap();
+        match decision.is_allowed() {
+            true if decision.is_local_share() => shared += 1,
+            true => leased += 1,
+            false => break,
+        }
+    }
+    println!("{leased} by Redis and from the lease, {shared} by the part");
+    assert!(leased > 10, "the lease is spent to its end");
+    assert!(shared == 0 || leased + shared <= 30, "{leased} and {shared} of a part of 30");
+    assert!(leased >= 30 || leased + shared == 30, "{leased} and {shared} of a part of 30");
+    server.resume();
+}
