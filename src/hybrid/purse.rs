@@ -269,12 +269,16 @@ impl Purse {
 
     /// What became of a lease; it is kept, too, as what this instance has admitted.
     fn report(&mut self, now: u64, lease: &Lease, horizon: &Horizon, terms: &Terms) -> Report {
-        let mut spent = Vec::new();
+        self.absorb(now, lease, horizon, terms);
+        let spent = lease.spent().map(|(before, units)| (age(before, now, terms), units)).collect();
+        Report { id: Some(LeaseId { nonce: terms.nonce, counter: lease.counter }), spent }
+    }
+
+    /// Keeps what was spent of a lease as what this instance has admitted.
+    fn absorb(&mut self, now: u64, lease: &Lease, horizon: &Horizon, terms: &Terms) {
         for (before, units) in lease.spent() {
             self.own.absorb(terms.scale.at(before.min(now)), units, horizon);
-            spent.push((age(before, now, terms), units));
         }
-        Report { id: Some(LeaseId { nonce: terms.nonce, counter: lease.counter }), spent }
     }
 
     /// Says what is to be sent after Redis turned out to have lost the key: all that this instance has admitted.
@@ -362,6 +366,10 @@ impl Purse {
         horizon: &Horizon,
         terms: &Terms,
     ) -> Decision {
+        if let Some(lease) = self.lease.take() {
+            // The breaker may have opened while it was in use. What there is left of it runs out in Redis.
+            self.absorb(now, &lease, horizon, terms);
+        }
         let mut parts = NO_PARTS;
         let parts = terms.scale.parts(rules.limits, instances, &mut parts);
         let tick = terms.scale.at(now);
@@ -396,8 +404,12 @@ impl Purse {
 
     /// Whether it may be forgotten.
     pub(super) fn is_idle(&self, now: u64, horizon: &Horizon, terms: &Terms) -> bool {
+        let (tick, bucket_ms) = (terms.scale.at(now), terms.scale.bucket_ms());
         let holds = self.refusal.as_ref().is_some_and(|refusal| now < refusal.until);
-        self.lease.is_none() && !self.is_settling && !holds && self.own.is_idle(terms.scale.at(now), horizon)
+        // One that was spent to its last unit has stayed here, since nothing of it was to be given back.
+        let left_ms = (u64::from(horizon.keep()) + 1) * bucket_ms;
+        let counts = self.lease.as_ref().is_some_and(|lease| now <= lease.deadline() + left_ms);
+        !counts && !self.is_settling && !holds && self.own.is_idle(tick, horizon)
     }
 
     /// Takes what was asked for into the rate; within three intervals an older rate fades.
