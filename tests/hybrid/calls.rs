@@ -111,15 +111,15 @@ async fn an_estimate_and_a_known_look_ask_nobody() {
     server.resume();
 }
 
-/// Two instances under more load than the limit, for some windows; script calls and the most in a window.
+/// Two instances under a little more load than 3 000 in 3 s; script calls, the most in a window, and the part of what
+/// there was room for.
 async fn overload(tolerance: f64) -> (u64, u64, f64) {
-    const LIMIT: u64 = 1_000;
     let server = Server::start(Flavor::Debian);
-    let duration = Duration::from_millis(3 * 1_010);
+    let duration = Duration::from_secs(4);
     let until = now() + u64::try_from(duration.as_nanos()).unwrap();
     let mut tasks = Vec::new();
     for _ in 0..2 {
-        let options = builder(redis(server.url()), 1, 10);
+        let options = builder(redis(server.url()), 3, 10);
         let rl = options.tolerance(Tolerance::try_from(tolerance).unwrap()).build().unwrap();
         for _ in 0..8 {
             let rl = rl.clone();
@@ -127,10 +127,10 @@ async fn overload(tolerance: f64) -> (u64, u64, f64) {
                 let mut admitted = Vec::new();
                 while now() < until {
                     let sent = now();
-                    if rl.hybrid().absolute().inc("k", &rate(LIMIT as f64), 1).await.unwrap().is_allowed() {
+                    if rl.hybrid().absolute().inc("k", &rate(1_000.0), 1).await.unwrap().is_allowed() {
                         admitted.push(Admission { sent, received: now(), cost: 1 });
                     }
-                    tokio::time::sleep(Duration::from_millis(fastrand::u64(3..6))).await;
+                    tokio::time::sleep(Duration::from_millis(fastrand::u64(8..15))).await;
                 }
                 admitted
             }));
@@ -140,8 +140,8 @@ async fn overload(tolerance: f64) -> (u64, u64, f64) {
     for task in tasks {
         ledger.0.extend(task.await.unwrap());
     }
-    let most = ledger.most_within(Duration::from_secs(1));
-    let room = Ledger::room(LIMIT, duration, Duration::from_millis(1_010));
+    let most = ledger.most_within(Duration::from_secs(3));
+    let room = Ledger::room(3_000, duration, Duration::from_millis(3_010));
     (scripts(&server), most, ledger.units() as f64 / room)
 }
 
@@ -150,7 +150,7 @@ async fn a_tolerance_is_kept_and_saves_calls() {
     let (strict_calls, strict, strict_share) = overload(0.0).await;
     let (calls, most, share) = overload(0.05).await;
     println!("0: {strict_calls} calls, {strict}, {strict_share:.3}; 0.05: {calls} calls, {most}, {share:.3}");
-    assert!(strict <= 1_000 && most <= 1_050, "{strict} and {most} in one window");
+    assert!(strict <= 3_000 && most <= 3_150, "{strict} and {most} in one window");
     assert!(strict_share >= 0.9 && share >= 0.9, "{strict_share:.3} and {share:.3} of the limit");
-    assert!(calls < strict_calls, "{calls} calls instead of {strict_calls}");
+    assert!(calls * 4 < strict_calls * 3, "{calls} calls instead of {strict_calls}");
 }

@@ -39,9 +39,8 @@ async fn load(askers: &[(RateLimiter, By)], tasks: usize, rate: RateLimit, durat
         }
         admitted
     };
-    let start = |(rl, by): &(RateLimiter, By)| -> Vec<_> {
-        (0..tasks).map(|_| tokio::spawn(ask(rl.clone(), *by))).collect()
-    };
+    let start =
+        |(rl, by): &(RateLimiter, By)| -> Vec<_> { (0..tasks).map(|_| tokio::spawn(ask(rl.clone(), *by))).collect() };
     let started: Vec<Vec<_>> = askers.iter().map(start).collect();
     let mut ledgers = Vec::new();
     for tasks in started {
