@@ -398,18 +398,21 @@ impl Purse {
         self.lease.is_some()
     }
 
+    /// Whether units that this instance did not spend are hardly missed elsewhere, as of the last answer.
+    pub(super) fn can_let_lie(&self, unspent: u64) -> bool {
+        unspent.saturating_mul(8) <= self.free
+    }
+
     pub(super) fn is_settling(&self) -> bool {
         self.is_settling
     }
 
     /// Whether it may be forgotten.
     pub(super) fn is_idle(&self, now: u64, horizon: &Horizon, terms: &Terms) -> bool {
-        let (tick, bucket_ms) = (terms.scale.at(now), terms.scale.bucket_ms());
-        let holds = self.refusal.as_ref().is_some_and(|refusal| now < refusal.until);
-        // One that was spent to its last unit has stayed here, since nothing of it was to be given back.
-        let left_ms = (u64::from(horizon.keep()) + 1) * bucket_ms;
-        let counts = self.lease.as_ref().is_some_and(|lease| now <= lease.deadline() + left_ms);
-        !counts && !self.is_settling && !holds && self.own.is_idle(tick, horizon)
+        let refuses = self.refusal.as_ref().is_some_and(|refusal| now < refusal.until);
+        let kept_ms = u64::from(horizon.keep()).saturating_mul(terms.scale.bucket_ms());
+        let holds = self.lease.as_ref().is_some_and(|lease| now <= lease.deadline().saturating_add(kept_ms));
+        !holds && !refuses && !self.is_settling && self.own.is_idle(terms.scale.at(now), horizon)
     }
 
     /// Takes what was asked for into the rate; within three intervals an older rate fades.

@@ -18,8 +18,9 @@ use super::table::Purses;
 use super::{Shared, runtime};
 use crate::fingerprint::Fingerprint;
 
-/// Keys that are settled at once: more would keep Redis from everybody else.
-const MOST_AT_ONCE: usize = 256;
+/// Keys that are settled at once: as many as Redis takes about this long for, since it serves nobody else meanwhile.
+const AT_ONCE_MS: u64 = 1;
+const MOST_AT_ONCE: usize = 64;
 const LEAST_AT_ONCE: usize = 16;
 /// How often idle keys are looked for, and in how many rounds all are visited.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -166,7 +167,7 @@ impl Shared {
             let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             let before = self.syncer.latency_ms.load(Ordering::Relaxed);
             self.syncer.latency_ms.store((3 * before + took.min(10_000)) / 4, Ordering::Relaxed);
-            *at_once = match took > self.terms.deadline_ms / 4 {
+            *at_once = match took >= AT_ONCE_MS {
                 true => (*at_once / 2).max(LEAST_AT_ONCE),
                 false => (*at_once + LEAST_AT_ONCE).min(MOST_AT_ONCE),
             };
@@ -185,6 +186,9 @@ impl Shared {
             let (has_ended, later) = (now >= lease.deadline(), lease.deadline() + self.terms.lag_ms);
             if !has_ended && lease.used() == 0 {
                 return Some(Err(later));
+            }
+            if has_ended && purse.can_let_lie(lease.unspent()) {
+                return None;
             }
             if !self.redis.lanes.allows(|| purse.name.clone()) {
                 return None;

@@ -19,8 +19,8 @@ if interval > 0 then
   -- The longest life of a lease, in ticks: what an age is believed at most.
   local shortest = M32
   for i = 1, limit_count do shortest = min(shortest, limits[i][3]) end
-  local eighth = floor(shortest * bucket / 8)
-  local longest_life = floor((max(eighth, interval) + max(interval, SPARE)) / bucket) + 2
+  local window_ms = shortest * bucket
+  local longest_life = floor((max(window_ms / 2, interval) + max(interval, SPARE)) / bucket) + 2
 
   -- Adds units as of a tick that is not in the future.
   local function charge(tick, units)
@@ -101,13 +101,15 @@ if interval > 0 then
     local function wish() return math.ceil(rate * horizon + math.sqrt(rate * horizon)) end
     if rate * interval < 1 then
       -- Too slow for a lease to pay off, unless there is room enough to let one lie.
-      if eighth > interval and 4 * free >= 3 * capacity and rate * eighth >= 0.5 then
-        horizon = eighth
-        units = min(wish(), floor(free / (8 * instances)))
+      local half = floor(window_ms / 2)
+      if half > interval and 4 * free >= 3 * capacity and rate * half >= 1 then
+        horizon = half
+        -- Where so much is free, rather too much than to be asked again soon.
+        units = min(math.ceil(4 * rate * half), floor(free / (8 * instances)))
       end
     else
       -- Far below the limit an instance need not come often; near it, units that lie idle are missed elsewhere.
-      horizon = max(interval, min(10 * interval, eighth))
+      horizon = max(interval, min(10 * interval, floor(window_ms / 8)))
       while horizon > interval and 2 * (free - wish()) < capacity and wish() > spare do
         horizon = max(floor(horizon / 2), interval)
       end

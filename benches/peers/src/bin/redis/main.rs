@@ -60,7 +60,7 @@ async fn run() -> Result<(), Failure> {
     println!("{}; {rounds} rounds of {} s", server.version().await?, lap.as_secs_f64());
     for keys in [1, 100_000] {
         for is_admitted in [true, false] {
-            let loads = [1, 64, 256].map(|tasks| Load { tasks, keys, is_admitted });
+            let loads = [1, 64, 256].map(|tasks| Load { tasks, keys, is_admitted, is_timed: true });
             if loads.iter().any(|load| wanted(&load.to_string())) {
                 server.flush().await?;
                 let contestants = contestants::all(&server, is_admitted, keys).await?;
