@@ -7,25 +7,25 @@ use tower_weir::{RateLimiter, Tolerance};
 
 use crate::ledger::{Admission, Ledger, now};
 use crate::servers::{Flavor, Server};
-use crate::{builder, held, limiter, rate, redis, scripts, spend};
+use crate::{borrow, builder, held, limiter, rate, redis, scripts, spend};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_nobody_asks_for_costs_nothing() {
     for flavor in Flavor::available() {
         let server = Server::start(flavor);
-        let rl = limiter(&server, 1, 50);
-        spend(&rl, "k", rate(1_000.0), 50).await;
+        let (rl, other) = (limiter(&server, 60, 50), limiter(&server, 60, 50));
+        let spent = borrow(&rl, "k", rate(40.0 / 60.0)).await;
+        let began = now();
+        while held(&other, "k").await > spent {
+            assert!(now() - began < 30_000_000_000, "{flavor}: what is held does not come back");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let calls = scripts(&server);
-        assert!((2..50).contains(&calls), "{flavor}: {calls} calls for 50 requests");
-        // The longest lease is an eighth of the window and an interval.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let after = scripts(&server);
-        assert!(after > calls, "{flavor}: what was held came back");
         tokio::time::sleep(Duration::from_millis(700)).await;
-        assert_eq!(scripts(&server), after, "{flavor}: calls for an idle key");
+        assert_eq!(scripts(&server), calls, "{flavor}: calls for an idle key");
         // The twin: it is asked about again as soon as somebody comes.
-        spend(&rl, "k", rate(1_000.0), 1).await;
-        assert!(scripts(&server) > after);
+        spend(&rl, "k", rate(40.0 / 60.0), 1).await;
+        assert!(scripts(&server) > calls);
     }
 }
 
@@ -67,7 +67,7 @@ async fn a_flood_on_a_full_key_hardly_reaches_the_server() {
 async fn round(rl: &RateLimiter, keys: &[String]) {
     let ask = |key: &String| {
         let (rl, key) = (rl.clone(), key.clone());
-        async move { rl.hybrid().absolute().inc(&key, &rate(1_000.0), 1).await.unwrap().is_allowed() }
+        async move { rl.hybrid().absolute().inc(&key, &rate(12.0), 1).await.unwrap().is_allowed() }
     };
     assert!(join_all(keys.iter().map(ask)).await.into_iter().all(|is_allowed| is_allowed));
 }
@@ -85,12 +85,11 @@ async fn keys_that_are_due_go_together() {
         round(&rl, &keys).await;
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    // A script reads each of its keys once.
+    // A script reads each of its keys once. Near the limit leases are short.
     let (calls, renewals) = (scripts(&server), server.commandstats()["get"]);
     println!("30 000 requests on 500 keys: {renewals} renewals in {calls} calls");
-    assert!(renewals >= 500, "all leases end within the time: {renewals}");
-    assert!(renewals < 10_000, "most requests are served from leases: {renewals} renewals");
-    assert!(calls * 8 <= renewals, "{renewals} renewals in {calls} calls");
+    assert!((1_000..20_000).contains(&renewals), "{renewals} renewals");
+    assert!(calls * 4 <= renewals, "{renewals} renewals in {calls} calls");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

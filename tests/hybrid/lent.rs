@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use crate::servers::{Flavor, Server, SlowProxy, wait_until};
-use crate::{builder, held, limiter, rate, redis, scripts, spend};
+use crate::{borrow, builder, held, limiter, rate, redis, scripts, spend};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_gives_back_what_was_not_spent() {
@@ -35,10 +35,8 @@ async fn with_the_last_handle_the_syncing_ends() {
     let connected = || server.info("clients")["connected_clients"].parse::<u64>().unwrap();
     let before = connected();
     for is_kept in [true, false] {
-        let rl = limiter(&server, 1, 50);
-        let key = format!("kept: {is_kept}");
-        spend(&rl, &key, rate(1_000.0), 20).await;
-        assert!(held(&rl, &key).await > 20, "a lease is held");
+        let rl = limiter(&server, 60, 50);
+        borrow(&rl, &format!("kept: {is_kept}"), rate(40.0 / 60.0)).await;
         let handle = is_kept.then(|| rl.clone());
         drop(rl);
         let calls = scripts(&server);
@@ -70,6 +68,29 @@ async fn a_changed_rate_counts_at_once() {
     assert_eq!(held(&one, "k").await, 31);
     spend(&one, "k", per_minute(32.0), 1).await;
     assert!(!calls.inc("k", &per_minute(32.0), 1).await.unwrap().is_allowed());
+}
+
+/// Whoever waits for as long as a refusal says is admitted, if nobody else comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_tells_a_wait_that_is_long_enough() {
+    let server = Server::start(Flavor::Debian);
+    let (one, other) = (limiter(&server, 1, 50), limiter(&server, 1, 50));
+    let rate = rate(40.0);
+    for round in 0..4 {
+        let key = format!("round {round}");
+        spend(&one, &key, rate, 20 + round).await;
+        for (rl, cost) in [(&other, 40), (&one, 30), (&other, 1)] {
+            let mut decision = rl.hybrid().absolute().decide(&key, &rate, cost).await.unwrap();
+            while decision.is_allowed() {
+                decision = rl.hybrid().absolute().decide(&key, &rate, cost).await.unwrap();
+            }
+            let wait = decision.retry_after().unwrap();
+            assert!(wait > Duration::ZERO && wait < Duration::from_millis(1_600), "{decision:?}");
+            tokio::time::sleep(wait).await;
+            let decision = rl.hybrid().absolute().decide(&key, &rate, cost).await.unwrap();
+            assert!(decision.is_allowed(), "round {round}, {cost} units after {wait:?}: {decision:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
