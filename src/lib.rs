@@ -37,7 +37,7 @@
 //! | the engine alone | [`RateLimiter`], with `default-features = false` |
 //! | what was decided | [`Decision`], [`RateLimitDecision`] |
 //! | what clients are told | [`RateLimitHeaders`], [`RefusalBody`], [`RefusalContext`], [`Protocol`] |
-//! | one limit for all instances | `RateLimiter::redis`, `RedisOptions` |
+//! | one limit for all instances | `RateLimiter::redis`, `RateLimiter::hybrid`, `RedisOptions` |
 //! | what happens while Redis is gone | [`OnStoreError`] |
 //! | a store of your own | [`Store`], [`Budget`] |
 //! | what the log tells, and how to silence it | [`Notice`] |
@@ -54,8 +54,8 @@
 //! | `tonic` | the peer address from tonic's `TcpConnectInfo` |
 //! | `tracing` | notices through `tracing` instead of standard error |
 //! | `serde` | `Serialize` and `Deserialize` for the configuration values |
-//! | `redis-tokio` | the Redis store, on tokio |
-//! | `redis-smol` | the Redis store on smol, or on any other runtime; with both features, tokio where it runs |
+//! | `redis-tokio` | the Redis and the hybrid store, on tokio |
+//! | `redis-smol` | the same on smol, or on any other runtime; with both features, tokio where it runs |
 //! | `redis-cluster` | `RedisOptions::cluster`; needs one of the two above, as the next two do |
 //! | `redis-sentinel` | `RedisOptions::sentinel` |
 //! | `redis-rustls` | `rediss://`: TLS to Redis |
@@ -67,6 +67,7 @@ mod error;
 mod fingerprint;
 mod limiter;
 mod local;
+mod maps;
 mod names;
 mod quota;
 mod scale;

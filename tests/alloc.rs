@@ -313,3 +313,43 @@ mod layer {
         assert!(allocations(run) >= CALLS as u64);
     }
 }
+
+/// What a lease covers, and what is known to be refused, is decided in memory.
+#[cfg(all(unix, feature = "redis-tokio"))]
+mod hybrid {
+    use futures_util::FutureExt as _;
+    use tower_weir::{RateLimit, RateLimitDecision, RateLimiter};
+
+    use super::{CALLS, allocations, unlimited};
+    use crate::servers::{Flavor, Server};
+
+    /// Decides without waiting; the decision, and what it allocated. Nothing where it would have to wait.
+    fn at_once(rl: &RateLimiter, key: &str, rate: &RateLimit) -> Option<(RateLimitDecision, u64)> {
+        let mut decision = None;
+        let seen = allocations(|| decision = rl.hybrid().absolute().inc(key, rate, 1).now_or_never());
+        decision.map(|decision| (decision.unwrap(), seen))
+    }
+
+    #[test]
+    fn a_decision_from_a_lease_and_a_refusal_that_stands_allocate_nothing() {
+        let server = Server::start(Flavor::Debian);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let rl = RateLimiter::builder().redis_url(server.url()).build().unwrap();
+        let _entered = runtime.enter();
+        let (mut leased, mut refused, one) = (0, 0, RateLimit::try_from(1.0 / 60.0).unwrap());
+        while leased < CALLS || refused < CALLS {
+            for (key, rate) in [("wide", unlimited()), ("full", one)] {
+                // Those that wait may allocate.
+                runtime.block_on(rl.hybrid().absolute().inc(key, &rate, 1)).unwrap();
+                for _ in 0..100 {
+                    let Some((decision, seen)) = at_once(&rl, key, &rate) else { break };
+                    assert_eq!(seen, 0, "{decision:?}");
+                    *if decision.is_allowed() { &mut leased } else { &mut refused } += 1;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(all(unix, feature = "redis-tokio"))]
+mod servers;

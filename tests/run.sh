@@ -145,6 +145,14 @@ if command -v curl >/dev/null; then
     [ "$codes" = "200 200 200 200 200 200 200 200 200 200 429 429 " ] || fail "expected ten times 200, then 429"
     stop_example
 
+    say "example axum_hybrid, with no Redis where it looks"
+    REDIS_URL=redis://127.0.0.1:1 start_example axum_hybrid
+    codes=$(yes "$url" | head -n 1020 | sed 's/^/url = "/; s/$/"\noutput = \/dev\/null/' |
+        curl --silent --noproxy '*' --max-time 30 --write-out '%{http_code}\n' --config - | sort | uniq -c | xargs)
+    echo "1020 requests: $codes"
+    [ "$codes" = "1000 200 20 429" ] || fail "expected a thousand times 200, then 429"
+    stop_example
+
     say "example one_port, and the client of example tonic"
     client=(cargo run --quiet --profile test --all-features --example tonic -- client)
     cargo build --quiet --profile test --all-features --example tonic
@@ -160,7 +168,7 @@ if command -v curl >/dev/null; then
         fail "expected two calls of seven to be admitted"
     stop_example
 else
-    skip "the examples quickstart, axum_redis and one_port, because curl is missing"
+    skip "the examples quickstart, axum_redis, axum_hybrid and one_port, because curl is missing"
 fi
 
 printf '\n'

@@ -9,6 +9,7 @@ const DRIFT: u64 = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
     pub(super) counter: u32,
+    units: u64,
     left: u64,
     /// From this instant on nothing of it is spent.
     deadline: u64,
@@ -26,7 +27,7 @@ impl Lease {
     /// A lease of some units that is spent from `now` until `deadline`.
     pub(super) fn new(counter: u32, units: u64, now: u64, deadline: u64, bucket_ms: u64) -> Self {
         let slot_ms = deadline.saturating_sub(now).div_ceil(SLOTS as u64).max(bucket_ms);
-        Self { counter, left: units, deadline, since: now, slot_ms, spent: [0; SLOTS] }
+        Self { counter, units, left: units, deadline, since: now, slot_ms, spent: [0; SLOTS] }
     }
 
     /// Spends a cost, if it is there.
@@ -74,7 +75,7 @@ impl Lease {
 
     /// Units that were spent.
     pub(super) fn used(&self) -> u64 {
-        self.spent.iter().sum()
+        self.units - self.left
     }
 
     /// What was spent, oldest first: an instant before which each was, by this clock, and the units.

@@ -267,15 +267,15 @@ impl Purse {
         }
     }
 
-    /// What became of a lease; it is kept, too, as what this instance has admitted.
+    /// What became of a lease.
     fn report(&mut self, now: u64, lease: &Lease, horizon: &Horizon, terms: &Terms) -> Report {
-        self.absorb(now, lease, horizon, terms);
+        self.keep(now, lease, horizon, terms);
         let spent = lease.spent().map(|(before, units)| (age(before, now, terms), units)).collect();
         Report { id: Some(LeaseId { nonce: terms.nonce, counter: lease.counter }), spent }
     }
 
-    /// Keeps what was spent of a lease as what this instance has admitted.
-    fn absorb(&mut self, now: u64, lease: &Lease, horizon: &Horizon, terms: &Terms) {
+    /// Takes what was spent of a lease into what this instance has admitted.
+    fn keep(&mut self, now: u64, lease: &Lease, horizon: &Horizon, terms: &Terms) {
         for (before, units) in lease.spent() {
             self.own.absorb(terms.scale.at(before.min(now)), units, horizon);
         }
@@ -366,9 +366,9 @@ impl Purse {
         horizon: &Horizon,
         terms: &Terms,
     ) -> Decision {
+        // What it has left does not suffice, and what was spent of it counts.
         if let Some(lease) = self.lease.take() {
-            // The breaker may have opened while it was in use. What there is left of it runs out in Redis.
-            self.absorb(now, &lease, horizon, terms);
+            self.keep(now, &lease, horizon, terms);
         }
         let mut parts = NO_PARTS;
         let parts = terms.scale.parts(rules.limits, instances, &mut parts);

@@ -1,7 +1,7 @@
 //! The syncing task: renews leases that are in use, and gives back what nobody spends.
 //!
-//! One for each limiter, on the runtime of the call that needed it first. It holds the store weakly, and ends
-//! with it or when there is nothing left to do; the next call that needs it starts it again.
+//! One for each limiter, on the runtime of the call that needed it first. It holds the store weakly, ends with
+//! it, and sleeps while there is nothing to do; where its runtime ends, the next call that needs it starts it again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -31,6 +31,7 @@ pub(super) struct Syncer {
     due: Mutex<BinaryHeap<Reverse<Due>>>,
     wake: Notify,
     is_running: AtomicBool,
+    is_asleep: AtomicBool,
     /// How long settling some keys took of late, in milliseconds.
     latency_ms: AtomicU64,
 }
@@ -50,6 +51,7 @@ impl Syncer {
             due: Mutex::default(),
             wake: Notify::new(),
             is_running: AtomicBool::new(false),
+            is_asleep: AtomicBool::new(false),
             latency_ms: AtomicU64::new(0),
         })
     }
@@ -116,6 +118,9 @@ impl Ord for Due {
 pub(super) fn start(shared: &Arc<Shared>) {
     let syncer = &shared.syncer;
     if syncer.is_running.load(Ordering::Relaxed) || syncer.is_running.swap(true, Ordering::SeqCst) {
+        if syncer.is_asleep.swap(false, Ordering::Relaxed) {
+            syncer.wake();
+        }
         return;
     }
     let (running, weak) = (Running(Arc::clone(syncer)), Arc::downgrade(shared));
@@ -127,6 +132,7 @@ struct Running(Arc<Syncer>);
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.0.is_asleep.store(false, Ordering::Relaxed);
         self.0.is_running.store(false, Ordering::SeqCst);
     }
 }
@@ -141,8 +147,13 @@ impl Running {
                 swept = Instant::now();
                 shared.sweep();
             }
-            let Some(pause) = shared.pause() else { return };
+            let pause = shared.pause();
+            self.0.is_asleep.store(pause.is_none(), Ordering::Relaxed);
             drop(shared);
+            let Some(pause) = pause else {
+                self.0.wake.notified().await;
+                continue;
+            };
             let Ok(sleep) = runtime::sleep(pause) else { return };
             let (sleep, woken) = (std::pin::pin!(sleep), std::pin::pin!(self.0.wake.notified()));
             select(sleep, woken).await;

@@ -1,35 +1,18 @@
 //! The windows of one limit's keys: lookup, the bound on keys, and the overflow behind it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dashmap::{DashMap, Entry};
+use dashmap::Entry;
 
 use crate::engine::{Horizon, Window};
-use crate::fingerprint::{Fingerprint, Prehashed, Secret};
-
-/// Keys in one of the maps when the table is full: what a sweep's step visits, give or take.
-///
-/// Two shards of 4 096 places hold 7 168 keys before they double. With 6 600 the table at its bound is four
-/// fifths full: the most keys for its memory, and seven deviations from doubling.
-const KEYS_PER_MAP: usize = 6_600;
-/// New keys from one step of the sweep to the next: fifteen visits pay for one new key.
-const INSERTS_PER_STEP: usize = 256;
-/// DashMap's least; two locks in each map.
-const SHARDS_PER_MAP: usize = 2;
+use crate::fingerprint::Fingerprint;
+use crate::maps::{KEYS_PER_MAP, Maps};
 
 /// A table of windows, at most `max_keys` of them.
-///
-/// Many small maps rather than one: a step of the sweep visits one of them, so no lock is held for long.
 pub(super) struct Table {
-    secret: Secret,
-    maps: Box<[DashMap<Fingerprint, Window, Prehashed>]>,
+    maps: Maps<Window>,
     horizon: Horizon,
-    max_keys: usize,
-    keys: AtomicUsize,
-    inserts: AtomicUsize,
-    /// The map that the next step visits.
-    cursor: AtomicUsize,
     /// The tick of the last step that a full table asked for.
     forced: AtomicU64,
     /// What unknown keys share while the table is full of live ones.
@@ -41,16 +24,9 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(max_keys: usize) -> Self {
-        let maps = max_keys.div_ceil(KEYS_PER_MAP).clamp(64, 1 << 14);
-        let map = || DashMap::with_capacity_and_hasher_and_shard_amount(0, Prehashed::default(), SHARDS_PER_MAP);
         Self {
-            secret: Secret::random(),
-            maps: std::iter::repeat_with(map).take(maps).collect(),
+            maps: Maps::new(max_keys),
             horizon: Horizon::new(Horizon::WORDS_PER_SPAN),
-            max_keys,
-            keys: AtomicUsize::new(0),
-            inserts: AtomicUsize::new(0),
-            cursor: AtomicUsize::new(0),
             forced: AtomicU64::new(0),
             overflow: RwLock::new(Window::new(0)),
         }
@@ -61,11 +37,7 @@ impl Table {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.keys.load(Ordering::Relaxed)
-    }
-
-    fn map(&self, print: Fingerprint) -> &DashMap<Fingerprint, Window, Prehashed> {
-        &self.maps[((u128::from(print.low) * self.maps.len() as u128) >> 64) as usize]
+        self.maps.len()
     }
 
     fn overflow(&self) -> RwLockReadGuard<'_, Window> {
@@ -85,8 +57,8 @@ impl Table {
         decide: impl FnOnce(&mut Window, &Horizon) -> R,
         keep: impl FnOnce(&R) -> bool,
     ) -> R {
-        let print = self.secret.fingerprint(key);
-        if let Some(mut window) = self.map(print).get_mut(&print) {
+        let print = self.maps.print(key);
+        if let Some(mut window) = self.maps.of(print).get_mut(&print) {
             return decide(&mut window, &self.horizon);
         }
         if self.reserve(now) {
@@ -103,14 +75,14 @@ impl Table {
         correct: impl FnOnce(&mut Window, &Horizon) -> R,
         keep: impl FnOnce(&R) -> bool,
     ) -> R {
-        self.keys.fetch_add(1, Ordering::Relaxed);
-        self.with_unknown(self.secret.fingerprint(key), now, correct, keep)
+        self.maps.force_place();
+        self.with_unknown(self.maps.print(key), now, correct, keep)
     }
 
     /// Looks at a key's window without making the key known.
     pub(super) fn peek<R>(&self, key: &[u8], now: u64, look: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
-        let print = self.secret.fingerprint(key);
-        if let Some(mut window) = self.map(print).get_mut(&print) {
+        let print = self.maps.print(key);
+        if let Some(mut window) = self.maps.of(print).get_mut(&print) {
             return look(&mut window, &self.horizon);
         }
         let mut fresh = self.fresh(&self.overflow(), now);
@@ -119,7 +91,7 @@ impl Table {
 
     /// Changes a key's window where it is known, and else the overflow that it may have used.
     pub(super) fn settle(&self, key: &[u8], settle: impl FnOnce(&mut Window, &Horizon)) {
-        self.with_overflow(self.secret.fingerprint(key), settle);
+        self.with_overflow(self.maps.print(key), settle);
     }
 
     /// What an unknown key starts with: nothing, or all that the overflow holds, for it may have been this
@@ -139,7 +111,7 @@ impl Table {
     ) -> R {
         let overflow = self.overflow();
         let mut fresh = self.fresh(&overflow, now);
-        let (result, is_new) = match self.map(print).entry(print) {
+        let (result, is_new) = match self.maps.of(print).entry(print) {
             Entry::Occupied(mut window) => (decide(window.get_mut(), &self.horizon), false),
             Entry::Vacant(place) => {
                 let result = decide(&mut fresh, &self.horizon);
@@ -152,8 +124,8 @@ impl Table {
         };
         drop(overflow);
         if !is_new {
-            self.keys.fetch_sub(1, Ordering::Relaxed);
-        } else if self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_STEP == INSERTS_PER_STEP - 1 {
+            self.maps.leave_place();
+        } else if self.maps.is_sweep_due() {
             self.sweep_step(now);
         }
         result
@@ -163,7 +135,7 @@ impl Table {
     #[cold]
     fn with_overflow<R>(&self, print: Fingerprint, decide: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
         let mut overflow = self.overflow_mut();
-        match self.map(print).get_mut(&print) {
+        match self.maps.of(print).get_mut(&print) {
             Some(mut window) => decide(&mut window, &self.horizon),
             None => decide(&mut overflow, &self.horizon),
         }
@@ -172,18 +144,16 @@ impl Table {
     /// Takes a place for a new key; a full table first looks for idle ones, at most once a tick and among no
     /// more keys than a step of the sweep visits.
     fn reserve(&self, now: u64) -> bool {
-        let take = |keys: usize| (keys < self.max_keys).then_some(keys + 1);
-        let try_take = || self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
-        if try_take() {
+        if self.maps.take_place() {
             return true;
         }
         if self.forced.load(Ordering::Relaxed) >= now || self.forced.fetch_max(now, Ordering::Relaxed) >= now {
             return false;
         }
         let mut visited = 0;
-        for _ in 0..self.maps.len() {
+        for _ in 0..self.maps.count() {
             visited += self.sweep_step(now);
-            if try_take() {
+            if self.maps.take_place() {
                 return true;
             }
             if visited >= KEYS_PER_MAP {
@@ -195,52 +165,33 @@ impl Table {
 
     /// Forgets a key; returns what `look` saw of it.
     pub(super) fn remove<R>(&self, key: &[u8], look: impl FnOnce(&Window, &Horizon) -> R) -> Option<R> {
-        let print = self.secret.fingerprint(key);
-        let (_, window) = self.map(print).remove(&print)?;
-        self.keys.fetch_sub(1, Ordering::Relaxed);
+        let print = self.maps.print(key);
+        let (_, window) = self.maps.of(print).remove(&print)?;
+        self.maps.leave_place();
         Some(look(&window, &self.horizon))
     }
 
     pub(super) fn clear(&self, now: u64) {
         *self.overflow_mut() = Window::new(now);
-        for map in &self.maps {
-            self.retain(map, |_| false);
-        }
+        self.maps.sweep_all(|_| false);
     }
 
     /// The number of keys in the fullest map, which a step of the sweep visits.
     #[cfg(test)]
     pub(super) fn fullest_map(&self) -> usize {
-        self.maps.iter().map(DashMap::len).max().unwrap_or(0)
+        self.maps.fullest()
     }
 
     /// The number of steps that make up one pass.
     pub(super) fn steps(&self) -> usize {
-        self.maps.len()
+        self.maps.count()
     }
 
     /// Reclaims the idle keys of one map, and memory that it no longer needs; returns how many it visited.
     pub(super) fn sweep_step(&self, now: u64) -> usize {
-        let at = self.cursor.fetch_add(1, Ordering::Relaxed) % self.maps.len();
-        self.retain(&self.maps[at], |window| {
+        self.maps.sweep_step(|window| {
             window.trim(now);
             !window.is_idle(now, &self.horizon)
         })
-    }
-
-    fn retain(&self, map: &DashMap<Fingerprint, Window, Prehashed>, keep: impl Fn(&mut Window) -> bool) -> usize {
-        let (mut kept, mut gone) = (0, 0);
-        map.retain(|_, window| {
-            let keeps = keep(window);
-            *if keeps { &mut kept } else { &mut gone } += 1;
-            keeps
-        });
-        if gone > 0 {
-            self.keys.fetch_sub(gone, Ordering::Relaxed);
-        }
-        if map.capacity() > 4 * kept + 64 {
-            map.shrink_to_fit();
-        }
-        kept + gone
     }
 }

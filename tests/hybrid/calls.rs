@@ -77,18 +77,20 @@ async fn keys_that_are_due_go_together() {
     let server = Server::start(Flavor::Debian);
     let rl = limiter(&server, 10, 50);
     let keys: Vec<String> = (0..500).map(|key| format!("key {key}")).collect();
-    for _ in 0..10 {
-        round(&rl, &keys).await;
-    }
-    server.reset_stats();
+    // Near the limit leases are short.
     for _ in 0..60 {
         round(&rl, &keys).await;
-        tokio::time::sleep(Duration::from_millis(25)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // A script reads each of its keys once. Near the limit leases are short.
+    let asked = scripts(&server);
+    assert!(asked < 10_000, "{asked} calls for 30 000 requests");
+    server.reset_stats();
+    // Nobody asks, but what is in use is renewed, and then given back.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    // A script reads each of its keys once.
     let (calls, renewals) = (scripts(&server), server.commandstats()["get"]);
-    println!("30 000 requests on 500 keys: {renewals} renewals in {calls} calls");
-    assert!((1_000..20_000).contains(&renewals), "{renewals} renewals");
+    println!("30 000 requests on 500 keys: {asked} calls; afterwards {renewals} renewals in {calls}");
+    assert!(renewals >= 300, "{renewals} renewals");
     assert!(calls * 4 <= renewals, "{renewals} renewals in {calls} calls");
 }
 

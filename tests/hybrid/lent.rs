@@ -70,6 +70,22 @@ async fn a_changed_rate_counts_at_once() {
     assert!(!calls.inc("k", &per_minute(32.0), 1).await.unwrap().is_allowed());
 }
 
+/// Its units have left the window by then, and others may have spent them.
+#[test]
+fn a_lease_that_has_ended_is_not_spent() {
+    let server = Server::start(Flavor::Debian);
+    let (one, other) = (limiter(&server, 1, 500), limiter(&server, 1, 500));
+    let rate = rate(40.0);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (still, lively) = (runtime(), runtime());
+    still.block_on(borrow(&one, "k", rate));
+    // It stands still, so that nothing is given back. A lease lives for two intervals.
+    std::thread::sleep(Duration::from_millis(2_100));
+    lively.block_on(spend(&other, "k", rate, 40));
+    let late = still.block_on(one.hybrid().absolute().decide("k", &rate, 1)).unwrap();
+    assert!(!late.is_allowed(), "{late:?}");
+}
+
 /// Whoever waits for as long as a refusal says is admitted, if nobody else comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_tells_a_wait_that_is_long_enough() {

@@ -10,8 +10,8 @@ use crate::record::{Outcome, Record};
 use crate::servers::{Flavor, Server};
 
 const PROCESSES: usize = 4;
-const CAPACITY: u64 = 100;
-const PART: u64 = CAPACITY / PROCESSES as u64;
+/// Units in a second.
+const LIMIT: u64 = 100;
 const INTERVAL: Duration = Duration::from_millis(50);
 const POLICIES: [OnStoreError; 2] = [OnStoreError::Reject, OnStoreError::LocalShare];
 /// A full window, after which all is as usual.
@@ -23,14 +23,14 @@ const RECOVERY: Duration = Duration::from_millis(4_500);
 fn plan(server: &Server) -> Plan {
     Plan {
         url: server.url(),
-        limit: CAPACITY,
+        limit: LIMIT,
         window_seconds: 1,
         interval_ms: INTERVAL.as_millis() as u64,
         tolerance: 0.0,
         deadline: Duration::from_millis(100),
         policies: POLICIES.into(),
         pace: Pace::Poisson,
-        offered: vec![4.0 * PART as f64; PROCESSES],
+        offered: vec![4.0 * LIMIT as f64 / PROCESSES as f64; PROCESSES],
         duration: BEFORE + LASTS + RECOVERY,
         is_mortal: false,
     }
@@ -42,11 +42,17 @@ fn most(records: &[Record], plan: &Plan, from: u64, to: u64) -> u64 {
     Ledger(within.map(Record::admission).collect()).most_within(plan.window())
 }
 
-/// The part of its limit that was admitted in the last two periods.
+/// The units that are an instance's while Redis is gone.
+fn part(plan: &Plan) -> u64 {
+    plan.capacity() / PROCESSES as u64
+}
+
+/// The part of its limit that was admitted in the last periods, two short ones or a long one.
 fn last_use(records: &[Record], plan: &Plan, end: u64) -> f64 {
-    let from = end - nanos(plan.period() * 2);
+    let periods = if plan.window_seconds == 1 { 2 } else { 1 };
+    let from = end - nanos(plan.period() * periods);
     let admitted = records.iter().filter(|record| record.outcome.is_admitted() && record.is_within(from, u64::MAX));
-    admitted.count() as f64 / (2.0 * plan.capacity() as f64)
+    admitted.count() as f64 / (u64::from(periods) * plan.capacity()) as f64
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -57,12 +63,11 @@ fn nanos(duration: Duration) -> u64 {
 fn an_instance_that_is_killed_takes_only_its_units_along_and_not_for_long() {
     let server = Server::start(Flavor::Debian);
     let mut plan = Plan { policies: vec![OnStoreError::Reject], is_mortal: true, ..plan(&server) };
-    // It has half of the limit, and what it asks for would fill all of it.
-    plan.offered = vec![100.0, 30.0, 30.0, 30.0];
+    // It has half of what there is, and the others ask for more than that.
+    plan.offered = vec![390.0, 130.0, 130.0, 130.0];
     // A window, its lease and a period's rest after it; then two periods.
     let (killed_at, settled) = (Duration::from_secs(2), Duration::from_millis(1_500));
     plan.duration = killed_at + settled + plan.period() * 2;
-    plan.offered.iter_mut().for_each(|offered| *offered *= 2.0);
     let mut crew = plan.start();
     crew.wait(killed_at);
     crew.kill(0);
@@ -72,8 +77,8 @@ fn an_instance_that_is_killed_takes_only_its_units_along_and_not_for_long() {
     let records: Vec<Record> = all.into_iter().flatten().collect();
     let (most, last) = (most(&records, &plan, 0, u64::MAX), last_use(&records, &plan, end));
     println!("killed: {} requests, {dead} by the dead, at most {most}, {last:.3} used at last", records.len());
-    assert!(dead as u64 > CAPACITY / 4, "it had admitted only {dead}");
-    assert!(most <= CAPACITY, "{most} in one window");
+    assert!(dead as u64 > LIMIT / 4, "it had admitted only {dead}");
+    assert!(most <= LIMIT, "{most} in one window");
     assert!(last >= 0.9, "only {last:.3} of the limit was used after it");
     assert!(records.iter().all(|record| record.outcome != Outcome::Failed));
 }
@@ -88,7 +93,11 @@ struct Course<'a> {
 impl Course<'_> {
     /// Sends requests under each policy, and lets something happen to Redis meanwhile.
     fn run(&self, server: &Server, begin: impl FnOnce(), finish: impl FnOnce()) {
-        let plan = plan(server);
+        let mut plan = plan(server);
+        if !self.keeps {
+            // Long enough that all are served again before what was lost would have left it.
+            plan.window_seconds = 3;
+        }
         let crew = plan.start();
         crew.wait(BEFORE);
         let began = now();
@@ -139,13 +148,14 @@ impl Course<'_> {
 
     /// Never too much: without a loss of data ever, else but for the window of the loss.
     fn check_bounds(&self, name: &str, policy: OnStoreError, records: &[Record], plan: &Plan, began: u64, ended: u64) {
-        let parts = if policy == OnStoreError::LocalShare { PART * PROCESSES as u64 } else { 0 };
+        let capacity = plan.capacity();
+        let parts = if policy == OnStoreError::LocalShare { part(plan) * PROCESSES as u64 } else { 0 };
         // All of it may be forgotten, but every instance comes soon, and brings back what it has admitted.
-        let lost = if self.keeps { 0 } else { CAPACITY / 2 };
+        let lost = if self.keeps { 0 } else { capacity / 2 };
         // What was lent before it is spent, what the parts have admitted has left, and all have come back.
         let after = ended + nanos(plan.window() + RECOVERY / 2);
         for (from, to, bound) in
-            [(0, began, CAPACITY), (0, u64::MAX, CAPACITY + parts + lost), (after, u64::MAX, CAPACITY)]
+            [(0, began, capacity), (0, u64::MAX, capacity + parts + lost), (after, u64::MAX, capacity)]
         {
             let most = most(records, plan, from, to);
             assert!(most <= bound, "{name}: {most} of {bound} in one window");
@@ -153,7 +163,7 @@ impl Course<'_> {
         if policy == OnStoreError::Reject && !self.keeps {
             // A window after the restart all that counts was decided on by the new one.
             let most = most(records, plan, ended + nanos(plan.window()), u64::MAX);
-            assert!(most <= CAPACITY, "{name}: {most} in one window, long after the loss");
+            assert!(most <= capacity, "{name}: {most} in one window, long after the loss");
         }
     }
 }
@@ -166,7 +176,7 @@ fn check_part(name: &str, records: &[Record], plan: &Plan) {
             record.outcome.is_admitted() && record.received <= last.sent && record.sent + window >= last.received
         };
         let count = records.iter().filter(is_before).count() as u64 + 1;
-        assert!(count <= PART, "{name}: {count} of a part of {PART}");
+        assert!(count <= part(plan), "{name}: {count} of a part of {}", part(plan));
     }
 }
 
@@ -189,7 +199,7 @@ fn check_outage(name: &str, policy: OnStoreError, records: &[Record], began: u64
     let unserved = during.iter().filter(|record| !record.outcome.is_by_redis()).count();
     assert!(unserved > 50, "{name}: only {unserved} of {} were decided without Redis", during.len());
     let admitted = during.iter().filter(|record| record.outcome == Outcome::ShareAdmitted).count() as u64;
-    assert!(policy == OnStoreError::Reject || admitted >= CAPACITY / 2, "{name}: the parts admitted only {admitted}");
+    assert!(policy == OnStoreError::Reject || admitted >= LIMIT / 2, "{name}: the parts admitted only {admitted}");
 }
 
 #[test]
