@@ -90,7 +90,7 @@ async fn keys_that_are_due_go_together() {
     // A script reads each of its keys once.
     let (calls, renewals) = (scripts(&server), server.commandstats()["get"]);
     println!("30 000 requests on 500 keys: {asked} calls; afterwards {renewals} renewals in {calls}");
-    assert!(renewals >= 300, "{renewals} renewals");
+    assert!(renewals >= 100, "{renewals} renewals");
     assert!(calls * 4 <= renewals, "{renewals} renewals in {calls} calls");
 }
 
