@@ -71,6 +71,13 @@ async fn everything(limiter: &RateLimiter, servers: &[Server]) -> Result<(), Sto
     by_redis(suppressed.decide("shed", &rate, 2).await?);
     by_redis(suppressed.decide("shed", &rate, 2).await?);
     suppressed.get_suppression_factor("shed", &rate).await?;
+    for _ in 0..5 {
+        assert!(
+            by_redis(limiter.hybrid().absolute().decide("lent", &RateLimit::try_from(10.0).unwrap(), 1).await?)
+                .is_allowed()
+        );
+    }
+    assert_eq!(limiter.hybrid().absolute().delete("lent").await?, Some(5));
 
     let policy = Policy::new("api", ["5/min".parse().unwrap()], Strategy::Absolute);
     let budget = limiter.redis().open(&policy).unwrap();

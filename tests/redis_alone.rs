@@ -39,6 +39,10 @@ fn outside_a_runtime_calls_fail_or_follow_the_policy() {
     let decision = at_once(rl.redis().absolute().decide("k", &rate, 1)).unwrap();
     assert!(decision.is_allowed() && decision.is_local_share(), "{decision:?}");
 
+    let decision = at_once(rl.hybrid().absolute().decide("k", &rate, 1)).unwrap();
+    assert!(decision.is_allowed() && decision.is_local_share(), "{decision:?}");
+    at_once(rl.hybrid().shutdown());
+
     let budget = rl.redis().open(&Policy::new("api", ["2/min".parse().unwrap()], Strategy::Absolute)).unwrap();
     let decide = |cost| match budget.decide(Ask::new(b"k", cost)) {
         Answer::Ready(result) => result.unwrap(),
@@ -61,5 +65,6 @@ fn within_a_runtime_the_same_limiter_works() {
     runtime.block_on(async {
         assert!(rl.redis().absolute().inc("k", &rate, 60).await.unwrap().is_allowed());
         assert!(!rl.redis().absolute().inc("k", &rate, 1).await.unwrap().is_allowed());
+        assert!(!rl.hybrid().absolute().inc("k", &rate, 1).await.unwrap().is_allowed(), "it is the same limit");
     });
 }

@@ -65,6 +65,25 @@ fn tasks_on_smol_get_exactly_the_limit() {
     assert_eq!(total, 100);
 }
 
+/// Leases are renewed and given back on smol's own threads.
+#[test]
+fn the_hybrid_store_works_on_smol() {
+    let server = Server::start(Flavor::Debian);
+    let (rl, other) = (limiter(&server, 1), limiter(&server, 1));
+    smol::block_on(async {
+        let rate = rate(1_000.0);
+        let start = Instant::now();
+        let mut admitted = 0;
+        while start.elapsed() < Duration::from_millis(500) {
+            admitted += u64::from(rl.hybrid().absolute().inc("k", &rate, 1).await.unwrap().is_allowed());
+            smol::Timer::after(Duration::from_millis(1)).await;
+        }
+        assert!(admitted > 100, "{admitted}");
+        rl.hybrid().shutdown().await;
+        assert_eq!(other.hybrid().absolute().get("k").await.unwrap(), admitted);
+    });
+}
+
 /// A refund is done in the background, for which no runtime of the caller is needed.
 #[test]
 fn a_refund_arrives_without_a_runtime_around_it() {

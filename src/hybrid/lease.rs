@@ -84,3 +84,53 @@ impl Lease {
         self.spent.iter().enumerate().filter(|&(_, &units)| units > 0).map(move |(slot, &units)| (end(slot), units))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From `now` 1000 until 1160: slots of 10 ms.
+    fn lease(units: u64) -> Lease {
+        Lease::new(1, units, 1_000, 1_160, 10)
+    }
+
+    #[test]
+    fn what_is_there_is_spent_until_the_deadline_and_no_more() {
+        let mut lease = lease(3);
+        assert!(lease.spend(1_000, 2) && !lease.spend(1_000, 2) && lease.spend(1_159, 1));
+        assert_eq!((lease.used(), lease.unspent(), lease.left(1_159)), (3, 0, 0));
+        let mut late = super::tests::lease(3);
+        assert!(!late.spend(1_160, 1) && late.left(1_160) == 0);
+        assert_eq!(late.unspent(), 3, "what nobody spent is to be given back all the same");
+    }
+
+    #[test]
+    fn each_part_of_its_life_is_told_by_its_end() {
+        let mut lease = lease(100);
+        // A caller that read the clock before the lease was there, and one just before its end.
+        for (now, units) in [(990, 1), (1_009, 2), (1_010, 4), (1_159, 8)] {
+            assert!(lease.spend(now, units));
+        }
+        assert_eq!(lease.spent().collect::<Vec<_>>(), [(1_010, 3), (1_020, 4), (1_160, 8)]);
+    }
+
+    #[test]
+    fn a_refund_takes_back_what_was_spent_then() {
+        let mut lease = lease(5);
+        assert!(lease.spend(1_000, 2) && lease.spend(1_050, 3));
+        assert_eq!(lease.refund(1_051, 9), 3, "no more than was spent");
+        assert_eq!(lease.refund(1_051, 1), 0);
+        assert_eq!((lease.refund(999, 1), lease.refund(1_160, 1)), (0, 0), "of another lease");
+        assert_eq!((lease.used(), lease.left(1_100)), (2, 3));
+    }
+
+    /// A clock that runs fast by one part in 64 must not make an age out of less than it.
+    #[test]
+    fn an_interval_by_this_clock_is_no_longer_than_by_one_that_runs_slower() {
+        for ms in [0_u64, 1, 2, 63, 64, 65, 1_000, 3_600_000] {
+            let slow = ms - ms / DRIFT;
+            assert!(surely(ms) <= slow, "{ms}");
+            assert!(ms == 0 || surely(ms) + ms / 32 + 2 >= ms, "{ms} is hardly {}", surely(ms));
+        }
+    }
+}

@@ -349,7 +349,7 @@ impl Shared {
         if decision.charged > 0 {
             purse.record(now, decision.charged, &purses.here, &self.terms);
         } else if !decision.is_allowed() && (!rules.is_suppressed || decision.factor >= 1.0) {
-            purse.refuse(now, sent, cost, *decision, rules);
+            purse.refuse(now, sent, cost, *decision, rules, &self.terms);
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Purse {
     binding: u8,
     used: u64,
     free: u64,
+    /// Whether others hold leases, as of the last answer: what they do not spend may be free before a refusal ends.
+    is_shared: bool,
     /// The suppressed strategy's ratio, and until when it stands.
     ratio: f64,
     ratio_until: u64,
@@ -68,7 +70,7 @@ pub(super) struct Purse {
 /// A refusal that still holds.
 #[derive(Debug)]
 struct Refusal {
-    /// Until when it surely holds: counted from before the question was sent.
+    /// Until when it is not asked again: counted from before the question was sent.
     until: u64,
     /// When the request surely fits: counted from when the answer was there.
     free_at: u64,
@@ -107,6 +109,7 @@ impl Purse {
             binding: 0,
             used: 0,
             free: 0,
+            is_shared: false,
             ratio: 1.0,
             ratio_until: 0,
             dither: Dither::default(),
@@ -303,6 +306,7 @@ impl Purse {
         self.is_settling = false;
         self.rules = rules.digest;
         (self.binding, self.used, self.free) = (lent.binding, lent.used, lent.free);
+        self.is_shared = lent.instances > 1;
         let horizon = u64::from(lent.horizon_ms);
         (self.ratio, self.ratio_until) = (lent.ratio, sent + horizon);
         if lent.lives_ms > 0 {
@@ -325,12 +329,22 @@ impl Purse {
     }
 
     /// Remembers a refusal that a wait can end.
-    pub(super) fn refuse(&mut self, now: u64, sent: u64, cost: u64, decision: Decision, rules: &Rules<'_>) {
+    pub(super) fn refuse(
+        &mut self,
+        now: u64,
+        sent: u64,
+        cost: u64,
+        decision: Decision,
+        rules: &Rules<'_>,
+        terms: &Terms,
+    ) {
         let wait = decision.retry_after_ms;
-        if wait > 0 && wait < u64::MAX {
-            let (until, free_at) = (sent.saturating_add(wait), now.saturating_add(wait));
-            self.refusal = Some(Box::new(Refusal { until, free_at, cost, rules: rules.digest, decision }));
+        if wait == 0 || wait == u64::MAX {
+            return;
         }
+        let holds = if self.is_shared { wait.min(terms.interval_ms) } else { wait };
+        let (until, free_at) = (sent.saturating_add(holds), now.saturating_add(wait));
+        self.refusal = Some(Box::new(Refusal { until, free_at, cost, rules: rules.digest, decision }));
     }
 
     /// Notes what Redis has admitted by itself.

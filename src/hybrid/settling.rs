@@ -120,7 +120,7 @@ impl Settling {
             if let Some(full) = full
                 && self.ask.is_none_or(|ask| ask.cost <= 1)
             {
-                purse.refuse(now, self.sent, 1, full, &rules);
+                purse.refuse(now, self.sent, 1, full, &rules, &shared.terms);
             }
             given
         });
@@ -150,6 +150,7 @@ impl Settling {
     /// Tells Redis all that this instance has admitted, after it has lost it.
     async fn bring_back(&mut self) -> Result<Reply, Failure> {
         let (shared, here) = (&self.shared, &self.purses.here);
+        shared.redis.lanes.forgot();
         let now = shared.time.now_ms();
         let restore = |purse: &mut super::Purse| purse.restore(now, &self.part, here, &shared.terms);
         let Some(part) = self.purses.with(self.print, restore) else { return Err(Failure::unreadable()) };

@@ -179,6 +179,11 @@ impl Lanes {
         }
     }
 
+    /// Notes that Redis has lost what was charged.
+    pub(crate) fn forgot(&self) {
+        self.outage.forgot();
+    }
+
     /// Asks one question, together with whatever else is asked meanwhile.
     pub(crate) async fn decide(self: &Arc<Self>, question: Question) -> Result<Reply, Failure> {
         let at = self.lane_of(&question.key);

@@ -18,6 +18,7 @@ pub(super) struct Outage {
     /// The breakers that are open. On a cluster a node's end opens many, and that is one line.
     open: AtomicUsize,
     is_odd: AtomicBool,
+    is_forgetful: AtomicBool,
 }
 
 impl Outage {
@@ -37,6 +38,16 @@ impl Outage {
         if !self.is_odd.swap(true, Ordering::Relaxed) {
             let text = format!("some requests follow `on_store_error`; told once: {failure}");
             telemetry::tell(true, "redis-odd", &text);
+        }
+    }
+
+    /// Redis has lost what instances had charged; told once, for it may be so with many keys.
+    #[cold]
+    pub(super) fn forgot(&self) {
+        if !self.is_forgetful.swap(true, Ordering::Relaxed) {
+            let text = "Redis has lost counts (a restart without persistence, a failover, an eviction): this instance \
+                        brings back what it has admitted itself, key by key; told once";
+            telemetry::tell(true, "redis-forgot", text);
         }
     }
 

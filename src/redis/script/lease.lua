@@ -9,7 +9,7 @@
 -- report = id 12, entries u8, each: age in ms u32, units u40; an id of zeros brings back what was lost
 -- answer = lost u8, binding u8, units u40, free u40, used u40, fits at u48, life u32, horizon u32, instances u16,
 --          ratio f64, epoch u32, time to live u32
-local MOST_LEASES, SPARE = 512, 20
+local MOST_LEASES, SPARE, LONGEST = 512, 20, 60000
 local report, lend
 
 if interval > 0 then
@@ -20,7 +20,8 @@ if interval > 0 then
   local shortest = M32
   for i = 1, limit_count do shortest = min(shortest, limits[i][3]) end
   local window_ms = shortest * bucket
-  local longest_life = floor((max(window_ms / 2, interval) + max(interval, SPARE)) / bucket) + 2
+  local half = min(floor(window_ms / 2), LONGEST)
+  local longest_life = floor((max(half, 10 * interval) + max(interval, SPARE)) / bucket) + 2
 
   -- Adds units as of a tick that is not in the future.
   local function charge(tick, units)
@@ -101,7 +102,6 @@ if interval > 0 then
     local function wish() return math.ceil(rate * horizon + math.sqrt(rate * horizon)) end
     if rate * interval < 1 then
       -- Too slow for a lease to pay off, unless there is room enough to let one lie.
-      local half = floor(window_ms / 2)
       if half > interval and 4 * free >= 3 * capacity and rate * half >= 1 then
         horizon = half
         -- Where so much is free, rather too much than to be asked again soon.
