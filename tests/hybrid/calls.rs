@@ -67,7 +67,7 @@ async fn a_flood_on_a_full_key_hardly_reaches_the_server() {
 async fn round(rl: &RateLimiter, keys: &[String]) {
     let ask = |key: &String| {
         let (rl, key) = (rl.clone(), key.clone());
-        async move { rl.hybrid().absolute().inc(&key, &rate(12.0), 1).await.unwrap().is_allowed() }
+        async move { rl.hybrid().absolute().inc(&key, &rate(10.0), 1).await.unwrap().is_allowed() }
     };
     assert!(join_all(keys.iter().map(ask)).await.into_iter().all(|is_allowed| is_allowed));
 }
@@ -75,7 +75,7 @@ async fn round(rl: &RateLimiter, keys: &[String]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_that_are_due_go_together() {
     let server = Server::start(Flavor::Debian);
-    let rl = limiter(&server, 10, 50);
+    let rl = limiter(&server, 10, 200);
     let keys: Vec<String> = (0..500).map(|key| format!("key {key}")).collect();
     // Near the limit leases are short.
     for _ in 0..60 {
@@ -86,11 +86,11 @@ async fn keys_that_are_due_go_together() {
     assert!(asked < 10_000, "{asked} calls for 30 000 requests");
     server.reset_stats();
     // Nobody asks, but what is in use is renewed, and then given back.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
     // A script reads each of its keys once.
     let (calls, renewals) = (scripts(&server), server.commandstats()["get"]);
     println!("30 000 requests on 500 keys: {asked} calls; afterwards {renewals} renewals in {calls}");
-    assert!(renewals >= 100, "{renewals} renewals");
+    assert!(renewals >= 300, "{renewals} renewals");
     assert!(calls * 4 <= renewals, "{renewals} renewals in {calls} calls");
 }
 
