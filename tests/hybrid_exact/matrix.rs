@@ -138,7 +138,7 @@ fn processes_together_admit_what_the_limit_says() {
         Row::new(4, 1_000, 10, Load::Times(4.0)),
         Row::new(4, 10_000, 100, Load::Times(4.0)).skewed(),
         Row::new(4, 1_000, 100, Load::Flood),
-        Row::new(4, 100, 100, Load::Times(0.8)).skewed(),
+        Row::new(4, 1_000, 100, Load::Times(0.8)).skewed(),
         Row::new(16, 1_000, 10, Load::Times(0.8)),
     ];
     println!("{}", Measured::HEAD);
