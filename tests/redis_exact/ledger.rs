@@ -29,12 +29,21 @@ impl Ledger {
     pub(crate) fn most_within(&mut self, window: Duration) -> u64 {
         self.0.sort_unstable_by_key(|admission| admission.sent);
         let window = u64::try_from(window.as_nanos()).unwrap();
-        let held = |(index, first): (usize, &Admission)| {
+        let slowest = self.0.iter().map(|admission| admission.received - admission.sent).max().unwrap_or(0);
+        let (mut most, mut sent, mut behind) = (0, 0, 0);
+        for (index, first) in self.0.iter().enumerate() {
             let end = first.sent + window;
-            let within = self.0[index..].iter().take_while(|admission| admission.sent < end);
-            within.filter(|admission| admission.received < end).map(|admission| admission.cost).sum()
-        };
-        self.0.iter().enumerate().map(held).max().unwrap_or(0)
+            while let Some(next) = self.0.get(behind).filter(|next| next.sent < end) {
+                (behind, sent) = (behind + 1, sent + next.cost);
+            }
+            // Of these, only the last may have been answered behind the end.
+            let within = &self.0[index..behind.max(index)];
+            let last = within.iter().rev().take_while(|admission| admission.sent + slowest >= end);
+            let late = last.filter(|admission| admission.received >= end);
+            most = most.max(sent - late.map(|admission| admission.cost).sum::<u64>());
+            sent -= first.cost;
+        }
+        most
     }
 
     pub(crate) fn units(&self) -> u64 {

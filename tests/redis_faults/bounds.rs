@@ -1,43 +1,16 @@
 //! What must hold of a site's records, whatever the fault.
 
-use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
 use tower_weir::OnStoreError;
 
 use crate::site::{CAPACITY, PART, WINDOW};
+use crate::stalls;
 use crate::traffic::{By, Keys, Record, Surface};
-
-/// No call takes longer on a machine that does other things as well.
-const LATEST: Duration = Duration::from_secs(2);
 
 /// Fails where a request took too long, save for what the whole process stood still.
 pub(crate) fn check_latency(name: &str, records: &[Record]) {
     let Some(worst) = records.iter().max_by_key(|record| record.latency()) else { return };
-    let stalled = STALLED.load(Ordering::Relaxed);
-    let latest = LATEST + Duration::from_millis(stalled);
-    assert!(worst.latency() < latest, "{name}: {:?}, {stalled} ms stalled: {worst:?}", worst.latency());
-}
-
-/// The longest that a thread of this process, which only sleeps, was kept from running, in milliseconds.
-static STALLED: AtomicU64 = AtomicU64::new(0);
-
-/// Watches for times in which the machine runs nothing of this process.
-pub(crate) fn watch_stalls() {
-    static ONCE: Once = Once::new();
-    const STEP: Duration = Duration::from_millis(10);
-    ONCE.call_once(|| {
-        thread::spawn(|| {
-            loop {
-                let began = Instant::now();
-                thread::sleep(STEP);
-                let late = began.elapsed().saturating_sub(STEP).as_millis();
-                STALLED.fetch_max(u64::try_from(late).unwrap(), Ordering::Relaxed);
-            }
-        });
-    });
+    let latest = stalls::latest();
+    assert!(worst.latency() < latest, "{name}: {:?} of {latest:?}: {worst:?}", worst.latency());
 }
 
 /// Every call was answered in time and by Redis or the policy, and no window has too many.

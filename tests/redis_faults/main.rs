@@ -28,6 +28,7 @@ mod sentinel;
 mod servers;
 mod single;
 mod site;
+mod stalls;
 mod traffic;
 
 use std::time::Duration;

@@ -15,6 +15,7 @@ use tower_weir::{
 
 use crate::bounds;
 use crate::log::Log;
+use crate::stalls;
 use crate::traffic::{By, Keys, Record, Surface};
 
 /// What each key may take in a window.
@@ -49,7 +50,7 @@ impl Site {
 
     /// The engine's window is this one.
     pub(crate) fn with_window(redis: RedisOptions, policy: OnStoreError, deadline: Duration, window: Duration) -> Self {
-        bounds::watch_stalls();
+        stalls::watch();
         let redis = redis.deadline(deadline).on_store_error(policy).instances(2);
         let seconds = WindowSizeSeconds::try_from(window.as_secs()).unwrap();
         let limiter = RateLimiter::builder().window_size_seconds(seconds).redis(redis).build().unwrap();
