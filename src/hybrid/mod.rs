@@ -20,8 +20,11 @@ mod table;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
 
-use self::purse::{Purse, Rules, Step, Terms};
+use tokio::sync::Semaphore;
+
+use self::purse::{Purse, Rules, Step, Terms, Trip};
 use self::settling::{OwnRules, Settling};
 use self::syncer::Syncer;
 use self::table::Purses;
@@ -238,11 +241,12 @@ impl fmt::Debug for HybridBudget {
     }
 }
 
-/// What comes of a request that its purse cannot decide.
+/// What comes of a request that its purse cannot decide at once.
 enum Next {
     Decided(Decision),
     Settle(Settling),
-    Ask,
+    /// To be asked alone, after what is under way.
+    Ask(Option<Arc<Semaphore>>),
 }
 
 impl Shared {
@@ -275,32 +279,87 @@ impl Shared {
         if !self.redis.lanes.allows(|| purses.keys.names.name(wanted.key)) {
             return Answer::Ready(self.without_redis(purses, print, wanted, Failure::unavailable()));
         }
-        let visit = |purse: &mut Purse| match step
-            .unwrap_or_else(|| purse.spend(now, wanted.cost, &wanted.rules, &self.terms))
-        {
-            Step::Decided(decision) => Next::Decided(decision),
-            Step::Settle if !purse.is_settling() => Next::Settle(self.begin(purses, print, purse, &rules, true)),
-            _ => Next::Ask,
+        let visit = |purse: &mut Purse| {
+            let step = step.unwrap_or_else(|| purse.spend(now, wanted.cost, &wanted.rules, &self.terms));
+            self.next(purses, print, purse, step, wanted.cost, &rules)
         };
-        let next = purses.with_new(print, wanted.key, now, &self.terms, visit).unwrap_or(Next::Ask);
-        let settling = match next {
-            Next::Decided(decision) => return Answer::Ready(Ok(decision)),
-            Next::Settle(settling) => Some(settling.with_ask(wanted.cost)),
-            Next::Ask => None,
-        };
+        let next = purses.with_new(print, wanted.key, now, &self.terms, visit).unwrap_or(Next::Ask(None));
+        if let Next::Decided(decision) = next {
+            return Answer::Ready(Ok(decision));
+        }
         let (shared, purses) = (Arc::clone(self), Arc::clone(purses));
         let (key, cost, on_store_error) = (Box::<[u8]>::from(wanted.key), wanted.cost, wanted.on_store_error);
         Answer::Pending(Box::pin(async move {
             syncer::start(&shared);
-            let result = match settling {
-                Some(settling) => settling.fly().await.and_then(|decision| decision.ok_or_else(Failure::unreadable)),
-                None => shared.ask_alone(&purses, print, &key, cost, &rules).await,
+            let result = match next {
+                Next::Ask(Some(gate)) => shared.wait(&purses, print, &gate, &key, cost, &rules).await,
+                next => shared.follow(&purses, print, next, &key, cost, &rules).await,
             };
             result.or_else(|failure| {
                 let wanted = Wanted { key: &key, cost, rules: rules.borrow(), on_store_error };
                 shared.without_redis(&purses, print, &wanted, failure)
             })
         }))
+    }
+
+    /// What follows from a step, under the key's lock.
+    fn next(
+        self: &Arc<Self>,
+        purses: &Arc<Purses>,
+        print: Fingerprint,
+        purse: &mut Purse,
+        step: Step,
+        cost: u64,
+        rules: &OwnRules,
+    ) -> Next {
+        match step {
+            Step::Decided(decision) => Next::Decided(decision),
+            Step::Settle if !purse.is_settling() => {
+                Next::Settle(self.begin(purses, print, purse, rules, true).with_ask(cost))
+            }
+            // A look changes nothing, and waits for nothing.
+            _ => Next::Ask(if cost > 0 { purse.gate() } else { None }),
+        }
+    }
+
+    /// Waits until the key is settled, and has Redis decide only if that did not bring enough: so many who come at
+    /// once are not as many questions.
+    async fn wait(
+        self: &Arc<Self>,
+        purses: &Arc<Purses>,
+        print: Fingerprint,
+        gate: &Semaphore,
+        key: &[u8],
+        cost: u64,
+        rules: &OwnRules,
+    ) -> Result<Decision, Failure> {
+        let (began, deadline) = (Instant::now(), self.redis.lanes.deadline());
+        let _closed = runtime::timeout(deadline, gate.acquire())?.await.map_err(|_| Failure::timeout())?;
+        let now = self.time.now_ms();
+        let again = |purse: &mut Purse| {
+            let step = purse.spend_again(now, cost, &rules.borrow(), &self.terms);
+            self.next(purses, print, purse, step, cost, rules)
+        };
+        let next = purses.with(print, again).unwrap_or(Next::Ask(None));
+        let rest = deadline.saturating_sub(began.elapsed());
+        let follow = self.follow(purses, print, next, key, cost, rules);
+        runtime::timeout(rest, follow)?.await.unwrap_or_else(|_| Err(Failure::timeout()))
+    }
+
+    async fn follow(
+        &self,
+        purses: &Purses,
+        print: Fingerprint,
+        next: Next,
+        key: &[u8],
+        cost: u64,
+        rules: &OwnRules,
+    ) -> Result<Decision, Failure> {
+        match next {
+            Next::Decided(decision) => Ok(decision),
+            Next::Settle(settling) => settling.fly().await?.ok_or_else(Failure::unreadable),
+            Next::Ask(_) => self.ask_alone(purses, print, key, cost, rules).await,
+        }
     }
 
     /// Begins to settle a key.
@@ -333,8 +392,8 @@ impl Shared {
         let reply = self.redis.question(&purses.keys, key, mode, &rules.scaled, ask).await?;
         let decision = self.redis.read(&reply, ask, cost, &rules.scaled)?;
         let decision = rules.told(decision);
-        let (now, rules) = (self.time.now_ms(), rules.borrow());
-        let keep = |purse: &mut Purse| purse.remember(now, sent, cost, decision, &rules, &purses.here, &self.terms);
+        let (trip, rules) = (Trip { sent, now: self.time.now_ms() }, rules.borrow());
+        let keep = |purse: &mut Purse| purse.remember(trip, cost, decision, &rules, &purses.here, &self.terms);
         purses.with(print, keep);
         Ok(decision)
     }

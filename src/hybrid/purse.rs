@@ -5,6 +5,10 @@
 //! what the answer brought, or [`Purse::lose`] nothing, where no answer came: then both leases are forgotten, and
 //! what Redis holds of them runs out there by itself.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
 use super::lease::{Lease, surely};
 use crate::decision::{Decision, Verdict};
 use crate::engine::{self, Dither, Horizon, Limit, Outcome, Window, band_factor, come_back_at};
@@ -41,6 +45,8 @@ pub(super) struct Purse {
     lease: Option<Box<Lease>>,
     refusal: Option<Box<Refusal>>,
     is_settling: bool,
+    /// Closes when the key is settled; for those who wait for that.
+    gate: Option<Arc<Semaphore>>,
     /// The rules under which the last answer came; 0 where there is none that counts.
     rules: u64,
     /// What the last answer said of the limit that binds: units used, lent ones aside, and free.
@@ -86,8 +92,15 @@ pub(super) enum Step {
     Decided(Decision),
     /// The key is to be settled, with this request.
     Settle,
-    /// The key is being settled: Redis is to be asked for this request alone.
+    /// Redis is to be asked for this request alone, at best after the key is settled, where it is being settled.
     Ask,
+}
+
+/// A question to Redis: before when it was sent, and when its answer was there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trip {
+    pub(super) sent: u64,
+    pub(super) now: u64,
 }
 
 /// A lease was given, and is to be looked at again.
@@ -117,6 +130,7 @@ impl Purse {
             lease: None,
             refusal: None,
             is_settling: false,
+            gate: None,
             rules: 0,
             binding: 0,
             used: 0,
@@ -140,6 +154,12 @@ impl Purse {
     #[inline]
     pub(super) fn spend(&mut self, now: u64, cost: u64, rules: &Rules<'_>, terms: &Terms) -> Step {
         self.offered = self.offered.saturating_add(cost);
+        self.spend_again(now, cost, rules, terms)
+    }
+
+    /// The same for a request that has been here before.
+    #[inline]
+    pub(super) fn spend_again(&mut self, now: u64, cost: u64, rules: &Rules<'_>, terms: &Terms) -> Step {
         if cost == 0 {
             return Step::Ask;
         }
@@ -305,17 +325,16 @@ impl Purse {
         Part { expected: 0, reports: vec![report], ..*part }
     }
 
-    /// Takes up the answer to a question that began at `sent`.
+    /// Takes up the answer.
     pub(super) fn finish(
         &mut self,
-        now: u64,
-        sent: u64,
+        Trip { sent, now }: Trip,
         counter: u32,
         lent: &Lent,
         rules: &Rules<'_>,
         terms: &Terms,
     ) -> Option<Given> {
-        self.is_settling = false;
+        self.open_gate();
         self.rules = rules.digest;
         (self.binding, self.used, self.free) = (lent.binding, lent.used, lent.free);
         self.is_shared = lent.instances > 1;
@@ -336,15 +355,26 @@ impl Purse {
 
     /// No answer came: what was lent is forgotten, and runs out in Redis.
     pub(super) fn lose(&mut self) {
-        self.is_settling = false;
+        self.open_gate();
         self.rules = 0;
+    }
+
+    /// What closes when the key is settled, where it is being settled.
+    pub(super) fn gate(&mut self) -> Option<Arc<Semaphore>> {
+        self.is_settling.then(|| Arc::clone(self.gate.get_or_insert_with(|| Arc::new(Semaphore::new(0)))))
+    }
+
+    fn open_gate(&mut self) {
+        self.is_settling = false;
+        if let Some(gate) = self.gate.take() {
+            gate.close();
+        }
     }
 
     /// Remembers a refusal that a wait can end.
     pub(super) fn refuse(
         &mut self,
-        now: u64,
-        sent: u64,
+        Trip { sent, now }: Trip,
         cost: u64,
         decision: Decision,
         rules: &Rules<'_>,
@@ -362,8 +392,7 @@ impl Purse {
     /// Keeps what a decision of Redis means for the next ones, here and while Redis is gone.
     pub(super) fn remember(
         &mut self,
-        now: u64,
-        sent: u64,
+        trip: Trip,
         cost: u64,
         decision: Decision,
         rules: &Rules<'_>,
@@ -373,9 +402,9 @@ impl Purse {
         if decision.charged > 0 {
             // A refusal describes the key as it was before.
             self.refusal = None;
-            self.own.absorb(terms.scale.at(now), decision.charged, horizon);
+            self.own.absorb(terms.scale.at(trip.now), decision.charged, horizon);
         } else if !decision.is_allowed() && (!rules.is_suppressed || decision.factor >= 1.0) {
-            self.refuse(now, sent, cost, decision, rules, terms);
+            self.refuse(trip, cost, decision, rules, terms);
         }
     }
 

@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::purse::{Given, Rules};
+use super::purse::{Given, Rules, Trip};
 use super::table::Purses;
 use super::{Shared, runtime};
 use crate::decision::{Decision, Verdict};
@@ -112,26 +113,28 @@ impl Settling {
         let decision = self.ask.map(read).transpose()?.map(|decision| self.rules.told(decision));
         let full = full(&lent, answered.now_ms, &shared.redis.scale, &self.rules);
         let rules = self.rules.borrow();
-        let (now, counter) = (shared.time.now_ms(), self.part.id.counter);
+        let (trip, counter) = (Trip { sent: self.sent, now: shared.time.now_ms() }, self.part.id.counter);
         let given = self.purses.with(self.print, |purse| {
-            let given = purse.finish(now, self.sent, counter, &lent, &rules, &shared.terms);
+            let given = purse.finish(trip, counter, &lent, &rules, &shared.terms);
             if let (Some(decision), Some(ask)) = (decision, self.ask) {
-                purse.remember(now, self.sent, ask.cost, decision, &rules, &self.purses.here, &shared.terms);
+                purse.remember(trip, ask.cost, decision, &rules, &self.purses.here, &shared.terms);
             }
             if let Some(full) = full
                 && self.ask.is_none_or(|ask| ask.cost <= 1)
             {
-                purse.refuse(now, self.sent, 1, full, &rules, &shared.terms);
+                purse.refuse(trip, 1, full, &rules, &shared.terms);
             }
             given
         });
         if given.is_some() || decision.is_some_and(|decision| decision.charged > 0) {
             shared.redis.beat();
         }
-        if let Some(Some(Given { counter, renew_at })) = given {
-            shared.syncer.expect(renew_at, counter, &self.purses, self.print, &self.rules);
-        }
         self.is_done = true;
+        if let Some(Some(Given { counter, renew_at })) = given {
+            // A limiter that was shut down meanwhile holds nothing.
+            let at = if shared.is_closed.load(Ordering::SeqCst) { 0 } else { renew_at };
+            shared.syncer.expect(at, counter, &self.purses, self.print, &self.rules);
+        }
         Ok(decision)
     }
 
@@ -198,10 +201,10 @@ impl Drop for Settling {
     }
 }
 
-type Trip = Pin<Box<dyn Future<Output = Result<Option<Decision>, Failure>> + Send>>;
+type Boxed = Pin<Box<dyn Future<Output = Result<Option<Decision>, Failure>> + Send>>;
 
 /// A round trip under way. Dropped, it goes on in the background: the answer is not only its caller's.
-pub(super) struct Flight(Option<Trip>);
+pub(super) struct Flight(Option<Boxed>);
 
 impl Future for Flight {
     type Output = Result<Option<Decision>, Failure>;

@@ -118,7 +118,7 @@ impl Ord for Lent {
 pub(super) fn start(shared: &Arc<Shared>) {
     let syncer = &shared.syncer;
     if syncer.is_running.load(Ordering::Relaxed) || syncer.is_running.swap(true, Ordering::SeqCst) {
-        if syncer.is_asleep.swap(false, Ordering::Relaxed) {
+        if syncer.is_asleep.load(Ordering::Relaxed) && syncer.is_asleep.swap(false, Ordering::SeqCst) {
             syncer.wake();
         }
         return;
@@ -147,13 +147,15 @@ impl Running {
                 swept = Instant::now();
                 shared.sweep();
             }
+            // Said before looking, so that whoever brings something to do meanwhile wakes it.
+            self.0.is_asleep.store(true, Ordering::SeqCst);
             let pause = shared.pause();
-            self.0.is_asleep.store(pause.is_none(), Ordering::Relaxed);
             drop(shared);
             let Some(pause) = pause else {
                 self.0.wake.notified().await;
                 continue;
             };
+            self.0.is_asleep.store(false, Ordering::SeqCst);
             let Ok(sleep) = runtime::sleep(pause) else { return };
             let (sleep, woken) = (std::pin::pin!(sleep), std::pin::pin!(self.0.wake.notified()));
             select(sleep, woken).await;
@@ -190,7 +192,8 @@ impl Shared {
         let Lent { counter, purses, print, rules, .. } = lent;
         let now = self.time.now_ms();
         let visit = |purse: &mut Purse| {
-            let due = purse.due(now, counter, &self.terms);
+            let is_closed = self.is_closed.load(Ordering::SeqCst) && purse.can_return();
+            let due = if is_closed { Due::Return } else { purse.due(now, counter, &self.terms) };
             let wants = due == Due::Renew;
             let settles = (wants || due == Due::Return) && self.redis.lanes.allows(|| purse.name.clone());
             (due, settles.then(|| self.begin(&purses, print, purse, &rules, wants)))

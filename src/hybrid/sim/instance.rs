@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::lease;
-use super::super::purse::{Due, Given, Purse, Step, Terms};
+use super::super::purse::{Due, Given, Purse, Step, Terms, Trip};
 use super::super::settling::{OwnRules, full};
 use crate::engine::{Horizon, Outcome};
 use crate::quota::HardLimitFactor;
@@ -219,19 +219,19 @@ impl Instance {
         let decision = answer.outcome.as_ref().zip(open.ask).map(|(outcome, ask)| told(outcome, ask));
         let mut given = None;
         if let (Some(part), Some(lent)) = (&open.part, &answer.lent) {
-            given = purse.finish(now, open.sent, part.id.counter, lent, &rules, &terms);
+            given = purse.finish(Trip { sent: open.sent, now }, part.id.counter, lent, &rules, &terms);
             if open.ask.is_none() {
                 self.latency_ms = (3 * self.latency_ms + (now - open.began)) / 4;
             }
         }
         if let (Some(decision), Some(ask)) = (decision, open.ask) {
-            purse.remember(now, open.sent, ask.cost, decision, &rules, &self.here, &terms);
+            purse.remember(Trip { sent: open.sent, now }, ask.cost, decision, &rules, &self.here, &terms);
         }
         if let Some(lent) = &answer.lent
             && let Some(full) = full(lent, answer.now_ms, &self.scale, &open.rules)
             && open.ask.is_none_or(|ask| ask.cost <= 1)
         {
-            purse.refuse(now, open.sent, 1, full, &rules, &terms);
+            purse.refuse(Trip { sent: open.sent, now }, 1, full, &rules, &terms);
         }
         Landed { is_admitted: decision.map(|decision| decision.is_allowed()), given, again: None }
     }
