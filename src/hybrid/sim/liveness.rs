@@ -1,6 +1,7 @@
 //! How much of a limit gets used, how many are refused in vain, and what that costs.
 
-use super::world::{BUCKET_MS, CALM, SECOND, Setup, World};
+use super::setup::{BUCKET_MS, CALM, SECOND, Setup};
+use super::world::World;
 
 /// What came of one course.
 struct Figures {
