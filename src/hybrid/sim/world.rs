@@ -235,9 +235,9 @@ impl World {
                 self.instances[instance].1.lose(question);
             }
             Event::Crash(instance) => {
-                let (life, instance_) = &mut self.instances[instance];
+                let (life, it) = &mut self.instances[instance];
                 *life += 1;
-                instance_.crash(Instance::name(self.setup.faults.name_bits));
+                it.crash(Instance::name(self.setup.faults.name_bits));
                 self.crashes += 1;
                 self.plan_crash(instance);
             }
