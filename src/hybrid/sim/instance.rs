@@ -11,9 +11,9 @@ use crate::redis::script::{Ask, Lent, Part};
 use crate::scale::Scale;
 
 /// The lag of each instance's clock.
-pub(super) const LAG_MS: u64 = 4;
+pub(super) const LAG_MS: u64 = 8;
 /// How often such a clock moves: it is late by less than two steps and a millisecond.
-const STEP_US: u64 = 1_500;
+const STEP_US: u64 = 3_500;
 /// How long a question may be under way.
 pub(super) const DEADLINE_MS: u64 = 50;
 

@@ -1,6 +1,7 @@
 //! How much of a limit gets used, how many are refused in vain, and what that costs.
 
-use super::world::{BUCKET_MS, CALM, SECOND, Setup, World};
+use super::setup::{BUCKET_MS, CALM, MS, SECOND, Setup};
+use super::world::World;
 
 /// What came of one course.
 struct Figures {
@@ -31,7 +32,9 @@ fn figures(setup: Setup) -> Figures {
 /// Runs one course at both loads, and tells what misses.
 fn row(instances: usize, per_second: u64, window_ms: u64, sync_ms: u64, is_skewed: bool) -> Option<String> {
     let run = |load: f64| {
-        let until = if window_ms == 1_000 { 8 * SECOND } else { 4 * window_ms * 1_000 };
+        // What is small is soon done, and needs longer to be told from chance.
+        let windows = if per_second <= 100 { 60 } else { 8 };
+        let until = windows.min(if window_ms == 1_000 { 60 } else { 20 }) * window_ms * MS;
         figures(Setup {
             seed: instances as u64 + per_second + sync_ms,
             instances,

@@ -244,8 +244,6 @@ impl Model {
 
     fn report(&mut self, now: u64, now_ms: u64, part: &Part, policy: Policy<'_>) {
         let longest = policy.longest_life(self.bucket_ms);
-        // A clock that went back has not made anything older.
-        let now_ms = now_ms.max(now * self.bucket_ms);
         for report in &part.reports {
             let place = self
                 .loans

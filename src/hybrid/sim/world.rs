@@ -7,103 +7,11 @@ use super::super::settling::OwnRules;
 use super::instance::{Answer, Arrival, DEADLINE_MS, Instance, Landed, Message, OwnClock};
 use super::judge::{Central, Ledger};
 use super::model::{Model, Policy};
-use crate::engine::Limit;
-use crate::quota::Tolerance;
+use super::setup::{BUCKET_MS, Change, Faults, MS, SECOND, Setup};
 use crate::redis::script::Lending;
 
-pub(super) const MS: u64 = 1_000;
-pub(super) const SECOND: u64 = 1_000 * MS;
-pub(super) const BUCKET_MS: u64 = 10;
 /// Long enough for any clock to be ahead of the server's, or behind it.
 const SERVER_START_MS: u64 = 1_790_000_000_000;
-
-/// One course of the world.
-#[derive(Clone, Debug)]
-pub(super) struct Setup {
-    pub(super) seed: u64,
-    pub(super) instances: usize,
-    pub(super) per_second: u64,
-    pub(super) window_ms: u64,
-    pub(super) sync_ms: u64,
-    pub(super) tolerance: f64,
-    /// Demand, as a part of the limit, from an instant on.
-    pub(super) load: Vec<(u64, f64)>,
-    pub(super) is_skewed: bool,
-    /// When the last request arrives.
-    pub(super) until: u64,
-    pub(super) faults: Faults,
-    /// What is done to the key, and when.
-    pub(super) changes: Vec<(u64, Change)>,
-}
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Faults {
-    /// How long a message travels, in microseconds.
-    pub(super) delay: (u64, u64),
-    /// Parts of the messages that travel long, are lost, and come twice.
-    pub(super) slow: f64,
-    pub(super) loss: f64,
-    pub(super) twice: f64,
-    /// Whether requests come twice, too, and not reports alone.
-    pub(super) asks_twice: bool,
-    /// Parts of a million by which clocks differ.
-    pub(super) drift: i64,
-    /// How long an instance lives, on average; 0 for ever.
-    pub(super) life: u64,
-    /// Random bits of an instance's name.
-    pub(super) name_bits: u32,
-}
-
-/// A change of the key.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Change {
-    Forget,
-    Delete,
-    Set(u64),
-    Limit(u64),
-    StepBack(u64),
-    GiveBack,
-}
-
-pub(super) const CALM: Faults =
-    Faults { delay: (200, 300), slow: 0.0, loss: 0.0, twice: 0.0, asks_twice: false, drift: 0, life: 0, name_bits: 64 };
-pub(super) const ROUGH: Faults = Faults {
-    delay: (200, 12_000),
-    slow: 0.03,
-    loss: 0.05,
-    twice: 0.05,
-    asks_twice: true,
-    drift: 10_000,
-    life: 4 * SECOND,
-    name_bits: 64,
-};
-
-impl Setup {
-    pub(super) fn capacity(&self) -> u64 {
-        self.per_second * self.window_ms / 1_000
-    }
-
-    /// What no window may exceed.
-    pub(super) fn bound(&self) -> u64 {
-        Tolerance::try_from(self.tolerance).unwrap().widen(self.capacity())
-    }
-
-    pub(super) fn window_us(&self) -> u64 {
-        self.window_ms * MS
-    }
-
-    fn rules(&self, capacity: u64) -> OwnRules {
-        let window = u32::try_from(self.window_ms / BUCKET_MS).unwrap();
-        let limit = Limit { capacity, hard: capacity, window, span: window, fifth: 20 };
-        OwnRules::new([limit].into(), false, Tolerance::try_from(self.tolerance).unwrap())
-    }
-
-    /// The longest that a lease is lent for.
-    pub(super) fn longest_lease_us(&self) -> u64 {
-        ((self.window_ms / 8).max(self.sync_ms) + self.sync_ms.max(20) + 4 * DEADLINE_MS) * MS
-    }
-}
 
 #[derive(Debug)]
 enum Event {
@@ -327,9 +235,9 @@ impl World {
                 self.instances[instance].1.lose(question);
             }
             Event::Crash(instance) => {
-                let (life, instance_) = &mut self.instances[instance];
+                let (life, it) = &mut self.instances[instance];
                 *life += 1;
-                instance_.crash(Instance::name(self.setup.faults.name_bits));
+                it.crash(Instance::name(self.setup.faults.name_bits));
                 self.crashes += 1;
                 self.plan_crash(instance);
             }

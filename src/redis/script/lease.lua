@@ -63,8 +63,7 @@ if interval > 0 then
       answers[#answers + 1] = string.rep('\0', 33 * asks)
       return #part + 1, 0, 0
     end
-    -- Where the clock went back nothing is older for that: it would be free before its time.
-    local spent, at_ms = 0, max(now_ms, now * bucket)
+    local spent = 0
     for _ = 1, reports do
       local old, entries, left, earliest
       old, entries, from = unpack('<c12I1', part, from)
@@ -82,7 +81,7 @@ if interval > 0 then
         age, units, from = unpack('<I4I5', part, from)
         units = min(units, left)
         if units > 0 then
-          charge(min(max(floor((at_ms - age) / bucket), earliest), now), units)
+          charge(min(max(floor((now_ms - age) / bucket), earliest), now), units)
           left, spent = left - units, spent + units
         end
       end
