@@ -94,6 +94,13 @@ impl<T> Maps<T> {
         self.sweep(&self.maps[at], keep)
     }
 
+    /// The keys of which `wanted` says so.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn find(&self, wanted: impl Fn(&T) -> bool) -> Vec<Fingerprint> {
+        let entries = self.maps.iter().flat_map(DashMap::iter);
+        entries.filter(|entry| wanted(entry.value())).map(|entry| *entry.key()).collect()
+    }
+
     /// Sweeps all maps.
     pub(crate) fn sweep_all(&self, mut keep: impl FnMut(&mut T) -> bool) {
         for map in &self.maps {

@@ -97,7 +97,7 @@ impl Scale {
 
     /// The part of each limit that is one instance's of so many: at least 1 where the limit is not 0.
     #[cfg(feature = "_redis")]
-    pub(crate) fn parts<'a>(&self, limits: &[Limit], instances: u64, room: &'a mut Parts) -> &'a [Limit] {
+    pub(crate) fn parts<'a>(&self, limits: &[Limit], instances: u64, room: &'a mut Parts) -> &'a mut [Limit] {
         let part = |units: u64| if units == 0 { 0 } else { (units / instances.max(1)).max(1) };
         let parts = &mut room[..limits.len().min(MAX_QUOTAS)];
         for (here, limit) in parts.iter_mut().zip(limits) {

@@ -12,6 +12,7 @@ use crate::engine::{Limit, SetMode};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::limiter::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::quota::RateLimit;
+use crate::redis::Finally;
 use crate::redis::script::Correction;
 use crate::store::{Answer, OnStoreError};
 use crate::strategy::{StrategyKind, Suppressed};
@@ -142,10 +143,12 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     ) -> Result<SetOutcome, StoreError> {
         let shared = self.shared()?;
         self.give_back(shared, key).await?;
+        // Even where no answer came, or nobody waited for it, it may have been done.
+        let _changed = Finally(|| {
+            shared.main.with(shared.main.print(key), Purse::outdate);
+        });
         let set = Correction::Set { comparator, count, mode };
-        let result = shared.redis.correct(&shared.main.keys, key, set).await;
-        shared.main.with(shared.main.print(key), Purse::outdate);
-        let corrected = result?;
+        let corrected = shared.redis.correct(&shared.main.keys, key, set).await?;
         let (previous_total, current_total) = (corrected.before, corrected.after);
         Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
     }
@@ -157,10 +160,11 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         let shared = self.shared()?;
         let key = key.as_ref();
         self.give_back(shared, key).await?;
-        let now = shared.time.now_ms();
-        let result = shared.redis.correct(&shared.main.keys, key, Correction::Delete).await;
-        shared.main.with(shared.main.print(key), |purse| purse.forget(now, &shared.terms));
-        let corrected = result?;
+        let _changed = Finally(|| {
+            let now = shared.time.now_ms();
+            shared.main.with(shared.main.print(key), |purse| purse.forget(now, &shared.terms));
+        });
+        let corrected = shared.redis.correct(&shared.main.keys, key, Correction::Delete).await?;
         Ok(corrected.done.then_some(corrected.before))
     }
 
@@ -171,13 +175,14 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     /// or [`delete`](Self::delete) single keys.
     pub async fn clear(&self) -> Result<(), StoreError> {
         let shared = self.shared()?;
-        let now = shared.time.now_ms();
-        let result = shared.redis.clear(&shared.main.keys).await;
-        shared.main.each(|purse| {
-            purse.forget(now, &shared.terms);
-            purse.disown();
+        let _changed = Finally(|| {
+            let now = shared.time.now_ms();
+            shared.main.each(|purse| {
+                purse.forget(now, &shared.terms);
+                purse.disown();
+            });
         });
-        Ok(result?)
+        Ok(shared.redis.clear(&shared.main.keys).await?)
     }
 
     async fn factor(&self, key: &[u8], rate: &RateLimit) -> Result<f64, StoreError> {
@@ -195,9 +200,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     async fn give_back(&self, shared: &Arc<Shared>, key: &[u8]) -> Result<(), StoreError> {
         let print = shared.main.print(key);
         let visit = |purse: &mut Purse| {
-            // Under which limit does not matter: nothing is asked for.
-            let own = || OwnRules::new([shared.redis.scale.limit_of(1)].into(), false, shared.tolerance);
-            purse.can_return().then(|| shared.begin(&shared.main, print, purse, &own(), false))
+            purse.can_return().then(|| shared.begin(&shared.main, print, purse, &shared.no_rules(), false))
         };
         if let Some(Some(settling)) = shared.main.with(print, visit) {
             settling.fly().await?;

@@ -11,6 +11,8 @@ pub(super) struct Lease {
     pub(super) counter: u32,
     units: u64,
     left: u64,
+    /// With less than that left it is time for another.
+    low: u64,
     /// From this instant on nothing of it is spent.
     deadline: u64,
     since: u64,
@@ -32,7 +34,7 @@ impl Lease {
     /// A lease of some units that is spent from `now` until `deadline`.
     pub(super) fn new(counter: u32, units: u64, now: u64, deadline: u64, bucket_ms: u64) -> Self {
         let slot_ms = deadline.saturating_sub(now).div_ceil(SLOTS as u64).max(bucket_ms);
-        Self { counter, units, left: units, deadline, since: now, slot_ms, spent: [0; SLOTS] }
+        Self { counter, units, left: units, low: units / 4, deadline, since: now, slot_ms, spent: [0; SLOTS] }
     }
 
     /// Spends a cost, if it is there.
@@ -46,9 +48,20 @@ impl Lease {
         true
     }
 
+    /// Whether it is running low; said once.
+    #[inline]
+    pub(super) fn runs_low(&mut self) -> bool {
+        let is_low = self.left < self.low;
+        if is_low {
+            self.low = 0;
+        }
+        is_low
+    }
+
     /// Takes back what was spent at `stamp`, and gives what there was of it back to be spent.
     pub(super) fn refund(&mut self, stamp: u64, cost: u64) -> u64 {
-        if stamp < self.since || stamp >= self.deadline {
+        // A clock that stands still for a moment may give a lease's first instant to what the one before was charged.
+        if stamp <= self.since || stamp >= self.deadline {
             return 0;
         }
         let slot = self.slot(stamp);
@@ -76,6 +89,16 @@ impl Lease {
 
     pub(super) fn deadline(&self) -> u64 {
         self.deadline
+    }
+
+    /// For how long it may be spent in all.
+    pub(super) fn life(&self) -> u64 {
+        self.deadline.saturating_sub(self.since)
+    }
+
+    /// Units that were lent.
+    pub(super) fn units(&self) -> u64 {
+        self.units
     }
 
     /// Units that were spent.
@@ -125,7 +148,7 @@ mod tests {
         assert!(lease.spend(1_000, 2) && lease.spend(1_050, 3));
         assert_eq!(lease.refund(1_051, 9), 3, "no more than was spent");
         assert_eq!(lease.refund(1_051, 1), 0);
-        assert_eq!((lease.refund(999, 1), lease.refund(1_160, 1)), (0, 0), "of another lease");
+        assert_eq!((lease.refund(1_000, 1), lease.refund(1_160, 1)), (0, 0), "perhaps of another lease");
         assert_eq!((lease.used(), lease.left(1_100)), (2, 3));
     }
 

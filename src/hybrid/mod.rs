@@ -35,8 +35,8 @@ use crate::fingerprint::Fingerprint;
 use crate::local::Settings;
 use crate::names::Names;
 use crate::quota::{SyncIntervalMs, Tolerance};
-use crate::redis::script::{Ask as Cost, Mode};
-use crate::redis::{self, Failure, Redis, runtime};
+use crate::redis::script::{Ask as Cost, Correction, Mode};
+use crate::redis::{self, Failure, Finally, Redis, runtime};
 use crate::scale::Scale;
 use crate::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
 use crate::strategy::{Absolute, Suppressed};
@@ -225,13 +225,20 @@ impl Budget for HybridBudget {
         if units == 0 {
             return;
         }
+        let (shared, purses, print) = (&self.shared, &self.purses, self.purses.print(key));
         if decision.is_from_lease || decision.is_local_share {
-            let refund = |purse: &mut Purse| purse.refund(units, decision, &self.purses.here);
-            self.purses.with(self.purses.print(key), refund);
-        } else {
-            self.shared.redis.refund(&self.purses.keys, key, units, decision.stamp);
-            self.purses.with(self.purses.print(key), Purse::outdate);
+            purses.with(print, |purse: &mut Purse| purse.refund(units, decision, &purses.here));
+            return;
         }
+        let (shared, purses, key) = (Arc::clone(shared), Arc::clone(purses), Box::<[u8]>::from(key));
+        let refund = Correction::Refund { stamp: decision.stamp, units };
+        let _ = runtime::spawn(async move {
+            // Even where no answer came it may have been done.
+            let _changed = Finally(|| {
+                purses.with(print, Purse::relent);
+            });
+            let _ = shared.redis.correct(&purses.keys, &key, refund).await;
+        });
     }
 }
 
@@ -262,6 +269,10 @@ impl Shared {
         let step = purses.with(print, |purse| purse.spend(now, wanted.cost, &wanted.rules, &self.terms));
         match step {
             Some(Step::Decided(decision)) => Answer::Ready(Ok(decision)),
+            Some(Step::Low(decision, counter)) => {
+                self.syncer.expect(now, counter, purses, print, &own_rules());
+                Answer::Ready(Ok(decision))
+            }
             step => self.ask(purses, print, wanted, step, now, own_rules()),
         }
     }
@@ -313,7 +324,7 @@ impl Shared {
         rules: &OwnRules,
     ) -> Next {
         match step {
-            Step::Decided(decision) => Next::Decided(decision),
+            Step::Decided(decision) | Step::Low(decision, _) => Next::Decided(decision),
             Step::Settle if !purse.is_settling() => {
                 Next::Settle(self.begin(purses, print, purse, rules, true).with_ask(cost))
             }
@@ -374,8 +385,12 @@ impl Shared {
         let now = self.time.now_ms();
         let counter = self.counter.fetch_add(1, Ordering::Relaxed);
         let wants = wants && !self.is_closed.load(Ordering::Relaxed);
-        let part = purse.begin(now, counter, wants, &purses.here, &self.terms);
-        Settling::new(Arc::clone(self), Arc::clone(purses), print, purse.name.clone(), part, rules.clone(), now)
+        let mut part = purse.begin(now, counter, wants, &purses.here, &self.terms);
+        if !rules.is_suppressed {
+            purse.decline(std::mem::take(&mut part.declined));
+        }
+        let trip = Trip { sent: now, now, changes: purse.changes() };
+        Settling::new(Arc::clone(self), Arc::clone(purses), print, purse.name.clone(), part, rules.clone(), trip)
     }
 
     /// Asks Redis for one request alone, while its key is being settled or has no purse.
@@ -389,10 +404,11 @@ impl Shared {
     ) -> Result<Decision, Failure> {
         let mode = if rules.is_suppressed { Mode::Suppressed } else { Mode::Absolute };
         let (sent, ask) = (self.time.now_ms(), Cost { cost, random: fastrand::u32(..) });
+        let changes = purses.with(print, |purse| purse.changes()).unwrap_or(0);
         let reply = self.redis.question(&purses.keys, key, mode, &rules.scaled, ask).await?;
         let decision = self.redis.read(&reply, ask, cost, &rules.scaled)?;
         let decision = rules.told(decision);
-        let (trip, rules) = (Trip { sent, now: self.time.now_ms() }, rules.borrow());
+        let (trip, rules) = (Trip { sent, now: self.time.now_ms(), changes }, rules.borrow());
         let keep = |purse: &mut Purse| purse.remember(trip, cost, decision, &rules, &purses.here, &self.terms);
         purses.with(print, keep);
         Ok(decision)
@@ -413,6 +429,11 @@ impl Shared {
         let share =
             |purse: &mut Purse| purse.share(now, wanted.cost, &wanted.rules, instances, &purses.here, &self.terms);
         purses.with_new(print, wanted.key, now, &self.terms, share).ok_or_else(|| failure.into())
+    }
+
+    /// Rules for settling a key without asking for anything: any do.
+    fn no_rules(&self) -> OwnRules {
+        OwnRules::new([self.redis.scale.limit_of(1)].into(), false, self.tolerance)
     }
 
     fn tables(&self) -> Vec<Arc<Purses>> {

@@ -44,6 +44,7 @@ pub(super) struct Purse {
     pub(super) name: Box<[u8]>,
     lease: Option<Box<Lease>>,
     refusal: Option<Box<Refusal>>,
+    changes: u32,
     is_settling: bool,
     /// Closes when the key is settled; for those who wait for that.
     gate: Option<Arc<Semaphore>>,
@@ -90,6 +91,8 @@ struct Refusal {
 pub(super) enum Step {
     /// It is decided.
     Decided(Decision),
+    /// It is decided, from a lease that is running low: the one with this number.
+    Low(Decision, u32),
     /// The key is to be settled, with this request.
     Settle,
     /// Redis is to be asked for this request alone, at best after the key is settled, where it is being settled.
@@ -101,6 +104,8 @@ pub(super) enum Step {
 pub(super) struct Trip {
     pub(super) sent: u64,
     pub(super) now: u64,
+    /// The key's changes by hand before that.
+    pub(super) changes: u32,
 }
 
 /// A lease was given, and is to be looked at again.
@@ -129,6 +134,7 @@ impl Purse {
             name,
             lease: None,
             refusal: None,
+            changes: 0,
             is_settling: false,
             gate: None,
             rules: 0,
@@ -153,7 +159,10 @@ impl Purse {
     /// Decides on a request, if that needs nobody else.
     #[inline]
     pub(super) fn spend(&mut self, now: u64, cost: u64, rules: &Rules<'_>, terms: &Terms) -> Step {
-        self.offered = self.offered.saturating_add(cost);
+        // What never fits is no demand.
+        if rules.limits.iter().all(|limit| cost <= limit.hard) {
+            self.offered = self.offered.saturating_add(cost);
+        }
         self.spend_again(now, cost, rules, terms)
     }
 
@@ -170,7 +179,9 @@ impl Purse {
             && let Some(lease) = &mut self.lease
             && lease.spend(now, cost)
         {
-            return Step::Decided(self.admitted(now, cost, Verdict::Allowed, 0.0, rules, terms));
+            let low = (lease.runs_low() && self.free >= lease.units()).then_some(lease.counter);
+            let decision = self.admitted(now, cost, Verdict::Allowed, 0.0, rules, terms);
+            return low.map_or(Step::Decided(decision), |counter| Step::Low(decision, counter));
         }
         self.refused(now, cost, rules, terms)
     }
@@ -234,13 +245,19 @@ impl Purse {
             verdict,
             limit_index: usize::from(self.binding),
             factor: f64::from(factor),
-            retry_after_ms: if free >= cost { 0 } else { terms.scale.bucket_ms() },
+            retry_after_ms: if free >= cost { 0 } else { self.wait(now, window_ms, terms) },
             reset_after_ms: window_ms,
             stamp: now,
             charged: cost,
             is_from_lease: true,
             ..Decision::allowed(limit.map_or(u64::MAX, |limit| limit.capacity), used)
         }
+    }
+
+    /// How long until more is free: as the last answer said, or at most.
+    #[cold]
+    fn wait(&self, now: u64, window_ms: u64, terms: &Terms) -> u64 {
+        self.refusal.as_ref().map_or(window_ms, |refusal| refusal.at(now, terms).retry_after_ms)
     }
 
     /// What is said to a request that is shed here.
@@ -328,7 +345,7 @@ impl Purse {
     /// Takes up the answer.
     pub(super) fn finish(
         &mut self,
-        Trip { sent, now }: Trip,
+        Trip { sent, now, .. }: Trip,
         counter: u32,
         lent: &Lent,
         rules: &Rules<'_>,
@@ -338,6 +355,8 @@ impl Purse {
         self.rules = rules.digest;
         (self.binding, self.used, self.free) = (lent.binding, lent.used, lent.free);
         self.is_shared = lent.instances > 1;
+        // It was full while this instance held the rest.
+        self.refusal = None;
         let horizon = u64::from(lent.horizon_ms);
         (self.ratio, self.ratio_until) = (lent.ratio, sent + horizon);
         if lent.lives_ms > 0 {
@@ -374,14 +393,15 @@ impl Purse {
     /// Remembers a refusal that a wait can end.
     pub(super) fn refuse(
         &mut self,
-        Trip { sent, now }: Trip,
+        Trip { sent, now, changes }: Trip,
         cost: u64,
         decision: Decision,
         rules: &Rules<'_>,
         terms: &Terms,
     ) {
         let wait = decision.retry_after_ms;
-        if wait == 0 || wait == u64::MAX {
+        // One from before a change by hand may be untrue.
+        if wait == 0 || wait == u64::MAX || changes != self.changes {
             return;
         }
         let holds = if self.is_shared { wait.min(terms.interval_ms) } else { wait };
@@ -408,15 +428,37 @@ impl Purse {
         }
     }
 
+    /// How often the key was changed by hand.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes
+    }
+
+    /// Forgets a refusal, after units came back.
+    pub(super) fn relent(&mut self) {
+        self.refusal = None;
+        self.changes = self.changes.wrapping_add(1);
+    }
+
     /// Forgets what a change by hand makes untrue.
     pub(super) fn outdate(&mut self) {
-        (self.refusal, self.rules) = (None, 0);
+        self.relent();
+        self.rules = 0;
     }
 
     /// Forgets all that was admitted.
     pub(super) fn forget(&mut self, now: u64, terms: &Terms) {
         self.own = Window::new(terms.scale.at(now));
         self.outdate();
+    }
+
+    /// Keeps what was turned away for a report that can tell it.
+    pub(super) fn decline(&mut self, units: u64) {
+        self.declined = self.declined.saturating_add(units);
+    }
+
+    /// Gives back memory that a busier time has left behind.
+    pub(super) fn trim(&mut self, now: u64, terms: &Terms) {
+        self.own.trim(terms.scale.at(now));
     }
 
     /// Expects nothing in Redis any more.
@@ -434,12 +476,16 @@ impl Purse {
         horizon: &Horizon,
         terms: &Terms,
     ) -> Decision {
-        // What it has left does not suffice, and what was spent of it counts.
-        if let Some(lease) = self.lease.take() {
+        // What was spent of a lease counts; one that may still be spent stays, and what it holds counts as spent.
+        if let Some(lease) = self.lease.take_if(|lease| lease.left(now) == 0) {
             self.keep(now, &lease, horizon, terms);
         }
+        let held = self.lease.as_ref().map_or(0, |lease| lease.units());
         let mut parts = NO_PARTS;
         let parts = terms.scale.parts(rules.limits, instances, &mut parts);
+        for part in parts.iter_mut() {
+            (part.capacity, part.hard) = (part.capacity.saturating_sub(held), part.hard.saturating_sub(held));
+        }
         let tick = terms.scale.at(now);
         let outcome = match rules.is_suppressed {
             true => engine::suppressed(&mut self.own, tick, cost, parts, horizon, fastrand::u32(..)),
@@ -461,13 +507,14 @@ impl Purse {
     pub(super) fn due(&self, now: u64, counter: u32, terms: &Terms) -> Due {
         let Some(lease) = self.lease.as_deref().filter(|lease| lease.counter == counter) else { return Due::Nothing };
         let (unspent, ends) = (lease.unspent(), lease.deadline());
+        // As of the last answer what is left was hardly missed elsewhere: perhaps the key is asked for once more.
+        let lies_until = ends + if unspent.saturating_mul(8) <= self.free { lease.life() / 4 } else { 0 };
         if self.is_settling || unspent == 0 {
             Due::Nothing
         } else if now < ends {
             if lease.used() > 0 { Due::Renew } else { Due::Later(ends + terms.lag_ms) }
-        } else if unspent.saturating_mul(8) <= self.free {
-            // As of the last answer it is hardly missed elsewhere.
-            Due::Nothing
+        } else if now < lies_until {
+            Due::Later(lies_until)
         } else {
             Due::Return
         }

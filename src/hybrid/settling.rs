@@ -72,7 +72,7 @@ pub(super) struct Settling {
     rules: OwnRules,
     ask: Option<Ask>,
     /// When it began, by the clock of the store.
-    sent: u64,
+    trip: Trip,
     began: Instant,
     is_done: bool,
 }
@@ -85,10 +85,10 @@ impl Settling {
         name: Box<[u8]>,
         part: Part,
         rules: OwnRules,
-        sent: u64,
+        trip: Trip,
     ) -> Self {
         let began = Instant::now();
-        Self { shared, purses, print, name, part, rules, ask: None, sent, began, is_done: false }
+        Self { shared, purses, print, name, part, rules, ask: None, trip, began, is_done: false }
     }
 
     /// Decides on a request, too.
@@ -113,7 +113,7 @@ impl Settling {
         let decision = self.ask.map(read).transpose()?.map(|decision| self.rules.told(decision));
         let full = full(&lent, answered.now_ms, &shared.redis.scale, &self.rules);
         let rules = self.rules.borrow();
-        let (trip, counter) = (Trip { sent: self.sent, now: shared.time.now_ms() }, self.part.id.counter);
+        let (trip, counter) = (Trip { now: shared.time.now_ms(), ..self.trip }, self.part.id.counter);
         let given = self.purses.with(self.print, |purse| {
             let given = purse.finish(trip, counter, &lent, &rules, &shared.terms);
             if let (Some(decision), Some(ask)) = (decision, self.ask) {
@@ -132,7 +132,7 @@ impl Settling {
         self.is_done = true;
         if let Some(Some(Given { counter, renew_at })) = given {
             // A limiter that was shut down meanwhile holds nothing.
-            let at = if shared.is_closed.load(Ordering::SeqCst) { 0 } else { renew_at };
+            let at = if shared.is_closed.load(Ordering::SeqCst) { trip.now } else { renew_at };
             shared.syncer.expect(at, counter, &self.purses, self.print, &self.rules);
         }
         Ok(decision)
@@ -154,11 +154,14 @@ impl Settling {
     /// Tells Redis all that this instance has admitted, after it has lost it.
     async fn bring_back(&mut self) -> Result<Reply, Failure> {
         let (shared, here) = (&self.shared, &self.purses.here);
-        shared.redis.lanes.forgot();
         let now = shared.time.now_ms();
         let restore = |purse: &mut super::Purse| purse.restore(now, &self.part, here, &shared.terms);
         let Some(part) = self.purses.with(self.print, restore) else { return Err(Failure::unreadable()) };
-        (self.part, self.sent) = (part, now);
+        // Else it came to its end.
+        if part.reports.iter().any(|report| !report.spent.is_empty()) {
+            shared.redis.lanes.forgot();
+        }
+        (self.part, self.trip.sent) = (part, now);
         let within = Duration::from_millis(self.shared.terms.deadline_ms).saturating_sub(self.began.elapsed());
         let question = self.question();
         runtime::timeout(within, self.shared.redis.lanes.decide(question))?.await.unwrap_or(Err(Failure::timeout()))

@@ -28,7 +28,7 @@ const ROUNDS_PER_PASS: usize = 16;
 
 /// What the task has to do, and how it fares.
 pub(super) struct Syncer {
-    due: Mutex<BinaryHeap<Reverse<Lent>>>,
+    due: Mutex<BinaryHeap<Reverse<Outstanding>>>,
     wake: Notify,
     is_running: AtomicBool,
     is_asleep: AtomicBool,
@@ -37,7 +37,7 @@ pub(super) struct Syncer {
 }
 
 /// A lease that is to be looked at.
-struct Lent {
+struct Outstanding {
     at: u64,
     counter: u32,
     purses: Arc<Purses>,
@@ -67,7 +67,7 @@ impl Syncer {
 
     /// Adds a lease, to be looked at at an instant.
     pub(super) fn expect(&self, at: u64, counter: u32, purses: &Arc<Purses>, print: Fingerprint, rules: &OwnRules) {
-        let lent = Lent { at, counter, purses: Arc::clone(purses), print, rules: rules.clone() };
+        let lent = Outstanding { at, counter, purses: Arc::clone(purses), print, rules: rules.clone() };
         let is_next = {
             let mut heap = self.due();
             let is_next = heap.peek().is_none_or(|Reverse(next)| at < next.at);
@@ -79,12 +79,12 @@ impl Syncer {
         }
     }
 
-    fn due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Lent>>> {
+    fn due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Outstanding>>> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what is due, at most so much.
-    fn take(&self, now: u64, most: usize) -> Vec<Lent> {
+    fn take(&self, now: u64, most: usize) -> Vec<Outstanding> {
         let mut heap = self.due();
         let mut taken = Vec::new();
         while taken.len() < most && heap.peek().is_some_and(|Reverse(next)| next.at <= now) {
@@ -94,21 +94,21 @@ impl Syncer {
     }
 }
 
-impl PartialEq for Lent {
+impl PartialEq for Outstanding {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Lent {}
+impl Eq for Outstanding {}
 
-impl PartialOrd for Lent {
+impl PartialOrd for Outstanding {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Lent {
+impl Ord for Outstanding {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.at.cmp(&other.at)
     }
@@ -127,6 +127,24 @@ pub(super) fn start(shared: &Arc<Shared>) {
     let _ = runtime::spawn(async move { running.run(weak).await });
 }
 
+/// How many keys are settled at once.
+struct Pace {
+    at_once: usize,
+    /// What a round trip takes of late at least, in milliseconds.
+    least_ms: u64,
+}
+
+impl Pace {
+    /// Fewer, where Redis takes longer for them than it should; it serves nobody else meanwhile.
+    fn adapt(&mut self, took_ms: u64) {
+        self.least_ms = took_ms.min(self.least_ms + 1);
+        self.at_once = match took_ms > self.least_ms + AT_ONCE_MS {
+            true => (self.at_once / 2).max(LEAST_AT_ONCE),
+            false => (self.at_once + LEAST_AT_ONCE).min(MOST_AT_ONCE),
+        };
+    }
+}
+
 /// The task, for as long as it is there; however it ends, the next may start.
 struct Running(Arc<Syncer>);
 
@@ -139,10 +157,10 @@ impl Drop for Running {
 
 impl Running {
     async fn run(self, weak: Weak<Shared>) {
-        let (mut at_once, mut swept) = (MOST_AT_ONCE, Instant::now());
+        let (mut pace, mut swept) = (Pace { at_once: MOST_AT_ONCE, least_ms: 0 }, Instant::now());
         loop {
             let Some(shared) = weak.upgrade() else { return };
-            shared.settle_due(&mut at_once).await;
+            shared.settle_due(&mut pace).await;
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
                 shared.sweep();
@@ -164,13 +182,13 @@ impl Running {
 }
 
 impl Shared {
-    /// Settles what is due, some keys at a time; fewer where that takes long.
-    async fn settle_due(self: &Arc<Self>, at_once: &mut usize) {
-        loop {
-            let due = self.syncer.take(self.time.now_ms(), *at_once);
-            if due.is_empty() {
-                return;
-            }
+    /// Settles what is due, some keys at a time, and for no longer than until idle keys are looked for again.
+    async fn settle_due(self: &Arc<Self>, pace: &mut Pace) {
+        let start = Instant::now();
+        while start.elapsed() < SWEEP_EVERY {
+            let now = self.time.now_ms();
+            let due = self.syncer.take(now, pace.at_once);
+            let Some(late) = due.iter().map(|lent| now.saturating_sub(lent.at)).min() else { return };
             let settlings: Vec<Settling> = due.into_iter().filter_map(|lent| self.look_at(lent)).collect();
             if settlings.is_empty() {
                 continue;
@@ -179,17 +197,15 @@ impl Shared {
             join_all(settlings.into_iter().map(Settling::run)).await;
             let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             let before = self.syncer.latency_ms.load(Ordering::Relaxed);
-            self.syncer.latency_ms.store((3 * before + took.min(10_000)) / 4, Ordering::Relaxed);
-            *at_once = match took >= AT_ONCE_MS {
-                true => (*at_once / 2).max(LEAST_AT_ONCE),
-                false => (*at_once + LEAST_AT_ONCE).min(MOST_AT_ONCE),
-            };
+            let lags = took.max(late).min(10_000);
+            self.syncer.latency_ms.store((3 * before + lags) / 4, Ordering::Relaxed);
+            pace.adapt(took);
         }
     }
 
     /// Begins to settle a key whose lease is in use, or has ended with units that nobody has spent.
-    fn look_at(self: &Arc<Self>, lent: Lent) -> Option<Settling> {
-        let Lent { counter, purses, print, rules, .. } = lent;
+    fn look_at(self: &Arc<Self>, lent: Outstanding) -> Option<Settling> {
+        let Outstanding { counter, purses, print, rules, .. } = lent;
         let now = self.time.now_ms();
         let visit = |purse: &mut Purse| {
             let is_closed = self.is_closed.load(Ordering::SeqCst) && purse.can_return();
@@ -232,16 +248,16 @@ impl Shared {
 
 /// Gives back what is held, of all keys.
 pub(super) async fn give_back(shared: &Arc<Shared>) {
-    let all = std::mem::take(&mut *shared.syncer.due());
-    let mut held: Vec<Lent> = all.into_iter().map(|Reverse(lent)| lent).collect();
-    while !held.is_empty() {
-        let some = held.split_off(held.len().saturating_sub(MOST_AT_ONCE));
-        let begin = |Lent { purses, print, rules, .. }: Lent| {
-            let visit =
-                |purse: &mut Purse| purse.can_return().then(|| shared.begin(&purses, print, purse, &rules, false));
-            purses.with(print, visit)?
-        };
-        let settlings: Vec<Settling> = some.into_iter().filter_map(begin).collect();
-        join_all(settlings.into_iter().map(Settling::run)).await;
+    let rules = shared.no_rules();
+    for purses in shared.tables() {
+        for some in purses.lenders().chunks(MOST_AT_ONCE) {
+            let begin = |print: &Fingerprint| {
+                let visit =
+                    |purse: &mut Purse| purse.can_return().then(|| shared.begin(&purses, *print, purse, &rules, false));
+                purses.with(*print, visit)?
+            };
+            let settlings: Vec<Settling> = some.iter().filter_map(begin).collect();
+            join_all(settlings.into_iter().map(Settling::run)).await;
+        }
     }
 }

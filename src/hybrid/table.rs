@@ -10,6 +10,9 @@ use crate::fingerprint::Fingerprint;
 use crate::maps::Maps;
 use crate::redis::Keys;
 
+/// Words of history for each window.
+const WORDS_PER_SPAN: usize = 32;
+
 /// The purses of one limit's name, at most `max_keys` of them.
 pub(super) struct Purses {
     /// Their names in Redis, and for how long it keeps their history, by its clock.
@@ -21,7 +24,8 @@ pub(super) struct Purses {
 
 impl Purses {
     pub(super) fn new(keys: Keys, max_keys: usize) -> Self {
-        let here = Horizon::new(Horizon::WORDS_PER_SPAN);
+        // For this instance's part, and for what is brought back, a coarse history does.
+        let here = Horizon::new(WORDS_PER_SPAN);
         Self { keys: Arc::new(keys), here, maps: Maps::new(max_keys) }
     }
 
@@ -74,6 +78,11 @@ impl Purses {
         self.maps.count()
     }
 
+    /// The keys with a lease that can be given back.
+    pub(super) fn lenders(&self) -> Vec<Fingerprint> {
+        self.maps.find(Purse::can_return)
+    }
+
     /// Does something with every purse.
     pub(super) fn each(&self, visit: impl Fn(&mut Purse)) {
         self.maps.sweep_all(|purse| {
@@ -84,6 +93,9 @@ impl Purses {
 
     /// Forgets the idle keys of some of them.
     pub(super) fn sweep_step(&self, now: u64, terms: &Terms) {
-        self.maps.sweep_step(|purse| !purse.is_idle(now, &self.here, terms));
+        self.maps.sweep_step(|purse| {
+            purse.trim(now, terms);
+            !purse.is_idle(now, &self.here, terms)
+        });
     }
 }

@@ -399,7 +399,7 @@ impl Shared {
 }
 
 /// Is called when it is dropped, also with the future that holds it.
-struct Finally<F: Fn()>(F);
+pub(crate) struct Finally<F: Fn()>(pub(crate) F);
 
 impl<F: Fn()> Drop for Finally<F> {
     fn drop(&mut self) {

@@ -116,7 +116,7 @@ async fn an_estimate_and_a_known_look_ask_nobody() {
 /// there was room for.
 async fn overload(tolerance: f64) -> (u64, u64, f64) {
     let server = Server::start(Flavor::Debian);
-    let duration = Duration::from_secs(4);
+    let duration = Duration::from_secs(8);
     let until = now() + u64::try_from(duration.as_nanos()).unwrap();
     let mut tasks = Vec::new();
     for _ in 0..2 {

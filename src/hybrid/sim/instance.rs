@@ -136,6 +136,8 @@ impl Instance {
         let (now, terms) = (self.clock.at(us), self.terms);
         let purse = self.purse.get_or_insert_with(|| Purse::new(b"key".as_slice().into(), now, &terms.scale));
         let part = match purse.spend(now, cost, &rules.borrow(), &terms) {
+            // Here a lease that runs low is renewed in its time, or when it is spent.
+            Step::Low(..) => return Arrival::Admitted,
             Step::Decided(decision) if decision.is_allowed() => return Arrival::Admitted,
             Step::Decided(_) => return Arrival::Refused,
             Step::Settle if !purse.is_settling() => {
@@ -219,19 +221,19 @@ impl Instance {
         let decision = answer.outcome.as_ref().zip(open.ask).map(|(outcome, ask)| told(outcome, ask));
         let mut given = None;
         if let (Some(part), Some(lent)) = (&open.part, &answer.lent) {
-            given = purse.finish(Trip { sent: open.sent, now }, part.id.counter, lent, &rules, &terms);
+            given = purse.finish(Trip { sent: open.sent, now, changes: 0 }, part.id.counter, lent, &rules, &terms);
             if open.ask.is_none() {
                 self.latency_ms = (3 * self.latency_ms + (now - open.began)) / 4;
             }
         }
         if let (Some(decision), Some(ask)) = (decision, open.ask) {
-            purse.remember(Trip { sent: open.sent, now }, ask.cost, decision, &rules, &self.here, &terms);
+            purse.remember(Trip { sent: open.sent, now, changes: 0 }, ask.cost, decision, &rules, &self.here, &terms);
         }
         if let Some(lent) = &answer.lent
             && let Some(full) = full(lent, answer.now_ms, &self.scale, &open.rules)
             && open.ask.is_none_or(|ask| ask.cost <= 1)
         {
-            purse.refuse(Trip { sent: open.sent, now }, 1, full, &rules, &terms);
+            purse.refuse(Trip { sent: open.sent, now, changes: 0 }, 1, full, &rules, &terms);
         }
         Landed { is_admitted: decision.map(|decision| decision.is_allowed()), given, again: None }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::lend::Free;
 use crate::decision::Verdict;
 use crate::engine::{Limit, NEVER, Outcome};
 use crate::redis::script::{Ask, LeaseId, Lending, Lent, Part};
@@ -283,9 +284,14 @@ impl Model {
         }
         let mut free = frees.iter().copied().min().unwrap_or(0);
         let capacity = policy.limits[binding].capacity;
-        let share = policy.share(self, now, part, free, capacity);
-        let life_ms = share.horizon_ms + policy.spare_ms();
-        let twin = self.counting(now).find(|loan| loan.id == part.id).map(|loan| loan.units);
+        let smallest = policy.limits.iter().map(|limit| limit.capacity).min().unwrap_or(0);
+        let share = policy.share(self, now, part, Free { free, free_of: frees[binding], capacity, smallest });
+        let mut life_ms = share.horizon_ms + policy.spare_ms(self.bucket_ms);
+        let twin = self.counting(now).find(|loan| loan.id == part.id).map(|loan| (loan.units, loan.last));
+        if let Some((_, last)) = twin {
+            life_ms = life_ms.min((last * self.bucket_ms).saturating_sub(now_ms));
+        }
+        let twin = twin.map(|(units, _)| units);
         let is_given = !is_lost && part.wants && self.counting(now).count() < 512 && free >= share.least;
         let units = twin.unwrap_or(if is_given { share.units } else { 0 });
         if twin.is_none() && units > 0 {

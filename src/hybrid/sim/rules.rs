@@ -131,7 +131,7 @@ fn hold(random: &mut fastrand::Rng, drift: i64, life_ms: u64) -> Held {
     let last_tick = (given / MS + life_ms) / BUCKET_MS;
     let lent = lent(1 << 19, life_ms as u32);
     let answered = given + way(random);
-    let trip = Trip { sent: clock.at(sent), now: clock.at(answered) };
+    let trip = Trip { sent: clock.at(sent), now: clock.at(answered), changes: 0 };
     purse.finish(trip, part.id.counter, &lent, &rules.borrow(), &terms);
     let (mut uses, mut now) = (Vec::new(), answered);
     let end = given + life_ms * MS * 21 / 20 + 50 * MS;
@@ -198,14 +198,14 @@ fn a_lease_that_was_reported_is_not_spent_again() {
         _ => false,
     };
     purse.begin(1_000, 1, true, &here, &terms);
-    purse.finish(Trip { sent: 1_000, now: 1_000 }, 1, &lent(50, 1_000), &rules.borrow(), &terms);
+    purse.finish(Trip { sent: 1_000, now: 1_000, changes: 0 }, 1, &lent(50, 1_000), &rules.borrow(), &terms);
     assert!(is_spent(&mut purse));
     purse.begin(1_010, 2, true, &here, &terms);
     assert!(!is_spent(&mut purse), "while it is under way");
     purse.lose();
     assert!(!is_spent(&mut purse), "after the answer was lost");
     purse.begin(1_010, 3, true, &here, &terms);
-    purse.finish(Trip { sent: 1_010, now: 1_010 }, 3, &lent(0, 1_000), &rules.borrow(), &terms);
+    purse.finish(Trip { sent: 1_010, now: 1_010, changes: 0 }, 3, &lent(0, 1_000), &rules.borrow(), &terms);
     assert!(!is_spent(&mut purse), "after nothing was lent");
 }
 

@@ -21,7 +21,10 @@ if interval > 0 then
   for i = 1, limit_count do shortest = min(shortest, limits[i][3]) end
   local window_ms = shortest * bucket
   local half = min(floor(window_ms / 2), LONGEST)
-  local longest_life = floor((max(half, 10 * interval) + max(interval, SPARE)) / bucket) + 2
+  -- Of a short window units must not be held for longer than it is.
+  local interval = max(min(interval, floor(window_ms / 4)), 1)
+  local spare_ms = max(interval, SPARE)
+  local longest_life = floor((max(half, 10 * interval) + spare_ms) / bucket) + 2
 
   -- Adds units as of a tick that is not in the future.
   local function charge(tick, units)
@@ -89,8 +92,8 @@ if interval > 0 then
     return from, spent, declined
   end
 
-  -- How much to lend, and for how long, given what is free.
-  local function share(free, capacity)
+  -- How much to lend, and for how long, where so much is free of all limits; of the tightest so much, of this capacity.
+  local function share(free, free_of, capacity, smallest)
     local others, instances, units, horizon = 0, 1, 0, interval
     for i = 1, leases and #leases or 0 do
       local lease = leases[i]
@@ -98,11 +101,11 @@ if interval > 0 then
         others, instances = others + lease[4], instances + 1
       end
     end
-    local spare = floor(capacity * tolerance / (1 + tolerance) / instances / 2)
+    local spare = floor(smallest * tolerance / (1 + tolerance) / instances / 2)
     local function wish() return math.ceil(rate * horizon + math.sqrt(rate * horizon)) end
     if rate * interval < 1 then
       -- Too slow for a lease to pay off, unless there is room enough to let one lie.
-      if half > interval and 4 * free >= 3 * capacity and rate * half >= 1 then
+      if half > interval and 4 * free_of >= 3 * capacity and rate * half >= 1 then
         horizon = half
         -- Where so much is free, rather too much than to be asked again soon.
         units = min(math.ceil(4 * rate * half), floor(free / (8 * instances)))
@@ -110,7 +113,7 @@ if interval > 0 then
     else
       -- Far below the limit an instance need not come often; near it, units that lie idle are missed elsewhere.
       horizon = max(interval, min(10 * interval, floor(window_ms / 8)))
-      while horizon > interval and 2 * (free - wish()) < capacity and wish() > spare do
+      while horizon > interval and 2 * (free_of - wish()) < capacity and wish() > spare do
         horizon = max(floor(horizon / 2), interval)
       end
       units = max(min(wish(), math.ceil(2 * free * rate / (rate + others))), 1)
@@ -120,7 +123,7 @@ if interval > 0 then
 
   -- Gives a lease, if one is wanted and pays off, and packs the answer.
   function lend(cap, ratio)
-    local free, free_of, capacity, used_of, binding, fits = M40, M40, 1, 0, 1, 0
+    local free, smallest, free_of, capacity, used_of, binding, fits = M40, M40, M40, 1, 0, 1, 0
     for i = 1, limit_count do
       local limit = limits[i]
       local _, _, live, lent = view(limit[4])
@@ -128,12 +131,12 @@ if interval > 0 then
       if here * capacity < free_of * limit[cap] or i == 1 then
         free_of, capacity, used_of, binding = here, limit[cap], live + lent, i
       end
-      if here < free then free = here end
+      free, smallest = min(free, here), min(smallest, limit[cap])
     end
     rate = min(max(rate * ratio, 0), M40)
-    local units, horizon, instances, least = share(free, capacity)
+    local units, horizon, instances, least = share(free, free_of, capacity, smallest)
     if ratio < 1 then horizon = interval end
-    local life_ms = horizon + max(interval, SPARE)
+    local life_ms = horizon + spare_ms
     local twin
     for i = 1, leases and #leases or 0 do
       if leases[i][1] == id then twin = leases[i] end
@@ -141,7 +144,8 @@ if interval > 0 then
     if is_lost or wants == 0 or (leases and #leases >= MOST_LEASES) then units = 0 end
     if free < least then units = 0 end
     if twin then
-      units = twin[3]
+      -- The call came twice; what it was given then lives no longer for that.
+      units, life_ms = twin[3], min(life_ms, max(twin[2] * bucket - now_ms, 0))
     elseif units > 0 then
       local tick, place = max(floor((now_ms + life_ms) / bucket), now), 1
       leases = leases or {}
