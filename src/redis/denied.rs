@@ -72,7 +72,7 @@ impl Denied {
         let entry = self.entries.get(&print)?;
         if now < entry.until {
             // A larger cost does not fit either, but how long it has to wait only the server knows.
-            return (cost == entry.cost && entry.limits == digest(limits)).then(|| entry.refusal_at(now));
+            return (cost == entry.cost && entry.limits == Limit::digest(limits)).then(|| entry.refusal_at(now));
         }
         drop(entry);
         self.remove(print, |entry| now >= entry.until);
@@ -97,7 +97,7 @@ impl Denied {
                 return;
             }
         }
-        let entry = Entry { until, free_at, cost, limits: digest(limits), refusal: *refusal };
+        let entry = Entry { until, free_at, cost, limits: Limit::digest(limits), refusal: *refusal };
         if self.entries.insert(self.secret.fingerprint(key), entry).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
@@ -163,12 +163,6 @@ impl Entry {
         let reset_after_ms = self.refusal.reset_after_ms.saturating_sub(gone);
         Decision { retry_after_ms, reset_after_ms, ..self.refusal }
     }
-}
-
-/// Tells limits apart; FNV-1a, for nobody else chooses them.
-fn digest(limits: &[Limit]) -> u64 {
-    let parts = limits.iter().flat_map(|limit| [limit.capacity, u64::from(limit.window)]);
-    parts.fold(0xcbf2_9ce4_8422_2325, |hash, part| (hash ^ part).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]
