@@ -147,7 +147,7 @@ if command -v curl >/dev/null; then
 
     say "example axum_hybrid, with no Redis where it looks"
     REDIS_URL=redis://127.0.0.1:1 start_example axum_hybrid
-    codes=$(yes "$url" | head -n 1020 | sed 's/^/url = "/; s/$/"\noutput = \/dev\/null/' |
+    codes=$(for _ in $(seq 1020); do printf 'url = "%s"\noutput = /dev/null\n' "$url"; done |
         curl --silent --noproxy '*' --max-time 30 --write-out '%{http_code}\n' --config - | sort | uniq -c | xargs)
     echo "1020 requests: $codes"
     [ "$codes" = "1000 200 20 429" ] || fail "expected a thousand times 200, then 429"
