@@ -165,12 +165,15 @@ local function life()
 end
 
 local function store(key, packed)
-  local lent = {}
-  for i = 1, leases and #leases or 0 do
-    local lease = leases[i]
-    lent[i] = pack('<c12I6I5f', lease[1], lease[2], lease[3], lease[4])
+  local lent, count = '', 0
+  if leases then
+    local out = {}
+    for i = 1, #leases do
+      local lease = leases[i]
+      out[i] = pack('<c12I6I5f', lease[1], lease[2], lease[3], lease[4])
+    end
+    lent, count = table.concat(out), #out
   end
-  local header =
-    pack('<I4I4I6I5I5I2I2I2I2I4', bucket, kept, open, total, base, merged, n, #packed, #lent, epoch)
-  call('SET', key, header .. packed .. table.concat(lent) .. words, 'PX', life())
+  local header = pack('<I4I4I6I5I5I2I2I2I2I4', bucket, kept, open, total, base, merged, n, #packed, count, epoch)
+  call('SET', key, header .. packed .. lent .. words, 'PX', life())
 end
