@@ -264,6 +264,14 @@ impl StoreError {
         Self { kind, message: message.into(), source: None }
     }
 
+    /// What a limiter that was built without Redis says to a call that needs one.
+    #[cfg(feature = "_redis")]
+    #[cold]
+    pub(crate) fn no_redis() -> Self {
+        let text = "this limiter has no Redis; write .redis_url(\"redis://host:6379\") on its builder";
+        Self::new(StoreErrorKind::NotConfigured, text)
+    }
+
     /// Adds the error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

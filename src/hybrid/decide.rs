@@ -14,7 +14,7 @@ use super::{Shared, Wanted};
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
-use crate::redis::script::{Ask, Mode};
+use crate::redis::script::Ask;
 use crate::redis::{Failure, runtime};
 use crate::store::{Answer, OnStoreError};
 
@@ -43,6 +43,9 @@ impl Shared {
                 self.syncer.expect(now, counter, purses, print, &own_rules());
                 Answer::Ready(Ok(decision))
             }
+            _ if !self.redis.lanes.allows(|| purses.keys.names.name(wanted.key)) => {
+                Answer::Ready(self.without_redis(purses, print, wanted, Failure::unavailable()))
+            }
             step => self.ask(purses, print, wanted, step, now, own_rules()),
         }
     }
@@ -57,9 +60,6 @@ impl Shared {
         now: u64,
         rules: OwnRules,
     ) -> Answer {
-        if !self.redis.lanes.allows(|| purses.keys.names.name(wanted.key)) {
-            return Answer::Ready(self.without_redis(purses, print, wanted, Failure::unavailable()));
-        }
         let visit = |purse: &mut Purse| {
             let step = step.unwrap_or_else(|| purse.spend(now, wanted.cost, &wanted.rules, &self.terms));
             self.next(purses, print, purse, step, wanted.cost, &rules)
@@ -172,10 +172,9 @@ impl Shared {
         cost: u64,
         rules: &OwnRules,
     ) -> Result<Decision, Failure> {
-        let mode = if rules.is_suppressed { Mode::Suppressed } else { Mode::Absolute };
         let (sent, ask) = (self.time.now_ms(), Ask { cost, random: fastrand::u32(..) });
         let changes = purses.with(print, |purse| purse.changes()).unwrap_or(0);
-        let reply = self.redis.question(&purses.keys, key, mode, &rules.scaled, ask).await?;
+        let reply = self.redis.question(&purses.keys, key, rules.mode(), &rules.scaled, ask).await?;
         let decision = self.redis.read(&reply, ask, cost, &rules.scaled)?;
         let decision = rules.told(decision);
         let (trip, rules) = (Trip { sent, now: self.time.now_ms(), changes }, rules.borrow());

@@ -9,7 +9,7 @@ use super::settling::{OwnRules, digest};
 use super::{Hybrid, Shared, Wanted};
 use crate::decision::{Decision, RateLimitDecision};
 use crate::engine::{Limit, SetMode};
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::limiter::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::quota::RateLimit;
 use crate::redis::Finally;
@@ -221,12 +221,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     }
 
     fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
-        self.hybrid.0.as_ref().ok_or_else(|| {
-            StoreError::new(
-                StoreErrorKind::NotConfigured,
-                "this limiter has no Redis; write .redis_url(\"redis://host:6379\") on its builder",
-            )
-        })
+        self.hybrid.0.as_ref().ok_or_else(StoreError::no_redis)
     }
 }
 

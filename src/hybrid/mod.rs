@@ -12,6 +12,7 @@ mod decide;
 mod handle;
 mod lease;
 mod purse;
+mod refusal;
 mod settling;
 #[cfg(test)]
 mod sim;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::lease::{Lease, surely};
+use super::refusal::Refusal;
 use crate::decision::{Decision, Verdict};
 use crate::engine::{self, Dither, Horizon, Limit, Outcome, Window, band_factor, come_back_at};
 use crate::redis::script::{LeaseId, Lent, Part, Report};
@@ -72,18 +73,6 @@ pub(super) struct Purse {
     lives_until: u64,
     /// What this instance has admitted.
     own: Window,
-}
-
-/// A refusal that still holds.
-#[derive(Debug)]
-struct Refusal {
-    /// Until when it is not asked again: counted from before the question was sent.
-    until: u64,
-    /// When the request surely fits: counted from when the answer was there.
-    free_at: u64,
-    cost: u64,
-    rules: u64,
-    decision: Decision,
 }
 
 /// What becomes of a request.
@@ -212,7 +201,7 @@ impl Purse {
         if let Some(refusal) = &self.refusal
             && refusal.rules == rules.digest
         {
-            if now + terms.lag_ms >= refusal.until {
+            if !refusal.holds(now, terms) {
                 self.refusal = None;
             } else if refusal.cost == cost {
                 if rules.is_suppressed {
@@ -284,7 +273,7 @@ impl Purse {
             return Some(Decision { charged: 0, ..self.admitted(now, 1, Verdict::Allowed, 0.0, rules, terms) });
         }
         let refusal = self.refusal.as_ref()?;
-        let holds = refusal.rules == rules.digest && refusal.cost == 1 && now + terms.lag_ms < refusal.until;
+        let holds = refusal.rules == rules.digest && refusal.cost == 1 && refusal.holds(now, terms);
         holds.then(|| refusal.at(now, terms))
     }
 
@@ -544,16 +533,6 @@ impl Purse {
         self.rate =
             if passed < fades { self.rate * (1.0 - passed / fades) + offered / fades } else { offered / passed };
         self.since = now;
-    }
-}
-
-impl Refusal {
-    /// The refusal with what is left of its waits.
-    fn at(&self, now: u64, terms: &Terms) -> Decision {
-        let retry_after_ms = self.free_at.saturating_sub(now).saturating_add(terms.lag_ms).max(1);
-        let gone = self.decision.retry_after_ms.saturating_sub(retry_after_ms);
-        let reset_after_ms = self.decision.reset_after_ms.saturating_sub(gone);
-        Decision { retry_after_ms, reset_after_ms, ..self.decision }
     }
 }
 

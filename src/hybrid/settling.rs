@@ -47,6 +47,10 @@ impl OwnRules {
         Rules { limits: &self.limits, is_suppressed: self.is_suppressed, digest: self.digest }
     }
 
+    pub(super) fn mode(&self) -> Mode {
+        if self.is_suppressed { Mode::Suppressed } else { Mode::Absolute }
+    }
+
     /// A decision on the scaled limits, as it is told.
     pub(super) fn told(&self, decision: Decision) -> Decision {
         let limit = self.limits.get(decision.limit_index).map_or(decision.limit, |limit| limit.capacity);
@@ -137,13 +141,13 @@ impl Settling {
     }
 
     fn question(&self) -> Question {
-        let mode = if self.rules.is_suppressed { Mode::Suppressed } else { Mode::Absolute };
         let lending = Lending {
             interval_ms: self.shared.syncer.interval_ms(self.shared.terms.interval_ms),
             tolerance: self.shared.tolerance.get(),
         };
         let bucket_ms = self.shared.terms.scale.bucket_ms();
-        let policy = PolicyBytes::lend(bucket_ms, &self.purses.keys.horizon, mode, &self.rules.scaled, lending);
+        let policy =
+            PolicyBytes::lend(bucket_ms, &self.purses.keys.horizon, self.rules.mode(), &self.rules.scaled, lending);
         let asks = self.ask.as_slice();
         let body = Body::Part { bytes: self.part.bytes(asks), asks: asks.len() };
         Question { policy, key: self.name.clone(), body }

@@ -1,7 +1,5 @@
 //! The purses of one limit's keys.
 
-use std::sync::Arc;
-
 use dashmap::Entry;
 
 use super::purse::{Purse, Terms};
@@ -16,7 +14,7 @@ const WORDS_PER_SPAN: usize = 32;
 /// The purses of one limit's name, at most `max_keys` of them.
 pub(super) struct Purses {
     /// Their names in Redis, and for how long it keeps their history, by its clock.
-    pub(super) keys: Arc<Keys>,
+    pub(super) keys: Keys,
     /// For how long this instance keeps what it has admitted, by its own clock and the lag of that.
     pub(super) here: Horizon,
     maps: Maps<Purse>,
@@ -26,7 +24,7 @@ impl Purses {
     pub(super) fn new(keys: Keys, max_keys: usize) -> Self {
         // For this instance's part, and for what is brought back, a coarse history does.
         let here = Horizon::new(WORDS_PER_SPAN);
-        Self { keys: Arc::new(keys), here, maps: Maps::new(max_keys) }
+        Self { keys, here, maps: Maps::new(max_keys) }
     }
 
     #[inline]

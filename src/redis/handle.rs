@@ -8,7 +8,7 @@ use super::script::{Correction, Mode};
 use super::{Redis, Shared, Wanted};
 use crate::decision::{Decision, RateLimitDecision};
 use crate::engine::{Limit, SetMode};
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::limiter::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::quota::RateLimit;
 use crate::store::{Answer, OnStoreError};
@@ -181,12 +181,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     }
 
     fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
-        self.redis.0.as_ref().ok_or_else(|| {
-            StoreError::new(
-                StoreErrorKind::NotConfigured,
-                "this limiter has no Redis; write .redis_url(\"redis://host:6379\") on its builder",
-            )
-        })
+        self.redis.0.as_ref().ok_or_else(StoreError::no_redis)
     }
 }
 

@@ -389,7 +389,7 @@ impl Shared {
     }
 
     /// Takes units back, in the background and best effort.
-    pub(crate) fn refund(self: &Arc<Self>, keys: &Arc<Keys>, key: &[u8], units: u64, stamp: u64) {
+    fn refund(self: &Arc<Self>, keys: &Arc<Keys>, key: &[u8], units: u64, stamp: u64) {
         let (shared, keys, key) = (Arc::clone(self), Arc::clone(keys), Box::<[u8]>::from(key));
         keys.forget(&key);
         let _ = runtime::spawn(async move {
