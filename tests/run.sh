@@ -96,6 +96,16 @@ other_clients
 say "example embedded"
 cargo run --quiet --profile test --no-default-features --example embedded
 
+# A debugger and a profiler of the user's must not break the first decision.
+say "example embedded under valgrind"
+if command -v valgrind >/dev/null || packages valgrind libc6-dbg; then
+    embedded=$(cargo build --quiet --profile test --no-default-features --example embedded --message-format=json |
+        sed -n 's/.*"executable":"\([^"]*embedded[^"]*\)".*/\1/p')
+    valgrind --quiet --error-exitcode=1 "$embedded"
+else
+    skip "the engine under valgrind, because valgrind could not be installed"
+fi
+
 say "example suppressed (10 seconds)"
 cargo run --quiet --profile test --all-features --example suppressed
 

@@ -120,7 +120,7 @@ impl Hybrid {
     ) -> Result<Self, ConfigError> {
         let Some(redis) = redis.shared() else { return Ok(Self::none()) };
         // Not the clock of the options: it may be set by hand, and Redis goes by the real one.
-        let time = TimeSource::system(settings.bucket_ms);
+        let time = TimeSource::system();
         let lag_ms = time.lag_ms();
         let terms = Terms {
             scale: Scale::new(settings.bucket_ms, lag_ms, settings.window_seconds, settings.hard)?,

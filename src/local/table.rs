@@ -5,6 +5,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dashmap::Entry;
 
+use super::janitor;
 use crate::engine::{Horizon, Window};
 use crate::fingerprint::Fingerprint;
 use crate::maps::{KEYS_PER_MAP, Maps};
@@ -126,6 +127,7 @@ impl Table {
         if !is_new {
             self.maps.leave_place();
         } else if self.maps.is_sweep_due() {
+            janitor::follow_fork();
             self.sweep_step(now);
         }
         result
