@@ -20,6 +20,16 @@ fn ask(budget: &Arc<dyn Budget>, key: u64) -> Decision {
     }
 }
 
+/// It is also run under valgrind, which hides the kernel's fast clock from the program.
+#[test]
+fn the_first_decision_reads_the_clock() {
+    let limiter = RateLimiter::builder().build().unwrap();
+    let budget = open(&limiter, "1/h");
+    assert!(ask(&budget, 1).is_allowed());
+    let wait = ask(&budget, 1).retry_after().unwrap();
+    assert!(wait <= Duration::from_millis(3_600_010), "{wait:?}");
+}
+
 const WINDOW: Duration = Duration::from_millis(400);
 const RUN: Duration = Duration::from_secs(12);
 const WORKERS: u64 = 4;
