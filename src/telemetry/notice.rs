@@ -57,6 +57,8 @@ pub enum Notice {
     ///
     /// Told when the process has dropped the 10 000th.
     LayerPerRequest,
+    /// `keys-full`: a limit has no room for another key, so unknown keys share budgets.
+    KeysFull,
 }
 
 impl Notice {
@@ -72,6 +74,7 @@ impl Notice {
             Self::HeaderValuePerRequest => "header-value-per-request",
             Self::LimitOpenedTwice => "limit-opened-twice",
             Self::LayerPerRequest => "layer-per-request",
+            Self::KeysFull => "keys-full",
         }
     }
 
@@ -131,6 +134,11 @@ impl fmt::Display for Notice {
                 "10000 layers with a store of their own were built and dropped: one that is built for each request \
                  or connection limits nothing, since it knows of no other; build it once and clone it, or keep a \
                  `RateLimiter` and pass it with `limiter(..)`"
+            }
+            Self::KeysFull => {
+                "a limit keeps as many keys as `max_keys` allows, and all are in use, so new clients share budgets and \
+                 may be refused for what others did: set `RateLimiter::builder().max_keys(..)` to at least the number \
+                 of distinct clients in the longest window, or use a shorter window"
             }
         })
     }
