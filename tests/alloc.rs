@@ -353,3 +353,92 @@ mod hybrid {
 
 #[cfg(all(unix, feature = "redis-tokio"))]
 mod servers;
+
+/// Memory that this thread holds after `run`, and held before it not.
+fn bytes_kept(run: impl FnOnce()) -> i64 {
+    allocation_counter::measure(run).bytes_current
+}
+
+#[test]
+fn names_that_nobody_uses_cost_nothing() {
+    use tower_weir::{Policy, Quota, Store, Strategy};
+    let clock = ManualClock::new();
+    let rl = RateLimiter::new(tower_weir::RateLimiterOptions {
+        clock: Some(std::sync::Arc::new(clock.clone())),
+        ..Default::default()
+    })
+    .unwrap();
+    let quota: Quota = "10/s".parse().unwrap();
+    let open = |n: u32| rl.local().open(&Policy::new(format!("tenant {n}"), [quota], Strategy::Absolute)).unwrap();
+    let kept = bytes_kept(|| (0..10_000).for_each(|n| drop(open(n))));
+    assert!(kept < 200_000, "{kept} bytes for 10 000 names that were opened and dropped");
+    // The twin: those in use are kept, and cost little before their first key.
+    let mut held = Vec::with_capacity(1_000);
+    let kept = bytes_kept(|| held.extend((0..1_000).map(open)));
+    assert!((100_000..2_000_000).contains(&kept), "{kept} bytes for 1000 names in use");
+}
+
+/// Keys come and go for several windows: removed ones must leave no holes that make the tables double.
+#[test]
+fn memory_stays_small_while_keys_come_and_go() {
+    let clock = ManualClock::new();
+    let rl = RateLimiter::new(tower_weir::RateLimiterOptions {
+        window_size_seconds: 1.try_into().unwrap(),
+        max_keys: 100_000,
+        clock: Some(std::sync::Arc::new(clock.clone())),
+        ..Default::default()
+    })
+    .unwrap();
+    let mut key = 0_u64;
+    let mut window = || {
+        for _ in 0..100 {
+            clock.advance(Duration::from_millis(10));
+            for _ in 0..900 {
+                rl.local().absolute().inc(key.to_le_bytes(), &RateLimit::try_from(5.0).unwrap(), 1);
+                key += 1;
+            }
+        }
+    };
+    let mut kept = 0;
+    for n in 1..=8 {
+        kept += bytes_kept(&mut window);
+        let per_key = kept / rl.local().keys() as i64;
+        assert!(rl.local().keys() >= 90_000);
+        assert!(per_key <= 110, "{per_key} bytes a key after {n} windows");
+    }
+}
+
+/// A flood at a full table shares windows, and each key that gets one of its own takes a copy of little.
+#[test]
+fn a_flood_at_a_full_table_takes_bounded_memory() {
+    let clock = ManualClock::new();
+    let rl = RateLimiter::new(tower_weir::RateLimiterOptions {
+        window_size_seconds: 10.try_into().unwrap(),
+        max_keys: 10_000,
+        clock: Some(std::sync::Arc::new(clock.clone())),
+        ..Default::default()
+    })
+    .unwrap();
+    let rate = RateLimit::try_from(500.0).unwrap();
+    let kept = bytes_kept(|| {
+        for key in 0..1_000_000_u64 {
+            if key % 200 == 0 {
+                clock.advance(Duration::from_millis(10));
+            }
+            rl.local().absolute().inc(key.to_le_bytes(), &rate, 1);
+        }
+    });
+    assert!(rl.local().keys() > 9_000, "{} keys", rl.local().keys());
+    let per_key = kept / rl.local().keys() as i64;
+    assert!(per_key < 400, "{per_key} bytes a key");
+}
+
+#[cfg(feature = "middleware")]
+#[test]
+fn a_layer_costs_little_before_its_first_request() {
+    let mut layer = None;
+    let quota = "10/s".parse().unwrap();
+    let kept = bytes_kept(|| layer = Some(tower_weir::RateLimitLayer::builder().quota(quota).build().unwrap()));
+    assert!(kept < 8_192, "{kept} bytes");
+    drop(layer);
+}

@@ -77,6 +77,13 @@ type Case = (&'static str, fn());
 
 /// What is wrong, each with the notice that tells it.
 const WRONG: &[(Notice, Case)] = &[
+    (
+        Notice::KeysFull,
+        ("more clients than keys", || {
+            let rl = RateLimiter::builder().clock(ManualClock::new()).max_keys(3).build().unwrap();
+            send(builder().limiter(rl.local()), clients(9).map(|client: String| request(&client, &[])));
+        }),
+    ),
     (Notice::MissingPeerAddress, ("no peer", || send(builder(), (0..9).map(|_| Request::new(()))))),
     (Notice::UnusableProxyHeader, ("no header", || from_a_proxy(ClientIp::behind(["10.0.0.0/8"]).unwrap(), &[]))),
     (

@@ -20,7 +20,7 @@ use self::table::{Place, Table};
 use crate::decision::Decision;
 use crate::engine::{self, Horizon, Limit, Outcome, Window};
 use crate::error::ConfigError;
-use crate::names::Names;
+use crate::names::{Kept as _, Names};
 use crate::quota::HardLimitFactor;
 use crate::scale::Scale;
 use crate::store::{Answer, Ask, Budget, Policy, Store, Strategy};
@@ -66,7 +66,7 @@ impl Local {
         }
         let scale = Scale::new(bucket_ms, time.lag_ms(), window_seconds, hard)?;
         let main = Table::new(max_keys);
-        main.horizon().widen(&[scale.span()]);
+        main.keep_history(&[scale.span()]);
         let named = Names::new(time.clone());
         Ok(Self(Arc::new(Shared { time, scale, max_keys, main: Arc::new(main), named })))
     }

@@ -10,10 +10,18 @@ use crate::fingerprint::Fingerprint;
 use crate::maps::{KEYS_PER_SHARD, Maps};
 use crate::names::Kept;
 
+/// Words of history for each span in a window that unknown keys share.
+///
+/// Each key that gets a window of its own takes a copy along, so these must stay small: a flood of keys makes a million
+/// of them. Above this a shared unit is held for up to a sixth of the window longer.
+const SHARED_WORDS_PER_SPAN: usize = 16;
+
 /// A table of windows, at most `max_keys` of them.
 pub(super) struct Table {
     maps: Maps<Window>,
     horizon: Horizon,
+    /// The same spans with fewer words, for the windows that unknown keys share.
+    shared_horizon: Horizon,
     /// The tick of the last step that a full table asked for.
     forced: AtomicU64,
     /// What unknown keys share while the table is full of live ones.
@@ -32,13 +40,10 @@ impl Table {
         Self {
             maps: Maps::new(max_keys),
             horizon: Horizon::new(Horizon::WORDS_PER_SPAN),
+            shared_horizon: Horizon::new(SHARED_WORDS_PER_SPAN),
             forced: AtomicU64::new(0),
             overflow: Overflow::new(),
         }
-    }
-
-    pub(super) fn horizon(&self) -> &Horizon {
-        &self.horizon
     }
 
     pub(super) fn len(&self) -> usize {
@@ -107,7 +112,7 @@ impl Table {
         self.overflow.hold(print, |shared| {
             let known = self.maps.known(print, |window| settle(window, &self.horizon));
             if let (None, Some(shared)) = (known, shared) {
-                settle(shared, &self.horizon);
+                settle(shared, &self.shared_horizon);
             }
         });
     }
@@ -177,7 +182,7 @@ impl Table {
         self.overflow.charge(print, now, |shared| {
             match self.maps.known(print, |window| decide(window, &self.horizon)) {
                 Some(result) => (result, Place::Own),
-                None => (decide(shared, &self.horizon), Place::Shared),
+                None => (decide(shared, &self.shared_horizon), Place::Shared),
             }
         })
     }
@@ -244,6 +249,7 @@ impl Table {
 impl Kept for Table {
     fn keep_history(&self, spans: &[u32]) {
         self.horizon.assign(spans);
+        self.shared_horizon.assign(spans);
     }
 
     fn may_go(&self, _: bool) -> bool {
