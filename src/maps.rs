@@ -43,7 +43,8 @@ type Block<T> = Box<[Shard<T>]>;
 #[repr(align(64))]
 struct Shard<T>(Mutex<Places<T>>);
 
-struct Places<T> {
+/// The table of a shard.
+pub(crate) struct Places<T> {
     keys: Keys<T>,
     /// How many keys fit the table, less none for removed ones.
     room: usize,
@@ -73,13 +74,18 @@ impl<T> Maps<T> {
         ((u128::from(print.low) * self.shards as u128) >> 64) as usize
     }
 
+    /// Locks the shard in which a key stands, if it was made.
+    #[inline]
+    pub(crate) fn lock(&self, print: Fingerprint) -> Option<MutexGuard<'_, Places<T>>> {
+        let at = self.at(print);
+        let block = self.blocks.get()?.get(at / SHARDS_PER_BLOCK)?.get()?;
+        Some(block[at % SHARDS_PER_BLOCK].lock())
+    }
+
     /// Does something with a key that is known, under its lock.
     #[inline]
     pub(crate) fn known<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let at = self.at(print);
-        let block = self.blocks.get()?.get(at / SHARDS_PER_BLOCK)?.get()?;
-        let mut places = block[at % SHARDS_PER_BLOCK].lock();
-        places.keys.get_mut(&print).map(visit)
+        self.lock(print)?.get_mut(print).map(visit)
     }
 
     /// Does something with the keys of a shard, under its lock: the one in which a key stands, or would.
@@ -186,6 +192,11 @@ impl<T> Shard<T> {
 }
 
 impl<T> Places<T> {
+    #[inline]
+    pub(crate) fn get_mut(&mut self, print: Fingerprint) -> Option<&mut T> {
+        self.keys.get_mut(&print)
+    }
+
     /// Gives back memory that is not needed.
     ///
     /// The place of a removed key is used again only by a key that happens to come by, and a table without other

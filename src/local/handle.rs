@@ -13,7 +13,10 @@ use crate::strategy::{StrategyKind, Suppressed};
 /// Limits in this process, by one strategy.
 ///
 /// A key is any bytes; the rate is an argument of each call and is applied to the key's history as it
-/// stands. Costs are in units; no call blocks for longer than another decision takes.
+/// stands. Costs are in units.
+///
+/// Now and then a call with a new key cleans up, for about 800 keys. No call does more, and none waits for longer than
+/// such a step of another one takes.
 #[must_use]
 pub struct LocalLimits<'a, K> {
     shared: &'a Shared,

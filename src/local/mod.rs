@@ -152,8 +152,9 @@ impl Shared {
     #[inline]
     fn decide(&self, table: &Table, key: &[u8], cost: u64, limits: &[Limit], suppressed: bool) -> Decision {
         let (outcome, place, now_ms) = self.outcome(table, key, cost, limits, suppressed);
-        let decision = self.scale.decision(&outcome, cost, limits, now_ms);
-        Decision { is_overflow: place == Place::Shared, ..decision }
+        let mut decision = self.scale.decision(&outcome, cost, limits, now_ms);
+        decision.is_overflow = place == Place::Shared;
+        decision
     }
 
     /// Decides on a key of one table; the outcome, whose window it is of, and the instant to which it refers.

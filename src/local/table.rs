@@ -60,8 +60,11 @@ impl Table {
         keep: impl FnOnce(&R) -> bool,
     ) -> (R, Place) {
         let print = self.maps.print(key);
-        if let Some(result) = self.maps.known(print, |window| decide(window, &self.horizon)) {
-            return (result, Place::Own);
+        // Without closures that return the result: it is large, and each would copy it.
+        if let Some(mut shard) = self.maps.lock(print)
+            && let Some(window) = shard.get_mut(print)
+        {
+            return (decide(window, &self.horizon), Place::Own);
         }
         if self.reserve(now) {
             return (self.with_unknown(print, now, decide, keep), Place::Own);

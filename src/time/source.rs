@@ -54,6 +54,7 @@ impl TimeSource {
 
 impl Custom {
     /// The time, which never runs back; see [`Clock::now_ms`].
+    #[inline]
     fn now_ms(&self) -> u64 {
         let reading = self.clock.now_ms();
         let latest = self.latest.load(Ordering::Acquire);
