@@ -94,6 +94,15 @@ other_clients() {
 }
 other_clients
 
+for client in curl node python3; do
+    say "uploads by $client"
+    if command -v "$client" >/dev/null || packages "${client/%node/nodejs}"; then
+        cargo test --quiet --all-features --test uploads -- --ignored "${client%3}"
+    else
+        skip "uploads by $client, because it is missing"
+    fi
+done
+
 for proxy in nginx haproxy; do
     say "proxy $proxy"
     PATH=$PATH:/usr/sbin command -v "$proxy" >/dev/null || packages "$proxy" || true

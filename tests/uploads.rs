@@ -9,6 +9,7 @@ use std::future::ready;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -226,4 +227,57 @@ async fn an_upload_that_is_not_read_loses_its_answer() {
         (0..64).any(|_| connect().is_err())
     };
     assert!(within(tokio::task::spawn_blocking(send)).await.unwrap());
+}
+
+/// Has a program upload 8 MB ten times; it prints a status for each, and gets the port as its last argument.
+async fn program_reads_429(program: &str, arguments: &[&str]) {
+    let address = serve(RateLimitLayer::builder()).await;
+    let port = address.port().to_string();
+    let mut command = Command::new(program);
+    command.args(arguments).arg(&port);
+    let output = within(tokio::task::spawn_blocking(move || command.output())).await.unwrap().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let statuses: Vec<&str> = printed.split_whitespace().collect();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(statuses, ["200", "429", "429", "429", "429", "429", "429", "429", "429", "429"], "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs curl; tests/run.sh runs it"]
+async fn curl_reads_429_after_an_upload() {
+    let script = "for i in 0 1 2 3 4 5 6 7 8 9; do head -c 8000000 /dev/zero | \
+        curl -s --noproxy '*' -o /dev/null -w '%{http_code} ' -H 'Expect:' --data-binary @- http://127.0.0.1:$0/; done";
+    program_reads_429("sh", &["-c", script]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs node; tests/run.sh runs it"]
+async fn node_reads_429_after_an_upload() {
+    let script = "const http = require('http'), body = Buffer.alloc(8e6), port = process.argv.at(-1);
+        const classic = () => new Promise((done, fail) => {
+            const request = http.request({ port, method: 'POST', headers: { 'content-length': body.length } }, answer => {
+                answer.resume().on('end', () => done(answer.statusCode));
+            });
+            request.on('error', fail).end(body);
+        });
+        const fetched = async () => {
+            const answer = await fetch(`http://127.0.0.1:${port}/`, { method: 'POST', body });
+            await answer.arrayBuffer();
+            return answer.status;
+        };
+        (async () => {
+            for (let i = 0; i < 10; i++) console.log(await (i % 2 ? classic() : fetched()));
+        })();";
+    program_reads_429("node", &["-e", script]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs python3; tests/run.sh runs it"]
+async fn python_reads_429_after_an_upload() {
+    let script = "import http.client, sys
+for _ in range(10):
+    connection = http.client.HTTPConnection('127.0.0.1', int(sys.argv[-1]))
+    connection.request('POST', '/', bytes(8000000))
+    print(connection.getresponse().status)";
+    program_reads_429("python3", &["-c", script]).await;
 }

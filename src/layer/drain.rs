@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_timer::Delay;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
-use http::{HeaderValue, Request, Response, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body;
+
+use crate::telemetry::{self, Notice};
 
 /// The most that is read by default.
 const MOST_BYTES: u64 = 32 << 20;
@@ -93,13 +95,16 @@ impl DrainOptions {
     }
 
     fn begin_http1<B: 'static>(&self, request: Request<B>) -> Unread {
+        let length = content_length(request.headers());
         let Some(known) = self.bodies.iter().find(|known| known.id == TypeId::of::<B>()) else {
+            if length > Some(0) || request.headers().contains_key(TRANSFER_ENCODING) {
+                telemetry::notify(Notice::UnreadBody, None);
+            }
             return Unread::Nothing;
         };
         if (known.is_at_end)(request.body()) {
             return Unread::Nothing;
         }
-        let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         // A client that waits for 100 Continue has sent nothing, and reading would ask it to send.
         if self.most_bytes == 0 || length > Some(self.most_bytes) || request.headers().contains_key(EXPECT) {
             return Unread::Abandoned;
@@ -109,6 +114,10 @@ impl DrainOptions {
             None => Unread::Nothing,
         }
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What stands between a refusal and its delivery.

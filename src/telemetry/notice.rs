@@ -57,6 +57,9 @@ pub enum Notice {
     ///
     /// Told when the process has dropped the 10 000th.
     LayerPerRequest,
+    /// `unread-body`: a refused HTTP/1 request has a body of a type that the layer cannot read, so its client may
+    /// lose the answer.
+    UnreadBody,
 }
 
 impl Notice {
@@ -72,6 +75,7 @@ impl Notice {
             Self::HeaderValuePerRequest => "header-value-per-request",
             Self::LimitOpenedTwice => "limit-opened-twice",
             Self::LayerPerRequest => "layer-per-request",
+            Self::UnreadBody => "unread-body",
         }
     }
 
@@ -131,6 +135,11 @@ impl fmt::Display for Notice {
                 "10000 layers with a store of their own were built and dropped: one that is built for each request \
                  or connection limits nothing, since it knows of no other; build it once and clone it, or keep a \
                  `RateLimiter` and pass it with `limiter(..)`"
+            }
+            Self::UnreadBody => {
+                "a refused HTTP/1 request has a body of a type that the layer cannot read, so a client that is still \
+                 sending gets a reset instead of its answer: name the type with `drain_body::<..>()` on the layer's \
+                 builder"
             }
         })
     }
