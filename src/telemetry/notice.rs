@@ -60,6 +60,10 @@ pub enum Notice {
     /// `unread-body`: a refused HTTP/1 request has a body of a type that the layer cannot read, so its client may
     /// lose the answer.
     UnreadBody,
+    /// `coarse-buckets`: the buckets are longer than a tenth of a window, so much of its limit goes unused.
+    ///
+    /// A unit is held for its window and for the rest of its bucket. Judged when a limiter or a layer is built.
+    CoarseBuckets,
 }
 
 impl Notice {
@@ -76,6 +80,7 @@ impl Notice {
             Self::LimitOpenedTwice => "limit-opened-twice",
             Self::LayerPerRequest => "layer-per-request",
             Self::UnreadBody => "unread-body",
+            Self::CoarseBuckets => "coarse-buckets",
         }
     }
 
@@ -140,6 +145,11 @@ impl fmt::Display for Notice {
                 "a refused HTTP/1 request has a body of a type that the layer cannot read, so a client that is still \
                  sending gets a reset instead of its answer: name the type with `drain_body::<..>()` on the layer's \
                  builder"
+            }
+            Self::CoarseBuckets => {
+                "the buckets are longer than a tenth of a window, and units are held for up to a bucket beyond it, so a \
+                 busy limit admits much less than it says: write a smaller `rate_group_size_ms`, at most a hundredth \
+                 of the shortest window"
             }
         })
     }
