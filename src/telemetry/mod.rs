@@ -41,6 +41,9 @@ pub(crate) fn tell(is_error: bool, code: &'static str, text: &str) {
 /// Writes a line to the log.
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn tell(is_error: bool, code: &'static str, text: &str) {
+    use std::io::Write as _;
+
     let level = if is_error { "error" } else { "warning" };
-    eprintln!("tower-weir: {level} [{code}]: {text}");
+    // Standard error may be closed. A request must not fail for that, as it would with `eprintln!`.
+    let _ = writeln!(std::io::stderr(), "tower-weir: {level} [{code}]: {text}");
 }

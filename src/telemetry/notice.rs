@@ -64,6 +64,8 @@ pub enum Notice {
     ///
     /// A unit is held for its window and for the rest of its bucket. Judged when a limiter or a layer is built.
     CoarseBuckets,
+    /// `keys-full`: a limit has no room for another key, so unknown keys share budgets.
+    KeysFull,
 }
 
 impl Notice {
@@ -81,6 +83,7 @@ impl Notice {
             Self::LayerPerRequest => "layer-per-request",
             Self::UnreadBody => "unread-body",
             Self::CoarseBuckets => "coarse-buckets",
+            Self::KeysFull => "keys-full",
         }
     }
 
@@ -150,6 +153,11 @@ impl fmt::Display for Notice {
                 "the buckets are longer than a tenth of a window, and units are held for up to a bucket beyond it, so a \
                  busy limit admits much less than it says: write a smaller `rate_group_size_ms`, at most a hundredth \
                  of the shortest window"
+            }
+            Self::KeysFull => {
+                "a limit keeps as many keys as `max_keys` allows, and all are in use, so new clients share budgets and \
+                 may be refused for what others did: set `RateLimiter::builder().max_keys(..)` to at least the number \
+                 of distinct clients in the longest window, or use a shorter window"
             }
         })
     }
