@@ -138,7 +138,7 @@ mod tests {
     /// As where each call runs on a runtime of its own: the first beat was the last, and the count stayed 1.
     #[test]
     fn a_beat_that_never_began_does_not_keep_the_next_from_coming() {
-        let lanes = Lanes::new(Link::to_url("redis://127.0.0.1:1").unwrap(), BEAT, "weir");
+        let lanes = Lanes::new(Link::to_url("redis://127.0.0.1:1").unwrap(), BEAT, "weir", 10);
         let instances = Instances::new(None, "weir");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { instances.beat(&lanes) });

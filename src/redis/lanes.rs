@@ -10,6 +10,7 @@
 //! that is dead takes no other node's keys with it.
 
 mod call;
+mod settle;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 
 use self::call::Call;
 use super::breaker::{Breaker, Opened};
+use super::debts::Debts;
 use super::link::{Failure, FailureKind, Link, slot};
 use super::outage::{self, Outage};
 use super::runtime;
@@ -55,6 +57,10 @@ pub(crate) struct Lanes {
     has_slots: AtomicBool,
     /// Whether an unknown refusal is looked into.
     is_questioning: AtomicBool,
+    /// What Redis has to be told of the shares, and whether it is.
+    debts: Debts,
+    is_settling: AtomicBool,
+    bucket_ms: u64,
 }
 
 /// The question whether all is refused; however it ends, the next may be asked.
@@ -150,7 +156,7 @@ enum Entered {
 }
 
 impl Lanes {
-    pub(super) fn new(link: Link, deadline: Duration, prefix: &str) -> Arc<Self> {
+    pub(super) fn new(link: Link, deadline: Duration, prefix: &str, bucket_ms: u64) -> Arc<Self> {
         let count = if link.is_cluster() { CLUSTER_LANES } else { 1 };
         // A pause, the two parts of a probe, and something for a busy machine.
         let patience = Breaker::LONGEST_PAUSE + deadline.max(CONNECTING) * 2 + Duration::from_secs(1);
@@ -166,6 +172,9 @@ impl Lanes {
             outage: Outage::default(),
             has_slots: AtomicBool::new(false),
             is_questioning: AtomicBool::new(false),
+            debts: Debts::default(),
+            is_settling: AtomicBool::new(false),
+            bucket_ms,
         })
     }
 
@@ -191,6 +200,15 @@ impl Lanes {
             [lane] => lane.breaker.allows(),
             lanes => lanes[self.lane_of(&key())].breaker.allows(),
         }
+    }
+
+    pub(super) fn debts(&self) -> &Debts {
+        &self.debts
+    }
+
+    /// Whether Redis cannot be asked, or could not within that time.
+    pub(super) fn had_outage_within(&self, time: Duration) -> bool {
+        self.outage.was_within(time)
     }
 
     /// Notes that Redis has lost what was charged.
@@ -278,8 +296,14 @@ impl Lanes {
     /// Tells the lane's breaker how asking went.
     fn judge<T>(self: &Arc<Self>, at: usize, key: &[u8], result: Result<T, Failure>) -> Result<T, Failure> {
         match &result {
-            Ok(_) if self.lanes[at].breaker.on_success().is_some() => self.outage.ended(),
-            Ok(_) => {}
+            Ok(_) => {
+                if self.lanes[at].breaker.on_success().is_some() {
+                    self.outage.ended();
+                }
+                if !self.debts.is_empty() {
+                    self.settle_in_background(at);
+                }
+            }
             Err(failure) => self.note(at, key, failure),
         }
         result
@@ -310,7 +334,7 @@ impl Lanes {
             // The socket may be dead without having said so.
             self.link.reset();
         }
-        let _ = runtime::spawn(probe(Arc::downgrade(self), opened, self.probe_key(key)));
+        let _ = runtime::spawn(probe(Arc::downgrade(self), at, opened, self.probe_key(key)));
     }
 
     /// The server refused a call in words that are not known here: is it about that key, or about all?
@@ -408,13 +432,16 @@ fn probing() -> PolicyBytes {
 }
 
 /// Asks whether Redis is back until it is, or its limiter is gone.
-async fn probe(lanes: Weak<Lanes>, opened: Opened, key: Vec<u8>) {
+async fn probe(lanes: Weak<Lanes>, at: usize, opened: Opened, key: Vec<u8>) {
     let is_back = || {
         let (lanes, key) = (lanes.clone(), key.clone());
         async move {
             let Some(lanes) = lanes.upgrade() else { return false };
             match lanes.is_back(&key).await {
-                Ok(()) => true,
+                Ok(()) => {
+                    lanes.settle(at).await;
+                    true
+                }
                 Err(failure) => {
                     lanes.goes_on(failure);
                     false

@@ -116,7 +116,6 @@ impl Failure {
     }
 
     /// Whether the command may have run, so that sending it again may charge twice.
-    #[cfg(test)]
     pub(crate) fn may_have_run(&self) -> bool {
         matches!(self.kind, FailureKind::ConnectionLost | FailureKind::Timeout | FailureKind::Protocol)
     }
