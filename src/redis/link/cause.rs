@@ -109,6 +109,17 @@ const PHRASES: [(&str, FailureKind, &str); 11] = [
 
 /// Sorts an error by what it says of the command.
 pub(super) fn of(error: &RedisError) -> (FailureKind, &'static str) {
+    match sort(error) {
+        // A server repeats the arguments of a command that it does not know, and ours are no text, which the client
+        // cannot read.
+        (_, UNKNOWN_MESSAGE) if error.to_string().contains("invalid utf-8") => {
+            (FailureKind::Refused, UNKNOWN_COMMAND_MESSAGE)
+        }
+        known => known,
+    }
+}
+
+fn sort(error: &RedisError) -> (FailureKind, &'static str) {
     match error.kind() {
         ErrorKind::Io if error.is_timeout() => (FailureKind::Timeout, LATE_MESSAGE),
         ErrorKind::Io => (FailureKind::ConnectionLost, LOST_MESSAGE),

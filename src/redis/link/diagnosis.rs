@@ -96,7 +96,7 @@ fn talk(stream: &mut TcpStream, wants_tls: bool) -> Option<Failure> {
 
 /// The first bytes that come; none where the other side hung up.
 fn read(stream: &mut TcpStream, within: Duration) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; 512];
+    let mut bytes = vec![0; 2048];
     stream.set_read_timeout(Some(within))?;
     let length = stream.read(&mut bytes)?;
     bytes.truncate(length);
@@ -109,7 +109,9 @@ fn judge(bytes: &[u8], wants_tls: bool) -> Option<Failure> {
     if matches!(bytes.first(), Some(0x15 | 0x16)) {
         return (!wants_tls).then(|| unreachable(SPEAKS_TLS));
     }
-    let Ok(value) = parse_redis_value(bytes) else { return Some(unreachable(NO_REDIS_MESSAGE)) };
+    // A greeting may be longer than what has come of it.
+    let line = [bytes, b"\r\n"].concat();
+    let Ok(value) = parse_redis_value(&line) else { return Some(unreachable(NO_REDIS_MESSAGE)) };
     match Failure::check(Ok(value)) {
         // A server that wants a password before a PING is there.
         Err(failure) if failure.turns_all_away() => Some(failure),

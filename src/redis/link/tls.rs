@@ -36,7 +36,8 @@ pub(super) fn cause(error: &io::Error) -> Option<&'static str> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     Some(match error {
         InvalidCertificate(error) => match error {
-            CertificateError::UnknownIssuer => UNKNOWN_ISSUER,
+            // The latter by an authority of the same name with another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => UNKNOWN_ISSUER,
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => EXPIRED,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => EXPIRED,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => OTHER_NAME,
