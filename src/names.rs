@@ -58,6 +58,9 @@ struct Past {
     until_ms: u64,
 }
 
+/// What is kept for a name, the policy that was opened, and the one in use that was opened before it.
+type Entered<T> = (Arc<T>, Arc<Policy>, Option<Arc<Policy>>);
+
 /// Names up to which none is looked for that nobody uses.
 const FEW: usize = 64;
 
@@ -97,12 +100,7 @@ impl<T: Kept> Names<T> {
         self.enter(policy, limits, new).map(|(kept, opened, _)| (kept, opened))
     }
 
-    fn enter(
-        &self,
-        policy: &Policy,
-        limits: &[Limit],
-        new: impl FnOnce() -> T,
-    ) -> Result<(Arc<T>, Arc<Policy>, Option<Arc<Policy>>), ConfigError> {
+    fn enter(&self, policy: &Policy, limits: &[Limit], new: impl FnOnce() -> T) -> Result<Entered<T>, ConfigError> {
         let now_ms = self.time.now_ms();
         let mut named = self.named();
         if named.by_name.len() >= named.tidy_at {

@@ -1,4 +1,5 @@
 //! Limits in true time: the clock that production uses on a busy machine, and a clock that stands still now and then.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -63,6 +63,7 @@ impl Horizon {
     /// Adds spans; false, and nothing is added, where there is no room for all of them.
     ///
     /// Only one thread may do so at a time.
+    #[cfg(any(test, feature = "_redis"))]
     pub(crate) fn widen(&self, spans: &[u32]) -> bool {
         let held = self.spans.each_ref().map(|span| span.load(Ordering::Relaxed));
         let mut widened: Vec<u32> = held.into_iter().filter(|&span| span > 0).chain(spans.iter().copied()).collect();

@@ -135,10 +135,12 @@ impl Window {
         self.open = self.open.with_cum(self.open.cum() + cost);
     }
 
-    /// Adds `cost` units that were admitted elsewhere, as of `now`.
+    /// Adds `cost` units that were admitted elsewhere, at `now`; of more than any limit admits, as many as that.
     #[cfg(feature = "_redis")]
     pub(crate) fn absorb(&mut self, now: u64, cost: u64, horizon: &Horizon) {
-        self.charge(self.clamp(now), cost.min(MAX_CAPACITY), horizon);
+        let now = self.clamp(now);
+        let room = MAX_CAPACITY.saturating_sub(self.used(now, horizon.keep(), horizon));
+        self.charge(now, cost.min(room), horizon);
     }
 
     /// The live units by bucket, oldest first: the newest ticks that they may have, and how many. Where there are more

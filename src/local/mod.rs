@@ -65,6 +65,7 @@ impl Local {
             return Err(ConfigError::ZeroMaxKeys);
         }
         let scale = Scale::new(bucket_ms, time.lag_ms(), window_seconds, hard)?;
+        scale.check_bucket(window_seconds.saturating_mul(1_000));
         let main = Table::new(max_keys);
         main.keep_history(&[scale.span()]);
         let named = Names::new(time.clone());

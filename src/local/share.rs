@@ -90,4 +90,18 @@ mod tests {
         assert!(decide(5).is_allowed() && decide(5).is_local_share());
         assert!(!decide(1).is_allowed());
     }
+
+    /// The running total of a window has 40 bits: what was admitted elsewhere must not wrap it to nothing.
+    #[test]
+    fn what_was_admitted_elsewhere_is_never_too_much_to_count() {
+        let limiter = RateLimiter::builder().build().unwrap();
+        let share = limiter.local().share(None, &[]).unwrap();
+        let scale = Scale::new(10, 0, 60, Default::default()).unwrap();
+        let limits = [scale.limit(&RateLimit::try_from(1e9).unwrap(), false)];
+        share.record(b"k", 1 << 39);
+        assert!(!share.decide(b"k", 1, &limits, 1, false).is_allowed());
+        share.record(b"k", 1 << 39);
+        share.record(b"k", u64::MAX);
+        assert!(!share.decide(b"k", 1, &limits, 1, false).is_allowed());
+    }
 }
