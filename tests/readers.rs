@@ -134,7 +134,7 @@ const PLAIN_PARTS: &[&[u8]] = &[b"a", b"a", b"A", b" ", b"\t", b",", b"\"", b"%6
 const HOST_PARTS: &[&[u8]] = &[b"a.example", b"A.Example", b"b", b":80", b":8080", b"@", b"[::1]", b".", b" "];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8_000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(8_000) })]
 
     #[test]
     fn one_cookie_has_one_key(a in lines(COOKIE_PARTS), b in lines(COOKIE_PARTS)) {
@@ -176,15 +176,13 @@ proptest! {
         }
     }
 
-    /// The twin: what a jar writes has a key, and other values have other keys.
+    /// The twin: what a jar writes has a key, and other values have other keys. Quotes alone do not count.
     #[test]
-    fn a_plain_cookie_has_a_key(a in "[ -~\u{e4}\u{20ac}]{1,90}", b in "[ -~]{1,9}") {
+    fn a_plain_cookie_has_a_key(a in "[ !#-~\u{e4}\u{20ac}]{1,90}", b in "[ !#-~]{1,9}") {
         let sent = |value: &str| {
             let cookie = tower_cookies::Cookie::new("s", value.to_owned()).encoded().to_string();
             request(&header::COOKIE, &[format!("theme=dark; {cookie}; lang=en").into_bytes()]).unwrap()
         };
-        let is_plain = |value: &str| !value.contains('"');
-        prop_assume!(is_plain(&a) && is_plain(&b));
         let key_of = |value: &str| key(&Cookie::new("s"), &sent(value));
         prop_assert!(key_of(&a).is_some(), "{a}");
         prop_assert_eq!(a == b, key_of(&a) == key_of(&b));

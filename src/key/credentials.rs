@@ -31,13 +31,15 @@ pub(super) fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Cow
 /// Readers ignore the case of the scheme and the number of blanks after it. Some do not look at the scheme at
 /// all, and some read only the second word. So the scheme is no part of the key, and a third word has no key.
 fn credentials(text: &str) -> Result<&str, MissingKey> {
+    let is = |name: &str, scheme: &str| scheme.eq_ignore_ascii_case(name);
     let mut words = text.split_whitespace();
     match (words.next(), words.next(), words.next()) {
+        (Some(scheme), None, _) if is("bearer", scheme) || is("basic", scheme) => Err(EMPTY),
         (Some(only), None, _) => Ok(only),
-        (Some(scheme), Some(credentials), None) => {
-            let is_basic = scheme.eq_ignore_ascii_case("basic");
-            if is_basic && !is_canonical_base64(credentials.as_bytes()) { Err(NO_BASE64) } else { Ok(credentials) }
+        (Some(scheme), Some(credentials), None) if is("basic", scheme) => {
+            if is_canonical_base64(credentials.as_bytes()) { Ok(credentials) } else { Err(NO_BASE64) }
         }
+        (Some(_), Some(credentials), None) => Ok(credentials),
         _ => Err(SEVERAL_WORDS),
     }
 }
@@ -71,13 +73,15 @@ fn symbol(byte: u8) -> Option<u8> {
 
 /// The host in lower case, without its port and without the dot of the root domain.
 fn host(text: &str) -> Result<Cow<'_, str>, MissingKey> {
-    if text.contains(['@', '/', ',']) || text.contains(char::is_whitespace) {
-        return Err(NO_HOST);
-    }
-    let end_of_address = text.rfind(']').unwrap_or(0);
-    let colon = text[end_of_address..].rfind(':').map_or(text.len(), |at| end_of_address + at);
-    let name = text[..colon].strip_suffix('.').unwrap_or(&text[..colon]);
-    if name.is_empty() {
+    let end = match text.strip_prefix('[') {
+        Some(rest) => rest.find(']').ok_or(NO_HOST)? + 2,
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (name, port) = text.split_at(end);
+    let port = port.strip_prefix(':').unwrap_or(port);
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.is_empty() || !name.bytes().all(is_legal) || !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(NO_HOST);
     }
     let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -136,6 +140,8 @@ mod tests {
                 ("abc", Some("abc")),
                 ("Bearer Abc", Some("Abc")),
                 ("Bearer abc def", None),
+                ("Bearer ", None),
+                ("basic", None),
                 ("Digest username=\"a\", realm=\"b\"", None),
                 ("Basic YTpi", Some("YTpi")),
                 ("basic  YTpi", Some("YTpi")),
@@ -165,6 +171,10 @@ mod tests {
             ("[2001:DB8::1]:80", Some("[2001:db8::1]")),
             ("[2001:db8::1]", Some("[2001:db8::1]")),
             ("a@example.com", None),
+            (":80[::1]", None),
+            ("[::1", None),
+            ("example.com:a", None),
+            ("a,b", None),
             (":80", None),
             (".", None),
         ] {
