@@ -54,7 +54,7 @@ fn is_canonical_base64(text: &[u8]) -> bool {
         1 => 0b11,
         _ => 0b1111,
     };
-    text.len() % 4 == 0
+    text.len().is_multiple_of(4)
         && symbols.iter().all(|&byte| symbol(byte).is_some())
         && last.is_some_and(|last| last & unused == 0)
 }
