@@ -110,8 +110,8 @@ mod response;
 pub use self::key::Route;
 #[cfg(feature = "middleware")]
 pub use self::key::{
-    ClientIp, Cookie, Extension, Global, GrpcMethod, GrpcService, Header, HttpMethod, Key, KeyExtractor, KeyWriter,
-    MissingKey, RequestView,
+    ClientIp, Cookie, Extension, Global, GrpcMethod, GrpcService, Header, HttpMethod, IntoKey, Key, KeyExtractor,
+    KeyWriter, MissingKey, RequestView,
 };
 #[cfg(feature = "middleware")]
 pub use self::layer::{IntoStore, OnMissingKey, RateLimitLayer, RateLimitLayerBuilder};

@@ -344,6 +344,36 @@ proptest! {
     }
 }
 
+/// The network is the key that the extractor writes; the address is for logs.
+#[test]
+fn the_network_is_the_key() {
+    for (key, peer, network) in [
+        (ClientIp::peer(), "[2001:db8:1:2:3:4:5:6]:1", "2001:db8:1:2::"),
+        (ClientIp::peer().v6_prefix(56), "[2001:db8:1:2ff:3:4:5:6]:1", "2001:db8:1:200::"),
+        (ClientIp::peer(), "203.0.113.9:1", "203.0.113.9"),
+        (ClientIp::behind(TRUSTED).unwrap(), "[64:ff9b::203.0.113.9]:1", "203.0.113.9"),
+    ] {
+        let request = request::<&str>(Some(peer), []);
+        let network: IpAddr = network.parse().unwrap();
+        assert_eq!(key.network(&RequestView::new(&request)), Ok(network), "{peer}");
+        assert_eq!(key_of(&key, &request), key_bytes(network), "{peer}");
+        assert_eq!(address(&key, &request).unwrap(), peer.parse::<SocketAddr>().unwrap().ip());
+    }
+}
+
+/// The log names the entry, and no other mistake is taken for it.
+#[test]
+fn an_entry_for_a_unix_socket_is_named() {
+    let key = |name| ClientIp::behind(["10.0.0.0/8"]).unwrap().header(name);
+    for (name, line) in [("x-forwarded-for", "203.0.113.9, unix:"), ("forwarded", "for=unix:"), ("x-real-ip", "unix:")]
+    {
+        let error = address(&key(name), &request(Some(PROXY), [(name, line)])).unwrap_err().to_string();
+        assert!(error.contains("`unix:`") && error.contains("set_real_ip_from"), "{name}: {error}");
+        let error = address(&key(name), &request(Some(PROXY), [(name, "unix")])).unwrap_err().to_string();
+        assert!(!error.contains("unix:"), "{name}: {error}");
+    }
+}
+
 #[cfg(feature = "axum")]
 mod served {
     use axum::{Router, routing::get};
@@ -397,7 +427,9 @@ mod served {
             (&[b"X-Forwarded-For: 64:ff9b::203.0.113.9"], 429),
             (&[b"X-Forwarded-For: 203.0.113.11, unknown"], 500),
             (&[b"Forwarded: for=203.0.113.11"], 500),
-            (&[], 500),
+            // The proxy's own requests, such as health checks, have a budget of their own.
+            (&[], 200),
+            (&[], 429),
         ] {
             let about = lines.iter().map(|line| String::from_utf8_lossy(line)).collect::<Vec<_>>();
             assert_eq!(status(addr, lines).await, want, "{about:?}");

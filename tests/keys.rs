@@ -19,7 +19,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tower_weir::{
     ClientIp, Cookie, Extension, Header, HttpMethod, Key, KeyExtractor, KeyWriter, ManualClock, MissingKey,
-    RateLimitLayer, RateLimiter, RequestView, Route,
+    RateLimitLayer, RateLimitLayerBuilder, RateLimiter, RequestView, Route,
 };
 
 use self::common::{retry_after, within};
@@ -192,4 +192,68 @@ async fn hashed_values_have_budgets_of_their_own() {
     assert_eq!(server.get_as("cookie", "session=one; theme=light").await, 429);
     assert_eq!(server.get_as("cookie", "session=two").await, 200);
     assert_eq!(server.get_as("cookie", "theme=dark").await, 400);
+}
+
+/// The check reads the first line, as most do. A client with a valid key must not buy budgets with a second one.
+#[tokio::test]
+async fn a_second_line_of_a_checked_header_is_no_second_budget() {
+    async fn check(request: Request, next: Next) -> Result<Response, StatusCode> {
+        match request.headers().get("x-api-key").map(|value| value.as_bytes()) {
+            Some(b"valid") => Ok(next.run(request).await),
+            _ => Err(StatusCode::UNAUTHORIZED),
+        }
+    }
+
+    for key in [Header::new("x-api-key"), Header::new("x-api-key").hashed()] {
+        let app = Router::new().route("/", get(ok)).layer(once(key)).layer(from_fn(check));
+        let server = Server::start(app).await;
+        let lines = |second: &'static str| [("x-api-key", "valid"), ("x-api-key", second)];
+        assert_eq!(server.status("GET", "/", &lines("17")).await, 400);
+        assert_eq!(server.get_as("x-api-key", "valid").await, 200);
+        assert_eq!(server.get_as("x-api-key", "valid").await, 429);
+        assert_eq!(server.status("GET", "/", &lines("18")).await, 400);
+        assert_eq!(server.get_as("x-api-key", "invalid").await, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_key_function_says_whose_fault_a_missing_key_is() {
+    let layer = |builder: fn(RateLimitLayerBuilder) -> RateLimitLayerBuilder| {
+        let limiter = RateLimiter::builder().clock(ManualClock::new()).build().unwrap();
+        builder(RateLimitLayer::builder().quota("1/min".parse().unwrap()).limiter(limiter.local())).build().unwrap()
+    };
+    let option = layer(|builder| {
+        builder.key_fn(|req| {
+            let token = req.headers().get("authorization")?;
+            Some(token.as_bytes().to_vec())
+        })
+    });
+    let result = layer(|builder| {
+        builder.key_fn(|req| {
+            let user = req.extensions().get::<User>().ok_or(MissingKey::from_server("no user"))?;
+            Ok(user.0.clone())
+        })
+    });
+    for (layer, missing) in [(option, 400), (result, 500)] {
+        let app = || Router::new().route("/", get(ok)).layer(layer.clone());
+        let outside = Server::start(app()).await;
+        assert_eq!(outside.get("/").await, missing);
+        let inside = Server::start(app().layer(from_fn(authenticate))).await;
+        assert_eq!(inside.get_as("authorization", "alice.1").await, 200);
+        assert_eq!(inside.get_as("authorization", "alice.1").await, 429);
+        assert_eq!(inside.get_as("authorization", "bob.1").await, 200);
+    }
+}
+
+/// A connection has another port each time, and an IPv6 client another address if it likes.
+#[test]
+fn the_network_of_a_client_is_its_key_in_a_closure_too() {
+    let network = |peer: &str| {
+        let peer: SocketAddr = peer.parse().unwrap();
+        let request = http::Request::builder().extension(peer).body(()).unwrap();
+        ClientIp::peer().network(&RequestView::new(&request)).unwrap()
+    };
+    assert_eq!(network("[2001:db8::1]:1"), network("[2001:db8::2]:2"));
+    assert_eq!(network("203.0.113.9:1"), network("203.0.113.9:2"));
+    assert_ne!(network("[2001:db8::1]:1"), network("[2001:db8:0:1::1]:1"));
 }

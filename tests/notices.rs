@@ -58,6 +58,10 @@ fn from_a_proxy(key: ClientIp, headers: &[(&str, &str)]) {
     send(builder().key(key), (0..2_000).map(|_| request("10.0.0.7", headers)));
 }
 
+fn behind() -> ClientIp {
+    ClientIp::behind(["10.0.0.0/8"]).unwrap()
+}
+
 fn by_header(key: Header, clients: u32) {
     let value = |n: u32| format!("{SECRET}-{}", n % clients);
     send(builder().key(key), (0..10_000).map(|n| request("192.0.2.1", &[("x-client", &value(n))])));
@@ -85,7 +89,17 @@ const WRONG: &[(Notice, Case)] = &[
         }),
     ),
     (Notice::MissingPeerAddress, ("no peer", || send(builder(), (0..9).map(|_| Request::new(()))))),
-    (Notice::UnusableProxyHeader, ("no header", || from_a_proxy(ClientIp::behind(["10.0.0.0/8"]).unwrap(), &[]))),
+    (Notice::UnusableProxyHeader, ("no address", || from_a_proxy(behind(), &[(XFF, "unknown")]))),
+    (Notice::UnusableProxyHeader, ("another header", || from_a_proxy(behind(), &[("forwarded", "for=203.0.113.9")]))),
+    (Notice::UnusableProxyHeader, ("a proxy's socket", || from_a_proxy(behind(), &[(XFF, "203.0.113.9, unix:")]))),
+    (Notice::SharedPrivatePeer, ("a proxy that forgets the header", || from_a_proxy(behind(), &[]))),
+    (
+        Notice::KeyFunctionFindsNone,
+        ("a function outside the authentication", || {
+            let user = |req: &tower_weir::RequestView<'_>| req.extensions().get::<u64>().copied();
+            send(builder().key_fn(user), (0..100).map(|_| request("192.0.2.1", &[])));
+        }),
+    ),
     (
         Notice::MissingKey,
         ("no extension", || {
@@ -154,8 +168,18 @@ const WRONG: &[(Notice, Case)] = &[
 /// What is right, though it looks a little like the wrong.
 const RIGHT: &[Case] = &[
     ("trusted proxy", || {
-        from_a_proxy(ClientIp::behind(["10.0.0.0/8"]).unwrap(), &[(XFF, "203.0.113.9")]);
+        from_a_proxy(behind(), &[(XFF, "203.0.113.9")]);
         from_a_proxy(ClientIp::hops(1), &[(XFF, "203.0.113.9")]);
+    }),
+    ("health checks", || {
+        let headers = |n: usize| if n.is_multiple_of(2) { &[] } else { &[(XFF, "203.0.113.9")][..] };
+        send(builder().key(behind()), (0..2_000).map(|n| request("10.0.0.7", headers(n))));
+        send(builder().key(behind()), (0..900).map(|_| request("10.0.0.7", &[])));
+    }),
+    ("a function that finds some", || {
+        let user = |req: &tower_weir::RequestView<'_>| req.headers().get("x-user").cloned();
+        let headers = |n: usize| if n == 99 { &[("x-user", "7")][..] } else { &[] };
+        send(builder().key_fn(user), (0..500).map(|n| request("192.0.2.1", headers(n))));
     }),
     ("direct clients", || send(builder(), clients(2_000).map(|client| request(&client, &[])))),
     ("a busy client", || send(builder(), (0..2_000).map(|_| request("203.0.113.9", &[])))),
@@ -226,6 +250,22 @@ fn what_is_wrong_is_told_once_with_the_fix_and_without_keys() {
         let is_error = matches!(notice, Notice::MissingPeerAddress | Notice::UnusableProxyHeader | Notice::MissingKey);
         assert_eq!((line.contains(" error "), line.contains(" warning ")), (is_error, !is_error), "{line}");
     }
+}
+
+/// The operator reads which entry it was, and what cures it.
+#[test]
+fn a_unix_socket_in_the_list_is_named() {
+    let lines = told("a proxy's socket", None);
+    assert!(lines[0].contains("`unix:`") && lines[0].contains("`set_real_ip_from unix:`"), "{lines:?}");
+    let lines = told("no address", None);
+    assert!(!lines[0].contains("`unix:`"), "{lines:?}");
+}
+
+/// `into_make_service_with_connect_info::<SocketAddr>` does not compile for a Unix listener.
+#[test]
+fn the_notice_about_peers_names_unix_sockets() {
+    let lines = told("no peer", None);
+    assert!(lines[0].contains("`ClientIp::behind([\"unix:\"])`") && lines[0].contains("`Global`"), "{lines:?}");
 }
 
 #[test]

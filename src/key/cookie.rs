@@ -1,18 +1,26 @@
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 
-use super::{KeyExtractor, KeyWriter, MissingKey, RequestView, digest};
+use super::{KeyExtractor, KeyWriter, MissingKey, RequestView, digest, percent};
 use crate::error::ConfigError;
 
 /// A key from the value of a cookie, such as a session.
 ///
-/// A client chooses its cookies, and with a new value it has a new budget: limit by one only behind whatever
-/// checks it. Where several cookies have the name the first one counts; some libraries take the last, and then
-/// a client could put any value before its real one. Such a service reads the session itself, leaves what it
-/// found in the request's extensions, and limits by [`Extension`](crate::Extension).
+/// A client chooses its cookies, and each new value has a new budget. Key by what your authentication *found*
+/// ([`Extension`](crate::Extension) or [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup)), not by what it
+/// read. If you key by the cookie itself, put the limit inside the layer that checks the value.
 ///
-/// The `Cookie` header is read as RFC 6265, section 4.2.1, has it: pairs between semicolons, in one line or
-/// (RFC 9113, section 8.2.3) several. Names are case-sensitive. White space around names and values does not
-/// count, nor do quotes around a value.
+/// # Keys
+///
+/// The usual readers split the `Cookie` header at semicolons, in one line or (RFC 9113, section 8.2.3) several.
+/// Names are case-sensitive, blanks around names and values do not count. Some readers decode percent-encoding,
+/// and some remove quotes. The key is the value in the form on which all of them agree: decoded and unquoted.
+///
+/// If the readers can disagree, the request has no key, and the client is at fault. That is the case if:
+///
+/// - several cookies have the name and different values: some readers take the first, others the last,
+/// - the name is percent-encoded, which only some readers decode,
+/// - the line has bytes that are not ASCII, or the decoded value is not UTF-8,
+/// - the value is empty.
 ///
 /// # Examples
 ///
@@ -32,7 +40,7 @@ pub struct Cookie {
 impl Cookie {
     /// Reads the cookie with this name.
     ///
-    /// Where it is no legal name, the layer's `build` says so.
+    /// If the name is invalid, the layer's `build` returns an error.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let is_legal = !name.is_empty() && name.bytes().all(is_token);
@@ -53,11 +61,14 @@ impl Cookie {
 impl KeyExtractor for Cookie {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
         let name = self.name.as_ref().map_err(|_| MissingKey::from_server("the cookie name is not legal"))?;
-        let lines = req.headers().get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-        let value = lines.filter_map(|line| find(line, name.as_bytes())).next();
-        let value = value.ok_or(MissingKey::from_client("the cookie that is the key is missing"))?;
+        let raw = find(req.headers(), name.as_bytes())?;
+        let mut decoded = Decoded::new();
+        let value = unquoted(decoded.decode(raw).ok_or(NO_TEXT)?);
+        if value.is_empty() {
+            return Err(EMPTY);
+        }
         if self.is_hashed {
-            digest::write(std::iter::once(value), out);
+            digest::write(value.as_bytes(), out);
         } else {
             out.write(value);
         }
@@ -69,17 +80,63 @@ impl KeyExtractor for Cookie {
     }
 }
 
-/// The value of the first cookie with this name in a line.
-fn find<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    line.split(|&byte| byte == b';').find_map(|pair| {
-        let equals = pair.iter().position(|&byte| byte == b'=')?;
-        (pair[..equals].trim_ascii() == name).then(|| unquoted(pair[equals + 1..].trim_ascii()))
-    })
+/// The one value of the cookies with this name, as it stands in the header.
+fn find<'a>(headers: &'a HeaderMap, name: &[u8]) -> Result<&'a [u8], MissingKey> {
+    let mut found = None;
+    for line in headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes) {
+        for pair in line.split(|&byte| byte == b';') {
+            let Some(equals) = pair.iter().position(|&byte| byte == b'=') else { continue };
+            let (its_name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
+            if its_name != name {
+                // Some readers decode names, so that this is the same cookie for them alone.
+                if its_name.contains(&b'%') && percent::decode(its_name).eq(name.iter().copied()) {
+                    return Err(ENCODED_NAME);
+                }
+                continue;
+            }
+            // Readers take such a line for none.
+            if !line.iter().all(|&byte| byte == b'\t' || matches!(byte, b' '..=b'~')) {
+                return Err(NO_TEXT);
+            }
+            if found.replace(value).is_some_and(|other| other != value) {
+                return Err(SEVERAL);
+            }
+        }
+    }
+    found.ok_or(MISSING)
 }
 
-fn unquoted(value: &[u8]) -> &[u8] {
-    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
+/// Room for a value that is percent-encoded; it allocates above 64 bytes only.
+struct Decoded(KeyWriter);
+
+impl Decoded {
+    fn new() -> Self {
+        Self(KeyWriter::new())
+    }
+
+    /// The value as a reader sees it that decodes; nothing if it is not UTF-8.
+    fn decode<'a>(&'a mut self, value: &'a [u8]) -> Option<&'a str> {
+        if !value.contains(&b'%') {
+            return std::str::from_utf8(value).ok();
+        }
+        percent::decode(value).for_each(|byte| self.0.raw(&[byte]));
+        std::str::from_utf8(self.0.as_bytes()).ok()
+    }
 }
+
+/// The value without its quotes: readers remove them before or after decoding, or not at all.
+fn unquoted(mut value: &str) -> &str {
+    while let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        value = inner;
+    }
+    value
+}
+
+const MISSING: MissingKey = MissingKey::from_client("the cookie that is the key is missing");
+const SEVERAL: MissingKey = MissingKey::from_client("several cookies have the name of the key");
+const ENCODED_NAME: MissingKey = MissingKey::from_client("the name of the cookie that is the key is percent-encoded");
+const NO_TEXT: MissingKey = MissingKey::from_client("the cookie that is the key is not text");
+const EMPTY: MissingKey = MissingKey::from_client("the cookie that is the key is empty");
 
 /// Whether a byte may stand in a token (RFC 9110, section 5.6.2), which the name of a cookie is.
 fn is_token(byte: u8) -> bool {
@@ -101,34 +158,55 @@ mod tests {
     }
 
     #[test]
-    fn the_first_cookie_with_the_name_is_the_key() {
+    fn the_key_is_the_value_on_which_readers_agree() {
         for (lines, expected) in [
-            (&["session=abc"][..], Some("abc")),
-            (&["a=b; session=abc; c=d"], Some("abc")),
-            (&["a=b", "c=d;session=abc"], Some("abc")),
-            (&["session=abc; session=def"], Some("abc")),
-            (&["session=abc", "session=def"], Some("abc")),
-            (&[" session\t = abc\t;"], Some("abc")),
-            (&["session=\"abc\""], Some("abc")),
-            (&["session=\""], Some("\"")),
-            (&["session=a=b=="], Some("a=b==")),
-            (&["session="], Some("")),
-            (&["session; session=abc"], Some("abc")),
-            (&["xsession=abc; sessionx=abc; Session=abc; session"], None),
-            (&["a=\"session=abc\""], None),
-            (&["", ";;;", "=", "=session"], None),
-            (&[], None),
+            (&["session=abc"][..], Ok("abc")),
+            (&["a=b; session=abc; c=d"], Ok("abc")),
+            (&["a=b", "c=d;session=abc"], Ok("abc")),
+            (&[" session\t = abc\t;"], Ok("abc")),
+            (&["session=\"abc\""], Ok("abc")),
+            (&["session=%22abc%22"], Ok("abc")),
+            (&["session=\"%61b%63\""], Ok("abc")),
+            (&["session=\""], Ok("\"")),
+            (&["session=a=b=="], Ok("a=b==")),
+            (&["session=a%3db%3D%3D"], Ok("a=b==")),
+            (&["session=100%; a=%"], Ok("100%")),
+            (&["session=%2"], Ok("%2")),
+            (&["session=%2561"], Ok("%61")),
+            (&["session=%C3%BC"], Ok("\u{fc}")),
+            (&["session; session=abc"], Ok("abc")),
+            (&["session=abc; session=abc", "session=abc"], Ok("abc")),
+            (&["\u{fc}=a", "session=abc"], Ok("abc")),
+            (&["session=abc; session=def"], Err(SEVERAL)),
+            (&["session=abc", "session=def"], Err(SEVERAL)),
+            (&["session=abc; session="], Err(SEVERAL)),
+            (&["%73ession=abc"], Err(ENCODED_NAME)),
+            (&["session=abc; s%65ssion=abc"], Err(ENCODED_NAME)),
+            (&["session=%ff"], Err(NO_TEXT)),
+            (&["session=\u{fc}"], Err(NO_TEXT)),
+            (&["a=\u{fc}; session=abc"], Err(NO_TEXT)),
+            (&["session="], Err(EMPTY)),
+            (&["session=\"\""], Err(EMPTY)),
+            (&["xsession=abc; sessionx=abc; Session=abc; session"], Err(MISSING)),
+            (&["a=\"session=abc\""], Err(MISSING)),
+            (&["", ";;;", "=", "=session", "%=%7"], Err(MISSING)),
+            (&[], Err(MISSING)),
         ] {
             let (key, request) = (Cookie::new("session"), with(lines));
             match expected {
-                Some(value) => assert_eq!(bytes(&key, &request), written(value), "{lines:?}"),
-                None => {
-                    let expected = MissingKey::from_client("the cookie that is the key is missing");
+                Ok(value) => assert_eq!(bytes(&key, &request), written(value), "{lines:?}"),
+                Err(expected) => {
                     assert_eq!(missing(&key, &request), expected, "{lines:?}");
                     assert_eq!(missing(&key.hashed(), &request), expected, "{lines:?}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_long_value_is_decoded_whole() {
+        let request = with(&[&format!("session={}%20", "x".repeat(500))]);
+        assert_eq!(bytes(&Cookie::new("session"), &request), written(&format!("{} ", "x".repeat(500))[..]));
     }
 
     #[test]
@@ -152,9 +230,13 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_a_panic(
-            line in prop::collection::vec(prop_oneof![any::<u8>(), Just(b';'), Just(b'='), Just(b'"'), Just(b's')], 0..60),
+            line in prop::collection::vec(prop_oneof![any::<u8>(), Just(b';'), Just(b'='), Just(b'"'), Just(b's'), Just(b'%')], 0..60),
         ) {
-            if let Some(value) = find(&line, b"s") {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(&line) {
+                headers.insert(header::COOKIE, value);
+            }
+            if let Ok(value) = find(&headers, b"s") {
                 prop_assert!(value.is_empty() || line.windows(value.len()).any(|window| window == value));
                 prop_assert!(!value.contains(&b';'));
             }
@@ -170,7 +252,8 @@ mod tests {
             let mut pairs = others;
             pairs.insert(at.index(pairs.len() + 1), format!("s={value}"));
             let line = pairs.join("; ");
-            prop_assert_eq!(find(line.as_bytes(), b"s"), Some(value.as_bytes()));
+            let request = with(&[&line]);
+            prop_assert_eq!(find(request.headers(), b"s"), Ok(value.as_bytes()));
         }
     }
 }

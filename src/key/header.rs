@@ -1,16 +1,28 @@
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use super::values::Values;
-use super::{KeyExtractor, KeyWriter, MissingKey, RequestView, digest};
+use super::{KeyExtractor, KeyWriter, MissingKey, RequestView, credentials, digest};
 use crate::error::ConfigError;
 
 /// A key from the value of a header, such as an API key.
 ///
-/// A client chooses its headers, and with a new value it has a new budget: limit by one only behind whatever
-/// checks it, or beside a layer of its own that limits by address. Where a header has several lines, all of
-/// them are the key.
+/// A client chooses its headers, and each new value has a new budget. Key by what your authentication *found*
+/// ([`Extension`](crate::Extension) or [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup)), not by what it
+/// read. If you key by the header itself, put the limit inside the layer that checks the value, or add a second
+/// layer that limits by address. Only the authentication knows all the spellings of a credential that it accepts.
+///
+/// # Keys
+///
+/// The key is the one spelling on which the usual readers agree. Otherwise the request has no key, and the client
+/// is at fault:
+///
+/// | header | key | no key |
+/// |---|---|---|
+/// | any | the text without the blanks around it | several lines, an empty value, bytes that are not UTF-8 |
+/// | `Authorization`, `Proxy-Authorization` | the credentials without the scheme and its blanks | more than two words; `Basic` without canonical base64 |
+/// | `Host` | the host in lower case, without the port | no host |
 ///
 /// # Examples
 ///
@@ -30,7 +42,7 @@ pub struct Header {
 /// How a value becomes a key.
 #[derive(Clone, Debug)]
 enum Form {
-    /// As it stands; of clients that send ever new ones the log tells.
+    /// As it stands. The log reports clients that send a new value with each request.
     Plain(Arc<Values>),
     Hashed,
 }
@@ -44,7 +56,7 @@ impl Form {
 impl Header {
     /// Reads the header with this name; case does not matter.
     ///
-    /// Where it is no legal name, the layer's `build` says so.
+    /// If the name is invalid, the layer's `build` returns an error.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let name = name.parse().map_err(|_| ConfigError::InvalidHeaderName(name.chars().take(64).collect()));
@@ -71,15 +83,12 @@ impl From<HeaderName> for Header {
 impl KeyExtractor for Header {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
         let name = self.name.as_ref().map_err(|_| MissingKey::from_server("the header name is not legal"))?;
-        let lines = || req.headers().get_all(name).iter().map(HeaderValue::as_bytes);
-        if lines().next().is_none() {
-            return Err(MissingKey::from_client("the header that is the key is missing"));
-        }
+        let value = credentials::value(req.headers(), name)?;
         match &self.form {
-            Form::Hashed => digest::write(lines(), out),
+            Form::Hashed => digest::write(value.as_bytes(), out),
             Form::Plain(values) => {
-                values.see(lines());
-                lines().for_each(|line| out.write(line));
+                values.see(value.as_bytes());
+                out.write(&value);
             }
         }
         Ok(())
@@ -92,6 +101,8 @@ impl KeyExtractor for Header {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::key::tests::{bytes, missing, request};
 
@@ -114,11 +125,14 @@ mod tests {
         assert_ne!(bytes(&hashed, &request), bytes(&hashed, &with(&["correct house"])));
     }
 
+    /// Most checks read the first line: a second one must not be a way to a second budget.
     #[test]
-    fn all_lines_are_the_key() {
+    fn several_lines_are_no_key() {
+        let expected = MissingKey::from_client("the header that is the key has several lines");
         for key in [Header::new("x-api-key"), Header::new("x-api-key").hashed()] {
-            assert_ne!(bytes(&key, &with(&["a", "b"])), bytes(&key, &with(&["a"])));
-            assert_ne!(bytes(&key, &with(&["a", "b"])), bytes(&key, &with(&["ab"])));
+            assert_eq!(missing(&key, &with(&["a", "b"])), expected);
+            assert_eq!(missing(&key, &with(&["a", "a"])), expected);
+            assert_ne!(bytes(&key, &with(&["a"])), bytes(&key, &with(&["b"])));
         }
     }
 

@@ -6,18 +6,22 @@
 
 mod client_ip;
 mod cookie;
+mod credentials;
 mod digest;
 mod extension;
+mod from_fn;
 mod grpc;
 mod header;
 mod http_method;
 mod joined;
 mod lookup;
+mod percent;
 #[cfg(feature = "axum")]
 mod route;
 #[cfg(test)]
 mod tests;
 mod values;
+mod writable;
 mod writer;
 
 use std::error::Error;
@@ -30,13 +34,16 @@ use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 pub use self::client_ip::ClientIp;
 pub use self::cookie::Cookie;
 pub use self::extension::Extension;
+pub(crate) use self::from_fn::FromFn;
+pub use self::from_fn::IntoKey;
 pub use self::grpc::{GrpcMethod, GrpcService};
 pub use self::header::Header;
 pub use self::http_method::HttpMethod;
 pub(crate) use self::lookup::{Lookup, PendingKey};
 #[cfg(feature = "axum")]
 pub use self::route::Route;
-pub use self::writer::{Key, KeyWriter};
+pub use self::writable::Key;
+pub use self::writer::KeyWriter;
 
 /// Reads a key from a request.
 ///
@@ -58,6 +65,12 @@ pub use self::writer::{Key, KeyWriter};
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not read a key from a request",
+    label = "not a `KeyExtractor`",
+    note = "use a key such as `ClientIp::peer()`, `Header::new(\"x-api-key\")` or `Extension::<User>::new()`",
+    note = "pass a closure to `key_fn`, and the result of `ClientIp::behind(..)` with `?`"
+)]
 pub trait KeyExtractor: Send + Sync + 'static {
     /// Writes the request's key.
     ///
@@ -108,20 +121,6 @@ impl KeyExtractor for Global {
 
     fn is_global(&self) -> bool {
         true
-    }
-}
-
-/// A key from a closure; made by [`key_fn`](crate::RateLimitLayerBuilder::key_fn).
-pub(crate) struct FromFn<F>(pub(crate) F);
-
-impl<F, K> KeyExtractor for FromFn<F>
-where
-    F: Fn(&RequestView<'_>) -> Option<K> + Send + Sync + 'static,
-    K: Key,
-{
-    fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        out.write(&(self.0)(req).ok_or(MissingKey::from_client("the key function found none"))?);
-        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use super::drain::DrainOptions;
 use super::gate::Gate;
 use super::{OnMissingKey, RateLimitLayer};
 use crate::error::ConfigError;
-use crate::key::{ClientIp, FromFn, Global, Key, KeyExtractor, Lookup, MissingKey, RequestView};
+use crate::key::{ClientIp, FromFn, Global, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
 use crate::limiter::{RateLimiter, RateLimiterOptions};
 use crate::local::Local;
 use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs, WindowSizeSeconds};
@@ -99,24 +99,34 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets a function as the key; where it finds none, the key is missing.
+    /// Sets a function as the key. It returns `Option<K>` or `Result<K, MissingKey>`.
+    ///
+    /// `None` is the client's fault, and the answer is 400. If the service should have provided the key, return
+    /// [`MissingKey::from_server`]: the answer is then 500, and the log names the cause. The log also reports a
+    /// function that finds no key for the first 100 requests.
     ///
     /// # Examples
     ///
     /// ```
-    /// # use tower_weir::RateLimitLayer;
+    /// # use tower_weir::{MissingKey, RateLimitLayer};
+    /// # #[derive(Clone)]
+    /// # struct User { id: u64 }
+    /// // A layer around this one must put the user into the request's extensions.
     /// let layer = RateLimitLayer::builder()
     ///     .quota("10/s".parse()?)
-    ///     .key_fn(|req| req.uri().port_u16())
+    ///     .key_fn(|req| {
+    ///         let user = req.extensions().get::<User>();
+    ///         user.map(|user| user.id).ok_or(MissingKey::from_server("no user in the extensions"))
+    ///     })
     ///     .build()?;
     /// # Ok::<(), tower_weir::ConfigError>(())
     /// ```
     pub fn key_fn<F, K>(self, key: F) -> Self
     where
-        F: Fn(&RequestView<'_>) -> Option<K> + Send + Sync + 'static,
-        K: Key + 'static,
+        F: Fn(&RequestView<'_>) -> K + Send + Sync + 'static,
+        K: IntoKey + 'static,
     {
-        self.key(FromFn(key))
+        self.key(FromFn::new(key))
     }
 
     /// Sets an async function that looks the key up, such as the account to which an API key belongs.

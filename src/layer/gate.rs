@@ -92,7 +92,7 @@ impl Gate {
     fn missing(&self, missing: MissingKey) -> Passage {
         match missing.fault() {
             Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress, None),
-            Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader, None),
+            Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader, Some(missing.what())),
             Fault::Server => telemetry::notify(Notice::MissingKey, Some(missing.what())),
             Fault::Client => {}
         }

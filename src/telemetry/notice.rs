@@ -30,14 +30,17 @@ pub enum Notice {
     UnusableProxyHeader,
     /// `missing-key`: the service did not provide what the key is made of.
     MissingKey,
+    /// `key-function-finds-none`: the function of
+    /// [`key_fn`](crate::RateLimitLayerBuilder::key_fn) found no key for the first 100 requests.
+    KeyFunctionFindsNone,
     /// `untrusted-forwarding-header`: `X-Forwarded-For` or `Forwarded` comes in, and
     /// [`ClientIp::peer()`](crate::ClientIp::peer) reads neither.
     ///
     /// Told at once where a private address sends it. Other addresses may invent it; there it is told when most of
     /// the process's first 1000 requests have it, and at least twenty.
     UntrustedForwardingHeader,
-    /// `shared-private-peer`: one private address sends most requests, and
-    /// [`ClientIp::peer()`](crate::ClientIp::peer) gives it one budget.
+    /// `shared-private-peer`: one private address, or one trusted proxy without a forwarding header, sends most
+    /// requests, and [`ClientIp`](crate::ClientIp) gives it one budget.
     ///
     /// Judged by the process's first 1000 requests. Private are the addresses of RFC 1918, RFC 4193 and RFC 6598,
     /// of one link, and of this machine.
@@ -94,6 +97,7 @@ impl Notice {
             Self::MissingPeerAddress => "missing-peer-address",
             Self::UnusableProxyHeader => "unusable-proxy-header",
             Self::MissingKey => "missing-key",
+            Self::KeyFunctionFindsNone => "key-function-finds-none",
             Self::UntrustedForwardingHeader => "untrusted-forwarding-header",
             Self::SharedPrivatePeer => "shared-private-peer",
             Self::HeaderValuePerRequest => "header-value-per-request",
@@ -135,9 +139,11 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::MissingPeerAddress => {
-                "a request has no peer address, so it cannot be limited by one: serve the axum router with \
-                 `into_make_service_with_connect_info::<SocketAddr>()`, enable tower-weir's feature `axum` or \
-                 `tonic` for the server in use, or insert a `SocketAddr` into the request's extensions"
+                "a request has no peer address, so it cannot be limited by one. On a TCP listener, serve the axum \
+                 router with `into_make_service_with_connect_info::<SocketAddr>()`, enable tower-weir's feature \
+                 `axum` or `tonic` for the server in use, or insert a `SocketAddr` into the request's extensions. On \
+                 a Unix socket there is none: behind a proxy write `ClientIp::behind([\"unix:\"])`, otherwise use \
+                 another key, such as `Global`"
             }
             Self::UnusableProxyHeader => {
                 "a request from a trusted proxy names no usable client address, so it cannot be limited by one: \
@@ -148,15 +154,21 @@ impl fmt::Display for Notice {
                 "a request has no key to be limited by: put the layer inside the one that provides it, mend what \
                  looks it up, or say with `on_missing_key` what such requests get"
             }
+            Self::KeyFunctionFindsNone => {
+                "the function of `key_fn` found no key for the first 100 requests: put the layer inside the one that \
+                 provides the value, and let the function return `MissingKey::from_server(..)` if the service should \
+                 have provided it; if no client has sent the value yet, nothing is wrong"
+            }
             Self::UntrustedForwardingHeader => {
                 "requests carry X-Forwarded-For or Forwarded, and `ClientIp::peer()` reads neither: if a proxy writes \
                  it, all clients share the proxy's budget, so write `ClientIp::behind([..])` with the proxy's \
                  networks, or `ClientIp::hops(n)`; if clients reach the service directly, nothing is wrong"
             }
             Self::SharedPrivatePeer => {
-                "one private address sends most requests, and `ClientIp::peer()` gives it one budget: if it is a \
-                 proxy or a load balancer, let it send its client's address and write `ClientIp::behind([..])` or \
-                 `ClientIp::hops(n)`; if it is one client, nothing is wrong"
+                "one private address, or one trusted proxy without a forwarding header, sends most requests, and \
+                 `ClientIp` gives it one budget: if it forwards clients' requests, let it send its client's address, \
+                 and write `ClientIp::behind([..])` or `ClientIp::hops(n)`; if it is one client or sends health \
+                 checks, nothing is wrong"
             }
             Self::HeaderValuePerRequest => {
                 "nearly every request brings a new value of the header that is the key, and so a new budget: limit \

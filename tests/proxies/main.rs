@@ -2,6 +2,7 @@
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 
+mod addresses;
 mod programs;
 #[path = "../servers/mod.rs"]
 mod servers;

@@ -43,7 +43,7 @@ impl List for Forwarded {
         match pairs(element) {
             None => Element::Malformed,
             Some(None) => Element::Nothing,
-            Some(Some(node)) => node.address().map_or(Element::Nothing, Element::Address),
+            Some(Some(node)) => node.read(),
         }
     }
 }
@@ -87,22 +87,31 @@ struct Node<'a> {
 }
 
 impl Node<'_> {
-    fn address(self) -> Option<std::net::IpAddr> {
+    fn read(self) -> Element {
         // Longer than any address with a port.
         let mut room = [0; 96];
+        let Some(node) = self.unescaped(&mut room) else { return Element::Nothing };
+        match node::forwarded(node) {
+            Some(address) => Element::Address(address),
+            None if node::is_unix(node) => Element::Unix,
+            None => Element::Nothing,
+        }
+    }
+
+    fn unescaped<'a>(&'a self, room: &'a mut [u8; 96]) -> Option<&'a [u8]> {
         if !self.is_quoted {
-            return node::strict(self.value);
+            return Some(self.value);
         }
         let (mut len, mut bytes) = (0, self.value.iter());
         while let Some(&byte) = bytes.next() {
             *room.get_mut(len)? = if byte == b'\\' { *bytes.next()? } else { byte };
             len += 1;
         }
-        node::strict(&room[..len])
+        Some(&room[..len])
     }
 }
 
-/// The node of an element, if it names one; nothing where the element breaks the grammar.
+/// The node of an element, if it names one; nothing if the element breaks the grammar.
 fn pairs(element: &[u8]) -> Option<Option<Node<'_>>> {
     let mut node = None;
     let mut rest = node::trim(element);
@@ -125,12 +134,18 @@ fn pairs(element: &[u8]) -> Option<Option<Node<'_>>> {
     Some(node)
 }
 
+/// A value and what follows it.
+///
+/// Recipes for proxies copy values as they stand: `for=2001:db8::7`, `host=example.com:8080`, an empty one. So a
+/// value without quotes may have any bytes but those that set borders, and blanks. A quote or a backslash in it is
+/// what remains of a quoted string whose borders were moved.
 fn value(bytes: &[u8]) -> Option<(Node<'_>, &[u8])> {
     if bytes.starts_with(b"\"") {
         let end = end_of_quote(bytes, 1)?;
         return Some((Node { value: &bytes[1..end - 1], is_quoted: true }, &bytes[end..]));
     }
-    let (value, rest) = token(bytes)?;
+    let is_border = |byte| matches!(byte, b';' | b' ' | b'\t' | b'"' | b'\\');
+    let (value, rest) = bytes.split_at(find(bytes, 0, is_border).unwrap_or(bytes.len()));
     Some((Node { value, is_quoted: false }, rest))
 }
 
@@ -195,7 +210,7 @@ mod tests {
         fn the_walk_finds_legal_elements(
             line in prop::collection::vec(
                 prop::sample::select(vec![
-                    "for=192.0.2.7", "FOR=\"[2001:db8::7]:4711\"", "host=\"a\\\"b,c\"", "x=\"\\\\\"", "x=\"\"", ",", ",", ";",
+                    "for=192.0.2.7", "for=2001:db8::7", "for=unix:", "FOR=\"[2001:db8::7]:4711\"", "host=\"a\\\"b,c\"", "x=\"\\\\\"", "x=\"\"", ",", ",", ";",
                     " ", "\"", "\\", "for=_x", "proto=https",
                 ]),
                 0..12,
@@ -213,8 +228,10 @@ mod tests {
 
     #[test]
     fn an_element_is_read_by_its_grammar() {
-        use Element::{Malformed, Nothing};
+        use Element::{Malformed, Nothing, Unix};
 
+        const V6: Element =
+            Element::Address(std::net::IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)));
         let seven = Element::Address("192.0.2.7".parse().unwrap());
         for (element, want) in [
             ("for=192.0.2.7", seven),
@@ -231,10 +248,20 @@ mod tests {
             ("for=\"\"", Nothing),
             ("for=192.0.2.007", Nothing),
             ("for=\"192.0.2.7 \"", Nothing),
+            ("for=[2001:db8::7]:4711;proto=https", V6),
+            ("for=2001:db8::7;proto=https;host=example.com:8080", V6),
+            ("for=\"2001:db8::7\"", V6),
+            ("FOR=2001:db8:0:0:0:0:0:7:4711", V6),
+            ("by=;for=192.0.2.7:80;host=", seven),
+            ("for=unix:", Unix),
+            ("for=\"unix:\";proto=http", Unix),
+            ("for=unix", Nothing),
+            ("for=", Nothing),
             ("for", Malformed),
-            ("for=", Malformed),
+            ("for=192.0.2.7\"\"", Malformed),
+            ("for=192.0.2.7;host=a\\", Malformed),
+            ("for=192.0.2.7;host=a\"b\"", Malformed),
             ("=192.0.2.7", Malformed),
-            ("for=192.0.2.7:80", Malformed),
             ("for =192.0.2.7", Malformed),
             ("for= 192.0.2.7", Malformed),
             ("for=192.0.2.7 proto=https", Malformed),

@@ -15,8 +15,12 @@ impl List for XForwardedFor {
         unread.iter().rposition(|&byte| byte == b',')
     }
 
-    /// There is no grammar to violate: what is no address is nothing.
+    /// The header has no grammar, so no element is malformed.
     fn read(element: &[u8]) -> Element {
-        node::loose(element).map_or(Element::Nothing, Element::Address)
+        match node::loose(element) {
+            Some(address) => Element::Address(address),
+            None if node::is_unix(element) => Element::Unix,
+            None => Element::Nothing,
+        }
     }
 }

@@ -20,7 +20,7 @@ use self::cidr::Proxies;
 use self::network::Prefixes;
 use self::peer::Peer;
 use self::source::Source;
-use self::watch::WATCH;
+use self::watch::{BEHIND, WATCH};
 use super::{KeyExtractor, KeyWriter, MissingKey, RequestView};
 use crate::error::ConfigError;
 
@@ -48,9 +48,16 @@ use crate::error::ConfigError;
 ///
 /// # Missing addresses
 ///
-/// Where a trusted proxy sends no usable address the request has no key: the proxy's own would put all clients
-/// into one budget. That is a mistake of the deployment, and answered 500 unless `on_missing_key` says
-/// otherwise. One mistake is the client's, and answered 400: a quote in `Forwarded` that does not end.
+/// A trusted peer that sends no forwarding header at all speaks for itself: it is a health check, a kubelet's probe
+/// or a client on the proxy's machine. Its key is its own address, or 127.0.0.1 on a Unix socket. No client can
+/// bring this about, since a client cannot remove what its proxy appends. Forwarding headers are the declared
+/// one, `X-Forwarded-For`, `Forwarded` and `X-Real-IP`. With [`hops`](Self::hops) the peer is not looked at, and
+/// such a request has no key.
+///
+/// If a trusted proxy sends a header without a usable address at the place that counts, the request has no key: the
+/// proxy's own address would put all clients into one budget. That is a mistake of the deployment, and answered
+/// 500 unless `on_missing_key` says otherwise. One mistake is the client's, and answered 400: a quote in
+/// `Forwarded` that does not end.
 ///
 /// # Examples
 ///
@@ -104,13 +111,14 @@ impl ClientIp {
 
     /// The client in front of trusted proxies, which are known by their networks.
     ///
-    /// A proxy is a network such as `"10.0.0.0/8"`, an address, or `"unix:"`. Where the peer is none of them it
-    /// is the client, and its headers are not read. Otherwise the client is the first address from the right that
-    /// no trusted proxy owns, or the leftmost where all are trusted: a client inside the trusted networks can
-    /// name any address.
+    /// A proxy is a network such as `"10.0.0.0/8"`, an address, or `"unix:"`. If the peer is none of them, it is
+    /// the client, and its headers are not read. Otherwise the client is the first address from the right that
+    /// no trusted proxy owns, or the leftmost if all are trusted: a client inside the trusted networks can
+    /// name any address. A trusted peer that sends no forwarding header is the client itself.
     ///
     /// `"unix:"` trusts each request for which the server recorded no address, as on a Unix socket. Write it
-    /// only where the server listens on nothing else, or records the address of every other peer.
+    /// only if the server listens on nothing else, or records the address of every other peer. It also trusts an
+    /// entry `unix:` in a list, which nginx writes if its own peer is on a Unix socket.
     ///
     /// # Errors
     ///
@@ -168,6 +176,10 @@ impl ClientIp {
     }
 
     /// Reads the standard `Forwarded` header (RFC 7239) instead of `X-Forwarded-For`.
+    ///
+    /// Many senders do not quote: IPv6 without brackets or quotes is read, alone or with a port if the whole is no
+    /// address, and so are unquoted ports. If your proxy copies the client's `Host` into the header, it must quote
+    /// it, since a comma in it would begin another element.
     ///
     /// # Examples
     ///
@@ -272,41 +284,96 @@ impl ClientIp {
         self.invalid.get_or_insert(error);
     }
 
-    /// The client's whole address, as for a log; IPv4 where it is IPv4-mapped.
+    /// The client's whole address, for logs; IPv4 if it is IPv4-mapped.
+    ///
+    /// As a key, use `ClientIp` itself or [`network`](Self::network): an IPv6 client can take a new address for each
+    /// request.
     ///
     /// # Errors
     ///
-    /// [`MissingKey`] where the request has none that can be trusted.
+    /// [`MissingKey`] if the request has no address that can be trusted.
     ///
     /// # Examples
     ///
     /// See [`behind`](Self::behind).
     pub fn address(&self, req: &RequestView<'_>) -> Result<IpAddr, MissingKey> {
+        self.found(req).map(|found| found.address)
+    }
+
+    /// The network that is the key: the first address of the client's IPv6 /64, or its IPv4 address.
+    ///
+    /// [`v6_prefix`](Self::v6_prefix) and [`v4_prefix`](Self::v4_prefix) set other lengths. Use it in a closure for
+    /// [`key_fn`](crate::RateLimitLayerBuilder::key_fn).
+    ///
+    /// # Errors
+    ///
+    /// [`MissingKey`] if the request has no address that can be trusted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_weir::{ClientIp, RequestView};
+    /// use std::net::SocketAddr;
+    ///
+    /// let peer: SocketAddr = "[2001:db8:1:2:3:4:5:6]:4000".parse().unwrap();
+    /// let request = http::Request::builder().extension(peer).body(()).unwrap();
+    /// let network = ClientIp::peer().network(&RequestView::new(&request));
+    /// assert_eq!(network, Ok("2001:db8:1:2::".parse().unwrap()));
+    /// ```
+    pub fn network(&self, req: &RequestView<'_>) -> Result<IpAddr, MissingKey> {
+        let found = self.found(req)?;
+        match found.from {
+            From::Peer => WATCH.see(found.address, req.headers()),
+            From::Proxy { is_own } => BEHIND.see_trusted(found.address, is_own),
+            From::Count => {}
+        }
+        Ok(self.prefixes.network(found.address))
+    }
+
+    fn found(&self, req: &RequestView<'_>) -> Result<Found, MissingKey> {
         const DEFAULT: &Source = &Source::XForwardedFor;
 
         if self.invalid.is_some() {
             return Err(MissingKey::from_server("the client address is not configured rightly"));
         }
         let source = self.source.as_ref().unwrap_or(DEFAULT);
-        match &self.trust {
-            Trust::Nobody | Trust::Hops(0) => Peer::of(req.extensions()).ip(),
-            Trust::Hops(n) => source.nth(req.headers(), *n),
-            Trust::Proxies(proxies) => match Peer::of(req.extensions()) {
-                Peer::Absent if proxies.is_unix_trusted() => source.first_untrusted(req.headers(), proxies),
-                Peer::Recorded(Some(ip)) if proxies.contains(ip) => source.first_untrusted(req.headers(), proxies),
-                peer => peer.ip(),
-            },
-        }
+        let (address, from) = match &self.trust {
+            Trust::Nobody | Trust::Hops(0) => (Peer::of(req.extensions()).ip()?, From::Peer),
+            Trust::Hops(n) => (source.nth(req.headers(), *n)?, From::Count),
+            Trust::Proxies(proxies) => {
+                let peer = Peer::of(req.extensions());
+                match peer.trusted(proxies) {
+                    None => (peer.ip()?, From::Proxy { is_own: false }),
+                    Some(_) if source.is_forwarded(req.headers()) => {
+                        (source.first_untrusted(req.headers(), proxies)?, From::Proxy { is_own: false })
+                    }
+                    Some(own) => (own, From::Proxy { is_own: true }),
+                }
+            }
+        };
+        Ok(Found { address, from })
     }
+}
+
+/// A client's address, and how it was found.
+struct Found {
+    address: IpAddr,
+    from: From,
+}
+
+#[derive(Clone, Copy)]
+enum From {
+    Peer,
+    /// In the list of the proxies that are trusted, or as their own.
+    Proxy {
+        is_own: bool,
+    },
+    Count,
 }
 
 impl KeyExtractor for ClientIp {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        let address = self.address(req)?;
-        if matches!(self.trust, Trust::Nobody | Trust::Hops(0)) {
-            WATCH.see(address, req.headers());
-        }
-        out.write(&self.prefixes.network(address));
+        out.write(&self.network(req)?);
         Ok(())
     }
 

@@ -18,9 +18,18 @@ pub(super) fn loose(bytes: &[u8]) -> Option<IpAddr> {
     Some(canonical(v6(bytes)?))
 }
 
-/// A node of RFC 7239 section 6 that is an address: IPv6 in brackets, and a port that may be obfuscated.
-pub(super) fn strict(bytes: &[u8]) -> Option<IpAddr> {
-    with_port(bytes, |port| is_port(port) || is_obfuscated(port))
+/// A node of RFC 7239 section 6 that is an address, and what senders write instead: IPv6 without brackets.
+///
+/// The port may be obfuscated. IPv6 without brackets has a port only if the whole is no address: `2001:db8::7:443`
+/// is an address.
+pub(super) fn forwarded(bytes: &[u8]) -> Option<IpAddr> {
+    let bracketed = with_port(bytes, |port| is_port(port) || is_obfuscated(port));
+    bracketed.or_else(|| v6(bytes).map(canonical)).or_else(|| viewer(bytes))
+}
+
+/// Whether a proxy names a Unix socket, as nginx does.
+pub(super) fn is_unix(bytes: &[u8]) -> bool {
+    trim(bytes) == b"unix:"
 }
 
 /// An address and a port, where IPv6 stands without brackets, as in `CloudFront-Viewer-Address`.
@@ -118,7 +127,7 @@ mod tests {
             ("3221225991", None, None, None),
             ("0xc0000207", None, None, None),
             ("[192.0.2.7]", None, None, None),
-            ("2001:db8::7", V6, None, None),
+            ("2001:db8::7", V6, V6, None),
             ("[2001:db8::7]", V6, V6, None),
             ("[2001:db8::7]:80", V6, V6, None),
             ("[2001:db8::7]80", None, None, None),
@@ -127,20 +136,21 @@ mod tests {
             ("[[2001:db8::7]]", None, None, None),
             ("[2001:db8::7%eth0]", None, None, None),
             ("2001:db8::7%1", None, None, None),
-            ("2001:db8::7:80", Some("2001:db8::7:80"), None, V6),
-            ("2001:db8:0:0:0:0:0:7:80", None, None, V6),
-            ("::ffff:192.0.2.7", V4, None, None),
-            ("::ffff:192.0.2.7:80", None, None, V4),
+            ("2001:db8::7:80", Some("2001:db8::7:80"), Some("2001:db8::7:80"), V6),
+            ("2001:db8::7:54321", None, V6, V6),
+            ("2001:db8:0:0:0:0:0:7:80", None, V6, V6),
+            ("::ffff:192.0.2.7", V4, V4, None),
+            ("::ffff:192.0.2.7:80", None, V4, V4),
             ("[::ffff:c000:207]:80", V4, V4, None),
             ("", None, None, None),
             (":", None, None, None),
-            ("::", Some("::"), None, None),
+            ("::", Some("::"), Some("::"), None),
             ("unknown", None, None, None),
             ("_hidden", None, None, None),
         ] {
             let want = |ip: Option<&str>| ip.map(|ip| ip.parse::<IpAddr>().unwrap());
             assert_eq!(loose(text.as_bytes()), want(in_list), "{text}");
-            assert_eq!(strict(text.as_bytes()), want(in_forwarded), "{text}");
+            assert_eq!(forwarded(text.as_bytes()), want(in_forwarded), "{text}");
             assert_eq!(viewer(text.as_bytes()), want(with_viewer), "{text}");
         }
         assert_eq!(loose(b" \t192.0.2.7\t "), V4.map(|ip| ip.parse().unwrap()));

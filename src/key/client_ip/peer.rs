@@ -1,9 +1,10 @@
 //! The connection's other end, as the servers record it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::Extensions;
 
+use super::cidr::Proxies;
 use crate::key::MissingKey;
 
 /// Who is at the other end of the connection.
@@ -26,6 +27,14 @@ impl Peer {
             return peer;
         }
         extensions.get::<SocketAddr>().copied().map_or(Self::Absent, Self::from)
+    }
+
+    /// The address of a peer that is a trusted proxy; that of this machine on a Unix socket.
+    pub(super) fn trusted(self, proxies: &Proxies) -> Option<IpAddr> {
+        match self {
+            Self::Recorded(ip) => ip.filter(|ip| proxies.contains(*ip)),
+            Self::Absent => proxies.is_unix_trusted().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        }
     }
 
     pub(super) fn ip(self) -> Result<IpAddr, MissingKey> {

@@ -14,6 +14,8 @@ use crate::key::MissingKey;
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED: HeaderName = http::header::FORWARDED;
+/// The headers in which proxies commonly name their client.
+const COMMON: [HeaderName; 3] = [X_FORWARDED_FOR, FORWARDED, HeaderName::from_static("x-real-ip")];
 
 /// Where the address of a client behind proxies stands.
 #[derive(Clone, Debug)]
@@ -36,6 +38,17 @@ impl Source {
             "cloudfront-viewer-address" => Self::Viewer(name),
             _ => Self::Single(name),
         })
+    }
+
+    /// Whether a request has this header, or a common one that has the same purpose.
+    ///
+    /// A proxy writes one of them for each client. Without any, the request is the proxy's own.
+    pub(super) fn is_forwarded(&self, headers: &HeaderMap) -> bool {
+        let is_declared = match self {
+            Self::XForwardedFor | Self::Forwarded => false,
+            Self::Single(name) | Self::Viewer(name) => headers.contains_key(name),
+        };
+        is_declared || COMMON.iter().any(|name| headers.contains_key(name))
     }
 
     /// The first address from the right that is no proxy's; the leftmost where all are.
@@ -66,9 +79,11 @@ fn list<'a, L: List>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator
 fn first_untrusted(walk: impl Iterator<Item = Element>, proxies: &Proxies) -> Result<IpAddr, MissingKey> {
     let mut leftmost = Err(MISSING);
     for element in walk {
+        leftmost = address(element);
         match element {
-            Element::Address(ip) if proxies.contains(ip) => leftmost = Ok(ip),
-            element => return address(element),
+            Element::Address(ip) if proxies.contains(ip) => {}
+            Element::Unix if proxies.is_unix_trusted() => {}
+            _ => break,
         }
     }
     leftmost
@@ -98,12 +113,14 @@ fn single(
     if lines.next().is_some() {
         return Err(UNUSABLE);
     }
-    read(line.as_bytes()).ok_or(UNUSABLE)
+    let line = line.as_bytes();
+    read(line).ok_or(if node::is_unix(line) { UNIX } else { UNUSABLE })
 }
 
 fn address(element: Element) -> Result<IpAddr, MissingKey> {
     match element {
         Element::Address(ip) => Ok(ip),
+        Element::Unix => Err(UNIX),
         Element::Nothing | Element::Malformed => Err(UNUSABLE),
         // No proxy writes it, and no client may make the service look broken to whoever counts its 5xx.
         Element::Unreadable => Err(MissingKey::from_client("a quote in the Forwarded header does not end")),
@@ -111,4 +128,8 @@ fn address(element: Element) -> Result<IpAddr, MissingKey> {
 }
 
 const MISSING: MissingKey = MissingKey::proxy_header("the trusted proxies sent no address for the client");
+const UNIX: MissingKey = MissingKey::proxy_header(
+    "the entry that counts is `unix:`, the Unix socket of a proxy: add \"unix:\" to the list of `behind`, and let the \
+     proxy on that socket take the client's address from its own peer, as nginx does with `set_real_ip_from unix:`",
+);
 const UNUSABLE: MissingKey = MissingKey::proxy_header("what the trusted proxies sent is no address");

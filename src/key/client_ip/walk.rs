@@ -19,6 +19,8 @@ pub(super) trait List {
 pub(super) enum Element {
     /// In canonical form: never IPv4-mapped.
     Address(IpAddr),
+    /// The Unix socket of a proxy, which has no address.
+    Unix,
     /// Nothing that is an address: empty, `unknown`, obfuscated. It is counted and never skipped.
     Nothing,
     /// What no proxy writes: the list cannot be trusted from here on.

@@ -16,7 +16,9 @@ const SAMPLE: u32 = 1_000;
 const FEW: u32 = 20;
 
 /// For all keys by peer address: behind a proxy they are all wrong.
-pub(super) static WATCH: Watch = Watch { is_over: AtomicBool::new(false), sample: Mutex::new(Sample::new()) };
+pub(super) static WATCH: Watch = Watch::new();
+/// For all keys behind proxies that are trusted by their networks: one that always forgets the header is no client.
+pub(super) static BEHIND: Watch = Watch::new();
 
 pub(super) struct Watch {
     is_over: AtomicBool,
@@ -24,6 +26,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    const fn new() -> Self {
+        Self { is_over: AtomicBool::new(false), sample: Mutex::new(Sample::new()) }
+    }
+
     /// Looks at a request that is limited by its peer; once all is seen, one load.
     #[inline]
     pub(super) fn see(&self, peer: IpAddr, headers: &HeaderMap) {
@@ -32,16 +38,30 @@ impl Watch {
         }
     }
 
+    /// Looks at a request behind trusted proxies; `is_own` if a proxy named no client. Once all is seen, one load.
+    #[inline]
+    pub(super) fn see_trusted(&self, address: IpAddr, is_own: bool) {
+        if !self.is_over.load(Ordering::Relaxed) {
+            let case = "a trusted proxy that sends no forwarding header";
+            self.sample(|sample| sample.add_trusted(address, is_own), Some(case));
+        }
+    }
+
     #[cold]
     fn look(&self, peer: IpAddr, headers: &HeaderMap) {
-        // Nobody waits: who comes while another one is looked at is left out.
-        let Ok(mut sample) = self.sample.try_lock() else { return };
         let is_forwarded = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED);
-        let notice = sample.add(peer, is_forwarded);
+        self.sample(|sample| sample.add(peer, is_forwarded), None);
+    }
+
+    #[cold]
+    fn sample(&self, add: impl FnOnce(&mut Sample) -> Option<Notice>, case: Option<&'static str>) {
+        // Nobody waits: a request that comes while another one is looked at is left out.
+        let Ok(mut sample) = self.sample.try_lock() else { return };
+        let notice = add(&mut sample);
         self.is_over.store(sample.seen >= SAMPLE, Ordering::Relaxed);
         drop(sample);
         if let Some(notice) = notice {
-            notify(notice, None);
+            notify(notice, case);
         }
     }
 }
@@ -64,17 +84,30 @@ impl Sample {
         let is_private = is_private(peer);
         self.seen = self.seen.saturating_add(1);
         self.forwarded += u32::from(is_forwarded);
-        // That one is told of by the header.
-        let is_candidate = is_private && !is_forwarded;
+        // The other notice reports a private peer with a header.
+        self.vote(peer, is_private && !is_forwarded);
+        let is_common = self.forwarded >= FEW && self.forwarded > self.seen / 2;
+        if is_forwarded && (is_private || is_common) {
+            return Some(Notice::UntrustedForwardingHeader);
+        }
+        self.shared_peer()
+    }
+
+    fn add_trusted(&mut self, address: IpAddr, is_own: bool) -> Option<Notice> {
+        self.seen = self.seen.saturating_add(1);
+        self.vote(address, is_own);
+        self.shared_peer()
+    }
+
+    fn vote(&mut self, peer: IpAddr, is_candidate: bool) {
         match self.lead {
             0 if is_candidate => (self.leader, self.lead) = (peer, 1),
             lead if is_candidate && self.leader == peer => self.lead = lead + 1,
             lead => self.lead = lead.saturating_sub(1),
         }
-        let is_common = self.forwarded >= FEW && self.forwarded > self.seen / 2;
-        if is_forwarded && (is_private || is_common) {
-            return Some(Notice::UntrustedForwardingHeader);
-        }
+    }
+
+    fn shared_peer(&self) -> Option<Notice> {
         (self.seen == SAMPLE && self.lead > SAMPLE / 2).then_some(Notice::SharedPrivatePeer)
     }
 }
@@ -153,5 +186,21 @@ mod tests {
         assert_eq!(told((0..1_000).map(|n| (many(n), false))), [], "a network of clients");
         assert_eq!(told((0..1_000).map(|_| (client(1), false))), [], "a client of the Internet");
         assert_eq!(told((0..999).map(|_| (PROXY, false))), [], "too few to tell");
+    }
+
+    #[test]
+    fn a_trusted_proxy_that_forgets_the_header_is_reported_at_the_end() {
+        let of = |probes: u32| {
+            let mut sample = Sample::new();
+            let is_own = |n: u32| n % 100 < probes;
+            let notices = (0..SAMPLE).map(|n| sample.add_trusted(if is_own(n) { PROXY } else { client(n) }, is_own(n)));
+            notices.flatten().collect::<Vec<_>>()
+        };
+        for probes in [100, 90, 80] {
+            assert_eq!(of(probes), [Notice::SharedPrivatePeer], "{probes} % without a header");
+        }
+        for probes in [60, 50, 1, 0] {
+            assert_eq!(of(probes), [], "{probes} % health checks");
+        }
     }
 }

@@ -1,0 +1,100 @@
+//! A key from a closure.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Key, KeyExtractor, KeyWriter, MissingKey, RequestView};
+use crate::telemetry::{Notice, notify};
+
+/// Requests without a key, from the first on, after which the log reports the function.
+const SAMPLE: u32 = 100;
+/// The function has found a key, or the log has reported it.
+const OVER: u32 = u32::MAX;
+
+/// What a function for [`key_fn`](crate::RateLimitLayerBuilder::key_fn) returns: `Option<K>` or
+/// `Result<K, MissingKey>`.
+///
+/// `None` is the client's fault. Return [`MissingKey::from_server`] if the service should have provided the key.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what a key function returns",
+    note = "return `Option<K>` or `Result<K, MissingKey>`, where `K` implements `Key`"
+)]
+pub trait IntoKey: sealed::IntoKey {}
+
+impl<K: Key> IntoKey for Option<K> {}
+impl<K: Key> IntoKey for Result<K, MissingKey> {}
+
+mod sealed {
+    use super::{Key, MissingKey};
+
+    pub trait IntoKey {
+        type Key: Key;
+
+        fn into_key(self) -> Result<Self::Key, MissingKey>;
+    }
+
+    impl<K: Key> IntoKey for Option<K> {
+        type Key = K;
+
+        fn into_key(self) -> Result<K, MissingKey> {
+            self.ok_or(MissingKey::from_client("the key function found none"))
+        }
+    }
+
+    impl<K: Key> IntoKey for Result<K, MissingKey> {
+        type Key = K;
+
+        fn into_key(self) -> Self {
+            self
+        }
+    }
+}
+
+/// A key from a closure; made by [`key_fn`](crate::RateLimitLayerBuilder::key_fn).
+pub(crate) struct FromFn<F> {
+    find: F,
+    /// How many requests had no key, from the first on.
+    missing: AtomicU32,
+}
+
+impl<F> FromFn<F> {
+    pub(crate) const fn new(find: F) -> Self {
+        Self { find, missing: AtomicU32::new(0) }
+    }
+
+    /// Counts a request; once a key was found or the log has spoken, this is one load.
+    #[inline]
+    fn count(&self, is_found: bool) {
+        if self.missing.load(Ordering::Relaxed) != OVER {
+            self.judge(is_found);
+        }
+    }
+
+    #[cold]
+    fn judge(&self, is_found: bool) {
+        if is_found {
+            self.missing.store(OVER, Ordering::Relaxed);
+            return;
+        }
+        let count = |missing: u32| match missing {
+            OVER => None,
+            missing if missing + 1 == SAMPLE => Some(OVER),
+            missing => Some(missing + 1),
+        };
+        if self.missing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count) == Ok(SAMPLE - 1) {
+            notify(Notice::KeyFunctionFindsNone, None);
+        }
+    }
+}
+
+impl<F, R> KeyExtractor for FromFn<F>
+where
+    F: Fn(&RequestView<'_>) -> R + Send + Sync + 'static,
+    R: IntoKey,
+{
+    fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
+        let key = sealed::IntoKey::into_key((self.find)(req));
+        self.count(key.is_ok());
+        out.write(&key?);
+        Ok(())
+    }
+}
