@@ -88,6 +88,12 @@ impl Failure {
         Self::protocol("Redis answered something else than the script does; see whether a proxy changes answers")
     }
 
+    /// A key of ours holds a value of another type.
+    #[cold]
+    pub(crate) fn foreign() -> Self {
+        Self::protocol(WRONGTYPE_MESSAGE)
+    }
+
     /// The answer while Redis is not asked.
     #[cold]
     pub(crate) fn unavailable() -> Self {
@@ -164,6 +170,8 @@ const NOAUTH_MESSAGE: &str = "Redis wants a password; write it in the URL, as in
 const WRONGPASS_MESSAGE: &str = "Redis does not take this user and password; see the URL, and ACL LIST on the server";
 const CROSSSLOT_MESSAGE: &str =
     "Redis is a cluster, and the command's keys lie in different slots; link to it as a cluster";
+const WRONGTYPE_MESSAGE: &str = "the key of a limit holds a value of another type that another program wrote; delete \
+     it, and give the limits a key prefix of their own";
 const UNSERVED_MESSAGE: &str = "Redis does not serve this slot at the moment; see CLUSTER INFO if it stays so";
 
 /// The code that a server's error begins with, and what it means. Redis up to 6.2 wraps the errors of a script
@@ -190,11 +198,7 @@ const CODES: [(&str, FailureKind, &str); 20] = [
     ("NOREPLICAS", FailureKind::Refused, "Redis wants more replicas in step; see min-replicas-to-write"),
     ("CROSSSLOT", FailureKind::CrossSlot, CROSSSLOT_MESSAGE),
     ("DENIED", FailureKind::Refused, "Redis is in protected mode; give it a password, or bind it to a private network"),
-    (
-        "WRONGTYPE",
-        FailureKind::Protocol,
-        "a key of ours holds something else; give the limits a key prefix of their own",
-    ),
+    ("WRONGTYPE", FailureKind::Protocol, WRONGTYPE_MESSAGE),
     (LOST, FailureKind::ConnectionLost, LOST_MESSAGE),
     (LATE, FailureKind::Timeout, LATE_MESSAGE),
 ];
