@@ -76,6 +76,13 @@ impl Demand {
         }
     }
 
+    /// Whether a clock has dated the demand ahead of `now`. It would stand still until the clock has caught up.
+    ///
+    /// A thread that read the clock earlier is behind by less than a slot.
+    fn is_ahead(&self, now: u64) -> bool {
+        self.slot > now / self.slot_ticks + 1 || self.fast > now / self.fast_ticks + 1
+    }
+
     /// Forgets what has left the window.
     fn roll(&mut self, now: u64) {
         let slot = now / self.slot_ticks;
@@ -237,6 +244,7 @@ pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &
 /// Lets the demand forget what has left its window by `now`, and follow limits that have changed.
 fn roll(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) {
     let Some(mut demands) = window.shed_mut().map(|shed| std::mem::take(&mut shed.demands)) else { return };
+    demands.retain(|demand| !demand.is_ahead(now));
     for demand in &mut demands {
         demand.roll(now);
         let limit = limits.iter().find(|limit| u64::from(limit.window) == demand.window);

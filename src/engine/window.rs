@@ -304,6 +304,25 @@ impl Window {
         self.shed.get_or_insert_default()
     }
 
+    /// Follows a server's clock as the script does, and returns the tick of the decision: a step back by more than
+    /// the shortest span moves the history until its newest unit is dated now.
+    ///
+    /// Only a model of the script. Here threads read the clock before they lock the key, so that an earlier reading
+    /// does not mean that the clock has stepped back.
+    #[cfg(all(test, feature = "_redis"))]
+    pub(crate) fn follow(&mut self, now: u64, horizon: &Horizon) -> u64 {
+        let back = self.tick().saturating_sub(now);
+        if back > u64::from(horizon.spans().0[0]) {
+            for index in 0..self.closed.len() {
+                if let Some(word) = self.closed.get(index) {
+                    self.closed.set(index, Word::new(word.tick().wrapping_sub(back), word.cum()));
+                }
+            }
+            (self.open, self.base) = (Word::new(now, self.open.cum()), base_word(now, self.base.cum()));
+        }
+        self.clamp(now)
+    }
+
     /// The number of closed buckets.
     #[cfg(test)]
     pub(super) fn words(&self) -> usize {

@@ -227,7 +227,7 @@ impl Lanes {
             Entered::Alone(question) => {
                 let _single = Single(lane);
                 let result = self.decide_alone(&question).await;
-                self.judge(at, &question.key, result)
+                self.judge(at, &question.key, result).and_then(|reply| self.checked(reply))
             }
             Entered::Queued { answer, number, starts } => {
                 // Dropped, it sets the lane free again.
@@ -236,12 +236,23 @@ impl Lanes {
                     return self.judge(at, &[], Err(no_runtime.into()));
                 }
                 if let Ok(Ok(result)) = runtime::timeout(self.deadline + GRACE, answer)?.await {
-                    return result;
+                    return result.and_then(|reply| self.checked(reply));
                 }
                 lane.abandon_if_stuck(number, self.deadline);
                 Err(Failure::timeout())
             }
         }
+    }
+
+    /// The reply, or the failure of its key alone: the other keys of the call are decided.
+    fn checked(&self, reply: Reply) -> Result<Reply, Failure> {
+        if !Answered::is_foreign(&reply.answer, reply.part.start) {
+            return Ok(reply);
+        }
+        let failure = Failure::foreign();
+        outage::failed(&failure);
+        self.outage.odd(&failure);
+        Err(failure)
     }
 
     async fn decide_alone(&self, question: &Question) -> Result<Reply, Failure> {

@@ -262,7 +262,7 @@ impl Model {
             for &(age, units) in &report.spent {
                 let units = units.min(left);
                 left -= units;
-                let tick = now_ms.saturating_sub(u64::from(age)) / self.bucket_ms;
+                let tick = now_ms.max(now * self.bucket_ms).saturating_sub(u64::from(age)) / self.bucket_ms;
                 if units > 0 {
                     self.charge(now, tick.max(earliest).min(now), units);
                 }

@@ -99,6 +99,12 @@ impl Failure {
         Self::new(FailureKind::Unreachable, cause::CLOSED_MESSAGE)
     }
 
+    /// A key of ours holds a value of another type.
+    #[cold]
+    pub(crate) fn foreign() -> Self {
+        Self::protocol(cause::WRONGTYPE_MESSAGE)
+    }
+
     /// The answer while Redis is not asked.
     #[cold]
     pub(crate) fn unavailable() -> Self {

@@ -120,6 +120,7 @@ local function charge(tick, units)
 end
 
 shed = load(KEYS[1])
+if not shed then return redis.error_reply('WRONGTYPE the key of a limit holds a value of another type') end
 local before, done = used(), known
 if operation == SET then
   local comparator, operand, count, which = unpack('<I1I6I5I1', policy, at)

@@ -5,6 +5,15 @@
 -- newest u48, fits at u48, used then u40, ratio as a double; and where something is lent, what was.
 local ALLOWED, REJECTED, PASSED, SHED, FULL = 0, 1, 2, 3, 4
 local RECORD = '<I1I1I1I5I6I6I5d'
+-- Fills the answers of a key that holds a value of another type. No verdict and no lending answer begins with it.
+local FOREIGN, RECORD_BYTES, LENT_BYTES = '\255', 33, 49
+
+-- Answers a key that holds a value of another type, so that its callers get an error and no other key does.
+local function foreign(asks)
+  local bytes = RECORD_BYTES * #asks / 9
+  if interval > 0 then bytes = RECORD_BYTES * unpack('<I2', asks, 35) + LENT_BYTES end
+  answers[#answers + 1] = string.rep(FOREIGN, bytes)
+end
 
 -- Looks at every limit: which refuse, when the cost fits, what is held then and now, which limit binds, and
 -- whether any has no room for the same cost again.
@@ -50,18 +59,22 @@ if mode < 2 then
   for k = 1, #KEYS do
     shed = load(KEYS[k])
     local asks, first = ARGV[k + 2], 1
-    if interval > 0 then first = report(asks) end
-    for ask = first, #asks, 9 do
-      local cost = unpack('<I5', asks, ask)
-      local violated, fits, used_then, used, binding, tight = survey(cost, 1)
-      if violated > 0 then
-        answers[#answers + 1] = pack(RECORD, REJECTED, binding - 1, violated, used, open, fits, used_then, 0)
-      else
-        admit(ALLOWED, binding, used, mode == 0 and cost or 0, 1, tight)
+    if not shed then
+      foreign(asks)
+    else
+      if interval > 0 then first = report(asks) end
+      for ask = first, #asks, 9 do
+        local cost = unpack('<I5', asks, ask)
+        local violated, fits, used_then, used, binding, tight = survey(cost, 1)
+        if violated > 0 then
+          answers[#answers + 1] = pack(RECORD, REJECTED, binding - 1, violated, used, open, fits, used_then, 0)
+        else
+          admit(ALLOWED, binding, used, mode == 0 and cost or 0, 1, tight)
+        end
       end
+      if interval > 0 then answers[#answers + 1] = lend(1, 1) end
+      if dirty then store(KEYS[k], shed) end
     end
-    if interval > 0 then answers[#answers + 1] = lend(1, 1) end
-    if dirty then store(KEYS[k], shed) end
   end
   return table.concat(answers)
 end
@@ -127,10 +140,23 @@ local function forget(demand)
   demand.certain, demand.cut = certain, cut
 end
 
--- Takes up the state at `now`, and follows limits that have changed.
+-- Takes up the state at `now`, and follows limits that have changed. A demand that a clock has dated ahead of `now`
+-- would stand still until the clock has caught up, so it starts anew.
+local is_resumed
 local function resume()
-  for i = 1, #shed do forget(shed[i]) end
-  for i = limit_count, 1, -1 do
+  if is_resumed then return end
+  is_resumed = true
+  for i = shed and #shed or 0, 1, -1 do
+    local demand = shed[i]
+    local slot, fast = floor(now / slot_ticks(demand.window)), floor(now / demand.fast_ticks)
+    if demand.slot > slot + 1 or demand.fast > fast + 1 then
+      table.remove(shed, i)
+      dirty = true
+    else
+      forget(demand)
+    end
+  end
+  for i = shed and limit_count or 0, 1, -1 do
     local demand = demand_of(limits[i][3])
     if demand and demand.fast_ticks ~= limits[i][5] then
       local fresh = new_demand(limits[i])
@@ -213,12 +239,14 @@ local function suppressed(cost, random)
   local violated, fits, used_then, used, binding, tight = survey(cost, 2)
   if violated > 0 then
     if cost > 0 and fits < NEVER then
+      resume()
       start()
       record(cost, true)
     end
     return answer(FULL, binding, violated, used, fits, used_then, 0)
   end
   if cost == 0 then return answer(ALLOWED, binding, 0, used, 0, used, 1) end
+  resume()
   local ratio, tightest = ratio_for(cost)
   if ratio >= 1 then
     record(cost, false)
@@ -236,6 +264,7 @@ local function suppressed(cost, random)
 end
 
 local function factor()
+  resume()
   local violated = survey(1, 2)
   local ratio = violated > 0 and 0 or ratio_for(1)
   answer(ALLOWED, 1, 0, 0, 0, 0, ratio)
@@ -252,13 +281,20 @@ end
 -- demand = window u32, slot u48, fast ticks u32, fast u48, offered before and now as doubles, declined 17 of u32
 local DECLINED = '<I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4'
 
+local function is_count(number) return number >= 0 and number < math.huge end
+
+-- Unpacks the state; what is owed is at least -1. Returns nothing if it is not one that this script can have written.
 local function from_shed(packed)
+  if #packed < 17 then return end
   local owed, threshold, count, at = unpack('<ddI1', packed)
+  if #packed ~= 17 + (36 + 4 * (SLOTS + 1)) * count or not is_count(owed + 1) or not is_count(threshold) then return end
   local state = { owed = owed, threshold = threshold }
   for i = 1, count do
     local demand = { unpack(DECLINED, packed, at + 36) }
     demand.window, demand.slot, demand.fast_ticks, demand.fast, demand.before, demand.offered =
       unpack('<I4I6I4I6dd', packed, at)
+    if demand.window == 0 or demand.fast_ticks == 0 then return end
+    if not is_count(demand.before) or not is_count(demand.offered) then return end
     state[i], at = demand, at + 36 + 4 * (SLOTS + 1)
   end
   return state
@@ -277,15 +313,15 @@ local function to_shed()
   return table.concat(out)
 end
 
-for k = 1, #KEYS do
-  local packed = load(KEYS[k])
+local function decide_key(key, packed, asks)
   shed = packed ~= '' and from_shed(packed) or nil
-  if shed and is_over() then shed = nil end
-  if shed then resume() end
-  local asks, first = ARGV[k + 2], 1
+  if shed and is_over() then shed, dirty = nil, true end
+  is_resumed = false
+  local first = 1
   if interval > 0 then
     local spent, declined
     first, spent, declined = report(asks)
+    resume()
     if declined > 0 then
       start()
       record(declined, true)
@@ -303,6 +339,11 @@ for k = 1, #KEYS do
     local ratio = violated > 0 and 0 or ratio_for(1)
     answers[#answers + 1] = lend(ratio < 1 and 2 or 1, ratio)
   end
-  if dirty then store(KEYS[k], to_shed()) end
+  if dirty and mode ~= FACTOR then store(key, to_shed()) end
+end
+
+for k = 1, #KEYS do
+  local packed = load(KEYS[k])
+  if packed then decide_key(KEYS[k], packed, ARGV[k + 2]) else foreign(ARGV[k + 2]) end
 end
 return table.concat(answers)

@@ -84,7 +84,7 @@ if interval > 0 then
         age, units, from = unpack('<I4I5', part, from)
         units = min(units, left)
         if units > 0 then
-          charge(min(max(floor((now_ms - age) / bucket), earliest), now), units)
+          charge(min(max(floor((max(now_ms, now * bucket) - age) / bucket), earliest), now), units)
           left, spent = left - units, spent + units
         end
       end

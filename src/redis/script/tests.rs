@@ -1,5 +1,8 @@
 //! The script against the engine: the same traces, with time and random numbers injected, and equal outcomes.
 
+mod damage;
+mod steps;
+
 use super::*;
 use crate::engine::{self, Horizon, Limit, SetMode, Window};
 use crate::limiter::RateLimitComparator;
@@ -152,9 +155,12 @@ impl Twins {
         let answer = self.call(&DECIDE, &[policy.as_bytes(), time.as_bytes(), &packed]);
         let answer = read(&answer, asks.len()).unwrap();
         assert_eq!(answer.now_ms, now_ms);
-        let now = now_ms / self.bucket_ms;
+        let mut now = now_ms / self.bucket_ms;
         if let Some(window) = &mut self.window {
-            window.trim(now);
+            now = window.follow(now, &self.horizon);
+            if mode == Mode::Suppressed {
+                window.trim(now);
+            }
         }
         for (index, ask) in asks.iter().enumerate() {
             let outcome = answer.outcome(index, *ask, limits, now).unwrap();
@@ -179,6 +185,7 @@ impl Twins {
         let answer = self.call(&DECIDE, &[policy.as_bytes(), time.as_bytes(), &packed]);
         let now = now_ms / self.bucket_ms;
         let mut window = self.window.clone().unwrap_or_else(|| Window::new(now));
+        let now = window.follow(now, &self.horizon);
         window.trim(now);
         let expected = engine::factor(&mut window, now, limits, &self.horizon);
         assert_eq!(read(&answer, 1).unwrap().factor(0), Some(expected), "step {}", self.steps);
@@ -193,6 +200,7 @@ impl Twins {
         let now = now_ms / self.bucket_ms;
         let known = self.window.is_some();
         let mut window = self.window.take().unwrap_or_else(|| Window::new(now));
+        let now = window.follow(now, &self.horizon);
         let before = window.used(now, span, &self.horizon);
         assert_eq!(answer.before, before, "step {} {correction:?}", self.steps);
         self.steps += 1;
@@ -290,14 +298,16 @@ fn trace(setup: &Setup, steps: usize, server: &Server) -> usize {
     let (mut limits, mut twins) = (setup.limits(), setup.twins(server));
     let mut random = fastrand::Rng::with_seed(setup.start_ms + steps as u64);
     let (mut now, mut latest, mut stamp) = (setup.start_ms, setup.start_ms, 0);
+    let longest = limits.iter().map(|limit| u64::from(limit.window)).max().unwrap();
     let largest = limits.iter().map(|limit| limit.capacity).min().unwrap();
     while twins.steps < steps {
         match random.u32(0..40) {
             0..20 => {}
             20..38 => now += random.u64(0..setup.most_gap_ms),
             38 => now += random.u64(0..40 * setup.most_gap_ms),
-            // The clock steps back, by less than a window in all.
-            _ => now = latest - random.u64(0..u64::from(limits[0].window) * setup.bucket_ms / 2),
+            // The clock steps back, by less than the shortest window or by any time; in the end it is put right.
+            _ if random.bool() => now = latest - random.u64(0..u64::from(limits[0].window) * setup.bucket_ms / 2),
+            _ => now = latest - random.u64(0..3 * longest * setup.bucket_ms),
         }
         latest = latest.max(now);
         let mut ask = || {

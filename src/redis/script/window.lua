@@ -13,12 +13,16 @@
 local M32, M40, NEVER = 4294967296, 1099511627776, 281474976710655
 local pack, unpack, sub, floor, call = struct.pack, struct.unpack, string.sub, math.floor, redis.call
 local max, min = math.max, math.min
+-- The bounds of what is possible, in ms: any time or span, and how long a lease can still be spent.
+local MOST_MS, LEASE_MS = 2 ^ 52, 3600000
 
 local policy = ARGV[1]
 local bucket, most, cells, span_count, at = unpack('<I4I2I2I1', policy)
 local span_at = at
 at = at + 4 * span_count
 local longest = unpack('<I4', policy, at - 4)
+-- A clock that steps back by more than this has left the shortest window.
+local shortest = span_count > 0 and unpack('<I4', policy, span_at) or longest
 
 local now_ms = tonumber(ARGV[2])
 if not now_ms then
@@ -31,11 +35,31 @@ local clock = floor(now_ms / bucket)
 -- table of them. Each: 1 id, 2 last tick, 3 units, 4 rate.
 local now, known, dirty, kept, open, total, base, merged, n, words, shed, leases, epoch
 
--- Reads a key; gives what is packed of the suppressed strategy's part.
+-- Reads a string. Returns nothing if there is none, and `false` if the key holds another type.
+local function get(key)
+  local value = redis.pcall('GET', key)
+  if type(value) ~= 'table' then return value or nil end
+  -- Any other error concerns the whole call, so the second attempt raises it.
+  if sub(value.err, 1, 9) ~= 'WRONGTYPE' then call('GET', key) end
+  return false
+end
+
+-- Whether this script can have written a string: its parts have the lengths that its header announces, and its times
+-- are possible.
+local function is_ours(value)
+  if #value < 36 then return false end
+  local from, held, at, _, _, _, count, shed_bytes, lent = unpack('<I4I4I6I5I5I2I2I2I2', value)
+  return #value == 36 + shed_bytes + 27 * lent + 9 * count and from > 0 and from * at < MOST_MS and from * held < MOST_MS
+end
+
+-- Reads a key and returns the packed part of the suppressed strategy. Returns nothing if the key holds another type.
+--
+-- A string that is not ours counts as no value: the next charge overwrites it, and gives it a time to live.
 local function load(key)
-  local value = call('GET', key)
+  local value = get(key)
+  if value == false then return end
   dirty, kept, leases, epoch = false, longest, nil, 0
-  if not value then
+  if not value or not is_ours(value) then
     now, known, open, total, base, merged, n, words = clock, false, clock, 0, 0, 0, 0, ''
     return ''
   end
@@ -45,17 +69,18 @@ local function load(key)
   local lent_at = 37 + shed_bytes
   words = sub(value, lent_at + 27 * lent)
   if held > longest then kept = held end
-  local back = open - clock - kept
+  local back = open - clock - shortest
   if from ~= bucket or back > 0 then
     -- Written with buckets of another size: every stamp moves up to the end of its bucket. Or the server's clock
-    -- went back by more than a window: the newest unit is taken to be of now.
+    -- stepped back by more than the shortest window: the history moves back until its newest unit is dated now. That
+    -- only makes units younger. Without it, a shorter window would stand still until the clock has caught up.
     local out, k, last = {}, 0, nil
     local function up(tick) return floor(((tick + 1) * from - 1) / bucket) end
     if from ~= bucket then
       kept, shed_bytes = max(floor((held * from - 1) / bucket) + 1, longest), 0
-      back = up(open) - clock - kept
+      back = up(open) - clock - shortest
     end
-    back = back > 0 and back + kept or 0
+    back = back > 0 and back + shortest or 0
     for i = 0, n - 1 do
       local tick, cum = unpack('<I4I5', words, 9 * i + 1)
       tick = up(open - (open - tick) % M32) - back
@@ -70,7 +95,8 @@ local function load(key)
     local id, tick, units, rate, behind = unpack('<c12I6I5f', value, lent_at)
     if from ~= bucket then tick = floor(((tick + 1) * from - 1) / bucket) end
     if back > 0 then tick = tick - back end
-    if now - tick <= kept then
+    if now - tick <= kept and (tick - now) * bucket < LEASE_MS then
+      if rate ~= rate then rate = 0 end
       leases = leases or {}
       leases[#leases + 1] = { id, tick, units, rate }
     end

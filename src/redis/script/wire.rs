@@ -181,6 +181,14 @@ impl<'a> Answered<'a> {
     /// The bytes that answer one ask.
     pub(crate) const RECORD: usize = 33;
 
+    /// What fills the answers of a key that holds a value of another type.
+    const FOREIGN: u8 = 0xff;
+
+    /// Whether the key whose answers begin at `at`, behind the time, holds a value of another type.
+    pub(crate) fn is_foreign(answer: &[u8], at: usize) -> bool {
+        answer.get(size_of::<f64>() + at) == Some(&Self::FOREIGN)
+    }
+
     /// Reads a part of an answer that is `total` bytes long behind the time; nothing where it has another length.
     pub(crate) fn read(answer: &'a [u8], total: usize, part: Range<usize>) -> Option<Self> {
         let mut reader = Reader(answer);
