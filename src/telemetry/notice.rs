@@ -75,6 +75,13 @@ pub enum Notice {
     ///
     /// Another process uses the name and prefix with other quotas, or for another service.
     RedisNameShared,
+    /// `unread-body`: a refused HTTP/1 request has a body of a type that the layer cannot read, so its client may
+    /// lose the answer.
+    UnreadBody,
+    /// `coarse-buckets`: the buckets are longer than a tenth of a window, so much of its limit goes unused.
+    ///
+    /// A unit is held for its window and for the rest of its bucket. Judged when a limiter or a layer is built.
+    CoarseBuckets,
 }
 
 impl Notice {
@@ -96,6 +103,8 @@ impl Notice {
             Self::RedisForgot => "redis-forgot",
             Self::RedisInstances => "redis-instances",
             Self::RedisNameShared => "redis-name-shared",
+            Self::UnreadBody => "unread-body",
+            Self::CoarseBuckets => "coarse-buckets",
         }
     }
 
@@ -175,6 +184,16 @@ impl fmt::Display for Notice {
                 "more was charged under a name in Redis than its limit admits: another process uses this name and \
                  prefix with other quotas, or for another service, so give each service a `prefix(..)` and each limit \
                  a `name(..)` of its own; if the limit was just changed on some instances, nothing is wrong"
+            }
+            Self::UnreadBody => {
+                "a refused HTTP/1 request has a body of a type that the layer cannot read, so a client that is still \
+                 sending gets a reset instead of its answer: name the type with `drain_body::<..>()` on the layer's \
+                 builder"
+            }
+            Self::CoarseBuckets => {
+                "the buckets are longer than a tenth of a window, and units are held for up to a bucket beyond it, so a \
+                 busy limit admits much less than it says: write a smaller `rate_group_size_ms`, at most a hundredth \
+                 of the shortest window"
             }
         })
     }

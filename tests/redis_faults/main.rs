@@ -22,6 +22,7 @@ mod course;
 mod doubt;
 mod failover;
 mod log;
+mod proxies;
 mod returns;
 mod runtimes;
 mod scripts;
