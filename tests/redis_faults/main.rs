@@ -17,6 +17,7 @@
 
 mod bounds;
 mod cancelled;
+mod client;
 mod cluster;
 mod course;
 mod doubt;
