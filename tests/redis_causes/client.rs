@@ -15,6 +15,8 @@ const LINK: &str = "TOWER_WEIR_LINK";
 /// After how many lines to end, and which notice to silence.
 const LINES: &str = "TOWER_WEIR_LINES";
 pub(crate) const SILENT: &str = "TOWER_WEIR_SILENT";
+/// For how many seconds to ask.
+pub(crate) const PATIENCE: &str = "TOWER_WEIR_PATIENCE";
 /// In every password, and never in what is logged.
 pub(crate) const SECRET: &str = "hunter2";
 
@@ -80,7 +82,7 @@ fn process() {
             Notice::RedisLost.silence();
             Duration::from_secs(2)
         }
-        Err(_) => Duration::from_secs(20),
+        Err(_) => Duration::from_secs(std::env::var(PATIENCE).map_or(20, |seconds| seconds.parse().unwrap())),
     };
     let began = Instant::now();
     runtime.block_on(async {

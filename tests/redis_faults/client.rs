@@ -91,29 +91,30 @@ fn a_runtime_without_timers_or_sockets_is_an_error_and_no_panic() {
     }
 }
 
-/// As in a suite of tests: a limiter in a static, and a runtime for each test. None takes another's call with it.
+/// As in a suite of tests: a limiter in a static, and a runtime for each test.
+///
+/// A call that was under way on the connection of a runtime that ended may have run, so it is not sent again. It fails
+/// for that reason alone, and no breaker opens for it.
 #[test]
-fn short_lived_runtimes_share_a_limiter() {
+fn the_end_of_a_runtime_is_not_taken_for_one_of_redis() {
     let server = Server::start(Flavor::Debian);
     let limiter = limiter(&server, Duration::from_secs(1));
-    let failed: usize = std::thread::scope(|scope| {
-        let worker = |_| {
-            scope.spawn(|| {
-                let mut failed = 0;
-                for _ in 0..40 {
-                    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-                    for _ in 0..5 {
-                        let decision = runtime.block_on(limiter.redis().absolute().inc("key", &rate(), 1));
-                        failed += usize::from(decision.is_err());
-                    }
-                }
-                failed
-            })
-        };
-        let workers: Vec<_> = (0..4).map(worker).collect();
-        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    let worker = || {
+        let mut failures = Vec::new();
+        for _ in 0..40 {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            for _ in 0..5 {
+                let decision = runtime.block_on(limiter.redis().absolute().inc("key", &rate(), 1));
+                failures.extend(decision.err().map(|error| error.to_string()));
+            }
+        }
+        failures
+    };
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
-    // A call that was under way on the connection of a runtime that ended may have run, and is not sent again.
-    println!("{failed} of 800 calls lost their connection with its runtime");
-    assert!(failed <= 16, "{failed} of 800");
+    println!("{} of 800 calls lost their connection with its runtime", failures.len());
+    let others: Vec<_> = failures.iter().filter(|text| !text.contains("runtime")).collect();
+    assert!(others.is_empty(), "{} others, as {:?}", others.len(), others.first());
 }
