@@ -33,11 +33,12 @@ use crate::decision::Decision;
 use crate::engine::{Horizon, Limit};
 use crate::error::{ConfigError, StoreError};
 use crate::local::{Local, Settings, Share};
-use crate::names::Names;
+use crate::names::{Kept, Names};
 use crate::scale::Scale;
 use crate::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
 use crate::strategy::{Absolute, Suppressed};
 use crate::telemetry::{self, Notice};
+use crate::time::TimeSource;
 
 pub use self::handle::RedisLimits;
 pub(crate) use self::lanes::{Body, Question, Reply};
@@ -151,7 +152,7 @@ impl Redis {
             denies: options.denies,
             on_store_error: options.on_store_error,
             main: Account { keys: Arc::new(keys), share },
-            named: Names::new(),
+            named: Names::new(TimeSource::system()),
         }))))
     }
 
@@ -201,7 +202,7 @@ impl Store for Redis {
         let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
         let limits: Arc<[Limit]> = shared.scale.limits(policy)?.into();
         let new = || Keys::new(&shared.prefix, Some(policy.name()), shared.denies);
-        let (keys, opened) = shared.named.open(policy, new, |keys| keys.horizon.serve(&limits))?;
+        let (keys, opened) = shared.named.open(policy, &limits, new)?;
         let share = match policy.on_store_error() {
             OnStoreError::LocalShare => Some(shared.local.share(Some(policy), &limits)?),
             _ => None,
@@ -245,6 +246,17 @@ impl Budget for RedisBudget {
 impl fmt::Debug for RedisBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBudget").field("policy", &self.opened).finish_non_exhaustive()
+    }
+}
+
+impl Kept for Keys {
+    fn keep_history(&self, spans: &[u32]) {
+        self.horizon.assign(spans);
+    }
+
+    /// The history is in Redis, and the spans say how much of it stays there.
+    fn may_go(&self, is_past: bool) -> bool {
+        is_past
     }
 }
 

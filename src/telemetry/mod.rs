@@ -67,10 +67,13 @@ fn tell(level: Level, code: &'static str, text: &str) {
 /// Writes a line to the log.
 #[cfg(not(feature = "tracing"))]
 fn tell(level: Level, code: &'static str, text: &str) {
+    use std::io::Write as _;
+
     let level = match level {
         Level::Error => "error",
         Level::Warning => "warning",
         Level::Info => "info",
     };
-    eprintln!("tower-weir: {level} [{code}]: {text}");
+    // Standard error may be closed. A request must not fail for that, as it would with `eprintln!`.
+    let _ = writeln!(std::io::stderr(), "tower-weir: {level} [{code}]: {text}");
 }

@@ -57,6 +57,15 @@ pub enum Notice {
     ///
     /// Told when the process has dropped the 10 000th.
     LayerPerRequest,
+    /// `unread-body`: a refused HTTP/1 request has a body of a type that the layer cannot read, so its client may
+    /// lose the answer.
+    UnreadBody,
+    /// `coarse-buckets`: the buckets are longer than a tenth of a window, so much of its limit goes unused.
+    ///
+    /// A unit is held for its window and for the rest of its bucket. Judged when a limiter or a layer is built.
+    CoarseBuckets,
+    /// `keys-full`: a limit has no room for another key, so unknown keys share budgets.
+    KeysFull,
     /// `redis-lost`: Redis cannot be asked, and requests follow [`OnStoreError`](crate::OnStoreError).
     ///
     /// Reported for each outage, at most once in ten seconds; the line names the cause and its fix, and counts the
@@ -75,13 +84,6 @@ pub enum Notice {
     ///
     /// Another process uses the name and prefix with other quotas, or for another service.
     RedisNameShared,
-    /// `unread-body`: a refused HTTP/1 request has a body of a type that the layer cannot read, so its client may
-    /// lose the answer.
-    UnreadBody,
-    /// `coarse-buckets`: the buckets are longer than a tenth of a window, so much of its limit goes unused.
-    ///
-    /// A unit is held for its window and for the rest of its bucket. Judged when a limiter or a layer is built.
-    CoarseBuckets,
 }
 
 impl Notice {
@@ -97,14 +99,15 @@ impl Notice {
             Self::HeaderValuePerRequest => "header-value-per-request",
             Self::LimitOpenedTwice => "limit-opened-twice",
             Self::LayerPerRequest => "layer-per-request",
+            Self::UnreadBody => "unread-body",
+            Self::CoarseBuckets => "coarse-buckets",
+            Self::KeysFull => "keys-full",
             Self::RedisLost => "redis-lost",
             Self::RedisBack => "redis-back",
             Self::RedisOdd => "redis-odd",
             Self::RedisForgot => "redis-forgot",
             Self::RedisInstances => "redis-instances",
             Self::RedisNameShared => "redis-name-shared",
-            Self::UnreadBody => "unread-body",
-            Self::CoarseBuckets => "coarse-buckets",
         }
     }
 
@@ -169,6 +172,21 @@ impl fmt::Display for Notice {
                  or connection limits nothing, since it knows of no other; build it once and clone it, or keep a \
                  `RateLimiter` and pass it with `limiter(..)`"
             }
+            Self::UnreadBody => {
+                "a refused HTTP/1 request has a body of a type that the layer cannot read, so a client that is still \
+                 sending gets a reset instead of its answer: name the type with `drain_body::<..>()` on the layer's \
+                 builder"
+            }
+            Self::CoarseBuckets => {
+                "the buckets are longer than a tenth of a window, and units are held for up to a bucket beyond it, so a \
+                 busy limit admits much less than it says: write a smaller `rate_group_size_ms`, at most a hundredth \
+                 of the shortest window"
+            }
+            Self::KeysFull => {
+                "a limit keeps as many keys as `max_keys` allows, and all are in use, so new clients share budgets and \
+                 may be refused for what others did: set `RateLimiter::builder().max_keys(..)` to at least the number \
+                 of distinct clients in the longest window, or use a shorter window"
+            }
             Self::RedisLost => "limits follow `on_store_error` until Redis answers a probe",
             Self::RedisBack => "Redis answers again, and decides",
             Self::RedisOdd => "some requests follow `on_store_error`",
@@ -184,16 +202,6 @@ impl fmt::Display for Notice {
                 "more was charged under a name in Redis than its limit admits: another process uses this name and \
                  prefix with other quotas, or for another service, so give each service a `prefix(..)` and each limit \
                  a `name(..)` of its own; if the limit was just changed on some instances, nothing is wrong"
-            }
-            Self::UnreadBody => {
-                "a refused HTTP/1 request has a body of a type that the layer cannot read, so a client that is still \
-                 sending gets a reset instead of its answer: name the type with `drain_body::<..>()` on the layer's \
-                 builder"
-            }
-            Self::CoarseBuckets => {
-                "the buckets are longer than a tenth of a window, and units are held for up to a bucket beyond it, so a \
-                 busy limit admits much less than it says: write a smaller `rate_group_size_ms`, at most a hundredth \
-                 of the shortest window"
             }
         })
     }
