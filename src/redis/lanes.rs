@@ -108,7 +108,14 @@ pub(crate) enum Body {
 struct Waiting {
     question: Question,
     since: Instant,
-    reply: oneshot::Sender<Result<Reply, Failure>>,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// What becomes of a queued question.
+enum Answer {
+    Served(Result<Reply, Failure>),
+    /// Its loop ended before it was sent.
+    Unsent(Question),
 }
 
 /// The answer of a script call, and which part of it is whose.
@@ -152,7 +159,7 @@ enum Entered {
     /// By its caller, at once.
     Alone(Question),
     /// By the loop with this number, which the caller has to start if it is not there yet.
-    Queued { answer: oneshot::Receiver<Result<Reply, Failure>>, number: u64, starts: bool },
+    Queued { answer: oneshot::Receiver<Answer>, number: u64, starts: bool },
 }
 
 impl Lanes {
@@ -217,29 +224,43 @@ impl Lanes {
     }
 
     /// Asks one question, together with whatever else is asked meanwhile.
-    pub(crate) async fn decide(self: &Arc<Self>, question: Question) -> Result<Reply, Failure> {
+    pub(crate) async fn decide(self: &Arc<Self>, mut question: Question) -> Result<Reply, Failure> {
         let at = self.lane_of(&question.key);
         let lane = &self.lanes[at];
-        if !lane.breaker.allows() {
-            return Err(Failure::unavailable());
-        }
-        match lane.enter(question)? {
-            Entered::Alone(question) => {
-                let _single = Single(lane);
-                let result = self.decide_alone(&question).await;
-                self.judge(at, &question.key, result).and_then(|reply| self.checked(reply))
+        let mut within = self.deadline;
+        // The queue's loop ends with the runtime that carries it, or is given up; what it had not sent goes again.
+        let mut began = None;
+        loop {
+            if !lane.breaker.allows() {
+                return Err(Failure::unavailable());
             }
-            Entered::Queued { answer, number, starts } => {
-                // Dropped, it sets the lane free again.
-                let turns = starts.then(|| Loop { lanes: Arc::clone(self), at, number });
-                if let Some(Err(no_runtime)) = turns.map(|turns| runtime::spawn(turns.run())) {
-                    return self.judge(at, &[], Err(no_runtime.into()));
+            match lane.enter(question)? {
+                Entered::Alone(question) => {
+                    let _single = Single(lane);
+                    let result = self.decide_alone(&question, within).await;
+                    return self.judge(at, &question.key, result).and_then(|reply| self.checked(reply));
                 }
-                if let Ok(Ok(result)) = runtime::timeout(self.deadline + GRACE, answer)?.await {
-                    return result.and_then(|reply| self.checked(reply));
+                Entered::Queued { answer, number, starts } => {
+                    let began = *began.get_or_insert_with(Instant::now);
+                    // Dropped, it sets the lane free again.
+                    let turns = starts.then(|| Loop { lanes: Arc::clone(self), at, number });
+                    if let Some(Err(no_runtime)) = turns.map(|turns| runtime::spawn(turns.run())) {
+                        return self.judge(at, &[], Err(no_runtime.into()));
+                    }
+                    match runtime::timeout(within + GRACE, answer)?.await {
+                        Ok(Ok(Answer::Served(result))) => return result.and_then(|reply| self.checked(reply)),
+                        Ok(Ok(Answer::Unsent(unsent))) => question = unsent,
+                        Ok(Err(_)) => return Err(Failure::orphaned()),
+                        Err(_) => {
+                            lane.abandon_if_stuck(number, self.deadline);
+                            return Err(Failure::timeout());
+                        }
+                    }
+                    within = self.deadline.saturating_sub(began.elapsed());
+                    if within.is_zero() {
+                        return Err(Failure::timeout());
+                    }
                 }
-                lane.abandon_if_stuck(number, self.deadline);
-                Err(Failure::timeout())
             }
         }
     }
@@ -255,12 +276,12 @@ impl Lanes {
         Err(failure)
     }
 
-    async fn decide_alone(&self, question: &Question) -> Result<Reply, Failure> {
+    async fn decide_alone(&self, question: &Question, within: Duration) -> Result<Reply, Failure> {
         let mut body = Vec::new();
         question.body.write(&mut body);
         let args = [question.policy.as_bytes(), b"", &body];
         let sent = Instant::now();
-        let answer = self.evaluate(&DECIDE, &[&question.key], &args, self.deadline).await?;
+        let answer = self.evaluate(&DECIDE, &[&question.key], &args, within).await?;
         let total = question.body.answer();
         Ok(Reply { answer: Arc::new(answer), total, part: 0..total, sent, received: Instant::now() })
     }
@@ -413,7 +434,7 @@ impl Lanes {
     async fn serve(self: &Arc<Self>, at: usize, mut batch: Vec<Waiting>) {
         if !self.lanes[at].breaker.allows() {
             for waiting in batch {
-                let _ = waiting.reply.send(Err(Failure::unavailable()));
+                let _ = waiting.reply.send(Answer::Served(Err(Failure::unavailable())));
             }
             return;
         }
@@ -498,12 +519,16 @@ impl Lane {
         }
     }
 
-    /// Ends a loop that does not serve any more; those who wait for it are told.
+    /// Ends a loop that does not serve any more; those who wait for it get their questions back.
     fn abandon(&self, number: u64) {
         let mut traffic = self.traffic();
         if traffic.looping == Some(number) {
             traffic.looping = None;
-            traffic.queue.clear();
+            let unsent = std::mem::take(&mut traffic.queue);
+            drop(traffic);
+            for waiting in unsent {
+                let _ = waiting.reply.send(Answer::Unsent(waiting.question));
+            }
         }
     }
 }

@@ -50,7 +50,8 @@ impl RedisOptions {
     /// One server, as in `redis://user:password@host:6379/0`, `rediss://` for TLS (feature `redis-rustls`), or
     /// `unix:///path`.
     ///
-    /// It has to be the master. There is one connection for all tasks, with `TCP_NODELAY`, which is made on the
+    /// It has to be the master. TLS trusts the system's authorities, or those in the PEM file that `SSL_CERT_FILE` names;
+    /// for a certificate of the client build a [`connection`](Self::connection). There is one connection for all tasks, with `TCP_NODELAY`, which is made on the
     /// first use and again whenever it is lost; the host's name is resolved each time. User and password are
     /// percent-encoded (`%40` for `@`).
     pub fn url(url: impl Into<String>) -> Self {
@@ -89,13 +90,14 @@ impl RedisOptions {
     /// A cluster, by the URLs of some of its nodes; the others are found.
     ///
     /// The URLs differ in host and port only: user, password and TLS are the same for all nodes. While a node
-    /// is down, only the keys in its slots follow [`on_store_error`](Self::on_store_error).
+    /// is down, only the keys in its slots follow [`on_store_error`](Self::on_store_error) if the servers have
+    /// `cluster-require-full-coverage no`. By Redis's default, `yes`, all keys do until a replica is promoted.
     #[cfg(feature = "redis-cluster")]
     pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::of(Source::Cluster(urls.into_iter().map(Into::into).collect()))
     }
 
-    /// The master of this name that the sentinels at these URLs know; asked anew at each connect.
+    /// The master of this name that the sentinels at these URLs know; asked anew at each connect and twice a second.
     ///
     /// The URLs hold the user and password of the sentinels, if they have any. Those of the master itself, its
     /// database and TLS stand in a URL with its name as the host: `redis://user:password@mymaster/2`.

@@ -2,15 +2,21 @@
 
 use std::fmt;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tower_weir::{OnStoreError, RateLimit, RateLimiter, RedisOptions};
+use tower_weir::{Notice, OnStoreError, RateLimit, RateLimiter, RedisOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 /// How to link: `url`, `cluster` or `sentinel`, then the URLs, with the master behind those of sentinels.
 const LINK: &str = "TOWER_WEIR_LINK";
+/// After how many lines to end, and which notice to silence.
+const LINES: &str = "TOWER_WEIR_LINES";
+pub(crate) const SILENT: &str = "TOWER_WEIR_SILENT";
+/// For how many seconds to ask.
+pub(crate) const PATIENCE: &str = "TOWER_WEIR_PATIENCE";
 /// In every password, and never in what is logged.
 pub(crate) const SECRET: &str = "hunter2";
 
@@ -34,19 +40,23 @@ impl Client {
     }
 
     /// Asks until there is a line, and expects one that holds all these words.
-    pub(crate) fn logs(mut self, words: &[&str]) {
-        let output = self.0.output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
-        let lines: Vec<&str> =
-            text.lines().filter_map(|line| line.split_once("logged ").map(|split| split.1)).collect();
-        let [line] = lines[..] else { panic!("{words:?}: not one line: {text}") };
+    pub(crate) fn logs(self, words: &[&str]) {
+        let lines = self.lines(1);
+        let [line] = &lines[..] else { panic!("{words:?}: not one line: {lines:?}") };
         for word in words {
             assert!(line.contains(word), "{word:?} is not in: {line}");
         }
         for hidden in [SECRET, "127.0.0.1", "localhost", "weir:1:", "://127", "/tmp"] {
             assert!(!line.contains(hidden), "shows {hidden}: {line}");
         }
+    }
+
+    /// Asks until there are so many lines, or none has come for long.
+    pub(crate) fn lines(mut self, count: usize) -> Vec<String> {
+        let output = self.0.env(LINES, count.to_string()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
+        text.lines().filter_map(|line| Some(line.split_once("logged ")?.1.to_owned())).collect()
     }
 }
 
@@ -65,12 +75,21 @@ fn process() {
     let limiter = RateLimiter::builder().redis(options).build().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let rate = RateLimit::try_from(1000.0).unwrap();
+    let lines: usize = std::env::var(LINES).unwrap().parse().unwrap();
+    let patience = match std::env::var(SILENT) {
+        Ok(code) => {
+            assert_eq!(code, Notice::RedisLost.code());
+            Notice::RedisLost.silence();
+            Duration::from_secs(2)
+        }
+        Err(_) => Duration::from_secs(std::env::var(PATIENCE).map_or(20, |seconds| seconds.parse().unwrap())),
+    };
     let began = Instant::now();
     runtime.block_on(async {
-        while began.elapsed() < Duration::from_secs(20) {
+        while began.elapsed() < patience {
             let failed = limiter.redis().absolute().inc("key", &rate, 1).await.is_err();
             tokio::time::sleep(Duration::from_millis(if failed { 5 } else { 50 })).await;
-            if LOGGED.load(std::sync::atomic::Ordering::Relaxed) {
+            if LOGGED.load(Ordering::Relaxed) >= lines {
                 // For a second one, which must not come.
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 return;
@@ -79,7 +98,7 @@ fn process() {
     });
 }
 
-static LOGGED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+static LOGGED: AtomicUsize = AtomicUsize::new(0);
 
 struct Printer;
 
@@ -93,7 +112,7 @@ impl Subscriber for Printer {
         event.record(&mut line);
         // One write, on a line of its own: the test harness writes too.
         println!("\nlogged {}", line.0);
-        LOGGED.store(true, std::sync::atomic::Ordering::Relaxed);
+        LOGGED.fetch_add(1, Ordering::Relaxed);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

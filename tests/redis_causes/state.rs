@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use crate::client::{link, url};
+use tower_weir::{RateLimit, RateLimiter, RedisOptions};
+
+use crate::client::{PATIENCE, SILENT, link, url};
 use crate::servers::{Flavor, Server, wait_until};
 
 #[test]
@@ -58,11 +60,12 @@ fn a_cluster_by_the_url_of_one_node() {
     let cluster = crate::servers::Cluster::start(Flavor::Debian, 3);
     let urls = cluster.urls();
     // One of the three has the key; the other two say where it is.
-    let told = urls.iter().filter(|node| std::panic::catch_unwind(|| url(node).logs(&["redis-lost"])).is_ok()).count();
-    assert_eq!(told, 2);
-    let words = ["redis-lost", "RedisOptions::cluster"];
-    let is_named = |node: &&String| std::panic::catch_unwind(|| url(node).logs(&words)).is_ok();
-    assert_eq!(urls.iter().filter(is_named).count(), 2);
+    let lines: Vec<_> = urls.iter().flat_map(|node| url(node).env(PATIENCE, "3").lines(1)).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines.iter().all(|line| line.contains("redis-lost") && line.contains("RedisOptions::cluster")),
+        "{lines:?}"
+    );
     cluster.kill(0);
     cluster.kill(1);
     cluster.kill(2);
@@ -88,4 +91,42 @@ fn protected_mode() {
         return;
     }
     url(&format!("redis://{}:{}", own.ip(), server.port())).logs(&["redis-lost", "protected mode"]);
+}
+
+/// Another service under the same prefix, or an instance with another limit: the one with less is refused for ever.
+#[test]
+fn another_process_charges_by_other_quotas() {
+    let server = Server::start(Flavor::Debian);
+    let limiter = RateLimiter::builder().redis(RedisOptions::url(server.url())).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let more = RateLimit::try_from(100_000.0).unwrap();
+    wait_until("the other is charged", || {
+        let inc = runtime.block_on(limiter.redis().absolute().decide("key", &more, 1_000_000));
+        inc.is_ok_and(|decision| decision.is_allowed() && !decision.is_local_share())
+    });
+    url(&server.url()).logs(&["WARN", "redis-name-shared", "prefix", "name(..)"]);
+}
+
+#[test]
+fn the_end_of_an_outage_is_no_warning() {
+    let server = Server::start(Flavor::Debian);
+    server.kill();
+    let client = std::thread::spawn({
+        let url = server.url();
+        move || crate::client::url(&url).lines(2)
+    });
+    std::thread::sleep(Duration::from_millis(1_500));
+    server.restart();
+    let lines = client.join().unwrap();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("ERROR") && lines[0].contains("redis-lost"), "{lines:?}");
+    assert!(lines[1].starts_with("INFO") && lines[1].contains("redis-back"), "{lines:?}");
+}
+
+#[test]
+fn an_outage_can_be_silenced() {
+    let server = Server::start(Flavor::Debian);
+    server.kill();
+    let lines = url(&server.url()).env(SILENT, "redis-lost").lines(1);
+    assert!(lines.is_empty(), "{lines:?}");
 }

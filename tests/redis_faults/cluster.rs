@@ -20,6 +20,11 @@ const LIVING: usize = 1_000;
 const VICTIM: usize = 1;
 
 fn start() -> Cluster {
+    Cluster::start_with(Flavor::Debian, 3, 0, &["--appendonly", "yes"])
+}
+
+/// By default all nodes refuse while the slots of one are not served.
+fn start_without_full_coverage() -> Cluster {
     Cluster::start_with(Flavor::Debian, 3, 0, &["--cluster-require-full-coverage", "no", "--appendonly", "yes"])
 }
 
@@ -58,7 +63,7 @@ fn slot_moves(deadline: Duration) -> Report {
 
 /// Only the keys of the master that was killed follow the policy.
 fn master_killed(deadline: Duration) -> Report {
-    let cluster = start();
+    let cluster = start_without_full_coverage();
     let sites = POLICIES.map(|policy| Site::new(RedisOptions::cluster(cluster.urls()), policy, deadline));
     for site in &sites {
         wait_until("the cluster serves", || site.request("first").by == By::Redis);
@@ -137,4 +142,29 @@ fn a_slot_that_moves_costs_little() {
 #[test]
 fn a_master_that_is_killed_takes_no_other_with_it() {
     master_killed(crate::DEADLINE).print();
+}
+
+/// As Redis is by default: all keys are refused from when the node counts as dead until its replica is promoted.
+#[test]
+fn with_redis_defaults_a_failover_ends_in_service_for_all() {
+    let cluster = Cluster::start_with(Flavor::Debian, 3, 1, &[]);
+    let sites = POLICIES.map(|policy| Site::new(RedisOptions::cluster(cluster.urls()), policy, crate::DEADLINE));
+    for site in &sites {
+        wait_until("the cluster serves", || site.request("first").by == By::Redis);
+        site.flow(4, Surface::Engine, &Keys::Fresh);
+    }
+    wait_until("all sites are served", || sites.iter().all(Site::is_served));
+    sites.iter().for_each(|site| site.log.clear());
+    cluster.kill(VICTIM);
+    let began = Instant::now();
+    wait_until("some keys are not served", || !sites.iter().any(Site::is_served));
+    wait_until("all sites are served again", || sites.iter().all(Site::is_served));
+    println!("served again after {:?}", began.elapsed());
+    sleep(Duration::from_millis(1_500));
+    for site in sites {
+        let (policy, log, records) = site.finish();
+        bounds::check_latency(&format!("{policy:?}"), &records);
+        let [lost, back] = ["redis-lost", "redis-back"].map(|code| log.count(code).unwrap_or(1));
+        assert!((1..=2).contains(&lost) && lost == back, "{policy:?}: {lost} and {back} lines");
+    }
 }

@@ -17,11 +17,13 @@
 
 mod bounds;
 mod cancelled;
+mod client;
 mod cluster;
 mod course;
 mod doubt;
 mod failover;
 mod log;
+mod proxies;
 mod returns;
 mod runtimes;
 mod scripts;

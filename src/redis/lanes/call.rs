@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Body, Lanes, Question, Reply, Waiting};
+use super::{Answer, Body, Lanes, Question, Reply, Waiting};
 use crate::redis::link::{Failure, FailureKind};
 use crate::redis::script::{DECIDE, PolicyBytes};
 
@@ -27,7 +27,7 @@ pub(super) struct Call {
 }
 
 /// Who waits for an answer.
-type Asker = oneshot::Sender<Result<Reply, Failure>>;
+type Asker = oneshot::Sender<Answer>;
 
 impl Call {
     pub(super) fn of(mut batch: Vec<Waiting>, most_keys: usize) -> Vec<Self> {
@@ -85,7 +85,7 @@ impl Call {
         let (total, received) = (self.total, Instant::now());
         for (part, reply) in self.replies {
             let own = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), total, part, sent, received });
-            let _ = reply.send(own.map_err(Failure::clone));
+            let _ = reply.send(Answer::Served(own.map_err(Failure::clone)));
         }
         result.map(drop)
     }

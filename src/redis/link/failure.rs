@@ -105,6 +105,12 @@ impl Failure {
         Self::protocol(cause::WRONGTYPE_MESSAGE)
     }
 
+    /// The runtime that carried a call was shut down.
+    #[cold]
+    pub(crate) fn orphaned() -> Self {
+        Self::new(FailureKind::NoRuntime, cause::RUNTIME_GONE_MESSAGE)
+    }
+
     /// The answer while Redis is not asked.
     #[cold]
     pub(crate) fn unavailable() -> Self {
@@ -124,6 +130,7 @@ impl Failure {
     /// Whether the command may have run, so that sending it again may charge twice.
     pub(crate) fn may_have_run(&self) -> bool {
         matches!(self.kind, FailureKind::ConnectionLost | FailureKind::Timeout | FailureKind::Protocol)
+            || self.message == cause::RUNTIME_GONE_MESSAGE
     }
 
     pub(super) fn calls_for_reconnect(&self) -> bool {

@@ -238,7 +238,7 @@ async fn send_over(live: &Live<MultiplexedConnection>, command: &Cmd) -> Result<
         if result.as_ref().is_err_and(|failure| failure.kind() == FailureKind::ConnectionLost)
             && is_orphaned(live).await
         {
-            return Ok(Err(Failure::new(FailureKind::NoRuntime, cause::RUNTIME_GONE_MESSAGE)));
+            return Ok(Err(Failure::orphaned()));
         }
     }
     Ok(result)
