@@ -45,8 +45,8 @@ const COOKIES: [Reader; 6] = [
         // Its jar is filled by this call, and the last cookie of a name wins.
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
         let cookies = lines.flat_map(|line| line.split(';'));
-        let parsed = cookies.filter_map(|cookie| tower_cookies::Cookie::parse_encoded(cookie.to_owned()).ok());
-        Some(parsed.filter(|cookie| cookie.name() == "s").last()?.value().into())
+        let mut parsed = cookies.filter_map(|cookie| tower_cookies::Cookie::parse_encoded(cookie.to_owned()).ok());
+        Some(parsed.rfind(|cookie| cookie.name() == "s")?.value().into())
     }),
     ("a reader that decodes nothing", |headers| {
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
