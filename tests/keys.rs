@@ -198,7 +198,7 @@ async fn hashed_values_have_budgets_of_their_own() {
 #[tokio::test]
 async fn a_second_line_of_a_checked_header_is_no_second_budget() {
     async fn check(request: Request, next: Next) -> Result<Response, StatusCode> {
-        match request.headers().get("x-api-key").map(|value| value.as_bytes()) {
+        match request.headers().get("x-api-key").map(http::HeaderValue::as_bytes) {
             Some(b"valid") => Ok(next.run(request).await),
             _ => Err(StatusCode::UNAUTHORIZED),
         }

@@ -45,8 +45,8 @@ const COOKIES: [Reader; 6] = [
         // Its jar is filled by this call, and the last cookie of a name wins.
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
         let cookies = lines.flat_map(|line| line.split(';'));
-        let parsed = cookies.filter_map(|cookie| tower_cookies::Cookie::parse_encoded(cookie.to_owned()).ok());
-        Some(parsed.filter(|cookie| cookie.name() == "s").last()?.value().into())
+        let mut parsed = cookies.filter_map(|cookie| tower_cookies::Cookie::parse_encoded(cookie.to_owned()).ok());
+        Some(parsed.rfind(|cookie| cookie.name() == "s")?.value().into())
     }),
     ("a reader that decodes nothing", |headers| {
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
@@ -93,16 +93,29 @@ const PLAIN: [Reader; 4] = [
 const HOSTS: [Reader; 1] =
     [("the typed header", |headers| Some(headers.typed_get::<Host>()?.hostname().to_ascii_lowercase().into_bytes()))];
 
-/// Lines made of parts that readers treat in their own ways.
-fn lines(parts: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let line = prop::collection::vec(prop::sample::select(parts), 0..7).prop_map(|parts| parts.concat());
-    prop::collection::vec(line, 1..3)
+/// Lines made of parts that readers treat in their own ways. Half of them are one short value behind a usual
+/// beginning, so that many pairs are two spellings of one.
+fn lines(beginnings: &'static [&'static [u8]], parts: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let some = |most| prop::collection::vec(prop::sample::select(parts), 0..most).prop_map(|parts| parts.concat());
+    let short = (prop::sample::select(beginnings), some(3));
+    prop_oneof![
+        prop::collection::vec(some(7), 1..3),
+        short.prop_map(|(beginning, value)| vec![[beginning, &value].concat()]),
+    ]
+}
+
+fn cookie_lines() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    lines(&[b"s=", b"s=", b"s = ", b"x=; s="], COOKIE_PARTS)
 }
 
 const COOKIE_PARTS: &[&[u8]] = &[
     b"s=", b"s=", b"s=", b"s = ", b"%73=", b"S=", b"=", b";", b"; ", b"a", b"a", b"%61", b"%41", b"\"", b"\"", b"%22",
     b" ", b"\t", b"%20", b"%", b"%2", b"%ff", b"\xff", b"%C3%BC", b"\\", b"+", b",", b"x=",
 ];
+
+fn credential_lines() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    lines(&[b"Bearer ", b"bearer  ", b"Basic ", b"basic\t"], CREDENTIAL_PARTS)
+}
 
 const CREDENTIAL_PARTS: &[&[u8]] = &[
     b"Bearer ",
@@ -129,7 +142,15 @@ const CREDENTIAL_PARTS: &[&[u8]] = &[
     b"\xc2\xa0",
 ];
 
+fn plain_lines() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    lines(&[b"a", b" a"], PLAIN_PARTS)
+}
+
 const PLAIN_PARTS: &[&[u8]] = &[b"a", b"a", b"A", b" ", b"\t", b",", b"\"", b"%61", b"\xff", b"\xfe", b"\xc2\xa0"];
+
+fn host_lines() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    lines(&[b"a.example", b"A.example"], HOST_PARTS)
+}
 
 const HOST_PARTS: &[&[u8]] = &[b"a.example", b"A.Example", b"b", b":80", b":8080", b"@", b"[::1]", b".", b" "];
 
@@ -137,7 +158,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(8_000) })]
 
     #[test]
-    fn one_cookie_has_one_key(a in lines(COOKIE_PARTS), b in lines(COOKIE_PARTS)) {
+    fn one_cookie_has_one_key(a in cookie_lines(), b in cookie_lines()) {
         if let (Some(a), Some(b)) = (request(&header::COOKIE, &a), request(&header::COOKIE, &b)) {
             for reader in &COOKIES {
                 assert_one_key(reader, &Cookie::new("s"), &a, &b);
@@ -147,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn one_credential_has_one_key(a in lines(CREDENTIAL_PARTS), b in lines(CREDENTIAL_PARTS)) {
+    fn one_credential_has_one_key(a in credential_lines(), b in credential_lines()) {
         let name = header::AUTHORIZATION;
         if let (Some(a), Some(b)) = (request(&name, &a), request(&name, &b)) {
             for reader in &CREDENTIALS {
@@ -158,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn one_value_has_one_key(a in lines(PLAIN_PARTS), b in lines(PLAIN_PARTS)) {
+    fn one_value_has_one_key(a in plain_lines(), b in plain_lines()) {
         let name = HeaderName::from_static("x-api-key");
         if let (Some(a), Some(b)) = (request(&name, &a), request(&name, &b)) {
             for reader in &PLAIN {
@@ -168,7 +189,7 @@ proptest! {
     }
 
     #[test]
-    fn one_host_has_one_key(a in lines(HOST_PARTS), b in lines(HOST_PARTS)) {
+    fn one_host_has_one_key(a in host_lines(), b in host_lines()) {
         if let (Some(a), Some(b)) = (request(&header::HOST, &a), request(&header::HOST, &b)) {
             for reader in &HOSTS {
                 assert_one_key(reader, &Header::new("host"), &a, &b);
