@@ -90,7 +90,7 @@ mod tests {
     fn a_closed_standard_error_stops_nothing() {
         const CHILD: &str = "TOWER_WEIR_CLOSED_STDERR";
         if env::var_os(CHILD).is_some() {
-            (0..10).for_each(|_| super::tell(true, "code", "text"));
+            (0..10).for_each(|_| super::tell(super::Level::Error, "code", "text"));
             return;
         }
         let mut child = Command::new(env::current_exe().unwrap())
