@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn waits_end_at_the_end_of_time() {
-        let scale = Scale::new(1 << 40, 100_000, u64::MAX / 1_000, HardLimitFactor::default()).unwrap();
+        let scale = Scale::new(1 << 40, 100_000, 1 << 41, HardLimitFactor::default()).unwrap();
         assert_eq!(scale.wait_ms(1 << 47, 0), u64::MAX);
         assert_eq!(scale.wait_ms(1, 0), (1 << 40) + 100_000);
         assert_eq!(scale.wait_ms(1, u64::MAX), 100_000);
