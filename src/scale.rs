@@ -198,3 +198,17 @@ fn window_ticks(ticks: Ticks, lag: u32, window_ms: u64) -> Result<u32, ConfigErr
 fn narrow(ticks: u64) -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_end_at_the_end_of_time() {
+        let scale = Scale::new(1 << 40, 100_000, 1 << 41, HardLimitFactor::default()).unwrap();
+        assert_eq!(scale.wait_ms(1 << 47, 0), u64::MAX);
+        assert_eq!(scale.wait_ms(1, 0), (1 << 40) + 100_000);
+        assert_eq!(scale.wait_ms(1, u64::MAX), 100_000);
+        assert_eq!((scale.wait_ms(0, 7), scale.wait_ms(NEVER, 7)), (0, u64::MAX));
+    }
+}

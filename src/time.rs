@@ -104,7 +104,8 @@ impl ManualClock {
 
     /// Moves the time forward; a fraction of a millisecond is dropped.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(millis(by), Ordering::SeqCst);
+        let later = |now: u64| Some(now.saturating_add(millis(by)));
+        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later);
     }
 
     /// Sets the time, in milliseconds since the clock's origin; it may go backwards.
@@ -165,6 +166,14 @@ impl Ticks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manual_clock_ends_at_its_end() {
+        let clock = ManualClock::new();
+        clock.advance(Duration::from_millis(5));
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.now_ms(), u64::MAX);
+    }
 
     #[test]
     fn ticks_saturate() {

@@ -206,7 +206,7 @@ impl Table {
             if self.maps.take_place() {
                 return true;
             }
-            if visited >= KEYS_PER_SHARD / 2 {
+            if visited >= KEYS_PER_SHARD / 4 {
                 break;
             }
         }

@@ -77,3 +77,30 @@ fn tell(level: Level, code: &'static str, text: &str) {
     // Standard error may be closed. A request must not fail for that, as it would with `eprintln!`.
     let _ = writeln!(std::io::stderr(), "tower-weir: {level} [{code}]: {text}");
 }
+
+#[cfg(all(test, not(feature = "tracing")))]
+mod tests {
+    use std::env;
+    use std::process::{Command, Stdio};
+
+    /// A notice is logged within a request, or while a layer is dropped: neither may panic because nobody reads.
+    ///
+    /// The child process is this very test, with a pipe for its standard error that nobody reads.
+    #[test]
+    fn a_closed_standard_error_stops_nothing() {
+        const CHILD: &str = "TOWER_WEIR_CLOSED_STDERR";
+        if env::var_os(CHILD).is_some() {
+            (0..10).for_each(|_| super::tell(super::Level::Error, "code", "text"));
+            return;
+        }
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "telemetry::tests::a_closed_standard_error_stops_nothing", "--nocapture"])
+            .env(CHILD, "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stderr.take());
+        assert!(child.wait().unwrap().success());
+    }
+}
