@@ -7,8 +7,8 @@ mod servers;
 use std::time::Duration;
 
 use tower_weir::{
-    Ask, Decision, HistoryPreservation, Policy, RateLimit, RateLimitComparator, RateLimiter, RedisOptions, Store,
-    StoreError, Strategy,
+    Ask, Decision, HistoryPreservation, OnStoreError, Policy, RateLimit, RateLimitComparator, RateLimiter,
+    RedisOptions, Store, StoreError, Strategy,
 };
 
 use self::servers::{Flavor, Server, wait_until};
@@ -178,4 +178,16 @@ async fn the_user_of_the_readme_can_do_no_more() {
         wait_until(&format!("the server misses {without}"), || !refused(&server).is_empty());
         assert_eq!(format!("+{}", refused(&server)[0]), *without);
     }
+}
+
+/// The line of the README and the advice of the message are the same.
+#[tokio::test]
+async fn a_refusal_names_the_grants_of_the_readme() {
+    let server = Server::start(Flavor::Debian);
+    set_user(&server, &[]);
+    let limiter = limiter(RedisOptions::url(url(&server)).on_store_error(OnStoreError::Reject));
+    let rate = RateLimit::try_from(0.05).unwrap();
+    let error = limiter.redis().absolute().decide("key", &rate, 1).await.unwrap_err().to_string();
+    let line = format!("ACL SETUSER weir reset on >secret {} {}", KEYS.join(" "), commands().join(" "));
+    assert!(error.contains(&line), "{error}");
 }

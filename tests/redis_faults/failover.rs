@@ -69,7 +69,7 @@ fn fleet_follows(is_hybrid: bool) {
     std::thread::sleep(HEARD_WITHIN + Duration::from_secs(2));
     fleet.iter().for_each(tokio::task::JoinHandle::abort);
     let after = most(&admitted, promoted + HEARD_WITHIN - Duration::from_secs(2));
-    assert!(after <= CAPACITY as usize, "{after} of {CAPACITY} in a window, {:?} after", HEARD_WITHIN);
+    assert!(after <= CAPACITY as usize, "{after} of {CAPACITY} in a window, {HEARD_WITHIN:?} after");
     assert!(after > CAPACITY as usize / 2, "the limit is used: {after}");
     // What the failover itself loses: the old master's last counts, once.
     let during = most(&admitted, before);

@@ -38,6 +38,7 @@ const CROSSSLOT_MESSAGE: &str = "Redis is a cluster, and the command's keys lie 
 pub(super) const MOVED_MESSAGE: &str = "Redis is a cluster, and another node has the slot; write \
      `RedisOptions::cluster(urls)` (feature redis-cluster)";
 /// On a link that follows redirects.
+#[cfg(feature = "redis-cluster")]
 pub(super) const MOVING_MESSAGE: &str = "a slot of the Redis cluster moves from one node to another; see CLUSTER NODES and \
      CLUSTER SETSLOT if it stays so";
 const UNSERVED_MESSAGE: &str = "the Redis cluster is down, or serves not all slots; see CLUSTER INFO, and \
