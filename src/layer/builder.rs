@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::exempt::Exemptions;
 use super::gate::Gate;
 use super::{OnMissingKey, RateLimitLayer};
 use crate::error::ConfigError;
@@ -40,7 +41,8 @@ pub struct RateLimitLayerBuilder {
     pub(super) rejected: Option<u16>,
     pub(super) shed: Option<u16>,
     pub(super) answers: response::Options,
-    pub(super) exempt_preflight: bool,
+    pub(super) exemptions: Exemptions,
+    decision_in_request: bool,
     on_missing_key: OnMissingKey,
     on_store_error: OnStoreError,
 }
@@ -57,7 +59,8 @@ impl RateLimitLayerBuilder {
             rejected: None,
             shed: None,
             answers: response::Options::default(),
-            exempt_preflight: false,
+            exemptions: Exemptions::default(),
+            decision_in_request: false,
             on_missing_key: OnMissingKey::default(),
             on_store_error: OnStoreError::default(),
         }
@@ -208,6 +211,27 @@ impl RateLimitLayerBuilder {
         self
     }
 
+    /// Sets whether the inner service finds the [`Decision`](crate::Decision) in the request's extensions; default
+    /// no, because it costs an allocation.
+    ///
+    /// Handlers can then read what is left. An exempt request carries none. With stacked layers the inner one counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_weir::{Decision, RateLimitLayer};
+    /// let layer = RateLimitLayer::builder().quota("100/min".parse()?).decision_in_request(true).build()?;
+    ///
+    /// fn remaining<B>(request: &http::Request<B>) -> Option<u64> {
+    ///     request.extensions().get::<Decision>().map(Decision::remaining)
+    /// }
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn decision_in_request(mut self, insert: bool) -> Self {
+        self.decision_in_request = insert;
+        self
+    }
+
     /// Builds the layer.
     ///
     /// # Errors
@@ -245,7 +269,8 @@ impl RateLimitLayerBuilder {
                 key,
                 lookup,
                 answers: Answers::new(self.answers, policy, rejected, shed)?,
-                exempt_preflight: self.exempt_preflight,
+                exempt: self.exemptions.build()?,
+                decision_in_request: self.decision_in_request,
                 _discards: discards,
                 on_missing_key: self.on_missing_key,
                 on_store_error: self.on_store_error,

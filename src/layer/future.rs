@@ -10,7 +10,8 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::gate::{Gate, Passage, Wait};
-use crate::response::Standing;
+use crate::key::RequestView;
+use crate::response::HeadersToAdd;
 
 pin_project! {
     /// The response of a [`RateLimit`](super::RateLimit) service.
@@ -37,8 +38,8 @@ pin_project! {
     }
 }
 
-/// What the response has to tell, and who tells it; nothing with headers off.
-type Tell = (Standing, Arc<Gate>);
+/// What the response gets, and what adds it.
+type Tell = (HeadersToAdd, Arc<Gate>);
 
 /// A request that waits for its key or its decision, with the service that was ready for it.
 struct Undecided<S, Req> {
@@ -74,8 +75,8 @@ where
             let next = match state.as_mut().project() {
                 StateProj::Admitted { future, tell } => {
                     let tell = |mut response: Response<ResBody>| {
-                        if let Some((standing, gate)) = tell {
-                            gate.answers.tell(standing, response.status(), response.headers_mut());
+                        if let Some((to_add, gate)) = tell {
+                            gate.answers.add(to_add, response.status(), response.headers_mut());
                         }
                         response.map(RateLimitBody::inner)
                     };
@@ -88,15 +89,18 @@ where
                 StateProj::Undecided { undecided } => {
                     let Some(waiting) = undecided else { return Poll::Pending };
                     match ready!(waiting.gate.poll(&mut waiting.wait, cx)) {
-                        Passage::Admitted(standing) => match undecided.take().map(|waiting| *waiting) {
-                            Some(Undecided { mut ready, request, gate, .. }) => State::Admitted {
-                                future: ready.call(request),
-                                tell: standing.map(|standing| (standing, gate)),
-                            },
+                        Passage::Admitted(admission) => match undecided.take().map(|waiting| *waiting) {
+                            Some(Undecided { mut ready, mut request, gate, .. }) => {
+                                if let Some(decision) = admission.decision {
+                                    request.extensions_mut().insert(decision);
+                                }
+                                let tell = admission.to_add.map(|to_add| (to_add, gate));
+                                State::Admitted { future: ready.call(request), tell }
+                            }
                             None => return Poll::Pending,
                         },
                         Passage::Refused(refusal) => {
-                            let response = waiting.gate.answers.refuse(&refusal, waiting.request.headers());
+                            let response = waiting.gate.answers.refuse(&refusal, &RequestView::new(&waiting.request));
                             State::Refused { response: Some(response) }
                         }
                         Passage::Undecided(wait) => {

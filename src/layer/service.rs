@@ -54,13 +54,18 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         match self.gate.enter(&RequestView::new(&request)) {
-            Passage::Admitted(standing) => {
-                let tell = standing.map(|standing| (standing, Arc::clone(&self.gate)));
+            Passage::Admitted(admission) => {
+                let tell = admission.to_add.map(|to_add| (to_add, Arc::clone(&self.gate)));
+                if let Some(decision) = admission.decision {
+                    request.extensions_mut().insert(decision);
+                }
                 ResponseFuture::admitted(self.inner.call(request), tell)
             }
-            Passage::Refused(refusal) => ResponseFuture::refused(self.gate.answers.refuse(&refusal, request.headers())),
+            Passage::Refused(refusal) => {
+                ResponseFuture::refused(self.gate.answers.refuse(&refusal, &RequestView::new(&request)))
+            }
             Passage::Undecided(wait) => {
                 // The future takes the service that is ready and leaves a clone that may not be.
                 let clone = self.inner.clone();
