@@ -256,8 +256,7 @@ async fn an_overload_and_a_missing_key_blame_no_quota() {
         let status = check(channel).await.unwrap_err();
         assert_eq!((status.code(), status.message()), want);
         assert_eq!(status.get_details_retry_info().is_some(), has_wait);
-        let pushback = status.metadata().get("grpc-retry-pushback-ms").map(|it| it.to_str().unwrap());
-        assert_eq!(pushback.is_some_and(|it| it != "-1"), has_wait);
+        assert_eq!(status.metadata().contains_key("grpc-retry-pushback-ms"), has_wait);
         assert!(status.get_details_quota_failure().is_none());
     }
 }
