@@ -41,7 +41,7 @@ impl RateLimiter {
     /// Starts with the default options: a window of 60 s in buckets of 10 ms, a hard limit factor of 1.0,
     /// and at most one million keys.
     pub fn builder() -> RateLimiterBuilder {
-        RateLimiterBuilder { options: RateLimiterOptions::default() }
+        RateLimiterBuilder::default()
     }
 
     /// Creates a limiter that starts nothing by itself; see [`run_cleanup_loop`](Self::run_cleanup_loop).
@@ -171,7 +171,7 @@ impl fmt::Debug for RateLimiterOptions {
 }
 
 /// Builds a [`RateLimiter`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[must_use = "nothing is limited until `build`"]
 pub struct RateLimiterBuilder {
     options: RateLimiterOptions,

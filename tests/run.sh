@@ -31,7 +31,8 @@ command -v cargo >/dev/null || fail "cargo is missing; install Rust 1.88 or late
 packages() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
     say "installing $*"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    # The run level keeps a package from starting a server of its own.
+    apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 skipped=()
 # What was not tested, and why. It must be seen: again at the end, and in CI it is a failure.
@@ -92,6 +93,25 @@ other_clients() {
     fi
 }
 other_clients
+
+for client in curl node python3; do
+    say "uploads by $client"
+    if command -v "$client" >/dev/null || packages "${client/%node/nodejs}"; then
+        cargo test --quiet --all-features --test uploads -- --ignored "${client%3}"
+    else
+        skip "uploads by $client, because it is missing"
+    fi
+done
+
+for proxy in nginx haproxy; do
+    say "proxy $proxy"
+    PATH=$PATH:/usr/sbin command -v "$proxy" >/dev/null || packages "$proxy" || true
+    if PATH=$PATH:/usr/sbin command -v "$proxy" >/dev/null; then
+        cargo test --quiet --all-features --test proxies -- --ignored "$proxy"
+    else
+        skip "the tests behind $proxy, because it is missing"
+    fi
+done
 
 say "example embedded"
 cargo run --quiet --profile test --no-default-features --example embedded

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::drain::DrainOptions;
 use super::exempt::Exemptions;
 use super::gate::Gate;
 use super::{OnMissingKey, RateLimitLayer};
@@ -43,6 +44,7 @@ pub struct RateLimitLayerBuilder {
     pub(super) answers: response::Options,
     pub(super) exemptions: Exemptions,
     decision_in_request: bool,
+    pub(super) drain: DrainOptions,
     on_missing_key: OnMissingKey,
     on_store_error: OnStoreError,
 }
@@ -61,6 +63,7 @@ impl RateLimitLayerBuilder {
             answers: response::Options::default(),
             exemptions: Exemptions::default(),
             decision_in_request: false,
+            drain: DrainOptions::default(),
             on_missing_key: OnMissingKey::default(),
             on_store_error: OnStoreError::default(),
         }
@@ -271,6 +274,7 @@ impl RateLimitLayerBuilder {
                 answers: Answers::new(self.answers, policy, rejected, shed)?,
                 exempt: self.exemptions.build()?,
                 decision_in_request: self.decision_in_request,
+                drain: self.drain,
                 _discards: discards,
                 on_missing_key: self.on_missing_key,
                 on_store_error: self.on_store_error,

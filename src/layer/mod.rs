@@ -11,6 +11,7 @@
 mod answers;
 mod body;
 mod builder;
+mod drain;
 mod exempt;
 mod future;
 mod gate;

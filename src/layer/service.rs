@@ -45,6 +45,7 @@ impl<S> RateLimit<S> {
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RateLimit<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    ReqBody: 'static,
 {
     type Response = Response<RateLimitBody<ResBody>>;
     type Error = S::Error;
@@ -64,7 +65,8 @@ where
                 ResponseFuture::admitted(self.inner.call(request), tell)
             }
             Passage::Refused(refusal) => {
-                ResponseFuture::refused(self.gate.answers.refuse(&refusal, &RequestView::new(&request)))
+                let response = self.gate.answers.refuse(&refusal, &RequestView::new(&request));
+                ResponseFuture::refused(response, self.gate.drain.begin(request))
             }
             Passage::Undecided(wait) => {
                 // The future takes the service that is ready and leaves a clone that may not be.

@@ -64,6 +64,7 @@ impl Local {
             return Err(ConfigError::ZeroMaxKeys);
         }
         let scale = Scale::new(bucket_ms, time.lag_ms(), window_seconds, hard)?;
+        scale.check_bucket(window_seconds.saturating_mul(1_000));
         let main = Table::new(max_keys);
         main.horizon().widen(&[scale.span()]);
         Ok(Self(Arc::new(Shared { time, scale, max_keys, main: Arc::new(main), named: Names::new() })))

@@ -212,3 +212,40 @@ fn names(policy: &Policy) -> impl Iterator<Item = String> {
     let name = policy.name();
     (1..=policy.quotas().len()).map(move |n| if n == 1 { name.to_owned() } else { format!("{name}-{n}") })
 }
+
+#[cfg(test)]
+mod tests {
+    use http::header::RETRY_AFTER;
+
+    use super::*;
+    use crate::store::Strategy;
+
+    /// With and without header fields, since the wait of a stack does not depend on them.
+    #[test]
+    fn an_inner_retry_after_waits_for_this_layer_too() {
+        let full = Decision { retry_after_ms: 30_000, ..Decision::allowed(10, 10) };
+        let soon = httpdate::fmt_http_date(std::time::SystemTime::now());
+        let ok = StatusCode::TOO_MANY_REQUESTS;
+        for headers in [RateLimitHeaders::None, RateLimitHeaders::Draft8] {
+            let policy = Policy::new("a", ["10/min".parse().unwrap()], Strategy::Absolute);
+            let options = Options { headers, ..Options::default() };
+            let answers = Answers::new(options, policy, ok, ok).unwrap();
+            for (before, decision, status, want) in [
+                (Some("5"), full, ok, Some("30")),
+                (Some("31"), full, ok, Some("31")),
+                (Some("5"), Decision::allowed(10, 9), ok, Some("5")),
+                (Some(soon.as_str()), full, ok, Some("30")),
+                (Some("soon"), full, ok, Some("soon")),
+                (None, full, ok, None),
+                (Some("5"), full, StatusCode::FOUND, Some("5")),
+            ] {
+                let mut map = HeaderMap::new();
+                map.extend(before.map(|it| (RETRY_AFTER, it.parse().unwrap())));
+                if let Some(to_add) = answers.admitted(&decision) {
+                    answers.add(&to_add, status, &mut map);
+                }
+                assert_eq!(map.get(RETRY_AFTER).map(|value| value.to_str().unwrap()), want, "{before:?}");
+            }
+        }
+    }
+}

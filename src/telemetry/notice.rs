@@ -57,6 +57,13 @@ pub enum Notice {
     ///
     /// Told when the process has dropped the 10 000th.
     LayerPerRequest,
+    /// `unread-body`: a refused HTTP/1 request has a body of a type that the layer cannot read, so its client may
+    /// lose the answer.
+    UnreadBody,
+    /// `coarse-buckets`: the buckets are longer than a tenth of a window, so much of its limit goes unused.
+    ///
+    /// A unit is held for its window and for the rest of its bucket. Judged when a limiter or a layer is built.
+    CoarseBuckets,
 }
 
 impl Notice {
@@ -72,6 +79,8 @@ impl Notice {
             Self::HeaderValuePerRequest => "header-value-per-request",
             Self::LimitOpenedTwice => "limit-opened-twice",
             Self::LayerPerRequest => "layer-per-request",
+            Self::UnreadBody => "unread-body",
+            Self::CoarseBuckets => "coarse-buckets",
         }
     }
 
@@ -131,6 +140,16 @@ impl fmt::Display for Notice {
                 "10000 layers with a store of their own were built and dropped: one that is built for each request \
                  or connection limits nothing, since it knows of no other; build it once and clone it, or keep a \
                  `RateLimiter` and pass it with `limiter(..)`"
+            }
+            Self::UnreadBody => {
+                "a refused HTTP/1 request has a body of a type that the layer cannot read, so a client that is still \
+                 sending gets a reset instead of its answer: name the type with `drain_body::<..>()` on the layer's \
+                 builder"
+            }
+            Self::CoarseBuckets => {
+                "the buckets are longer than a tenth of a window, and units are held for up to a bucket beyond it, so a \
+                 busy limit admits much less than it says: write a smaller `rate_group_size_ms`, at most a hundredth \
+                 of the shortest window"
             }
         })
     }
