@@ -275,6 +275,13 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
+/// For setters that take a value as it is or as text.
+impl From<std::convert::Infallible> for ConfigError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 /// Why a store could not decide.
 ///
 /// The layer does what its `on_store_error` says.

@@ -30,10 +30,13 @@ use crate::telemetry::Discards;
 ///     .build()?;
 /// # Ok::<(), tower_weir::ConfigError>(())
 /// ```
+#[derive(Clone)]
 #[must_use = "nothing is limited until `build`"]
 pub struct RateLimitLayerBuilder {
     name: Arc<str>,
     quotas: Vec<Quota>,
+    /// The first quota that could not be read, reported by `build`.
+    invalid_quota: Option<ConfigError>,
     key: Option<Arc<dyn KeyExtractor>>,
     lookup: Option<Lookup>,
     /// The factor as it was given, checked by `build`.
@@ -54,6 +57,7 @@ impl RateLimitLayerBuilder {
         Self {
             name: Policy::UNNAMED.into(),
             quotas: Vec::new(),
+            invalid_quota: None,
             key: None,
             lookup: None,
             suppressed: None,
@@ -72,6 +76,29 @@ impl RateLimitLayerBuilder {
     /// Adds a quota; a request is admitted if all of them have room, and then charged to all.
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quotas.push(quota);
+        self
+    }
+
+    /// Adds quotas that are written as text, or given as [`Quota`]s; a mistake in a text is an error of
+    /// [`build`](Self::build).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_weir::RateLimitLayer;
+    /// let layer = RateLimitLayer::builder().quotas(["10/s", "5000/h"]).build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn quotas<Q>(mut self, quotas: Q) -> Self
+    where
+        Q: IntoIterator<Item: TryInto<Quota, Error: Into<ConfigError>>>,
+    {
+        for quota in quotas {
+            match quota.try_into() {
+                Ok(quota) => self.quotas.push(quota),
+                Err(error) => self.invalid_quota = self.invalid_quota.or_else(|| Some(error.into())),
+            }
+        }
         self
     }
 
@@ -241,6 +268,9 @@ impl RateLimitLayerBuilder {
     ///
     /// A [`ConfigError`] that says what to write instead.
     pub fn build(self) -> Result<RateLimitLayer, ConfigError> {
+        if let Some(error) = self.invalid_quota {
+            return Err(error);
+        }
         if self.quotas.is_empty() {
             return Err(ConfigError::NoQuota);
         }
@@ -330,6 +360,12 @@ impl<S: Store> IntoStore for S {
 }
 
 impl IntoStore for Arc<dyn Store> {
+    fn into_store(self) -> Arc<dyn Store> {
+        self
+    }
+}
+
+impl<S: Store> IntoStore for Arc<S> {
     fn into_store(self) -> Arc<dyn Store> {
         self
     }

@@ -126,7 +126,18 @@ impl fmt::Debug for RateLimitLayer {
     }
 }
 
-impl<S> Layer<S> for RateLimitLayer {
+/// The service must be `Clone`: the response of a request that waits for its decision takes the service that is
+/// ready, and leaves a clone. For a service that is not, use tower's `BoxCloneService` in place of `BoxService`, or
+/// put tower's `Buffer` between the two.
+///
+/// ```compile_fail,E0277
+/// # use tower::{Layer, service_fn, util::BoxService};
+/// # type Hello = http::Response<()>;
+/// # let hello = service_fn(async |_: http::Request<()>| Ok::<_, std::io::Error>(Hello::new(())));
+/// let service = BoxService::new(hello); // the error names `BoxService<..>: Clone`
+/// let limited = tower_weir::RateLimitLayer::per_minute(60).layer(service);
+/// ```
+impl<S: Clone> Layer<S> for RateLimitLayer {
     type Service = RateLimit<S>;
 
     fn layer(&self, inner: S) -> RateLimit<S> {
