@@ -105,6 +105,9 @@ impl RateLimitLayerBuilder {
     /// Names the limit; default `"default"`, and printable ASCII, since clients are told.
     ///
     /// Limits that share a store and a name share their budgets, key by key.
+    ///
+    /// A layer that replaces another one and has other quotas keeps its history. If both exist for a moment, the log
+    /// has a line `limit-opened-twice`, which you can ignore or [`silence`](crate::Notice::silence).
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
