@@ -158,6 +158,7 @@ impl Scale {
             stamp: outcome.newest,
             charged: if outcome.is_allowed() { charged } else { 0 },
             is_local_share: false,
+            is_overflow: false,
             is_from_lease: false,
         }
     }
@@ -168,7 +169,7 @@ impl Scale {
         match tick {
             0 => 0,
             NEVER => u64::MAX,
-            tick => (self.ticks.start_ms(tick).saturating_sub(now_ms) + self.lag_ms).max(1),
+            tick => self.ticks.start_ms(tick).saturating_sub(now_ms).saturating_add(self.lag_ms).max(1),
         }
     }
 }

@@ -2,7 +2,7 @@
 # Runs the whole suite: unit, integration and doc tests, with all features and with none, other people's clients,
 # and the examples. From any directory.
 #
-# Needs cargo. What else is missing (a C linker, curl, Python with grpcio) is installed: system packages by root with
+# Needs cargo. What else is missing (a C linker, curl, valgrind, Python with grpcio) is installed: system packages by root with
 # apt-get, grpcio below the target directory. What cannot be had is left out, loudly; with CI set it is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -115,6 +115,16 @@ done
 
 say "example embedded"
 cargo run --quiet --profile test --no-default-features --example embedded
+
+# A program that uses the crate can be run under tools like valgrind.
+say "the first decision under valgrind"
+if command -v valgrind >/dev/null || packages valgrind libc6-dbg; then
+    program=$(cargo test --quiet --no-default-features --test time --no-run --message-format=json |
+        sed -n 's/.*"executable":"\([^"]*\/time-[^"]*\)".*/\1/p')
+    valgrind --quiet --error-exitcode=1 "$program" --exact the_first_decision_reads_the_clock
+else
+    skip "a decision under valgrind, because valgrind could not be installed"
+fi
 
 say "example suppressed (10 seconds)"
 cargo run --quiet --profile test --all-features --example suppressed

@@ -285,9 +285,9 @@ impl Window {
         }
     }
 
-    /// A window that holds what this one does, in one bucket with the newest stamp.
-    pub(crate) fn collapsed(&self) -> Self {
-        Self { open: self.open, base: self.base, closed: Ring::default(), shed: None }
+    /// A window that holds the same units, by the same stamps.
+    pub(crate) fn copied(&self) -> Self {
+        Self { open: self.open, base: self.base, closed: self.closed.clone(), shed: None }
     }
 
     pub(super) fn shed(&self) -> Option<&Shed> {
