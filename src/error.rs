@@ -85,6 +85,19 @@ pub enum ConfigError {
     InvalidCookieName(String),
     /// A name that cannot be sent to clients in a header.
     InvalidPolicyName(String),
+    /// An exempt path that no request's path equals.
+    InvalidExemptPath(String),
+    /// An empty list of methods to limit.
+    NoMethod,
+    /// Two families of header fields that write the same header.
+    HeadersConflict,
+    /// A message or name that makes a refusal's headers larger than gRPC clients accept.
+    AnswerTooLarge {
+        /// The size of a refusal's headers in bytes.
+        bytes: usize,
+        /// The largest size that is possible.
+        most: usize,
+    },
     /// A status that is not an error status (400 to 599).
     InvalidStatus(u16),
     /// A trusted proxy that is neither a network nor an address nor `unix:`.
@@ -196,6 +209,23 @@ impl fmt::Display for ConfigError {
             Self::InvalidPolicyName(name) => {
                 write!(f, "clients cannot be told the name {name:?}; write printable ASCII, as in \"burst\"")
             }
+            Self::InvalidExemptPath(path) => write!(
+                f,
+                "{path:?} is not a path that can be exempt, because paths are compared byte by byte; write one as in \
+                 \"/health\", or .exempt(|req| req.uri().path().starts_with(\"/internal/\"))"
+            ),
+            Self::NoMethod => f.write_str(
+                "no method to limit; write at least one, as in .methods([Method::POST]), or .enabled(false) for no limit",
+            ),
+            Self::HeadersConflict => f.write_str(
+                "two of the header families write the same header; write one draft, and XRateLimit beside it, as in \
+                 .headers(Draft8).also_headers(XRateLimit { .. })",
+            ),
+            Self::AnswerTooLarge { bytes, most } => write!(
+                f,
+                "the headers of a refusal would take {bytes} bytes, and gRPC clients accept {most}; write a shorter \
+                 name or message, or .protocol(Protocol::Http) for a service without gRPC"
+            ),
             Self::InvalidStatus(status) => {
                 write!(f, "{status} is no status for a refusal; write one from 400 to 599, as in 429")
             }
@@ -244,6 +274,13 @@ impl fmt::Display for ConfigError {
 }
 
 impl Error for ConfigError {}
+
+/// For setters that take a value as it is or as text.
+impl From<std::convert::Infallible> for ConfigError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
 
 /// Why a store could not decide.
 ///

@@ -336,6 +336,86 @@ async fn redirections_carry_no_field() {
     }
 }
 
+/// A client that polls with an ETag reads the fields too.
+#[tokio::test]
+async fn not_modified_carries_the_fields() {
+    let app = Router::new().route("/", get(async || http::StatusCode::NOT_MODIFIED));
+    let server = Server::start(app.layer(layer(builder(&["9/s"]).headers(DRAFT8)))).await;
+    let answer = server.get().await;
+    assert_eq!(answer.status(), 304);
+    assert_eq!(members(answer.headers(), "ratelimit", ["r", "t"]), [("default".to_owned(), [8, 1])]);
+}
+
+#[tokio::test]
+async fn a_date_in_a_response_of_your_own_stays_if_it_asks_for_longer() {
+    const LATER: &str = "Fri, 31 Dec 2100 23:59:59 GMT";
+    for (set, want) in [(LATER, LATER), ("Sun, 06 Nov 1994 08:49:37 GMT", "61"), ("7", "61"), ("99", "99")] {
+        let refuse = builder(&["1/min"]).on_refusal(move |refusal| {
+            let mut response = refusal.response().clone();
+            response.headers_mut().insert(RETRY_AFTER, set.parse().unwrap());
+            response
+        });
+        let server = Server::start(hello().layer(layer(refuse))).await;
+        assert_eq!(server.get().await.status(), 200);
+        assert_eq!(server.get().await.headers()[RETRY_AFTER], want, "{set}");
+    }
+}
+
+#[tokio::test]
+async fn two_families_of_fields_stand_on_one_answer() {
+    let x = RateLimitHeaders::XRateLimit { reset: ResetFormat::DeltaSeconds };
+    let server = Server::start(hello().layer(layer(builder(&["1/min"]).headers(DRAFT8).also_headers(x)))).await;
+    for (status, remaining, reset) in [(200, 0, 61), (429, 0, 61)] {
+        let answer = server.get().await;
+        assert_eq!(answer.status(), status);
+        assert_eq!(members(answer.headers(), "ratelimit", ["r", "t"])[0].1, [remaining, reset]);
+        assert_eq!(answer.headers()["x-ratelimit-remaining"], remaining.to_string());
+        assert_eq!(answer.headers()["x-ratelimit-reset"], reset.to_string());
+    }
+    let error = builder(&["1/min"]).headers(DRAFT8).also_headers(RateLimitHeaders::Draft7).build().unwrap_err();
+    assert_eq!(error, ConfigError::HeadersConflict);
+}
+
+/// A grpc-c client loses the status of a refusal whose headers exceed 8 kB.
+#[test]
+fn a_message_or_name_that_a_grpc_client_cannot_read_is_a_configuration_error() {
+    let is_too_large = |builder: RateLimitLayerBuilder| match builder.build() {
+        Ok(_) => false,
+        Err(ConfigError::AnswerTooLarge { bytes, most }) => bytes > most,
+        Err(other) => panic!("{other}"),
+    };
+    let many = &["1/s", "2/s", "3/s", "4/s", "5/s", "6/s", "7/s", "8/s"][..];
+    for (builder, want) in [
+        (builder(&["1/s"]).message("m".repeat(2_000)), false),
+        (builder(&["1/s"]).message("m".repeat(4_000)), true),
+        // Each of these bytes takes three in gRPC's encoding.
+        (builder(&["1/s"]).message("é".repeat(1_000)), true),
+        (builder(&["1/s"]).message("é".repeat(20_000)).protocol(Protocol::Http), false),
+        (builder(many).name("n".repeat(100)).headers(DRAFT8), false),
+        (builder(many).name("n".repeat(700)).headers(DRAFT8), true),
+        (builder(many).name("n".repeat(1_100)).headers(DRAFT8).protocol(Protocol::Http), true),
+    ] {
+        assert_eq!(is_too_large(builder), want);
+    }
+}
+
+/// A content type must not hide a refusal from logs, metrics and firewalls behind the status 200.
+#[tokio::test]
+async fn a_grpc_content_type_disguises_no_refusal_of_http_1() {
+    let server = Server::start(hello().layer(layer(builder(&["1/min"])))).await;
+    assert_eq!(server.get().await.status(), 200);
+    for (method, version) in
+        [("GET", http::Version::HTTP_11), ("GET", http::Version::HTTP_10), ("POST", http::Version::HTTP_11)]
+    {
+        let ask = |it: Builder| it.method(method).version(version).header("content-type", "application/grpc");
+        let refused = server.send(ask).await;
+        assert_eq!((refused.status().as_u16(), retry_after(&refused)), (429, Some(61)), "{method} {version:?}");
+        assert!(!refused.headers().contains_key("grpc-status"));
+    }
+    let web = |it: Builder| it.header("content-type", "application/grpc-web+proto");
+    assert_eq!(server.send(web).await.status(), 429, "gRPC-Web is always POST");
+}
+
 #[tokio::test]
 async fn grpc_web_is_answered_as_it_is_asked() {
     let server = Server::start(hello().layer(layer(builder(&["1/min"]).message("100% é")))).await;
@@ -344,7 +424,8 @@ async fn grpc_web_is_answered_as_it_is_asked() {
         ("application/grpc-web-text", "*/*", Some("application/grpc-web-text+proto")),
         ("application/grpc-web+proto", "application/grpc-web-text", Some("application/grpc-web-text+proto")),
         ("application/grpc-web", "*/*", Some("application/grpc-web+proto")),
-        ("application/grpc", "*/*", Some("application/grpc")),
+        // HTTP/1.1 carries no gRPC.
+        ("application/grpc", "*/*", None),
         ("application/grpcfoo", "*/*", None),
     ] {
         let ask = |request: Builder| request.header("content-type", content_type).header("accept", accept);
@@ -401,8 +482,9 @@ async fn jitter_only_lengthens_the_wait() {
     let mut waits = Vec::new();
     for _ in 0..40 {
         let refused = server.get().await;
-        assert_eq!(members(refused.headers(), "ratelimit", ["r", "t"])[0].1, [0, 61], "the true wait");
-        waits.push(retry_after(&refused).unwrap());
+        let wait = retry_after(&refused).unwrap();
+        assert_eq!(members(refused.headers(), "ratelimit", ["r", "t"])[0].1, [0, wait], "both name one time");
+        waits.push(wait);
     }
     assert!(waits.iter().all(|wait| (61..=91).contains(wait)), "{waits:?}");
     assert!(waits.iter().any(|&wait| wait != waits[0]), "{waits:?}");
@@ -422,7 +504,7 @@ async fn all_that_is_told_is_exposed() {
         for content_type in ["text/plain", "application/grpc-web"] {
             let server = Server::start(hello().layer(layer(builder(&["1/min"]).headers(headers)))).await;
             assert_eq!(server.get().await.status(), 200);
-            let refused = server.send(|request| request.header("content-type", content_type)).await;
+            let refused = server.send(|it| it.method("POST").header("content-type", content_type)).await;
             let safe = ["cache-control", "content-type", "content-length", "date"];
             let mut told = refused.headers().keys().filter(|name| !safe.contains(&name.as_str()));
             assert!(told.all(|name| tower_weir::EXPOSED_HEADERS.contains(name)), "{refused:?}");

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use serde_json::Value;
@@ -49,6 +49,12 @@ fn deferred() -> (Deferred, RateLimitLayer) {
 
 fn request() -> Request<()> {
     Request::get("/").extension(SocketAddr::from(([192, 0, 2, 1], 4_000))).body(()).unwrap()
+}
+
+fn post(version: Version) -> Request<()> {
+    let mut request = request();
+    (*request.method_mut(), *request.version_mut()) = (Method::POST, version);
+    request
 }
 
 async fn ready<S: Service<Request<()>>>(service: &mut S) -> Result<(), S::Error> {
@@ -482,7 +488,7 @@ async fn a_refusals_body_tells_its_size_and_end() {
     assert!(body.is_end_stream() && body.size_hint().exact() == Some(0));
     assert!(within(body.frame()).await.is_none());
 
-    let mut grpc = request();
+    let mut grpc = post(Version::HTTP_2);
     grpc.headers_mut().insert("content-type", "application/grpc+proto".parse().unwrap());
     let body = within(service.call(grpc)).await.unwrap().into_body();
     assert!(body.is_end_stream() && body.size_hint().exact() == Some(0), "gRPC ends its stream with its headers");
@@ -503,7 +509,7 @@ async fn a_request_is_answered_in_the_protocol_that_it_speaks() {
         (Some("application/grpc;charset=utf-8"), true),
         (Some("Application/GRPC"), true),
     ] {
-        let mut request = request();
+        let mut request = post(Version::HTTP_2);
         request.headers_mut().extend(content_type.map(|it| (http::header::CONTENT_TYPE, it.parse().unwrap())));
         let response = within(refuses.clone().oneshot(request)).await.unwrap();
         assert_eq!(response.status() == 200, is_grpc, "{content_type:?}");

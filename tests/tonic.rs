@@ -275,7 +275,8 @@ where
 fn call_from(peer: Option<&str>) -> Request<Body> {
     let remote_addr = peer.map(|peer| peer.parse().unwrap());
     let info = TcpConnectInfo { local_addr: None, remote_addr };
-    Request::post("/grpc.health.v1.Health/Check").extension(info).body(Body::new(empty_message())).unwrap()
+    let post = Request::post("/grpc.health.v1.Health/Check").version(http::Version::HTTP_2);
+    post.extension(info).body(Body::new(empty_message())).unwrap()
 }
 
 #[tokio::test]
@@ -334,4 +335,40 @@ async fn each_kind_of_refusal_has_its_grpc_status() {
             assert_eq!(grpc_status(limited.clone(), call_from(None)).await, want, "{about}");
         }
     }
+}
+
+/// The inner limit refuses with the last unit of the outer one; a client reads the longer wait.
+#[tokio::test]
+async fn the_wait_of_a_stack_is_true_in_the_details_too() {
+    let clock = ManualClock::new();
+    let rl = RateLimiter::builder().clock(clock.clone()).build().unwrap();
+    let layer = |name: &str, quota: &str| {
+        let quota = quota.parse().unwrap();
+        RateLimitLayer::builder().key(Global).name(name).quota(quota).limiter(rl.local()).build().unwrap()
+    };
+    let (outer, inner) = (layer("out", "2/h"), layer("in", "1/s"));
+    let serve =
+        |incoming| Server::builder().layer(outer).layer(inner).add_service(health()).serve_with_incoming(incoming);
+    let channel = connect(start(serve).await).await;
+    check(channel.clone()).await.unwrap();
+    let status = check(channel.clone()).await.unwrap_err();
+    let wait = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!(wait >= Duration::from_secs(3_600), "{wait:?}");
+    assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), &wait.as_millis().to_string());
+    let failure = status.get_details_quota_failure().unwrap();
+    assert_eq!(failure.violations[0].subject, "policy:in", "the rest of the details stays");
+    clock.advance(wait);
+    check(channel).await.unwrap();
+}
+
+/// A limit that admits nothing forbids a retry (gRFC A6).
+#[tokio::test]
+async fn a_call_that_no_wait_helps_is_not_to_be_retried() {
+    let layer = RateLimitLayer::builder().key(Global).quota(tower_weir::Quota::refuse_all()).build().unwrap();
+    let addr =
+        start(|incoming| Server::builder().layer(layer).add_service(health()).serve_with_incoming(incoming)).await;
+    let status = check(connect(addr).await).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
+    assert!(status.get_details_retry_info().is_none());
 }

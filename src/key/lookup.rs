@@ -1,6 +1,7 @@
 //! What of a key does not stand in the request and must be looked up.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::{Key, KeyWriter, MissingKey, RequestView};
 
@@ -10,8 +11,9 @@ pub(crate) type PendingKey = Pin<Box<dyn Future<Output = Result<KeyWriter, Missi
 type Find = dyn Fn(&RequestView<'_>, KeyWriter, bool) -> PendingKey + Send + Sync;
 
 /// An async function that finds a key; made by [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup).
+#[derive(Clone)]
 pub(crate) struct Lookup {
-    find: Box<Find>,
+    find: Arc<Find>,
     is_joined: bool,
 }
 
@@ -38,7 +40,7 @@ impl Lookup {
                 Ok(out)
             })
         };
-        Self { find: Box::new(find), is_joined: false }
+        Self { find: Arc::new(find), is_joined: false }
     }
 
     /// It is joined to a key that the request has.

@@ -178,6 +178,19 @@ impl<'a> RequestView<'a> {
     }
 }
 
+/// Views the head of a request, which is all that an axum extractor has.
+impl<'a> From<&'a http::request::Parts> for RequestView<'a> {
+    fn from(parts: &'a http::request::Parts) -> Self {
+        Self {
+            method: &parts.method,
+            uri: &parts.uri,
+            version: parts.version,
+            headers: &parts.headers,
+            extensions: &parts.extensions,
+        }
+    }
+}
+
 impl fmt::Debug for RequestView<'_> {
     /// Headers and targets may be secret: neither is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -43,6 +43,8 @@ impl RateLimitLayerBuilder {
 
     /// Sets what a client over the limit reads: the gRPC message, the text body, or the problem's `detail`.
     ///
+    /// A message goes into gRPC headers, so `build` returns an error if it is longer than clients accept.
+    ///
     /// Default "rate limit exceeded", or "overloaded" with a status of 5xx; a problem then has no detail.
     pub fn message(mut self, message: impl Into<Arc<str>>) -> Self {
         self.answers.message = Some(message.into());
@@ -123,6 +125,27 @@ impl RateLimitLayerBuilder {
         self
     }
 
+    /// Adds a second family of header fields to that of [`headers`](Self::headers), for clients of both kinds.
+    ///
+    /// One draft and `XRateLimit` go together. Two drafts write the same headers, and `build` returns an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimitHeaders, RateLimitLayer, ResetFormat};
+    ///
+    /// let layer = RateLimitLayer::builder()
+    ///     .quota("100/min".parse()?)
+    ///     .headers(RateLimitHeaders::Draft8)
+    ///     .also_headers(RateLimitHeaders::XRateLimit { reset: ResetFormat::DeltaSeconds })
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn also_headers(mut self, headers: RateLimitHeaders) -> Self {
+        self.answers.also_headers.push(headers);
+        self
+    }
+
     /// Sets up to how much longer than the true wait a refused client is told to wait; default zero.
     ///
     /// Then clients that were refused together do not return together. It counts in `Retry-After`, which is
@@ -189,25 +212,6 @@ impl RateLimitLayerBuilder {
     /// ```
     pub fn drain_body<B: Body + Send + 'static>(mut self) -> Self {
         self.drain = self.drain.with_body::<B>();
-        self
-    }
-
-    /// Sets whether CORS preflights pass without a limit; default no.
-    ///
-    /// A preflight is OPTIONS with `Origin` and `Access-Control-Request-Method`. Better is a CORS layer around
-    /// this one: it answers preflights itself, and lets pages read refusals. Anyone can send preflights, so
-    /// exempt them only where they are cheap. See [`EXPOSED_HEADERS`](crate::EXPOSED_HEADERS).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tower_weir::RateLimitLayer;
-    ///
-    /// let layer = RateLimitLayer::builder().quota("100/min".parse()?).exempt_preflight(true).build()?;
-    /// # Ok::<(), tower_weir::ConfigError>(())
-    /// ```
-    pub fn exempt_preflight(mut self, exempt: bool) -> Self {
-        self.exempt_preflight = exempt;
         self
     }
 }

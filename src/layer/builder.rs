@@ -4,6 +4,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::drain::DrainOptions;
+use super::exempt::Exemptions;
 use super::gate::Gate;
 use super::{OnMissingKey, RateLimitLayer};
 use crate::error::ConfigError;
@@ -29,10 +30,13 @@ use crate::telemetry::Discards;
 ///     .build()?;
 /// # Ok::<(), tower_weir::ConfigError>(())
 /// ```
+#[derive(Clone)]
 #[must_use = "nothing is limited until `build`"]
 pub struct RateLimitLayerBuilder {
     name: Arc<str>,
     quotas: Vec<Quota>,
+    /// The first quota that could not be read, reported by `build`.
+    invalid_quota: Option<ConfigError>,
     key: Option<Arc<dyn KeyExtractor>>,
     lookup: Option<Lookup>,
     /// The factor as it was given, checked by `build`.
@@ -41,8 +45,9 @@ pub struct RateLimitLayerBuilder {
     pub(super) rejected: Option<u16>,
     pub(super) shed: Option<u16>,
     pub(super) answers: response::Options,
+    pub(super) exemptions: Exemptions,
+    decision_in_request: bool,
     pub(super) drain: DrainOptions,
-    pub(super) exempt_preflight: bool,
     on_missing_key: OnMissingKey,
     on_store_error: OnStoreError,
 }
@@ -52,6 +57,7 @@ impl RateLimitLayerBuilder {
         Self {
             name: Policy::UNNAMED.into(),
             quotas: Vec::new(),
+            invalid_quota: None,
             key: None,
             lookup: None,
             suppressed: None,
@@ -59,8 +65,9 @@ impl RateLimitLayerBuilder {
             rejected: None,
             shed: None,
             answers: response::Options::default(),
+            exemptions: Exemptions::default(),
+            decision_in_request: false,
             drain: DrainOptions::default(),
-            exempt_preflight: false,
             on_missing_key: OnMissingKey::default(),
             on_store_error: OnStoreError::default(),
         }
@@ -72,9 +79,35 @@ impl RateLimitLayerBuilder {
         self
     }
 
+    /// Adds quotas that are written as text, or given as [`Quota`]s; a mistake in a text is an error of
+    /// [`build`](Self::build).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_weir::RateLimitLayer;
+    /// let layer = RateLimitLayer::builder().quotas(["10/s", "5000/h"]).build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn quotas<Q>(mut self, quotas: Q) -> Self
+    where
+        Q: IntoIterator<Item: TryInto<Quota, Error: Into<ConfigError>>>,
+    {
+        for quota in quotas {
+            match quota.try_into() {
+                Ok(quota) => self.quotas.push(quota),
+                Err(error) => self.invalid_quota = self.invalid_quota.or_else(|| Some(error.into())),
+            }
+        }
+        self
+    }
+
     /// Names the limit; default `"default"`, and printable ASCII, since clients are told.
     ///
     /// Limits that share a store and a name share their budgets, key by key.
+    ///
+    /// A layer that replaces another one and has other quotas keeps its history. If both exist for a moment, the log
+    /// has a line `limit-opened-twice`, which you can ignore or [`silence`](crate::Notice::silence).
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
@@ -221,12 +254,36 @@ impl RateLimitLayerBuilder {
         self
     }
 
+    /// Sets whether the inner service finds the [`Decision`](crate::Decision) in the request's extensions; default
+    /// no, because it costs an allocation.
+    ///
+    /// Handlers can then read what is left. An exempt request carries none. With stacked layers the inner one counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_weir::{Decision, RateLimitLayer};
+    /// let layer = RateLimitLayer::builder().quota("100/min".parse()?).decision_in_request(true).build()?;
+    ///
+    /// fn remaining<B>(request: &http::Request<B>) -> Option<u64> {
+    ///     request.extensions().get::<Decision>().map(Decision::remaining)
+    /// }
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn decision_in_request(mut self, insert: bool) -> Self {
+        self.decision_in_request = insert;
+        self
+    }
+
     /// Builds the layer.
     ///
     /// # Errors
     ///
     /// A [`ConfigError`] that says what to write instead.
     pub fn build(self) -> Result<RateLimitLayer, ConfigError> {
+        if let Some(error) = self.invalid_quota {
+            return Err(error);
+        }
         if self.quotas.is_empty() {
             return Err(ConfigError::NoQuota);
         }
@@ -258,8 +315,9 @@ impl RateLimitLayerBuilder {
                 key,
                 lookup,
                 answers: Answers::new(self.answers, policy, rejected, shed)?,
+                exempt: self.exemptions.build()?,
+                decision_in_request: self.decision_in_request,
                 drain: self.drain,
-                exempt_preflight: self.exempt_preflight,
                 _discards: discards,
                 on_missing_key: self.on_missing_key,
                 on_store_error: self.on_store_error,
@@ -315,6 +373,12 @@ impl<S: Store> IntoStore for S {
 }
 
 impl IntoStore for Arc<dyn Store> {
+    fn into_store(self) -> Arc<dyn Store> {
+        self
+    }
+}
+
+impl<S: Store> IntoStore for Arc<S> {
     fn into_store(self) -> Arc<dyn Store> {
         self
     }

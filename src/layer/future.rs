@@ -11,7 +11,8 @@ use tower_service::Service;
 use super::body::RateLimitBody;
 use super::drain::{Drain, Unread, announce_close};
 use super::gate::{Gate, Passage, Wait};
-use crate::response::Standing;
+use crate::key::RequestView;
+use crate::response::HeadersToAdd;
 
 pin_project! {
     /// The response of a [`RateLimit`](super::RateLimit) service.
@@ -40,8 +41,8 @@ pin_project! {
     }
 }
 
-/// What the response has to tell, and who tells it; nothing with headers off.
-type Tell = (Standing, Arc<Gate>);
+/// What the response gets, and what adds it.
+type Tell = (HeadersToAdd, Arc<Gate>);
 
 /// A refusal that waits until its request's body is read.
 struct Draining {
@@ -95,8 +96,8 @@ where
             let next = match state.as_mut().project() {
                 StateProj::Admitted { future, tell } => {
                     let tell = |mut response: Response<ResBody>| {
-                        if let Some((standing, gate)) = tell {
-                            gate.answers.tell(standing, response.status(), response.headers_mut());
+                        if let Some((to_add, gate)) = tell {
+                            gate.answers.add(to_add, response.status(), response.headers_mut());
                         }
                         response.map(RateLimitBody::inner)
                     };
@@ -115,15 +116,18 @@ where
                 StateProj::Undecided { undecided } => {
                     let Some(waiting) = undecided else { return Poll::Pending };
                     match ready!(waiting.gate.poll(&mut waiting.wait, cx)) {
-                        Passage::Admitted(standing) => match undecided.take().map(|waiting| *waiting) {
-                            Some(Undecided { mut ready, request, gate, .. }) => State::Admitted {
-                                future: ready.call(request),
-                                tell: standing.map(|standing| (standing, gate)),
-                            },
+                        Passage::Admitted(admission) => match undecided.take().map(|waiting| *waiting) {
+                            Some(Undecided { mut ready, mut request, gate, .. }) => {
+                                if let Some(decision) = admission.decision {
+                                    request.extensions_mut().insert(decision);
+                                }
+                                let tell = admission.to_add.map(|to_add| (to_add, gate));
+                                State::Admitted { future: ready.call(request), tell }
+                            }
                             None => return Poll::Pending,
                         },
                         Passage::Refused(refusal) => {
-                            let response = waiting.gate.answers.refuse(&refusal, waiting.request.headers());
+                            let response = waiting.gate.answers.refuse(&refusal, &RequestView::new(&waiting.request));
                             match undecided.take() {
                                 Some(waiting) => State::refused(response, waiting.gate.drain.begin(waiting.request)),
                                 None => return Poll::Pending,

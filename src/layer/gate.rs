@@ -7,10 +7,11 @@ use std::task::{Context, Poll, ready};
 
 use super::OnMissingKey;
 use super::drain::DrainOptions;
+use super::exempt::Exempt;
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::key::{Fault, KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
-use crate::response::{self, Answers, Refusal, Standing};
+use crate::response::{Answers, HeadersToAdd, Refusal};
 use crate::store::{Answer, Ask, Budget, OnStoreError};
 use crate::telemetry::{self, Discards, Notice};
 
@@ -22,18 +23,27 @@ pub(super) struct Gate {
     pub(super) drain: DrainOptions,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) on_store_error: OnStoreError,
-    pub(super) exempt_preflight: bool,
+    pub(super) exempt: Exempt,
+    pub(super) decision_in_request: bool,
     /// Where the store is this layer's own.
     pub(super) _discards: Option<Discards>,
 }
 
 /// What becomes of a request.
 pub(super) enum Passage {
-    /// With what its response has to tell, if anything.
-    Admitted(Option<Standing>),
+    Admitted(Admission),
     Refused(Refusal),
     /// Nothing yet: there is I/O to do first.
     Undecided(Wait),
+}
+
+/// What an admitted request carries on.
+#[derive(Default)]
+pub(super) struct Admission {
+    /// What its response gets, if anything.
+    pub(super) to_add: Option<HeadersToAdd>,
+    /// What the inner service finds in the request's extensions, if that is wanted.
+    pub(super) decision: Option<Decision>,
 }
 
 /// What a request waits for.
@@ -46,8 +56,8 @@ impl Gate {
     /// Reads the key and asks its budget.
     #[inline]
     pub(super) fn enter(&self, request: &RequestView<'_>) -> Passage {
-        if self.exempt_preflight && response::is_preflight(request.method(), request.headers()) {
-            return Passage::Admitted(None);
+        if self.exempt.covers(request) {
+            return Passage::Admitted(Admission::default());
         }
         let mut key = KeyWriter::new();
         match (self.key.key(request, &mut key), &self.lookup) {
@@ -80,9 +90,12 @@ impl Gate {
     #[inline]
     fn settle(&self, result: &Result<Decision, StoreError>) -> Passage {
         match result {
-            Ok(decision) if decision.is_allowed() => Passage::Admitted(self.answers.standing(decision)),
+            Ok(decision) if decision.is_allowed() => Passage::Admitted(Admission {
+                to_add: self.answers.admitted(decision),
+                decision: self.decision_in_request.then_some(*decision),
+            }),
             Ok(decision) => Passage::Refused(Refusal::Limited(*decision)),
-            Err(_) if self.on_store_error == OnStoreError::Admit => Passage::Admitted(None),
+            Err(_) if self.on_store_error == OnStoreError::Admit => Passage::Admitted(Admission::default()),
             Err(_) => Passage::Refused(Refusal::Unavailable),
         }
     }
@@ -103,7 +116,7 @@ impl Gate {
                 key.missing();
                 self.decide(&key)
             }
-            OnMissingKey::Allow => Passage::Admitted(None),
+            OnMissingKey::Allow => Passage::Admitted(Admission::default()),
             OnMissingKey::Reject => Passage::Refused(Refusal::missing_key(missing)),
         }
     }

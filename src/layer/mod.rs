@@ -12,6 +12,7 @@ mod answers;
 mod body;
 mod builder;
 mod drain;
+mod exempt;
 mod future;
 mod gate;
 #[cfg(feature = "axum")]
@@ -40,7 +41,10 @@ pub enum OnMissingKey {
     Reject,
     /// It shares one budget with all such requests.
     Shared,
-    /// It passes without a limit.
+    /// It passes without a limit, and so does a client whose key is missing by mistake.
+    ///
+    /// For health checks and other requests without a limit use
+    /// [`exempt`](crate::RateLimitLayerBuilder::exempt) instead.
     Allow,
 }
 
@@ -82,6 +86,29 @@ impl RateLimitLayer {
         Self::simple(Quota::clamped(n, 3_600_000))
     }
 
+    /// Admits `n` requests in any 24 hours from each peer address; 0 refuses everything.
+    #[must_use]
+    pub fn per_day(n: u64) -> Self {
+        Self::simple(Quota::clamped(n, 86_400_000))
+    }
+
+    /// A layer that limits nothing, for a limit that may be absent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let limit: Option<RateLimitLayer> = None; // from the configuration
+    /// let layer = limit.unwrap_or_else(RateLimitLayer::disabled);
+    /// ```
+    #[must_use]
+    #[allow(clippy::expect_used)]
+    pub fn disabled() -> Self {
+        let builder = Self::builder().quota(Quota::refuse_all()).enabled(false);
+        builder.build().expect("one quota is always possible")
+    }
+
     /// Starts a layer of one's own.
     pub fn builder() -> RateLimitLayerBuilder {
         RateLimitLayerBuilder::new()
@@ -89,7 +116,7 @@ impl RateLimitLayer {
 
     #[allow(clippy::expect_used)]
     fn simple(quota: Quota) -> Self {
-        Self::builder().quota(quota).build().expect("one quota of at most an hour is always possible")
+        Self::builder().quota(quota).build().expect("one quota of at most a day is always possible")
     }
 }
 
@@ -99,7 +126,18 @@ impl fmt::Debug for RateLimitLayer {
     }
 }
 
-impl<S> Layer<S> for RateLimitLayer {
+/// The service must be `Clone`: the response of a request that waits for its decision takes the service that is
+/// ready, and leaves a clone. For a service that is not, use tower's `BoxCloneService` in place of `BoxService`, or
+/// put tower's `Buffer` between the two.
+///
+/// ```compile_fail,E0277
+/// # use tower::{Layer, service_fn, util::BoxService};
+/// # type Hello = http::Response<()>;
+/// # let hello = service_fn(async |_: http::Request<()>| Ok::<_, std::io::Error>(Hello::new(())));
+/// let service = BoxService::new(hello); // the error names `BoxService<..>: Clone`
+/// let limited = tower_weir::RateLimitLayer::per_minute(60).layer(service);
+/// ```
+impl<S: Clone> Layer<S> for RateLimitLayer {
     type Service = RateLimit<S>;
 
     fn layer(&self, inner: S) -> RateLimit<S> {

@@ -55,14 +55,17 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         match self.gate.enter(&RequestView::new(&request)) {
-            Passage::Admitted(standing) => {
-                let tell = standing.map(|standing| (standing, Arc::clone(&self.gate)));
+            Passage::Admitted(admission) => {
+                let tell = admission.to_add.map(|to_add| (to_add, Arc::clone(&self.gate)));
+                if let Some(decision) = admission.decision {
+                    request.extensions_mut().insert(decision);
+                }
                 ResponseFuture::admitted(self.inner.call(request), tell)
             }
             Passage::Refused(refusal) => {
-                let response = self.gate.answers.refuse(&refusal, request.headers());
+                let response = self.gate.answers.refuse(&refusal, &RequestView::new(&request));
                 ResponseFuture::refused(response, self.gate.drain.begin(request))
             }
             Passage::Undecided(wait) => {

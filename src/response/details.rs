@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
 /// One violated quota: who is limited by it, and by how much.
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
@@ -26,11 +28,8 @@ pub(super) fn status<'a>(
     }
     string(&mut out, 0x12, message);
     if let Some(delay) = retry_delay {
-        any(&mut out, "type.googleapis.com/google.rpc.RetryInfo", |info| {
-            nested(info, 0x0a, |duration| {
-                number(duration, 0x08, delay.as_secs());
-                number(duration, 0x10, delay.subsec_nanos().into());
-            });
+        any(&mut out, RETRY_INFO, |info| {
+            retry_info(info, delay);
         });
     }
     let mut violations = violations.into_iter().peekable();
@@ -92,9 +91,10 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /// Standard base64 (RFC 4648 section 4) without padding, as gRPC sends binary metadata.
 pub(super) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let bits = chunk.iter().fold(0, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
@@ -102,6 +102,108 @@ pub(super) fn base64(bytes: &[u8]) -> String {
         text.extend((0..=chunk.len()).map(|digit| char::from(ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63])));
     }
     text
+}
+
+fn retry_info(out: &mut Vec<u8>, delay: Duration) {
+    nested(out, 0x0a, |duration| {
+        number(duration, 0x08, delay.as_secs());
+        number(duration, 0x10, delay.subsec_nanos().into());
+    });
+}
+
+/// The field's value with a `RetryInfo` of at least `delay`.
+///
+/// Returns `None` if nothing changes: it has no `RetryInfo`, asks for as long a wait, or cannot be read.
+pub(super) fn raise_delay(value: &[u8], delay: Duration) -> Option<String> {
+    let status = from_base64(value)?;
+    let mut out = Vec::with_capacity(status.len() + 8);
+    let (mut rest, mut is_raised) = (&*status, false);
+    while !rest.is_empty() {
+        let field = Field::read(rest)?;
+        if field.tag == 0x1a && told_delay(field.value).is_some_and(|told| told < delay) {
+            any(&mut out, RETRY_INFO, |info| retry_info(info, delay));
+            is_raised = true;
+        } else {
+            out.extend_from_slice(rest.get(..rest.len() - field.rest.len())?);
+        }
+        rest = field.rest;
+    }
+    is_raised.then(|| base64(&out))
+}
+
+/// The delay of an `Any`, if it is a `RetryInfo`.
+fn told_delay(any: &[u8]) -> Option<Duration> {
+    let is_retry_info = Field::find(any, 0x0a)?.value == RETRY_INFO.as_bytes();
+    let info = is_retry_info.then(|| Field::find(any, 0x12))?.map_or(&[][..], |it| it.value);
+    let duration = Field::find(info, 0x0a).map_or(&[][..], |it| it.value);
+    let number = |tag| Field::find(duration, tag).map_or(0, |it| it.number);
+    Some(Duration::new(number(0x08), u32::try_from(number(0x10)).ok()?.min(999_999_999)))
+}
+
+/// One field of a message. Tags above 127 are read and never looked for.
+struct Field<'a> {
+    tag: u64,
+    /// Of wire type 0.
+    number: u64,
+    /// Of wire type 2.
+    value: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (tag, bytes) = read_varint(bytes)?;
+        let fixed = |len| bytes.split_at_checked(len);
+        let (number, (value, rest)) = match tag & 7 {
+            0 => read_varint(bytes).map(|(number, rest)| (number, (&[][..], rest)))?,
+            1 => (0, fixed(8)?),
+            2 => {
+                let (len, bytes) = read_varint(bytes)?;
+                (0, bytes.split_at_checked(usize::try_from(len).ok()?)?)
+            }
+            5 => (0, fixed(4)?),
+            _ => return None,
+        };
+        Some(Self { tag, number, value, rest })
+    }
+
+    fn find(mut bytes: &'a [u8], tag: u64) -> Option<Self> {
+        loop {
+            let field = Self::read(bytes)?;
+            if field.tag == tag {
+                return Some(field);
+            }
+            bytes = field.rest;
+        }
+    }
+}
+
+fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0;
+    for (index, &byte) in bytes.iter().enumerate().take(10) {
+        value |= u64::from(byte & 0x7f).checked_shl(7 * index as u32)?;
+        if byte < 0x80 {
+            return Some((value, bytes.get(index + 1..)?));
+        }
+    }
+    None
+}
+
+/// Reads base64, with or without padding.
+fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.trim_ascii();
+    let text = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
+    for chunk in text.chunks(4) {
+        let mut bits = 0;
+        for &digit in chunk {
+            let position = ALPHABET.iter().position(|it| *it == digit)?;
+            bits = bits << 6 | position as u32;
+        }
+        bits <<= 6 * (4 - chunk.len());
+        bytes.extend((1..chunk.len()).map(|byte| (bits >> (24 - 8 * byte)) as u8));
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -179,5 +281,22 @@ mod tests {
             assert_eq!(base64(bytes.as_bytes()), want);
         }
         assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn base64_reads_back(bytes: Vec<u8>) {
+            proptest::prop_assert_eq!(from_base64(base64(&bytes).as_bytes()), Some(bytes));
+        }
+
+        /// What an inner service sends is not ours; no bytes of it stop the response.
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, cut in 0_usize..200) {
+            let _ = raise_delay(base64(&bytes).as_bytes(), Duration::from_secs(1));
+            let _ = raise_delay(&bytes, Duration::from_secs(1));
+            let mut sent = status(8, "m", Some(Duration::from_millis(1)), []);
+            sent.truncate(cut);
+            let _ = raise_delay(base64(&sent).as_bytes(), Duration::from_secs(1));
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use super::details::{self, Violation};
 use super::protocol::Wire;
@@ -59,16 +59,31 @@ impl Status {
         headers.insert(CONTENT_TYPE, wire.content_type());
         headers.insert(STATUS, HeaderValue::from(self.code as u16));
         headers.insert(MESSAGE, self.encoded.clone());
+        let is_limited = violations.is_some();
         if let Some(violations) = violations {
             let details = details::status(self.code as u8, &self.message, wait, violations);
             if let Ok(details) = HeaderValue::try_from(details::base64(&details)) {
                 headers.insert(DETAILS, details);
             }
         }
-        if let Some(wait) = wait {
-            headers.insert(PUSHBACK, HeaderValue::from(pushback_ms(wait)));
+        // No wait helps a request that no limit will ever admit. A negative number forbids a retry (gRFC A6).
+        let pushback = wait.map(pushback_ms).or_else(|| is_limited.then_some(-1));
+        if let Some(pushback) = pushback {
+            headers.insert(PUSHBACK, HeaderValue::from(pushback));
         }
         response
+    }
+}
+
+/// Raises the wait that a refusal by an inner limit asks for; a refusal that forbids a retry stays one.
+pub(super) fn raise(headers: &mut HeaderMap, wait: Duration) {
+    let told = |headers: &HeaderMap| headers.get(PUSHBACK)?.to_str().ok()?.trim().parse::<i32>().ok();
+    if told(headers).is_some_and(|told| (0..pushback_ms(wait)).contains(&told)) {
+        headers.insert(PUSHBACK, HeaderValue::from(pushback_ms(wait)));
+    }
+    let details = headers.get(DETAILS).and_then(|value| details::raise_delay(value.as_bytes(), wait));
+    if let Some(details) = details.and_then(|details| HeaderValue::try_from(details).ok()) {
+        headers.insert(DETAILS, details);
     }
 }
 
@@ -146,11 +161,28 @@ mod tests {
     #[test]
     fn where_no_wait_helps_none_is_told() {
         let none = None::<std::slice::Iter<'_, Violation>>;
-        for response in [
-            Status::new(Code::ResourceExhausted, "m").response(Wire::Grpc, None, Some([].iter())),
-            Status::new(Code::InvalidArgument, "m").response(Wire::Grpc, None, none),
-        ] {
-            assert!(!response.headers().contains_key(PUSHBACK));
+        let limited = Status::new(Code::ResourceExhausted, "m").response(Wire::Grpc, None, Some([].iter()));
+        assert_eq!(limited.headers()[PUSHBACK], "-1", "a client that retries by itself does not");
+        let no_key = Status::new(Code::InvalidArgument, "m").response(Wire::Grpc, None, none);
+        assert!(!no_key.headers().contains_key(PUSHBACK));
+    }
+
+    #[test]
+    fn a_longer_wait_replaces_a_shorter_one_and_nothing_else() {
+        let [short, long] = [1, 3_600].map(Duration::from_secs);
+        let refusal = |wait| {
+            let violation = Violation { subject: "policy:a".into(), description: "limit 1 per 1s".into() };
+            Status::new(Code::ResourceExhausted, "m").response(Wire::Grpc, wait, Some([violation].iter()))
+        };
+        for (before, raise_to, want) in
+            [(Some(short), long, Some(long)), (Some(long), short, Some(long)), (None, long, None)]
+        {
+            let mut response = refusal(before);
+            raise(response.headers_mut(), raise_to);
+            assert_eq!(response.headers(), refusal(want).headers(), "{before:?} raised to {raise_to:?}");
         }
+        let mut headers = HeaderMap::new();
+        raise(&mut headers, long);
+        assert!(headers.is_empty(), "an answer that asks for no wait gets none");
     }
 }

@@ -1,13 +1,19 @@
 //! Which protocol a client speaks, and so in which one it is answered.
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method, Version};
+
+use crate::key::RequestView;
 
 /// The protocol in which refusals are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
-    /// That of each request, as its content type tells.
+    /// gRPC for POST over HTTP/2 or later with a gRPC content type, gRPC-Web for POST with a gRPC-Web content
+    /// type, and HTTP for every other request.
+    ///
+    /// A client of a service without gRPC can send such a POST too, and its refusal then has the status 200. Set
+    /// [`Http`](Self::Http) for such a service, so that logs show each 429.
     #[default]
     Auto,
     /// HTTP: a status, `Retry-After` and a body.
@@ -26,13 +32,24 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    /// The form of the answer to a request with these headers.
-    pub(super) fn of(protocol: Protocol, request: &HeaderMap) -> Self {
-        match (protocol, Self::spoken(request)) {
-            (Protocol::Auto, spoken) => spoken,
-            (Protocol::Http, _) => Self::Http,
+    /// The form of the answer to a request.
+    pub(super) fn of(protocol: Protocol, request: &RequestView<'_>) -> Self {
+        match (protocol, Self::spoken(request.headers())) {
+            (Protocol::Auto, spoken) if spoken.is_possible(request) => spoken,
+            (Protocol::Auto | Protocol::Http, _) => Self::Http,
             (Protocol::Grpc, Self::Http) => Self::Grpc,
             (Protocol::Grpc, spoken) => spoken,
+        }
+    }
+
+    /// Whether the method and the version allow it: a content type alone must not hide a refusal behind a 200.
+    fn is_possible(self, request: &RequestView<'_>) -> bool {
+        match self {
+            Self::Http => true,
+            // PROTOCOL-HTTP2, "Requests".
+            Self::Grpc => request.method() == Method::POST && request.version() >= Version::HTTP_2,
+            // PROTOCOL-WEB: "uses HTTP/1.1 or HTTP/2".
+            Self::GrpcWeb | Self::GrpcWebText => request.method() == Method::POST,
         }
     }
 
@@ -76,13 +93,43 @@ fn accepts(request: &HeaderMap, kind: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
+    fn wire(protocol: Protocol, method: &Method, version: Version, headers: &[(&str, &str)]) -> Wire {
+        let request = Request::builder().method(method).version(version);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Wire::of(protocol, &RequestView::new(&request.body(()).unwrap()))
+    }
+
     fn spoken(content_type: &str, accept: Option<&str>) -> Wire {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
-        headers.extend(accept.map(|it| (ACCEPT, it.parse().unwrap())));
-        Wire::of(Protocol::Auto, &headers)
+        let accept = accept.map(|it| ("accept", it));
+        let headers: Vec<_> = [("content-type", content_type)].into_iter().chain(accept).collect();
+        wire(Protocol::Auto, &Method::POST, Version::HTTP_2, &headers)
+    }
+
+    #[test]
+    fn only_a_post_is_grpc_and_only_over_http_2_or_later() {
+        for (method, version, grpc, web) in [
+            (Method::POST, Version::HTTP_3, Wire::Grpc, Wire::GrpcWeb),
+            (Method::POST, Version::HTTP_2, Wire::Grpc, Wire::GrpcWeb),
+            (Method::POST, Version::HTTP_11, Wire::Http, Wire::GrpcWeb),
+            (Method::POST, Version::HTTP_10, Wire::Http, Wire::GrpcWeb),
+            (Method::GET, Version::HTTP_2, Wire::Http, Wire::Http),
+            (Method::HEAD, Version::HTTP_2, Wire::Http, Wire::Http),
+            (Method::OPTIONS, Version::HTTP_2, Wire::Http, Wire::Http),
+            (Method::PUT, Version::HTTP_2, Wire::Http, Wire::Http),
+            (Method::GET, Version::HTTP_11, Wire::Http, Wire::Http),
+        ] {
+            for (content_type, want) in
+                [("application/grpc+proto", grpc), ("application/grpc-web", web), ("text/plain", Wire::Http)]
+            {
+                let headers = [("content-type", content_type)];
+                let got = wire(Protocol::Auto, &method, version, &headers);
+                assert_eq!(got, want, "{method} {version:?} {content_type}");
+            }
+        }
     }
 
     #[test]
@@ -106,7 +153,7 @@ mod tests {
         ] {
             assert_eq!(spoken(content_type, None), want, "{content_type}");
         }
-        assert_eq!(Wire::of(Protocol::Auto, &HeaderMap::new()), Wire::Http);
+        assert_eq!(wire(Protocol::Auto, &Method::POST, Version::HTTP_2, &[]), Wire::Http);
     }
 
     #[test]
@@ -132,10 +179,8 @@ mod tests {
             ("application/grpc", Wire::Grpc),
             ("application/grpc-web-text", Wire::GrpcWebText),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
-            assert_eq!(Wire::of(Protocol::Grpc, &headers), grpc);
-            assert_eq!(Wire::of(Protocol::Http, &headers), Wire::Http);
+            let of = |protocol| wire(protocol, &Method::GET, Version::HTTP_11, &[("content-type", content_type)]);
+            assert_eq!((of(Protocol::Grpc), of(Protocol::Http)), (grpc, Wire::Http));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! `Retry-After` (RFC 9110 section 10.2.3) as delay-seconds.
+//! `Retry-After` (RFC 9110 section 10.2.3) as delay-seconds, or as the date that a handler has set.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
 use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue};
 
 use super::line::number;
 
@@ -13,21 +13,34 @@ pub(super) fn seconds(wait: Duration) -> u64 {
 }
 
 /// Sets the field to the longer of this wait and the one that it asks for. It may appear only once.
+///
+/// A date that asks for longer stays a date.
 pub(super) fn raise(headers: &mut HeaderMap, seconds: u64) {
-    let seconds = told(headers).map_or(seconds, |told| told.max(seconds));
-    headers.insert(RETRY_AFTER, number(seconds));
+    let longest = headers.get_all(RETRY_AFTER).iter().filter_map(|value| Some((delay(value)?, value)));
+    let value = match longest.max_by_key(|(delay, _)| *delay) {
+        Some((delay, value)) if delay >= seconds => value.clone(),
+        _ => number(seconds),
+    };
+    headers.insert(RETRY_AFTER, value);
 }
 
-/// The seconds that the field asks for; nothing where it is absent, a date, or no number.
-pub(super) fn told(headers: &HeaderMap) -> Option<u64> {
-    let values = headers.get_all(RETRY_AFTER).iter();
-    values.filter_map(|value| value.to_str().ok()?.trim().parse().ok()).max()
+/// Whether the field asks for a wait, in a form that can be read.
+pub(super) fn is_set(headers: &HeaderMap) -> bool {
+    headers.get_all(RETRY_AFTER).iter().any(|value| delay(value).is_some())
+}
+
+/// The seconds from now, rounded up: a number, or an HTTP-date (RFC 9110 section 5.6.7).
+fn delay(value: &HeaderValue) -> Option<u64> {
+    let text = value.to_str().ok()?.trim();
+    text.parse().ok().or_else(|| {
+        let date = httpdate::parse_http_date(text).ok()?;
+        let wait = date.duration_since(SystemTime::now()).unwrap_or_default();
+        Some(wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -52,7 +65,11 @@ mod tests {
             (&[][..], "5"),
             (&["4"], "5"),
             (&["5"], "5"),
-            (&[" 6 "], "6"),
+            (&[" 6 "], " 6 "),
+            (&["Fri, 31 Dec 2100 23:59:59 GMT"], "Fri, 31 Dec 2100 23:59:59 GMT"),
+            (&["Fri, 31 Dec 2100 23:59:59 GMT", "8"], "Fri, 31 Dec 2100 23:59:59 GMT"),
+            (&["Friday, 31-Dec-00 23:59:59 GMT"], "5"),
+            (&["soon"], "5"),
             (&["18446744073709551616"], "5"),
             (&["Sun, 06 Nov 1994 08:49:37 GMT"], "5"),
             (&["7", "8"], "8"),
@@ -62,6 +79,19 @@ mod tests {
             raise(&mut headers, 5);
             let values: Vec<_> = headers.get_all(RETRY_AFTER).iter().collect();
             assert_eq!(values, [want], "{before:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_a_wait_until_then() {
+        let in_a_minute = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        for (seconds, stays) in [(50, true), (70, false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, in_a_minute.parse().unwrap());
+            raise(&mut headers, seconds);
+            let want = if stays { in_a_minute.clone() } else { seconds.to_string() };
+            assert_eq!(headers[RETRY_AFTER], want);
+            assert!(is_set(&headers));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The fields of one layer and what they say of a decision.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::merge::{self, DRAFT6, X};
 use super::{RateLimitHeaders, ResetFormat, quoted};
 use crate::decision::{Decision, Verdict};
+use crate::error::ConfigError;
 use crate::quota::Quota;
 use crate::response::line::{self, line};
 use crate::response::{names, retry_after};
@@ -18,7 +19,10 @@ const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// The fields of one layer, as far as they are the same in all its responses.
 #[derive(Debug)]
 pub(in crate::response) struct Fields {
-    format: RateLimitHeaders,
+    /// The draft's revision, or none.
+    draft: RateLimitHeaders,
+    /// The format of the reset of the `X-RateLimit` fields, if they are wanted.
+    x_reset: Option<ResetFormat>,
     policy: HeaderValue,
     members: Box<[Member]>,
 }
@@ -36,12 +40,11 @@ struct Member {
 
 /// What a response's fields say of one decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(in crate::response) struct Standing {
     index: usize,
     remaining: u64,
-    reset: u64,
-    /// The wait in seconds until the next request fits, where that is not at once.
-    wait: Option<u64>,
+    /// None if no wait helps.
+    reset: Option<u64>,
 }
 
 /// The greatest Integer of a structured field (RFC 9651 section 3.3.1).
@@ -50,9 +53,35 @@ fn integer(n: u64) -> u64 {
 }
 
 impl Fields {
-    /// Nothing where no fields are asked for.
-    pub(in crate::response) fn new(format: RateLimitHeaders, policy: &Policy) -> Option<Self> {
-        if format == RateLimitHeaders::None {
+    /// Returns `None` if no fields are wanted.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::HeadersConflict`] if two of the families write the same header.
+    pub(in crate::response) fn new(
+        first: RateLimitHeaders,
+        others: &[RateLimitHeaders],
+        policy: &Policy,
+    ) -> Result<Option<Self>, ConfigError> {
+        let (mut draft, mut x_reset) = (RateLimitHeaders::None, None);
+        for family in [first].iter().chain(others) {
+            let is_new = match *family {
+                RateLimitHeaders::None => true,
+                RateLimitHeaders::XRateLimit { reset } => x_reset.replace(reset).is_none_or(|known| known == reset),
+                _ => {
+                    let known = std::mem::replace(&mut draft, *family);
+                    known == RateLimitHeaders::None || known == *family
+                }
+            };
+            if !is_new {
+                return Err(ConfigError::HeadersConflict);
+            }
+        }
+        Ok(Self::of(draft, x_reset, policy))
+    }
+
+    fn of(draft: RateLimitHeaders, x_reset: Option<ResetFormat>, policy: &Policy) -> Option<Self> {
+        if draft == RateLimitHeaders::None && x_reset.is_none() {
             return None;
         }
         let member = |(name, quota): (String, &Quota)| Member {
@@ -62,7 +91,7 @@ impl Fields {
             window: integer(retry_after::seconds(quota.window())),
         };
         let members: Box<[Member]> = names(policy).zip(policy.quotas()).map(member).collect();
-        let listed = |(index, it): (usize, &Member)| match format {
+        let listed = |(index, it): (usize, &Member)| match draft {
             RateLimitHeaders::Draft8 => {
                 Some(format!("{}q={};w={}", it.prefix.strip_suffix("r=")?, it.count, it.window))
             }
@@ -73,36 +102,34 @@ impl Fields {
         let list: Vec<String> = members.iter().enumerate().filter_map(listed).collect();
         // Of checked names and numbers; no header value refuses them.
         let policy = HeaderValue::try_from(list.join(", ")).ok()?;
-        Some(Self { format, policy, members })
+        Some(Self { draft, x_reset, policy, members })
     }
 
-    /// What to tell of a decision.
-    pub(in crate::response) fn standing(&self, decision: &Decision) -> Option<Standing> {
+    /// What the fields say of a decision, with the wait that its response asks for.
+    pub(in crate::response) fn standing(&self, decision: &Decision, wait: Option<Duration>) -> Option<Standing> {
         let index = if decision.limit_index() < self.members.len() { decision.limit_index() } else { 0 };
         let member = self.members.get(index)?;
-        let wait = decision.retry_after().filter(|wait| !wait.is_zero()).map(retry_after::seconds);
         let remaining = match decision.verdict() {
             // There may be quota left, but not for now.
             Verdict::Suppressed { is_allowed: false } => 0,
             _ => decision.remaining().min(member.count),
         };
         if decision.is_allowed() && remaining > 0 {
-            return Some(Standing { index, remaining, reset: member.window, wait: None });
+            return Some(Standing { index, remaining, reset: Some(member.window) });
         }
-        let reset = integer(wait.unwrap_or(member.window));
+        if wait.is_none() && !decision.is_allowed() && remaining == 0 {
+            return Some(Standing { index, remaining, reset: None });
+        }
+        let reset = integer(wait.map_or(member.window, retry_after::seconds));
         // A refused request of a large cost may leave some; no more of it is told than the quota's own rate.
         let at_rate = u128::from(member.count) * u128::from(reset) / u128::from(member.window);
         let remaining = u64::try_from(at_rate).unwrap_or(u64::MAX).min(remaining);
-        Some(Standing { index, remaining, reset, wait })
+        Some(Standing { index, remaining, reset: Some(reset) })
     }
 
     /// Adds the fields to an admitted request's response, beside those that it has.
     pub(in crate::response) fn admitted(&self, standing: &Standing, headers: &mut HeaderMap) {
         self.append(standing, headers);
-        // Its own answer may ask for a wait; when that is over this layer must have room too.
-        if let (Some(wait), Some(_)) = (standing.wait, retry_after::told(headers)) {
-            retry_after::raise(headers, wait);
-        }
     }
 
     /// Adds the fields to a refusal, unless its maker has set them.
@@ -115,22 +142,28 @@ impl Fields {
     fn append(&self, standing: &Standing, headers: &mut HeaderMap) {
         let Some(Member { prefix, count, limit, .. }) = self.members.get(standing.index) else { return };
         let Standing { remaining, reset, .. } = *standing;
-        if let RateLimitHeaders::XRateLimit { reset: format } = self.format {
+        if let Some(format) = self.x_reset {
             let reset = match format {
                 ResetFormat::DeltaSeconds => reset,
-                ResetFormat::EpochSeconds => merge::epoch(SystemTime::now(), reset),
+                ResetFormat::EpochSeconds => reset.map(|reset| merge::epoch(SystemTime::now(), reset)),
             };
-            return merge::triple(headers, &X, limit, [remaining, reset]);
+            merge::triple(headers, &X, limit, remaining, reset);
         }
-        merge::append(headers, POLICY, self.policy.clone());
-        match self.format {
+        if self.draft != RateLimitHeaders::None {
+            merge::append(headers, POLICY, self.policy.clone());
+        }
+        match self.draft {
             RateLimitHeaders::Draft8 => {
-                if let Some(member) = line([(prefix, remaining), (";t=", reset)]) {
+                let member = match reset {
+                    Some(reset) => line([(prefix, remaining), (";t=", reset)]),
+                    None => line([(prefix, remaining)]),
+                };
+                if let Some(member) = member {
                     merge::append(headers, RATELIMIT, member);
                 }
             }
-            RateLimitHeaders::Draft7 => merge::dictionary(headers, RATELIMIT, *count, [remaining, reset]),
-            RateLimitHeaders::Draft6 => merge::triple(headers, &DRAFT6, limit, [remaining, reset]),
+            RateLimitHeaders::Draft7 => merge::dictionary(headers, RATELIMIT, *count, remaining, reset),
+            RateLimitHeaders::Draft6 => merge::triple(headers, &DRAFT6, limit, remaining, reset),
             RateLimitHeaders::XRateLimit { .. } | RateLimitHeaders::None => {}
         }
     }

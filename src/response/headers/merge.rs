@@ -29,35 +29,43 @@ pub(super) fn append(headers: &mut HeaderMap, name: HeaderName, member: HeaderVa
     let _is_known = headers.try_append(name, member);
 }
 
-/// Sets the three fields unless others stand there that are as strict.
-pub(super) fn triple(headers: &mut HeaderMap, names: &Triple, limit: &HeaderValue, values: [u64; 2]) {
+/// Sets the fields unless others stand there that are as strict; without a reset there are two.
+pub(super) fn triple(headers: &mut HeaderMap, names: &Triple, limit: &HeaderValue, remaining: u64, reset: Option<u64>) {
     let is_taken = names.iter().any(|name| headers.contains_key(name));
     let read = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    if !is_taken || is_stricter(values, read(&names[1]).zip(read(&names[2]))) {
-        for (name, value) in names.iter().zip([limit.clone(), number(values[0]), number(values[1])]) {
-            headers.insert(name, value);
+    if !is_taken || is_stricter(remaining, reset, read(&names[1]).zip(read(&names[2]))) {
+        let values = [Some(limit.clone()), Some(number(remaining)), reset.map(number)];
+        for (name, value) in names.iter().zip(values) {
+            match value {
+                Some(value) => headers.insert(name, value),
+                None => headers.remove(name),
+            };
         }
     }
 }
 
 /// Sets the dictionary of draft 07, unless another stands there that is as strict.
-pub(super) fn dictionary(headers: &mut HeaderMap, name: HeaderName, limit: u64, values: [u64; 2]) {
+pub(super) fn dictionary(headers: &mut HeaderMap, name: HeaderName, limit: u64, remaining: u64, reset: Option<u64>) {
     let read = |text: &str, key: &str| {
         let mut members = text.split(',').filter_map(|member| member.trim().split_once('='));
         members.find(|(it, _)| *it == key)?.1.parse::<u64>().ok()
     };
     let is_stricter = headers.get(&name).is_none_or(|value| {
         let text = value.to_str().unwrap_or_default();
-        is_stricter(values, read(text, "remaining").zip(read(text, "reset")))
+        is_stricter(remaining, reset, read(text, "remaining").zip(read(text, "reset")))
     });
-    if is_stricter && let Some(value) = line([("limit=", limit), (", remaining=", values[0]), (", reset=", values[1])])
-    {
+    let value = match reset {
+        Some(reset) => line([("limit=", limit), (", remaining=", remaining), (", reset=", reset)]),
+        None => line([("limit=", limit), (", remaining=", remaining)]),
+    };
+    if is_stricter && let Some(value) = value {
         headers.insert(name, value);
     }
 }
 
 /// Whether these values leave a client less than a remaining and a reset that were told before.
-fn is_stricter([remaining, reset]: [u64; 2], told: Option<(u64, u64)>) -> bool {
+fn is_stricter(remaining: u64, reset: Option<u64>, told: Option<(u64, u64)>) -> bool {
+    let reset = reset.unwrap_or(u64::MAX);
     told.is_some_and(|told| (remaining, Reverse(reset)) < (told.0, Reverse(told.1)))
 }
 

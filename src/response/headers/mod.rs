@@ -8,8 +8,7 @@ mod merge;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::fields::Fields;
-pub(crate) use self::fields::Standing;
+pub(super) use self::fields::{Fields, Standing};
 
 use crate::error::ConfigError;
 
@@ -17,7 +16,8 @@ use crate::error::ConfigError;
 ///
 /// *Remaining* is what is left after this request. *Reset* is the window in seconds while something is left, so
 /// that a client which spreads the remaining requests over that time stays within the quota; and where
-/// nothing is left the wait, as in `Retry-After`. Redirections (3xx) get no such field.
+/// nothing is left the wait, as in `Retry-After`; if no wait helps, there is no reset. Redirects (3xx other than 304)
+/// get no such field.
 ///
 /// Of several quotas `RateLimit-Policy` lists all, as the drafts ask. The others describe one, which they allow: of
 /// an admitted request the quota that is nearest to exhaustion, of a refused one that which takes longest to have

@@ -9,6 +9,7 @@ use sfv::{BareItem, Dictionary, Item, List, ListEntry, Parser};
 use super::merge::epoch;
 use super::{Fields, RateLimitHeaders, ResetFormat, check_name};
 use crate::decision::{Decision, Verdict};
+use crate::error::ConfigError;
 use crate::quota::Quota;
 use crate::store::{Policy, Strategy};
 
@@ -16,11 +17,20 @@ const X_DELTA: RateLimitHeaders = RateLimitHeaders::XRateLimit { reset: ResetFor
 
 fn fields(format: RateLimitHeaders, name: &str, quotas: &[&str]) -> Fields {
     let quotas: Vec<Quota> = quotas.iter().map(|quota| quota.parse().unwrap()).collect();
-    Fields::new(format, &Policy::new(name, quotas, Strategy::Absolute)).unwrap()
+    Fields::new(format, &[], &Policy::new(name, quotas, Strategy::Absolute)).unwrap().unwrap()
+}
+
+fn fields_of(
+    first: RateLimitHeaders,
+    others: &[RateLimitHeaders],
+    quotas: &[Quota],
+) -> Result<Option<Fields>, ConfigError> {
+    Fields::new(first, others, &Policy::new("a", quotas, Strategy::Absolute))
 }
 
 fn tell(fields: &Fields, decision: Decision, headers: &mut HeaderMap) {
-    let standing = fields.standing(&decision).unwrap();
+    let wait = decision.retry_after().filter(|wait| !wait.is_zero());
+    let standing = fields.standing(&decision, wait).unwrap();
     if decision.is_allowed() { fields.admitted(&standing, headers) } else { fields.refused(&standing, headers) }
 }
 
@@ -56,7 +66,7 @@ fn each_generation_looks_as_its_draft_says() {
     ] {
         assert_eq!(told(&fields(format, "burst", quotas), Decision::allowed(100, 60)), want);
     }
-    assert!(Fields::new(RateLimitHeaders::None, &Policy::new("burst", [], Strategy::Absolute)).is_none());
+    assert!(Fields::new(RateLimitHeaders::None, &[], &Policy::new("burst", [], Strategy::Absolute)).unwrap().is_none());
 }
 
 #[test]
@@ -70,8 +80,9 @@ fn the_reset_is_the_window_while_something_is_left_and_then_the_wait() {
         (rejected(10, 10, 1), "r=0;t=1"),
         (rejected(10, 10, 1_001), "r=0;t=2"),
         (shed, "r=0;t=1"),
-        // No wait is known.
-        (Decision::rejected(10, 10, None), "r=0;t=60"),
+        // No wait helps.
+        (Decision::rejected(10, 10, None), "r=0"),
+        (Decision::rejected(10, 3, None), "r=7;t=60"),
         (Decision::allowed(10, 10), "r=0;t=60"),
         // Costs above 1: no more of the rest than the quota's own rate.
         (rejected(10, 7, 30_000), "r=3;t=30"),
@@ -82,6 +93,51 @@ fn the_reset_is_the_window_while_something_is_left_and_then_the_wait() {
         (Decision::allowed(10, 1).with_limit_index(7), "r=9;t=60"),
     ] {
         assert_eq!(told(&one, decision)[1], format!("ratelimit: \"a\";{want}"), "{decision:?}");
+    }
+}
+
+#[test]
+fn a_quota_that_no_wait_helps_has_no_reset_in_any_format() {
+    for (format, want) in [
+        (RateLimitHeaders::Draft8, &[r#"ratelimit-policy: "a";q=0;w=1"#, r#"ratelimit: "a";r=0"#][..]),
+        (RateLimitHeaders::Draft7, &["ratelimit-policy: 0;w=1", "ratelimit: limit=0, remaining=0"]),
+        (RateLimitHeaders::Draft6, &["ratelimit-limit: 0", "ratelimit-policy: 0;w=1", "ratelimit-remaining: 0"]),
+        (X_DELTA, &["x-ratelimit-limit: 0", "x-ratelimit-remaining: 0"]),
+    ] {
+        let fields = fields_of(format, &[], &[Quota::refuse_all()]).unwrap().unwrap();
+        assert_eq!(told(&fields, Decision::rejected(0, 0, None)), want);
+        // A figure of an inner limit that has a reset is less strict, and goes with its reset.
+        let mut headers = HeaderMap::new();
+        tell(&self::fields(format, "b", &["5/s"]), Decision::allowed(5, 1), &mut headers);
+        tell(&fields, Decision::rejected(0, 0, None), &mut headers);
+        if format == X_DELTA {
+            assert_eq!(lines(&headers), want);
+        }
+    }
+}
+
+#[test]
+fn a_draft_and_its_predecessor_stand_together() {
+    let quotas: Vec<Quota> = vec!["100/min".parse().unwrap()];
+    let both = fields_of(RateLimitHeaders::Draft8, &[X_DELTA, X_DELTA], &quotas).unwrap().unwrap();
+    let lines = told(&both, Decision::allowed(100, 60));
+    assert_eq!(
+        lines,
+        [
+            r#"ratelimit-policy: "a";q=100;w=60"#,
+            r#"ratelimit: "a";r=40;t=60"#,
+            "x-ratelimit-limit: 100",
+            "x-ratelimit-remaining: 40",
+            "x-ratelimit-reset: 60",
+        ]
+    );
+    let epoch = RateLimitHeaders::XRateLimit { reset: ResetFormat::EpochSeconds };
+    for (first, other) in [
+        (RateLimitHeaders::Draft8, RateLimitHeaders::Draft7),
+        (RateLimitHeaders::Draft6, RateLimitHeaders::Draft8),
+        (X_DELTA, epoch),
+    ] {
+        assert_eq!(fields_of(first, &[other], &quotas).unwrap_err(), ConfigError::HeadersConflict);
     }
 }
 
@@ -101,7 +157,7 @@ fn several_quotas_have_names_of_their_own() {
 #[test]
 fn numbers_stay_in_the_range_of_structured_fields() {
     let long = Quota::new(1, Duration::from_secs(1 << 53)).unwrap();
-    let fields = Fields::new(RateLimitHeaders::Draft8, &Policy::new("a", [long], Strategy::Absolute)).unwrap();
+    let fields = fields_of(RateLimitHeaders::Draft8, &[], &[long]).unwrap().unwrap();
     let wait = Decision::rejected(1, 1, Some(Duration::from_secs(1 << 53)));
     assert_eq!(
         told(&fields, wait),
@@ -188,24 +244,6 @@ fn a_refusal_that_has_fields_keeps_them() {
 }
 
 #[test]
-fn an_inner_retry_after_waits_for_this_layer_too() {
-    let fields = fields(X_DELTA, "a", &["10/min"]);
-    let full = Decision { retry_after_ms: 30_000, ..Decision::allowed(10, 10) };
-    for (before, decision, want) in [
-        (Some("5"), full, Some("30")),
-        (Some("31"), full, Some("31")),
-        (Some("5"), Decision::allowed(10, 9), Some("5")),
-        (Some("Sun, 06 Nov 1994 08:49:37 GMT"), full, Some("Sun, 06 Nov 1994 08:49:37 GMT")),
-        (None, full, None),
-    ] {
-        let mut headers = HeaderMap::new();
-        headers.extend(before.map(|it| (http::header::RETRY_AFTER, it.parse().unwrap())));
-        tell(&fields, decision, &mut headers);
-        assert_eq!(headers.get("retry-after").map(|value| value.to_str().unwrap()), want);
-    }
-}
-
-#[test]
 fn an_epoch_is_never_early() {
     for (now_ms, seconds, want) in [(10_000, 5, 15), (10_001, 5, 16), (10_999, 1, 12)] {
         assert_eq!(epoch(UNIX_EPOCH + Duration::from_millis(now_ms), seconds), want);
@@ -264,22 +302,24 @@ proptest! {
             false => Decision::rejected(limit, used, wait_ms.map(Duration::from_millis)),
         };
         let mut headers = HeaderMap::new();
-        tell(&Fields::new(RateLimitHeaders::Draft8, &policy).unwrap(), decision.with_limit_index(index), &mut headers);
+        tell(&Fields::new(RateLimitHeaders::Draft8, &[], &policy).unwrap().unwrap(), decision.with_limit_index(index), &mut headers);
         let policies = items(headers["ratelimit-policy"].to_str().unwrap());
         prop_assert_eq!(policies.len(), quotas.len());
         prop_assert_eq!(&policies[0].0, &name);
         let [(told, item)] = &items(headers["ratelimit"].to_str().unwrap())[..] else { panic!("one member") };
         let (_, policy) = policies.iter().find(|(name, _)| name == told).unwrap();
-        let (r, t, q, w) = (integer(item, "r"), integer(item, "t"), integer(policy, "q"), integer(policy, "w"));
+        let (r, q, w) = (integer(item, "r"), integer(policy, "q"), integer(policy, "w"));
+        // Without a time to wait nothing is left.
+        let t = if item.params.contains_key("t") { integer(item, "t") } else { i64::from(r == 0) };
         prop_assert!((0..=q).contains(&r) && t >= 1 && w >= 1);
         prop_assert!(i128::from(r) * i128::from(w) <= i128::from(q) * i128::from(t), "r/t is above q/w");
         for (name, format) in [("ratelimit", RateLimitHeaders::Draft7), ("ratelimit-policy", RateLimitHeaders::Draft6)] {
             let policy = Policy::new("a", quotas.clone(), Strategy::Absolute);
             let mut headers = HeaderMap::new();
-            tell(&Fields::new(format, &policy).unwrap(), decision, &mut headers);
+            tell(&Fields::new(format, &[], &policy).unwrap().unwrap(), decision, &mut headers);
             let text = headers[name].to_str().unwrap();
             let is_read = match name {
-                "ratelimit" => Parser::new(text).parse::<Dictionary>().is_ok_and(|it| it.len() == 3),
+                "ratelimit" => Parser::new(text).parse::<Dictionary>().is_ok_and(|it| it.len() == if headers[name].to_str().unwrap().contains("reset") { 3 } else { 2 }),
                 _ => Parser::new(text).parse::<List>().is_ok_and(|it| !it.is_empty()),
             };
             prop_assert!(is_read, "{}", text);
