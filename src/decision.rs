@@ -47,6 +47,7 @@ pub struct Decision {
     /// Units that were charged: 0 for a refusal and for a look.
     pub(crate) charged: u64,
     pub(crate) is_local_share: bool,
+    pub(crate) is_overflow: bool,
     /// Whether it was charged to a lease, at the instant of this clock that `stamp` is.
     pub(crate) is_from_lease: bool,
 }
@@ -68,6 +69,7 @@ impl Decision {
             stamp: 0,
             charged: 0,
             is_local_share: false,
+            is_overflow: false,
             is_from_lease: false,
         }
     }
@@ -157,6 +159,14 @@ impl Decision {
     #[must_use]
     pub fn is_local_share(&self) -> bool {
         self.is_local_share
+    }
+
+    /// Whether the key shared a budget with other keys, because the store had no room for one of its own.
+    ///
+    /// The store then holds `max_keys` keys that are all in use. A refusal may be for what other clients did.
+    #[must_use]
+    pub fn is_overflow(&self) -> bool {
+        self.is_overflow
     }
 
     /// Whether the limit with this index refused.

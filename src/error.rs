@@ -46,6 +46,13 @@ pub enum ConfigError {
     CapacityTooLarge,
     /// A text that is no quota.
     InvalidQuota(String),
+    /// A quota with a fraction that only a much longer window, and so a much larger burst, could hold exactly.
+    QuotaFraction {
+        /// What was given.
+        text: String,
+        /// A quota of nearly the same average with a whole count.
+        instead: String,
+    },
     /// A layer without a quota.
     NoQuota,
     /// More quotas, or more distinct windows under one name, than a key's history serves.
@@ -149,6 +156,11 @@ impl fmt::Display for ConfigError {
             Self::InvalidQuota(text) => write!(
                 f,
                 "{text:?} is not a quota; write a count above 0 and a period, as in \"100/s\", \"5/10s\", \"0.5/min\", \"5000/h\" or \"1/d\""
+            ),
+            Self::QuotaFraction { text, instead } => write!(
+                f,
+                "{text:?} would need a much longer window, and admit all of that at once; write {instead:?}, or another \
+                 whole count"
             ),
             Self::NoQuota => f.write_str("no quota; write .quota(\"100/s\".parse()?) on the builder"),
             Self::TooManyQuotas { most } => {

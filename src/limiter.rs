@@ -41,7 +41,7 @@ impl RateLimiter {
     /// Starts with the default options: a window of 60 s in buckets of 10 ms, a hard limit factor of 1.0,
     /// and at most one million keys.
     pub fn builder() -> RateLimiterBuilder {
-        RateLimiterBuilder { options: RateLimiterOptions::default() }
+        RateLimiterBuilder::default()
     }
 
     /// Creates a limiter that starts nothing by itself; see [`run_cleanup_loop`](Self::run_cleanup_loop).
@@ -52,7 +52,7 @@ impl RateLimiter {
     pub fn new(options: RateLimiterOptions) -> Result<Self, ConfigError> {
         let bucket_ms = options.rate_group_size_ms.get();
         let settings = Settings {
-            time: options.clock.map_or_else(|| TimeSource::system(bucket_ms), TimeSource::Custom),
+            time: options.clock.map_or_else(TimeSource::system, TimeSource::custom),
             bucket_ms,
             window_seconds: options.window_size_seconds.get(),
             hard: options.hard_limit_factor,
@@ -131,7 +131,7 @@ pub struct RateLimiterOptions {
     ///
     /// Keys are forgotten once their window is empty. Where all are live, unknown keys share one budget.
     pub max_keys: usize,
-    /// The clock; default the system's fastest one that is fine enough for the buckets.
+    /// The clock; default [`PreciseClock`](crate::PreciseClock).
     pub clock: Option<Arc<dyn Clock>>,
     /// How often the hybrid store settles with Redis; default 50 ms.
     pub sync_interval_ms: SyncIntervalMs,
@@ -171,7 +171,7 @@ impl fmt::Debug for RateLimiterOptions {
 }
 
 /// Builds a [`RateLimiter`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[must_use = "nothing is limited until `build`"]
 pub struct RateLimiterBuilder {
     options: RateLimiterOptions,

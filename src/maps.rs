@@ -1,44 +1,60 @@
 //! What stores keep for each key: lookup by fingerprint, the bound on keys, and their sweep.
 //!
-//! Many small maps rather than one: a step of the sweep visits one of them, so no lock is held for long.
+//! The keys stand in many small hash tables, each behind a lock of its own. A step of the sweep visits one of them, so
+//! no lock is held for long, and no call that pays for a step is slow. Tables are made as keys come: one that was never
+//! used costs next to nothing.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use dashmap::DashMap;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::fingerprint::{Fingerprint, Prehashed, Secret};
 
-/// Keys in one of the maps when all are full: what a sweep's step visits, give or take.
+/// Keys in a shard when all are full: what a step of the sweep visits, give or take.
 ///
-/// Two shards of 4 096 places hold 7 168 keys before they double. With 6 600 the maps at their bound are four
-/// fifths full: the most keys for their memory, and seven deviations from doubling.
-pub(crate) const KEYS_PER_MAP: usize = 6_600;
-/// New keys from one step of the sweep to the next: fifteen visits pay for one new key.
-const INSERTS_PER_STEP: usize = 256;
-/// DashMap's least; two locks in each map.
-const SHARDS_PER_MAP: usize = 2;
+/// A table of 1024 places holds 896 keys before it doubles. With 825 the shards at their bound are nine tenths full,
+/// and less than one in a hundred has doubled.
+pub(crate) const KEYS_PER_SHARD: usize = 825;
+/// New keys from one step of the sweep to the next: some 25 visits pay for one new key.
+const INSERTS_PER_STEP: usize = 32;
+/// The fewest shards, so that threads seldom meet at one lock.
+const LEAST_SHARDS: usize = 128;
+/// Shards that are made together.
+const SHARDS_PER_BLOCK: usize = 16;
 
-/// One of the maps.
-pub(crate) type Map<T> = DashMap<Fingerprint, T, Prehashed>;
+/// The keys of a shard.
+pub(crate) type Keys<T> = HashMap<Fingerprint, T, Prehashed>;
 
 /// A `T` for each key, for at most so many of them.
 pub(crate) struct Maps<T> {
     secret: Secret,
-    maps: Box<[Map<T>]>,
+    blocks: OnceLock<Box<[OnceLock<Block<T>>]>>,
+    shards: usize,
     most: usize,
     keys: AtomicUsize,
     inserts: AtomicUsize,
-    /// The map that the next step visits.
+    /// The shard that the next step visits.
     cursor: AtomicUsize,
+}
+
+type Block<T> = Box<[Shard<T>]>;
+
+/// A lock and the table behind it, in one cache line.
+#[repr(align(64))]
+struct Shard<T>(Mutex<Places<T>>);
+
+struct Places<T> {
+    keys: Keys<T>,
+    /// How many keys fit the table, less none for removed ones.
+    room: usize,
 }
 
 impl<T> Maps<T> {
     pub(crate) fn new(most: usize) -> Self {
-        let maps = most.div_ceil(KEYS_PER_MAP).clamp(64, 1 << 14);
-        let map = || DashMap::with_capacity_and_hasher_and_shard_amount(0, Prehashed::default(), SHARDS_PER_MAP);
         Self {
             secret: Secret::random(),
-            maps: std::iter::repeat_with(map).take(maps).collect(),
+            blocks: OnceLock::new(),
+            shards: most.div_ceil(KEYS_PER_SHARD).clamp(LEAST_SHARDS, 1 << 18),
             most,
             keys: AtomicUsize::new(0),
             inserts: AtomicUsize::new(0),
@@ -51,10 +67,48 @@ impl<T> Maps<T> {
         self.secret.fingerprint(key)
     }
 
-    /// The map in which a key stands, or would.
+    /// The number of the shard in which a key stands, or would.
     #[inline]
-    pub(crate) fn of(&self, print: Fingerprint) -> &Map<T> {
-        &self.maps[((u128::from(print.low) * self.maps.len() as u128) >> 64) as usize]
+    fn at(&self, print: Fingerprint) -> usize {
+        ((u128::from(print.low) * self.shards as u128) >> 64) as usize
+    }
+
+    /// Does something with a key that is known, under its lock.
+    #[inline]
+    pub(crate) fn known<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let at = self.at(print);
+        let block = self.blocks.get()?.get(at / SHARDS_PER_BLOCK)?.get()?;
+        let mut places = block[at % SHARDS_PER_BLOCK].lock();
+        places.keys.get_mut(&print).map(visit)
+    }
+
+    /// Does something with the keys of a shard, under its lock: the one in which a key stands, or would.
+    pub(crate) fn with_keys<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut Keys<T>) -> R) -> R {
+        let at = self.at(print);
+        let blocks = self.blocks.get_or_init(|| {
+            std::iter::repeat_with(OnceLock::new).take(self.shards.div_ceil(SHARDS_PER_BLOCK)).collect()
+        });
+        let new = || std::iter::repeat_with(Shard::new).take(SHARDS_PER_BLOCK).collect();
+        let block = blocks[at / SHARDS_PER_BLOCK].get_or_init(new);
+        visit(&mut block[at % SHARDS_PER_BLOCK].lock().keys)
+    }
+
+    /// Forgets a key.
+    pub(crate) fn remove(&self, print: Fingerprint) -> Option<T> {
+        let removed = self.with_keys(print, |keys| keys.remove(&print))?;
+        self.leave_place();
+        Some(removed)
+    }
+
+    /// Removes a key if `goes` is true of what it has.
+    pub(crate) fn remove_if(&self, print: Fingerprint, goes: impl FnOnce(&T) -> bool) {
+        let is_removed = self.with_keys(print, |keys| {
+            let is_over = keys.get(&print).is_some_and(goes);
+            is_over && keys.remove(&print).is_some()
+        });
+        if is_removed {
+            self.leave_place();
+        }
     }
 
     /// The number of keys.
@@ -62,9 +116,9 @@ impl<T> Maps<T> {
         self.keys.load(Ordering::Relaxed)
     }
 
-    /// The number of maps.
-    pub(crate) fn count(&self) -> usize {
-        self.maps.len()
+    /// The number of steps that make up one pass of the sweep.
+    pub(crate) fn steps(&self) -> usize {
+        self.shards
     }
 
     /// Takes a place for a key, if there is one left.
@@ -73,61 +127,88 @@ impl<T> Maps<T> {
         self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    /// Takes a place for a key even beyond the bound.
-    pub(crate) fn force_place(&self) {
-        self.keys.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Gives a place back.
     pub(crate) fn leave_place(&self) {
         self.keys.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Notes a new key; whether it is time for a step of the sweep.
+    /// Counts a new key, or a call that pays like one; whether it is time for a step of the sweep.
     pub(crate) fn is_sweep_due(&self) -> bool {
         self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_STEP == INSERTS_PER_STEP - 1
     }
 
-    /// Sweeps the next map; returns how many keys it visited.
+    /// Sweeps the next shard; returns how many keys it visited.
     pub(crate) fn sweep_step(&self, keep: impl FnMut(&mut T) -> bool) -> usize {
-        let at = self.cursor.fetch_add(1, Ordering::Relaxed) % self.maps.len();
-        self.sweep(&self.maps[at], keep)
+        let at = self.cursor.fetch_add(1, Ordering::Relaxed) % self.shards;
+        let block = self.blocks.get().and_then(|blocks| blocks[at / SHARDS_PER_BLOCK].get());
+        block.map_or(0, |block| self.sweep(&block[at % SHARDS_PER_BLOCK], keep))
     }
 
-    /// The keys of which `wanted` says so.
+    /// The keys that `wanted` selects.
     #[cfg(feature = "_redis")]
     pub(crate) fn find(&self, wanted: impl Fn(&T) -> bool) -> Vec<Fingerprint> {
-        let entries = self.maps.iter().flat_map(DashMap::iter);
-        entries.filter(|entry| wanted(entry.value())).map(|entry| *entry.key()).collect()
+        let mut found = Vec::new();
+        for shard in self.made() {
+            let places = shard.lock();
+            found.extend(places.keys.iter().filter(|(_, value)| wanted(value)).map(|(print, _)| *print));
+        }
+        found
     }
 
-    /// Sweeps all maps.
+    /// Sweeps all shards.
     pub(crate) fn sweep_all(&self, mut keep: impl FnMut(&mut T) -> bool) {
-        for map in &self.maps {
-            self.sweep(map, &mut keep);
+        for shard in self.made() {
+            self.sweep(shard, &mut keep);
         }
     }
 
-    /// Keeps what is to be kept of a map, and no more memory than that needs.
-    fn sweep(&self, map: &Map<T>, mut keep: impl FnMut(&mut T) -> bool) -> usize {
-        let (mut kept, mut gone) = (0, 0);
-        map.retain(|_, value| {
-            let keeps = keep(value);
-            *if keeps { &mut kept } else { &mut gone } += 1;
-            keeps
-        });
+    fn made(&self) -> impl Iterator<Item = &Shard<T>> {
+        self.blocks.get().into_iter().flatten().filter_map(OnceLock::get).flatten()
+    }
+
+    fn sweep(&self, shard: &Shard<T>, mut keep: impl FnMut(&mut T) -> bool) -> usize {
+        let mut places = shard.lock();
+        let visited = places.keys.len();
+        places.keys.retain(|_, value| keep(value));
+        let gone = visited - places.keys.len();
         if gone > 0 {
             self.keys.fetch_sub(gone, Ordering::Relaxed);
         }
-        if map.capacity() > 4 * kept + 64 {
-            map.shrink_to_fit();
-        }
-        kept + gone
+        places.tidy();
+        visited
     }
 
-    /// The number of keys in the fullest map.
+    /// The number of keys in the fullest shard.
     #[cfg(test)]
     pub(crate) fn fullest(&self) -> usize {
-        self.maps.iter().map(DashMap::len).max().unwrap_or(0)
+        self.made().map(|shard| shard.lock().keys.len()).max().unwrap_or(0)
+    }
+}
+
+impl<T> Shard<T> {
+    fn new() -> Self {
+        Self(Mutex::new(Places { keys: Keys::default(), room: 0 }))
+    }
+
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Places<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Places<T> {
+    /// Gives back memory that is not needed.
+    ///
+    /// The place of a removed key is used again only by a key that happens to come by, and a table without other
+    /// places doubles. So a table in which many were removed is written anew, before it doubles.
+    fn tidy(&mut self) {
+        let (kept, capacity) = (self.keys.len(), self.keys.capacity());
+        self.room = self.room.max(capacity);
+        if self.room - capacity > self.room / 16 || self.room >= 2 * (kept + kept / 8 + 2) {
+            let mut keys = Keys::with_capacity_and_hasher(kept + kept / 16, Prehashed::default());
+            keys.extend(self.keys.drain());
+            self.room = keys.capacity();
+            self.keys = keys;
+        }
     }
 }

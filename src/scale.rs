@@ -5,6 +5,7 @@ use crate::engine::{Limit, NEVER, Outcome};
 use crate::error::ConfigError;
 use crate::quota::{HardLimitFactor, MAX_QUOTAS, Quota, RateLimit};
 use crate::store::{Policy, Strategy};
+use crate::telemetry::{self, Notice};
 use crate::time::Ticks;
 
 /// The options of a store that tell what a limit and an instant mean in it.
@@ -75,6 +76,7 @@ impl Scale {
         }
         let limit = |quota: &Quota| {
             let window = window_ticks(self.ticks, self.lag, quota.window_ms())?;
+            self.check_bucket(quota.window_ms());
             let hard = match policy.strategy() {
                 Strategy::Absolute => quota.count(),
                 Strategy::Suppressed(factor) => factor.cap(quota.count()),
@@ -82,6 +84,13 @@ impl Scale {
             Ok(self.limit_over(quota.count(), hard, window))
         };
         policy.quotas().iter().map(limit).collect()
+    }
+
+    /// Logs once if the buckets are so coarse for a window that much of its limit goes unused.
+    pub(crate) fn check_bucket(&self, window_ms: u64) {
+        if self.bucket_ms() > 1 && self.bucket_ms().saturating_mul(10) > window_ms {
+            telemetry::notify(Notice::CoarseBuckets, None);
+        }
     }
 
     #[inline]
@@ -149,6 +158,7 @@ impl Scale {
             stamp: outcome.newest,
             charged: if outcome.is_allowed() { charged } else { 0 },
             is_local_share: false,
+            is_overflow: false,
             is_from_lease: false,
         }
     }
@@ -159,7 +169,7 @@ impl Scale {
         match tick {
             0 => 0,
             NEVER => u64::MAX,
-            tick => (self.ticks.start_ms(tick).saturating_sub(now_ms) + self.lag_ms).max(1),
+            tick => self.ticks.start_ms(tick).saturating_sub(now_ms).saturating_add(self.lag_ms).max(1),
         }
     }
 }

@@ -1,12 +1,18 @@
 //! Time as the engine sees it: milliseconds since an origin, and ticks of one bucket each.
 //!
-//! A clock here may lag behind real time by a known bound, but never runs ahead of it. The engine pays
-//! for the lag with extra ticks before a unit expires, so a lagging clock can never admit too much.
+//! The system's clock has no lag by construction: each reading asks the hardware, between the call and its return.
+//! A clock of the user's may lag behind real time by a bound that it states, but never runs ahead of it. The engine
+//! holds every unit for that much longer, so a lagging clock never admits too much.
 
-use std::fmt;
+mod source;
+mod system;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+pub(crate) use self::source::TimeSource;
+use self::system::System;
 
 /// A source of monotonic time.
 ///
@@ -14,30 +20,44 @@ use std::time::{Duration, Instant};
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since an origin of the clock's choosing, rounded down.
     ///
-    /// A step backwards is harmless: the limiter then uses the latest time that it has seen for the key.
+    /// It must never run ahead of real time. The limiter's own time never runs back, so a reading that is earlier
+    /// than the latest one is safe:
+    ///
+    /// - If it is at most a minute earlier, the limiter's time stands still until the clock catches up.
+    /// - If it is more than a minute earlier, the limiter takes it for a correction of the clock. The limiter's time
+    ///   then goes on from where it stands, at the clock's pace.
+    ///
+    /// A step forward counts as time that has passed: units expire, and their keys are admitted again. So one wrong
+    /// reading ahead may admit the limit once more, and holds no key for more than a minute longer.
     fn now_ms(&self) -> u64;
 
     /// The most by which [`now_ms`](Self::now_ms) may lag behind real time, in milliseconds.
     ///
-    /// The limiter holds every unit that much longer, and adds it to every retry hint.
+    /// It must be a true bound: a clock that stands still for 30 ms now and then has a lag of 30. The limiter holds
+    /// every unit that much longer, and adds it to every retry hint.
     fn lag_ms(&self) -> u64 {
         0
     }
 }
 
-/// The operating system's monotonic clock, read precisely (about 30 ns a read).
+/// The operating system's monotonic clock, read precisely. It is the default.
 ///
-/// Without a clock of its own a limiter reads the coarse monotonic clock where the system has one (about
-/// 4 ns, behind real time by at most a few milliseconds, which the limiter accounts for), unless its
-/// buckets are finer than that clock. Set this one to hold units for less than that lag.
+/// On Linux and Android it is `CLOCK_BOOTTIME` (about 20 ns a read), which goes on while the machine is suspended.
+/// Elsewhere, and on a kernel without that clock, it is [`Instant`](std::time::Instant), which may stand still then.
+///
+/// A reading is computed from a hardware counter during the call. So it has no lag beyond the rounding to whole
+/// milliseconds, however late the kernel's timer interrupts are.
+///
+/// While a virtual machine is paused its clock may stand still. Its limits in memory then stay exact by that clock:
+/// the pause is a time in which the program did not run either.
 #[derive(Clone, Copy, Debug)]
-pub struct PreciseClock(Instant);
+pub struct PreciseClock(System);
 
 impl PreciseClock {
-    /// Creates a clock whose origin is now.
+    /// Creates a clock.
     #[must_use]
     pub fn new() -> Self {
-        Self(Instant::now())
+        Self(System::new())
     }
 }
 
@@ -48,8 +68,9 @@ impl Default for PreciseClock {
 }
 
 impl Clock for PreciseClock {
+    #[inline]
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.0.now_ms()
     }
 }
 
@@ -95,85 +116,6 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now_ms(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
-    }
-}
-
-/// The clock a store reads, without a virtual call for the built-in one.
-#[derive(Clone)]
-pub(crate) enum TimeSource {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    Coarse {
-        lag_ms: u64,
-    },
-    Precise(PreciseClock),
-    Custom(Arc<dyn Clock>),
-}
-
-impl TimeSource {
-    /// The fastest clock that is fine enough for buckets of `bucket_ms`.
-    pub(crate) fn system(bucket_ms: u64) -> Self {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(lag_ms) = coarse::lag_ms(bucket_ms) {
-            return Self::Coarse { lag_ms };
-        }
-        let _ = bucket_ms;
-        Self::Precise(PreciseClock::new())
-    }
-
-    #[inline]
-    pub(crate) fn now_ms(&self) -> u64 {
-        match self {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            Self::Coarse { .. } => coarse::now_ms(),
-            Self::Precise(clock) => clock.now_ms(),
-            Self::Custom(clock) => clock.now_ms(),
-        }
-    }
-
-    pub(crate) fn lag_ms(&self) -> u64 {
-        match self {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            Self::Coarse { lag_ms } => *lag_ms,
-            Self::Precise(clock) => clock.lag_ms(),
-            Self::Custom(clock) => clock.lag_ms(),
-        }
-    }
-}
-
-impl fmt::Debug for TimeSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            Self::Coarse { .. } => "Coarse",
-            Self::Precise(_) => "Precise",
-            Self::Custom(_) => "Custom",
-        })
-    }
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod coarse {
-    use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
-
-    fn to_ms(time: Timespec) -> u64 {
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-        seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000)
-    }
-
-    #[inline]
-    pub(super) fn now_ms() -> u64 {
-        to_ms(clock_gettime(ClockId::MonotonicCoarse))
-    }
-
-    /// Twice the clock's resolution, or nothing where the resolution is above one bucket.
-    ///
-    /// The kernel moves this clock on every timer tick; the factor of two leaves room for a late one.
-    pub(super) fn lag_ms(bucket_ms: u64) -> Option<u64> {
-        let resolution = clock_getres(ClockId::MonotonicCoarse);
-        let nanos = u64::try_from(resolution.tv_nsec).ok()?;
-        let ms = nanos.div_ceil(1_000_000);
-        (resolution.tv_sec == 0 && ms > 0 && ms <= bucket_ms).then_some(2 * ms)
     }
 }
 
@@ -223,21 +165,6 @@ impl Ticks {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_system_clock_moves_and_states_its_lag() {
-        for bucket_ms in [1, 10, 1_000] {
-            let clock = TimeSource::system(bucket_ms);
-            assert!(clock.lag_ms() <= 2 * bucket_ms);
-            let first = clock.now_ms();
-            let start = Instant::now();
-            while clock.now_ms() == first {
-                assert!(start.elapsed() < Duration::from_secs(10), "the clock stands still");
-                std::hint::spin_loop();
-            }
-            assert!(clock.now_ms() > first);
-        }
-    }
 
     #[test]
     fn ticks_saturate() {

@@ -121,6 +121,27 @@ const WRONG: &[(Notice, Case)] = &[
             }
         }),
     ),
+    (Notice::CoarseBuckets, ("coarse quota", || open(&[(Some("fast"), "10/50ms")]))),
+    (
+        Notice::CoarseBuckets,
+        ("coarse rate", || {
+            drop(
+                RateLimiter::builder()
+                    .window_size_seconds(1.try_into().unwrap())
+                    .rate_group_size_ms(200.try_into().unwrap())
+                    .build()
+                    .unwrap(),
+            );
+        }),
+    ),
+    (
+        Notice::UnreadBody,
+        ("an upload of a body that the layer cannot read", || {
+            let upload = |_| request("192.0.2.1", &[("content-length", "8000000")]);
+            let refusing = RateLimitLayer::builder().quota(Quota::refuse_all()).key(Global);
+            send(refusing, (0..9).map(upload));
+        }),
+    ),
 ];
 
 /// What is right, though it looks a little like the wrong.
@@ -221,7 +242,7 @@ fn every_notice_has_a_case_and_a_code_of_its_own() {
     let mut codes: Vec<_> = WRONG.iter().map(|(notice, _)| notice.code()).collect();
     codes.sort_unstable();
     codes.dedup();
-    assert_eq!(codes.len(), 8, "{codes:?}");
+    assert_eq!(codes.len(), 10, "{codes:?}");
 }
 
 /// What goes to `tracing` is written to standard error, in the form in which it goes there without.

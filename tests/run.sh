@@ -2,7 +2,7 @@
 # Runs the whole suite: unit, integration and doc tests, with all features and with none, other people's clients,
 # and the examples. From any directory.
 #
-# Needs cargo. What else is missing (a C linker, curl, Python with grpcio) is installed: system packages by root with
+# Needs cargo. What else is missing (a C linker, curl, valgrind, Python with grpcio) is installed: system packages by root with
 # apt-get, grpcio below the target directory. What cannot be had is left out, loudly; with CI set it is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -31,7 +31,8 @@ command -v cargo >/dev/null || fail "cargo is missing; install Rust 1.88 or late
 packages() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
     say "installing $*"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    # The run level keeps a package from starting a server of its own.
+    apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 skipped=()
 # What was not tested, and why. It must be seen: again at the end, and in CI it is a failure.
@@ -93,8 +94,37 @@ other_clients() {
 }
 other_clients
 
+for client in curl node python3; do
+    say "uploads by $client"
+    if command -v "$client" >/dev/null || packages "${client/%node/nodejs}"; then
+        cargo test --quiet --all-features --test uploads -- --ignored "${client%3}"
+    else
+        skip "uploads by $client, because it is missing"
+    fi
+done
+
+for proxy in nginx haproxy; do
+    say "proxy $proxy"
+    PATH=$PATH:/usr/sbin command -v "$proxy" >/dev/null || packages "$proxy" || true
+    if PATH=$PATH:/usr/sbin command -v "$proxy" >/dev/null; then
+        cargo test --quiet --all-features --test proxies -- --ignored "$proxy"
+    else
+        skip "the tests behind $proxy, because it is missing"
+    fi
+done
+
 say "example embedded"
 cargo run --quiet --profile test --no-default-features --example embedded
+
+# A program that uses the crate can be run under tools like valgrind.
+say "the first decision under valgrind"
+if command -v valgrind >/dev/null || packages valgrind libc6-dbg; then
+    program=$(cargo test --quiet --no-default-features --test time --no-run --message-format=json |
+        sed -n 's/.*"executable":"\([^"]*\/time-[^"]*\)".*/\1/p')
+    valgrind --quiet --error-exitcode=1 "$program" --exact the_first_decision_reads_the_clock
+else
+    skip "a decision under valgrind, because valgrind could not be installed"
+fi
 
 say "example suppressed (10 seconds)"
 cargo run --quiet --profile test --all-features --example suppressed

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::ring::Ring;
-use crate::error::ConfigError;
 use crate::quota::MAX_QUOTAS;
 
 /// One limit of a decision, in units and ticks.
@@ -40,13 +39,16 @@ impl Limit {
     }
 }
 
+/// The most spans of a history: those in use, and one that is not any more but may be soon again.
+const MOST_SPANS: usize = MAX_QUOTAS + 1;
+
 /// The spans for which a key's history is kept: one for each distinct window in use under a limit's name.
 ///
-/// It only ever widens. A decision with a shorter span looks less far back into the same log.
+/// A decision with a shorter span looks less far back into the same log.
 #[derive(Debug)]
 pub(crate) struct Horizon {
     keep: AtomicU32,
-    spans: [AtomicU32; MAX_QUOTAS],
+    spans: [AtomicU32; MOST_SPANS],
     words_per_span: usize,
 }
 
@@ -69,7 +71,7 @@ impl Horizon {
         if widened.len() > self.spans.len() {
             return false;
         }
-        // Longest first: what is kept grows before anything looks back further.
+        // What is kept grows before anything looks back further.
         self.keep.fetch_max(widened.last().copied().unwrap_or(0), Ordering::Relaxed);
         for (slot, span) in self.spans.iter().zip(widened) {
             slot.store(span, Ordering::Relaxed);
@@ -77,10 +79,18 @@ impl Horizon {
         true
     }
 
-    /// Keeps history for these limits too from now on.
-    pub(crate) fn serve(&self, limits: &[Limit]) -> Result<(), ConfigError> {
-        let spans: Vec<u32> = limits.iter().map(|limit| limit.span).collect();
-        self.widen(&spans).then_some(()).ok_or(ConfigError::TooManyQuotas { most: MAX_QUOTAS })
+    /// Keeps history for these spans and no others from now on: distinct ones, in rising order, and not none.
+    ///
+    /// Only one thread may do so at a time. A decision of another thread may meanwhile find a span twice, or one of
+    /// the old ones; then it merges less of the history than it could.
+    pub(crate) fn assign(&self, spans: &[u32]) {
+        let longest = spans.last().copied().unwrap_or(0);
+        // What is kept grows before anything looks back further, and shrinks after nothing does.
+        self.keep.fetch_max(longest, Ordering::Relaxed);
+        for (at, slot) in self.spans.iter().enumerate() {
+            slot.store(spans.get(at).copied().unwrap_or(0), Ordering::Relaxed);
+        }
+        self.keep.store(longest, Ordering::Relaxed);
     }
 
     /// The longest span.
@@ -96,7 +106,7 @@ impl Horizon {
     }
 
     /// The distinct spans in rising order, in the first places, and how many there are.
-    pub(crate) fn spans(&self) -> ([u32; MAX_QUOTAS], usize) {
+    pub(crate) fn spans(&self) -> ([u32; MOST_SPANS], usize) {
         let mut spans = self.spans.each_ref().map(|span| span.load(Ordering::Relaxed));
         // While another thread widens, a span may be seen twice.
         spans.sort_unstable_by_key(|&span| if span == 0 { u32::MAX } else { span });

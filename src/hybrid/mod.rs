@@ -120,7 +120,7 @@ impl Hybrid {
     ) -> Result<Self, ConfigError> {
         let Some(redis) = redis.shared() else { return Ok(Self::none()) };
         // Not the clock of the options: it may be set by hand, and Redis goes by the real one.
-        let time = TimeSource::system(settings.bucket_ms);
+        let time = TimeSource::system();
         let lag_ms = time.lag_ms();
         let terms = Terms {
             scale: Scale::new(settings.bucket_ms, lag_ms, settings.window_seconds, settings.hard)?,
@@ -141,7 +141,7 @@ impl Hybrid {
             on_store_error: redis.on_store_error,
             redis: Arc::clone(redis),
             main: Arc::new(main),
-            named: Names::new(),
+            named: Names::new(TimeSource::system()),
             syncer: Syncer::new(),
             is_closed: AtomicBool::new(false),
         }))))
@@ -196,8 +196,7 @@ impl Store for Hybrid {
         let limits: Arc<[Limit]> = shared.redis.scale.limits(policy)?.into();
         let here: Vec<Limit> = limits.iter().map(|limit| shared.terms.scale.with_lag(*limit)).collect();
         let new = || Purses::new(shared.redis.keys(Some(policy.name())), shared.max_keys);
-        let accept = |purses: &Purses| purses.keys.horizon.serve(&limits).and_then(|()| purses.here.serve(&here));
-        let (purses, opened) = shared.named.open(policy, new, accept)?;
+        let (purses, opened) = shared.named.open(policy, &here, new)?;
         let is_suppressed = matches!(policy.strategy(), Strategy::Suppressed(_));
         let rules = OwnRules::new(limits, is_suppressed, shared.tolerance);
         Ok(Arc::new(HybridBudget { shared: Arc::clone(shared), purses, rules, opened }))

@@ -229,6 +229,7 @@ impl Shared {
                 purses.sweep_step(now, &self.terms);
             }
         }
+        self.named.tidy();
     }
 
     /// How long nothing is due; nothing where there is nothing to wait for.

@@ -1,11 +1,12 @@
 //! The purses of one limit's keys.
 
-use dashmap::Entry;
+use std::collections::hash_map::Entry;
 
 use super::purse::{Purse, Terms};
 use crate::engine::Horizon;
 use crate::fingerprint::Fingerprint;
 use crate::maps::Maps;
+use crate::names::Kept;
 use crate::redis::Keys;
 
 /// Words of history for each window.
@@ -35,7 +36,7 @@ impl Purses {
     /// Does something with a known key's purse, under its lock.
     #[inline]
     pub(super) fn with<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut Purse) -> R) -> Option<R> {
-        self.maps.of(print).get_mut(&print).map(|mut purse| visit(&mut purse))
+        self.maps.known(print, visit)
     }
 
     /// The same with a key that may have no purse yet; nothing where there is no room for one.
@@ -52,13 +53,13 @@ impl Purses {
         if !self.maps.take_place() {
             return self.with(print, visit);
         }
-        let (result, is_new) = match self.maps.of(print).entry(print) {
+        let (result, is_new) = self.maps.with_keys(print, |purses| match purses.entry(print) {
             Entry::Occupied(mut purse) => (visit(purse.get_mut()), false),
             Entry::Vacant(place) => {
                 let purse = Purse::new(self.keys.names.name(key), now, &terms.scale);
-                (visit(place.insert(purse).value_mut()), true)
+                (visit(place.insert(purse)), true)
             }
-        };
+        });
         if !is_new {
             self.maps.leave_place();
         } else if self.maps.is_sweep_due() {
@@ -73,7 +74,7 @@ impl Purses {
 
     /// The number of steps that make up one pass.
     pub(super) fn steps(&self) -> usize {
-        self.maps.count()
+        self.maps.steps()
     }
 
     /// The keys with a lease that can be given back.
@@ -95,5 +96,16 @@ impl Purses {
             purse.trim(now, terms);
             !purse.is_idle(now, &self.here, terms)
         });
+    }
+}
+
+impl Kept for Purses {
+    fn keep_history(&self, spans: &[u32]) {
+        self.keys.horizon.assign(spans);
+        self.here.assign(spans);
+    }
+
+    fn may_go(&self, is_past: bool) -> bool {
+        is_past && self.len() == 0
     }
 }

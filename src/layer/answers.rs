@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use http_body::Body;
 
 use super::RateLimitLayerBuilder;
 use crate::response::{Protocol, RateLimitHeaders, RefusalBody, RefusalContext};
@@ -138,6 +139,56 @@ impl RateLimitLayerBuilder {
     /// ```
     pub fn jitter(mut self, most: Duration) -> Self {
         self.answers.jitter = most;
+        self
+    }
+
+    /// Sets how much of a refused HTTP/1 request's body is read and discarded before the answer; default 32 MiB.
+    ///
+    /// A server closes an HTTP/1 connection whose request body it has not read. A client that is still sending then
+    /// gets a reset instead of its answer, and a proxy answers 502 and may take the server for dead. A longer
+    /// `Content-Length` is not read at all, and 0 reads nothing; the answer then says `Connection: close`. A client
+    /// that waits for `100 Continue` is answered at once, and so is HTTP/2, which needs none of this.
+    ///
+    /// Set it to at least the largest upload that the service and the proxies before it accept.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let layer = RateLimitLayer::builder().quota("10/s".parse()?).drain_bytes(100 << 20).build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn drain_bytes(mut self, most: u64) -> Self {
+        self.drain.most_bytes = most;
+        self
+    }
+
+    /// Sets how long reading a refused request's body may take; default 30 s.
+    ///
+    /// Afterwards the answer is sent anyway, with `Connection: close`. See [`drain_bytes`](Self::drain_bytes).
+    pub fn drain_timeout(mut self, most: Duration) -> Self {
+        self.drain.within = most;
+        self
+    }
+
+    /// Adds a type of request body that can be read when its request is refused; see
+    /// [`drain_bytes`](Self::drain_bytes).
+    ///
+    /// `axum::body::Body` and `tonic::body::Body` are known with the features `axum` and `tonic`. Name the body of
+    /// any other server, such as `hyper::body::Incoming`, and of a layer around this one that changes the type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let layer =
+    ///     RateLimitLayer::builder().quota("10/s".parse()?).drain_body::<hyper::body::Incoming>().build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn drain_body<B: Body + Send + 'static>(mut self) -> Self {
+        self.drain = self.drain.with_body::<B>();
         self
     }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::drain::DrainOptions;
 use super::gate::Gate;
 use super::{OnMissingKey, RateLimitLayer};
 use crate::error::ConfigError;
@@ -40,6 +41,7 @@ pub struct RateLimitLayerBuilder {
     pub(super) rejected: Option<u16>,
     pub(super) shed: Option<u16>,
     pub(super) answers: response::Options,
+    pub(super) drain: DrainOptions,
     pub(super) exempt_preflight: bool,
     on_missing_key: OnMissingKey,
     on_store_error: OnStoreError,
@@ -57,6 +59,7 @@ impl RateLimitLayerBuilder {
             rejected: None,
             shed: None,
             answers: response::Options::default(),
+            drain: DrainOptions::default(),
             exempt_preflight: false,
             on_missing_key: OnMissingKey::default(),
             on_store_error: OnStoreError::default(),
@@ -245,6 +248,7 @@ impl RateLimitLayerBuilder {
                 key,
                 lookup,
                 answers: Answers::new(self.answers, policy, rejected, shed)?,
+                drain: self.drain,
                 exempt_preflight: self.exempt_preflight,
                 _discards: discards,
                 on_missing_key: self.on_missing_key,

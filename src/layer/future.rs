@@ -9,6 +9,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::RateLimitBody;
+use super::drain::{Drain, Unread, announce_close};
 use super::gate::{Gate, Passage, Wait};
 use crate::response::Standing;
 
@@ -32,6 +33,8 @@ pin_project! {
     enum State<F, S, Req> {
         Admitted { #[pin] future: F, tell: Option<Tell> },
         Refused { response: Option<Response<Bytes>> },
+        // With the rest of the request's body, which is read first.
+        Draining { refusal: Option<Box<Draining>> },
         // On the heap, so that a future that waits for nothing stays small.
         Undecided { undecided: Option<Box<Undecided<S, Req>>> },
     }
@@ -39,6 +42,12 @@ pin_project! {
 
 /// What the response has to tell, and who tells it; nothing with headers off.
 type Tell = (Standing, Arc<Gate>);
+
+/// A refusal that waits until its request's body is read.
+struct Draining {
+    drain: Drain,
+    response: Response<Bytes>,
+}
 
 /// A request that waits for its key or its decision, with the service that was ready for it.
 struct Undecided<S, Req> {
@@ -53,8 +62,8 @@ impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
         Self { state: State::Admitted { future, tell } }
     }
 
-    pub(super) fn refused(response: Response<Bytes>) -> Self {
-        Self { state: State::Refused { response: Some(response) } }
+    pub(super) fn refused(response: Response<Bytes>, unread: Unread) -> Self {
+        Self { state: State::refused(response, unread) }
     }
 
     pub(super) fn undecided(wait: Wait, ready: S, request: Req, gate: Arc<Gate>) -> Self {
@@ -62,9 +71,21 @@ impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
     }
 }
 
+impl<F, S, Req> State<F, S, Req> {
+    fn refused(mut response: Response<Bytes>, unread: Unread) -> Self {
+        match unread {
+            Unread::Draining(drain) => return Self::Draining { refusal: Some(Box::new(Draining { drain, response })) },
+            Unread::Abandoned => announce_close(&mut response),
+            Unread::Nothing => {}
+        }
+        Self::Refused { response: Some(response) }
+    }
+}
+
 impl<S, ReqBody, ResBody> Future for ResponseFuture<S, Request<ReqBody>>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ReqBody: 'static,
 {
     type Output = Result<Response<RateLimitBody<ResBody>>, S::Error>;
 
@@ -85,6 +106,12 @@ where
                     let Some(response) = response.take() else { return Poll::Pending };
                     return Poll::Ready(Ok(response.map(RateLimitBody::full)));
                 }
+                StateProj::Draining { refusal } => {
+                    let Some(draining) = refusal else { return Poll::Pending };
+                    let is_read = ready!(draining.drain.poll(cx));
+                    let Some(draining) = refusal.take() else { return Poll::Pending };
+                    State::refused(draining.response, if is_read { Unread::Nothing } else { Unread::Abandoned })
+                }
                 StateProj::Undecided { undecided } => {
                     let Some(waiting) = undecided else { return Poll::Pending };
                     match ready!(waiting.gate.poll(&mut waiting.wait, cx)) {
@@ -97,7 +124,10 @@ where
                         },
                         Passage::Refused(refusal) => {
                             let response = waiting.gate.answers.refuse(&refusal, waiting.request.headers());
-                            State::Refused { response: Some(response) }
+                            match undecided.take() {
+                                Some(waiting) => State::refused(response, waiting.gate.drain.begin(waiting.request)),
+                                None => return Poll::Pending,
+                            }
                         }
                         Passage::Undecided(wait) => {
                             waiting.wait = wait;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::OnMissingKey;
+use super::drain::DrainOptions;
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::key::{Fault, KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
@@ -18,6 +19,7 @@ pub(super) struct Gate {
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) lookup: Option<Lookup>,
     pub(super) answers: Answers,
+    pub(super) drain: DrainOptions,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) on_store_error: OnStoreError,
     pub(super) exempt_preflight: bool,

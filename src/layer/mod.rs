@@ -11,6 +11,7 @@
 mod answers;
 mod body;
 mod builder;
+mod drain;
 mod future;
 mod gate;
 #[cfg(feature = "axum")]

@@ -45,6 +45,7 @@ impl<S> RateLimit<S> {
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RateLimit<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    ReqBody: 'static,
 {
     type Response = Response<RateLimitBody<ResBody>>;
     type Error = S::Error;
@@ -60,7 +61,10 @@ where
                 let tell = standing.map(|standing| (standing, Arc::clone(&self.gate)));
                 ResponseFuture::admitted(self.inner.call(request), tell)
             }
-            Passage::Refused(refusal) => ResponseFuture::refused(self.gate.answers.refuse(&refusal, request.headers())),
+            Passage::Refused(refusal) => {
+                let response = self.gate.answers.refuse(&refusal, request.headers());
+                ResponseFuture::refused(response, self.gate.drain.begin(request))
+            }
             Passage::Undecided(wait) => {
                 // The future takes the service that is ready and leaves a clone that may not be.
                 let clone = self.inner.clone();

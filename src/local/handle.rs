@@ -51,8 +51,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     #[inline]
     pub fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Decision {
         let limits = [self.shared.scale.limit(rate, K::IS_SUPPRESSED)];
-        let (outcome, now_ms) = self.shared.outcome(&self.shared.main, key.as_ref(), n, &limits, K::IS_SUPPRESSED);
-        self.shared.scale.decision(&outcome, n, &limits, now_ms)
+        self.shared.decide(&self.shared.main, key.as_ref(), n, &limits, K::IS_SUPPRESSED)
     }
 
     /// Says whether one unit would be admitted, and charges nothing.
@@ -70,17 +69,24 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         })
     }
 
-    /// The units that the key has used in the window.
+    /// The units that the key has used in the window; 0 for a key that the store does not know.
+    ///
+    /// While the store is full, unknown keys share budgets, which it does not count here; see
+    /// [`Decision::is_overflow`].
     #[must_use]
     pub fn get(&self, key: impl AsRef<[u8]>) -> u64 {
         let now = self.shared.now();
-        self.shared.main.peek(key.as_ref(), now, |window, horizon| window.used(now, self.span(), horizon))
+        self.shared.main.peek_own(key.as_ref(), now, |window, horizon| window.used(now, self.span(), horizon))
     }
 
     /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
     ///
     /// The rate is part of the signature that all stores share; no limit is checked, and `count` may be
-    /// above it. It is capped at 2^39.
+    /// above it. It is capped at 2^39. A lower total ends the shedding of the suppressed strategy. A key that is set
+    /// to 0 is forgotten, as by [`delete`](Self::delete).
+    ///
+    /// The store keeps at most `max_keys` keys. If it is full and does not know the key, nothing is set, and `matched`
+    /// is false.
     ///
     /// # Examples
     ///
@@ -133,10 +139,14 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
             }
             SetOutcome { matched, previous_total, current_total: window.used(now, span, horizon) }
         };
-        self.shared.main.correct(key, now, correct, |outcome| {
-            // Nothing that stays nothing needs no window; what the overflow may have held for the key does.
-            outcome.matched && (outcome.previous_total > 0 || outcome.current_total > 0)
-        })
+        let outcome = self.shared.main.correct(key, now, correct, |outcome, is_shared| {
+            // Nothing that stays nothing needs no window, unless the key would be charged for others without one.
+            outcome.matched && (outcome.previous_total > 0 || outcome.current_total > 0 || is_shared)
+        });
+        if outcome.is_some_and(|outcome| outcome.matched && outcome.current_total == 0) {
+            self.shared.main.forget_empty(key, now);
+        }
+        outcome.unwrap_or(SetOutcome { matched: false, previous_total: 0, current_total: 0 })
     }
 
     /// Forgets the key; returns the units that it had used in the window, if it was known.
@@ -147,7 +157,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
 
     /// Forgets every key of the engine's calls; the limits that layers opened keep theirs.
     pub fn clear(&self) {
-        self.shared.main.clear(self.shared.now());
+        self.shared.main.clear();
     }
 
     fn span(&self) -> u32 {

@@ -5,6 +5,7 @@
 
 mod handle;
 mod janitor;
+mod overflow;
 #[cfg(feature = "_redis")]
 mod share;
 mod table;
@@ -15,7 +16,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use self::table::Table;
+use self::table::{Place, Table};
 use crate::decision::Decision;
 use crate::engine::{self, Horizon, Limit, Outcome, Window};
 use crate::error::ConfigError;
@@ -64,9 +65,11 @@ impl Local {
             return Err(ConfigError::ZeroMaxKeys);
         }
         let scale = Scale::new(bucket_ms, time.lag_ms(), window_seconds, hard)?;
+        scale.check_bucket(window_seconds.saturating_mul(1_000));
         let main = Table::new(max_keys);
         main.horizon().widen(&[scale.span()]);
-        Ok(Self(Arc::new(Shared { time, scale, max_keys, main: Arc::new(main), named: Names::new() })))
+        let named = Names::new(time.clone());
+        Ok(Self(Arc::new(Shared { time, scale, max_keys, main: Arc::new(main), named })))
     }
 
     /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
@@ -113,8 +116,7 @@ impl Store for Local {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = &self.0;
         let limits = shared.scale.limits(policy)?;
-        let (table, opened) =
-            shared.named.open(policy, || Table::new(shared.max_keys), |table| table.horizon().serve(&limits))?;
+        let (table, opened) = shared.named.open(policy, &limits, || Table::new(shared.max_keys))?;
         let (shared, strategy) = (Arc::clone(shared), policy.strategy());
         Ok(Arc::new(LocalBudget { shared, table, limits, strategy, opened }))
     }
@@ -132,8 +134,7 @@ struct LocalBudget {
 impl Budget for LocalBudget {
     fn decide(&self, ask: Ask<'_>) -> Answer {
         let suppressed = matches!(self.strategy, Strategy::Suppressed(_));
-        let (outcome, now_ms) = self.shared.outcome(&self.table, ask.key, ask.cost, &self.limits, suppressed);
-        Answer::Ready(Ok(self.shared.scale.decision(&outcome, ask.cost, &self.limits, now_ms)))
+        Answer::Ready(Ok(self.shared.decide(&self.table, ask.key, ask.cost, &self.limits, suppressed)))
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
@@ -148,12 +149,27 @@ impl fmt::Debug for LocalBudget {
 }
 
 impl Shared {
-    /// Decides on a key of one table; the outcome, and the instant to which it refers.
+    /// Decides on a key of one table.
     #[inline]
-    fn outcome(&self, table: &Table, key: &[u8], cost: u64, limits: &[Limit], suppressed: bool) -> (Outcome, u64) {
+    fn decide(&self, table: &Table, key: &[u8], cost: u64, limits: &[Limit], suppressed: bool) -> Decision {
+        let (outcome, place, now_ms) = self.outcome(table, key, cost, limits, suppressed);
+        let decision = self.scale.decision(&outcome, cost, limits, now_ms);
+        Decision { is_overflow: place == Place::Shared, ..decision }
+    }
+
+    /// Decides on a key of one table; the outcome, whose window it is of, and the instant to which it refers.
+    #[inline]
+    fn outcome(
+        &self,
+        table: &Table,
+        key: &[u8],
+        cost: u64,
+        limits: &[Limit],
+        suppressed: bool,
+    ) -> (Outcome, Place, u64) {
         let now_ms = self.time.now_ms();
         let now = self.scale.at(now_ms);
-        let outcome = if suppressed {
+        let (outcome, place) = if suppressed {
             let random = fastrand::u32(..);
             let decide =
                 |window: &mut Window, horizon: &Horizon| engine::suppressed(window, now, cost, limits, horizon, random);
@@ -163,7 +179,7 @@ impl Shared {
                 |window: &mut Window, horizon: &Horizon| engine::absolute(window, now, cost, limits, horizon, true);
             table.with(key, now, decide, |outcome| outcome.is_allowed() && cost > 0)
         };
-        (outcome, now_ms)
+        (outcome, place, now_ms)
     }
 
     /// Takes back up to `cost` of the units that a decision charged.
@@ -184,13 +200,12 @@ impl Shared {
         std::iter::once(Arc::clone(&self.main)).chain(self.named.all()).collect()
     }
 
-    /// One round of the cleanup loop: a part of every table.
+    /// One round of the cleanup loop: a part of every table, and the names that nobody uses.
     fn sweep_round(&self) {
         let now = self.now();
         for table in self.tables() {
-            for _ in 0..table.steps().div_ceil(janitor::ROUNDS_PER_PASS) {
-                table.sweep_step(now);
-            }
+            table.sweep_part(now, janitor::ROUNDS_PER_PASS);
         }
+        self.named.tidy();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::table::Table;
+use super::table::{Place, Table};
 use super::{Local, Shared};
 use crate::decision::Decision;
 use crate::engine::{Horizon, Limit, Window};
@@ -15,6 +15,8 @@ use crate::store::Policy;
 pub(crate) struct Share {
     shared: Arc<Shared>,
     table: Arc<Table>,
+    /// Keeps the table for as long as the share is in use.
+    _policy: Option<Arc<Policy>>,
 }
 
 impl Local {
@@ -23,11 +25,14 @@ impl Local {
         let shared = Arc::clone(&self.0);
         let limits: Vec<Limit> = limits.iter().map(|limit| shared.scale.with_lag(*limit)).collect();
         let new = || Table::new(shared.max_keys);
-        let table = match policy {
-            Some(policy) => shared.named.open(policy, new, |table| table.horizon().serve(&limits))?.0,
-            None => Arc::clone(&shared.main),
+        let (table, policy) = match policy {
+            Some(policy) => {
+                let (table, policy) = shared.named.accompany(policy, &limits, new)?;
+                (table, Some(policy))
+            }
+            None => (Arc::clone(&shared.main), None),
         };
-        Ok(Share { shared, table })
+        Ok(Share { shared, table, _policy: policy })
     }
 }
 
@@ -43,8 +48,9 @@ impl Share {
     pub(crate) fn decide(&self, key: &[u8], cost: u64, limits: &[Limit], instances: u64, suppressed: bool) -> Decision {
         let mut parts = NO_PARTS;
         let parts = self.shared.scale.parts(limits, instances, &mut parts);
-        let (outcome, now_ms) = self.shared.outcome(&self.table, key, cost, parts, suppressed);
-        self.shared.scale.part_decision(&outcome, cost, limits, parts, now_ms)
+        let (outcome, place, now_ms) = self.shared.outcome(&self.table, key, cost, parts, suppressed);
+        let decision = self.shared.scale.part_decision(&outcome, cost, limits, parts, now_ms);
+        Decision { is_overflow: place == Place::Shared, ..decision }
     }
 
     /// Takes back what one of its own decisions charged.
@@ -59,7 +65,7 @@ impl Share {
 
     /// Forgets every key.
     pub(crate) fn clear(&self) {
-        self.table.clear(self.shared.now());
+        self.table.clear();
     }
 }
 

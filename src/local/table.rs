@@ -1,13 +1,14 @@
 //! The windows of one limit's keys: lookup, the bound on keys, and the overflow behind it.
 
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dashmap::Entry;
-
+use super::janitor;
+use super::overflow::Overflow;
 use crate::engine::{Horizon, Window};
 use crate::fingerprint::Fingerprint;
-use crate::maps::{KEYS_PER_MAP, Maps};
+use crate::maps::{KEYS_PER_SHARD, Maps};
+use crate::names::Kept;
 
 /// A table of windows, at most `max_keys` of them.
 pub(super) struct Table {
@@ -16,10 +17,14 @@ pub(super) struct Table {
     /// The tick of the last step that a full table asked for.
     forced: AtomicU64,
     /// What unknown keys share while the table is full of live ones.
-    ///
-    /// Shared by those who make a key known, exclusive for those who use it, and always taken before a key's
-    /// lock: so no key can be charged here and start afresh there at once.
-    overflow: RwLock<Window>,
+    overflow: Overflow,
+}
+
+/// Whose window decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Own,
+    Shared,
 }
 
 impl Table {
@@ -28,7 +33,7 @@ impl Table {
             maps: Maps::new(max_keys),
             horizon: Horizon::new(Horizon::WORDS_PER_SPAN),
             forced: AtomicU64::new(0),
-            overflow: RwLock::new(Window::new(0)),
+            overflow: Overflow::new(),
         }
     }
 
@@ -40,64 +45,80 @@ impl Table {
         self.maps.len()
     }
 
-    fn overflow(&self) -> RwLockReadGuard<'_, Window> {
-        self.overflow.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn overflow_mut(&self) -> RwLockWriteGuard<'_, Window> {
-        self.overflow.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs a decision on a key's window under its lock; an unknown key is known from then on if `keep` says so.
     #[inline]
     pub(super) fn with<R>(
         &self,
         key: &[u8],
         now: u64,
-        decide: impl FnOnce(&mut Window, &Horizon) -> R,
+        decide: impl Fn(&mut Window, &Horizon) -> R,
         keep: impl FnOnce(&R) -> bool,
-    ) -> R {
+    ) -> (R, Place) {
         let print = self.maps.print(key);
-        if let Some(mut window) = self.maps.of(print).get_mut(&print) {
-            return decide(&mut window, &self.horizon);
+        if let Some(result) = self.maps.known(print, |window| decide(window, &self.horizon)) {
+            return (result, Place::Own);
         }
         if self.reserve(now) {
-            return self.with_unknown(print, now, decide, keep);
+            return (self.with_unknown(print, now, decide, keep), Place::Own);
         }
-        self.with_overflow(print, decide)
+        self.with_overflow(print, now, decide)
     }
 
-    /// Runs a correction on a key's window, even where that takes the table over its bound.
+    /// Runs a correction on a key's own window; an unknown key starts with nothing, whatever others have used.
+    ///
+    /// `keep` is given the result, and whether a key without a window may be charged for others. Returns nothing if
+    /// the key is unknown and the table is full.
     pub(super) fn correct<R>(
         &self,
         key: &[u8],
         now: u64,
-        correct: impl FnOnce(&mut Window, &Horizon) -> R,
-        keep: impl FnOnce(&R) -> bool,
-    ) -> R {
-        self.maps.force_place();
-        self.with_unknown(self.maps.print(key), now, correct, keep)
-    }
-
-    /// Looks at a key's window without making the key known.
-    pub(super) fn peek<R>(&self, key: &[u8], now: u64, look: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
+        correct: impl Fn(&mut Window, &Horizon) -> R,
+        keep: impl FnOnce(&R, bool) -> bool,
+    ) -> Option<R> {
         let print = self.maps.print(key);
-        if let Some(mut window) = self.maps.of(print).get_mut(&print) {
-            return look(&mut window, &self.horizon);
+        if !self.reserve(now) {
+            return self.maps.known(print, |window| correct(window, &self.horizon));
         }
-        let mut fresh = self.fresh(&self.overflow(), now);
-        look(&mut fresh, &self.horizon)
+        let entered = self.overflow.hold(print, |shared| {
+            let is_shared = shared.is_some_and(|shared| !shared.is_idle(now, &self.horizon));
+            self.enter(print, Window::new(now), correct, |result| keep(result, is_shared))
+        });
+        Some(self.count(entered, now))
     }
 
-    /// Changes a key's window where it is known, and else the overflow that it may have used.
-    pub(super) fn settle(&self, key: &[u8], settle: impl FnOnce(&mut Window, &Horizon)) {
-        self.with_overflow(self.maps.print(key), settle);
+    /// Looks at a key's own window; an unknown key has an empty one.
+    pub(super) fn peek_own<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Horizon) -> R) -> R {
+        let known = self.maps.known(self.maps.print(key), |window| look(window, &self.horizon));
+        known.unwrap_or_else(|| look(&mut Window::new(now), &self.horizon))
     }
 
-    /// What an unknown key starts with: nothing, or all that the overflow holds, for it may have been this
-    /// key that used it.
-    fn fresh(&self, overflow: &Window, now: u64) -> Window {
-        if overflow.is_idle(now, &self.horizon) { Window::new(now) } else { overflow.collapsed() }
+    /// Looks at the window by which a key would be decided on, without making the key known.
+    pub(super) fn peek<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Horizon) -> R) -> R {
+        let print = self.maps.print(key);
+        if let Some(seen) = self.maps.known(print, |window| look(window, &self.horizon)) {
+            return seen;
+        }
+        self.overflow.hold(print, |shared| look(&mut self.fresh(shared, now), &self.horizon))
+    }
+
+    /// Changes a key's window if it is known, and else the one that it may have shared.
+    pub(super) fn settle(&self, key: &[u8], settle: impl Fn(&mut Window, &Horizon)) {
+        let print = self.maps.print(key);
+        self.overflow.hold(print, |shared| {
+            let known = self.maps.known(print, |window| settle(window, &self.horizon));
+            if let (None, Some(shared)) = (known, shared) {
+                settle(shared, &self.horizon);
+            }
+        });
+    }
+
+    /// What an unknown key starts with: nothing, or all that its shared window holds, for it may have been this key
+    /// that used it.
+    fn fresh(&self, shared: Option<&mut Window>, now: u64) -> Window {
+        match shared {
+            Some(shared) if !shared.is_idle(now, &self.horizon) => shared.copied(),
+            _ => Window::new(now),
+        }
     }
 
     /// Like [`with`](Self::with), for a key that most likely has no window; its place is taken already.
@@ -106,12 +127,22 @@ impl Table {
         &self,
         print: Fingerprint,
         now: u64,
-        decide: impl FnOnce(&mut Window, &Horizon) -> R,
+        decide: impl Fn(&mut Window, &Horizon) -> R,
         keep: impl FnOnce(&R) -> bool,
     ) -> R {
-        let overflow = self.overflow();
-        let mut fresh = self.fresh(&overflow, now);
-        let (result, is_new) = match self.maps.of(print).entry(print) {
+        let entered = self.overflow.hold(print, |shared| self.enter(print, self.fresh(shared, now), decide, keep));
+        self.count(entered, now)
+    }
+
+    /// Runs a decision on a key's window, or on a fresh one; the result, and whether the fresh one is kept.
+    fn enter<R>(
+        &self,
+        print: Fingerprint,
+        mut fresh: Window,
+        decide: impl Fn(&mut Window, &Horizon) -> R,
+        keep: impl FnOnce(&R) -> bool,
+    ) -> (R, bool) {
+        self.maps.with_keys(print, |keys| match keys.entry(print) {
             Entry::Occupied(mut window) => (decide(window.get_mut(), &self.horizon), false),
             Entry::Vacant(place) => {
                 let result = decide(&mut fresh, &self.horizon);
@@ -121,42 +152,53 @@ impl Table {
                 }
                 (result, keeps)
             }
-        };
-        drop(overflow);
+        })
+    }
+
+    /// Gives a place back that was not needed, or lets the new key pay for the sweep; no lock is held.
+    fn count<R>(&self, (result, is_new): (R, bool), now: u64) -> R {
         if !is_new {
             self.maps.leave_place();
         } else if self.maps.is_sweep_due() {
+            janitor::follow_fork();
             self.sweep_step(now);
         }
         result
     }
 
-    /// Runs a decision on a key's window if it has got one by now, and else on what the unknown share.
+    /// Runs a decision on a key's window if it has got one by now, and else on the one that it shares.
     #[cold]
-    fn with_overflow<R>(&self, print: Fingerprint, decide: impl FnOnce(&mut Window, &Horizon) -> R) -> R {
-        let mut overflow = self.overflow_mut();
-        match self.maps.of(print).get_mut(&print) {
-            Some(mut window) => decide(&mut window, &self.horizon),
-            None => decide(&mut overflow, &self.horizon),
-        }
+    fn with_overflow<R>(
+        &self,
+        print: Fingerprint,
+        now: u64,
+        decide: impl Fn(&mut Window, &Horizon) -> R,
+    ) -> (R, Place) {
+        self.overflow.charge(print, now, |shared| {
+            match self.maps.known(print, |window| decide(window, &self.horizon)) {
+                Some(result) => (result, Place::Own),
+                None => (decide(shared, &self.horizon), Place::Shared),
+            }
+        })
     }
 
-    /// Takes a place for a new key; a full table first looks for idle ones, at most once a tick and among no
-    /// more keys than a step of the sweep visits.
+    /// Takes a place for a new key. A full table first looks for idle keys: once a tick, and as often as new keys would
+    /// pay for, among about as many as one step visits.
     fn reserve(&self, now: u64) -> bool {
         if self.maps.take_place() {
             return true;
         }
-        if self.forced.load(Ordering::Relaxed) >= now || self.forced.fetch_max(now, Ordering::Relaxed) >= now {
+        let is_first = self.forced.load(Ordering::Relaxed) < now && self.forced.fetch_max(now, Ordering::Relaxed) < now;
+        if !is_first && !self.maps.is_sweep_due() {
             return false;
         }
         let mut visited = 0;
-        for _ in 0..self.maps.count() {
+        for _ in 0..self.maps.steps() {
             visited += self.sweep_step(now);
             if self.maps.take_place() {
                 return true;
             }
-            if visited >= KEYS_PER_MAP {
+            if visited >= KEYS_PER_SHARD / 2 {
                 break;
             }
         }
@@ -165,33 +207,56 @@ impl Table {
 
     /// Forgets a key; returns what `look` saw of it.
     pub(super) fn remove<R>(&self, key: &[u8], look: impl FnOnce(&Window, &Horizon) -> R) -> Option<R> {
-        let print = self.maps.print(key);
-        let (_, window) = self.maps.of(print).remove(&print)?;
-        self.maps.leave_place();
+        let window = self.maps.remove(self.maps.print(key))?;
         Some(look(&window, &self.horizon))
     }
 
-    pub(super) fn clear(&self, now: u64) {
-        *self.overflow_mut() = Window::new(now);
+    /// Forgets a key that holds nothing, unless it would then share a window that others have charged.
+    pub(super) fn forget_empty(&self, key: &[u8], now: u64) {
+        let print = self.maps.print(key);
+        self.overflow.hold(print, |shared| {
+            if shared.is_none_or(|shared| shared.is_idle(now, &self.horizon)) {
+                self.maps.remove_if(print, |window| window.is_empty(now, &self.horizon));
+            }
+        });
+    }
+
+    pub(super) fn clear(&self) {
+        self.overflow.clear();
         self.maps.sweep_all(|_| false);
     }
 
-    /// The number of keys in the fullest map, which a step of the sweep visits.
+    /// The number of keys in the fullest shard, which a step of the sweep visits.
     #[cfg(test)]
-    pub(super) fn fullest_map(&self) -> usize {
+    pub(super) fn fullest_shard(&self) -> usize {
         self.maps.fullest()
     }
 
-    /// The number of steps that make up one pass.
-    pub(super) fn steps(&self) -> usize {
-        self.maps.count()
+    /// A part of the sweep: one in so many of a pass.
+    pub(super) fn sweep_part(&self, now: u64, parts: usize) {
+        if self.len() > 0 {
+            for _ in 0..self.maps.steps().div_ceil(parts) {
+                self.sweep_step(now);
+            }
+        }
+        self.overflow.tidy(now, &self.horizon);
     }
 
-    /// Reclaims the idle keys of one map, and memory that it no longer needs; returns how many it visited.
+    /// Reclaims the idle keys of one shard, and memory that it no longer needs; returns how many it visited.
     pub(super) fn sweep_step(&self, now: u64) -> usize {
         self.maps.sweep_step(|window| {
             window.trim(now);
             !window.is_idle(now, &self.horizon)
         })
+    }
+}
+
+impl Kept for Table {
+    fn keep_history(&self, spans: &[u32]) {
+        self.horizon.assign(spans);
+    }
+
+    fn may_go(&self, _: bool) -> bool {
+        self.len() == 0 && self.overflow.is_unused()
     }
 }

@@ -11,7 +11,12 @@ use crate::time::millis;
 /// A count of units in any window of a given length: the unit in which the layer is configured.
 ///
 /// `"100/s"` is 100 in any second, `"5000/h"` 5000 in any hour; all of them may come at once. A fraction is
-/// spread over a longer window: `"0.5/s"` is 1 in any 2 s, `"5.5/s"` 11 in any 2 s.
+/// spread over a longer window: `"0.5/s"` is 1 in any 2 s, `"5.5/s"` 11 in any 2 s. A longer window is a larger
+/// burst, so a fraction that needs more than ten periods is an error, unless it is one unit: `"16.67/s"` would
+/// admit 1667 at once. The error says which whole counts to write.
+///
+/// The average and the burst are separate if a limit has two quotas: `"2/200ms"` beside `"10/s"` admits two at
+/// once and ten in any second.
 ///
 /// The text form is `count / [number] unit` with the units `ms`, `s`, `min`, `h` and `d`, or their names
 /// (`sec`, `second`, `minute`, `hour`, `day` and the plurals).
@@ -25,9 +30,10 @@ use crate::time::millis;
 /// assert_eq!("5/10s".parse::<Quota>()?, Quota::new(5, Duration::from_secs(10))?);
 /// assert_eq!("0.5/s".parse::<Quota>()?, Quota::new(1, Duration::from_secs(2))?);
 /// assert!("0/s".parse::<Quota>().is_err());
+/// assert!("16.67/s".parse::<Quota>().unwrap_err().to_string().contains("1000/min"));
 /// # Ok::<(), tower_weir::ConfigError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Quota {
     count: u64,
     window_ms: u64,
@@ -57,6 +63,52 @@ impl Quota {
     /// [`ConfigError::CapacityBelowOne`] and [`ConfigError::CapacityTooLarge`].
     pub fn from_rate(rate: &RateLimit, window: WindowSizeSeconds) -> Result<Self, ConfigError> {
         Self::new(rate.capacity(window)?, Duration::from_secs(window.get()))
+    }
+
+    /// A count of units in any second.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] if the count is 0 or above 2^39. The same holds for the three constructors below.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::Quota;
+    ///
+    /// assert_eq!(Quota::per_second(100)?, "100/s".parse()?);
+    /// assert_eq!(Quota::per_day(5_000)?, "5000/d".parse()?);
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn per_second(count: u64) -> Result<Self, ConfigError> {
+        Self::new(count, Duration::from_secs(1))
+    }
+
+    /// A count of units in any minute; see [`per_second`](Self::per_second).
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] if the count is 0 or above 2^39.
+    pub fn per_minute(count: u64) -> Result<Self, ConfigError> {
+        Self::new(count, Duration::from_secs(60))
+    }
+
+    /// A count of units in any hour; see [`per_second`](Self::per_second).
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] if the count is 0 or above 2^39.
+    pub fn per_hour(count: u64) -> Result<Self, ConfigError> {
+        Self::new(count, Duration::from_secs(3_600))
+    }
+
+    /// A count of units in any 24 hours; see [`per_second`](Self::per_second).
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] if the count is 0 or above 2^39.
+    pub fn per_day(count: u64) -> Result<Self, ConfigError> {
+        Self::new(count, Duration::from_secs(86_400))
     }
 
     /// The quota that admits nothing.
@@ -93,18 +145,51 @@ impl FromStr for Quota {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let invalid = || ConfigError::InvalidQuota(text.chars().take(64).collect());
-        let (count, period) = text.split_once('/').ok_or_else(invalid)?;
-        let count = decimal(count.trim()).ok_or_else(invalid)?;
-        let period_ms = period_ms(period.trim()).ok_or_else(invalid)?;
+        let invalid = || ConfigError::InvalidQuota(shortened(text));
+        let (count, period_ms) = count_and_period(text).ok_or_else(invalid)?;
         // count / period with a whole count: num in (period x den).
         let (num, den) = (count.num(), count.den());
-        if num == 0 {
-            return Err(invalid());
+        if den > MOST_PERIODS && num > 1 {
+            return Err(ConfigError::QuotaFraction {
+                text: shortened(text),
+                instead: whole(count, period_ms).to_string(),
+            });
         }
         let window_ms = period_ms.checked_mul(den).ok_or_else(invalid)?;
         Self::new(num, Duration::from_millis(window_ms))
     }
+}
+
+/// The most periods over which the fraction of a count is spread.
+const MOST_PERIODS: u64 = 10;
+
+/// What an error shows of a text that may be long.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// The quota with a whole count that is nearest to a fraction of a count: in the next larger unit of time, or one in
+/// some periods.
+fn whole(count: Ratio, period_ms: u64) -> Quota {
+    let periods = if count.num() < count.den() {
+        (count.den() + count.num() / 2) / count.num()
+    } else {
+        match period_ms {
+            ms if ms.is_multiple_of(86_400_000) => 10,
+            ms if ms.is_multiple_of(3_600_000) => 24,
+            ms if ms.is_multiple_of(1_000) => 60,
+            _ => 1_000,
+        }
+    };
+    let units = count.times(2 * periods).div_ceil(2).clamp(1, MAX_CAPACITY);
+    Quota { count: units, window_ms: period_ms.saturating_mul(periods) }
+}
+
+/// Reads `count / [number] unit`; the count is above 0.
+pub(super) fn count_and_period(text: &str) -> Option<(Ratio, u64)> {
+    let (count, period) = text.split_once('/')?;
+    let (count, period_ms) = (decimal(count.trim())?, period_ms(period.trim())?);
+    (count.num() > 0).then_some((count, period_ms))
 }
 
 /// A number above 0 in plain decimal digits: no sign, no exponent, no infinity.
@@ -145,6 +230,14 @@ impl fmt::Display for Quota {
             1 => write!(f, "{}/{name}", self.count),
             n => write!(f, "{}/{n}{name}", self.count),
         }
+    }
+}
+
+impl TryFrom<&str> for Quota {
+    type Error = ConfigError;
+
+    fn try_from(text: &str) -> Result<Self, ConfigError> {
+        text.parse()
     }
 }
 
@@ -220,7 +313,50 @@ mod tests {
         assert!("x".repeat(1_000_000).parse::<Quota>().unwrap_err().to_string().len() < 300);
     }
 
+    #[test]
+    fn a_fraction_that_would_need_a_large_burst_is_refused_with_whole_counts() {
+        for (text, instead) in [
+            ("16.67/s", "1000/min"),
+            ("99.99/s", "5999/min"),
+            ("33.333333/s", "2000/min"),
+            ("16.67/2s", "1000/2min"),
+            ("16.67/min", "1000/h"),
+            ("41.67/h", "1000/d"),
+            ("2.567/d", "26/10d"),
+            ("0.333/s", "1/3s"),
+            ("0.03/min", "1/33min"),
+            ("1.001/250ms", "1001/250s"),
+            ("10.05/7ms", "10050/7s"),
+        ] {
+            let error = text.parse::<Quota>().unwrap_err();
+            let expected = ConfigError::QuotaFraction { text: text.into(), instead: instead.into() };
+            assert_eq!(error, expected, "{text}");
+            assert!(error.to_string().contains(&format!("write \"{instead}\"")), "{error}");
+            assert!(instead.parse::<Quota>().is_ok(), "the advice {instead} is no quota");
+        }
+        // One unit is the smallest burst there is, and ten periods are the most for others.
+        assert_eq!("0.01/s".parse::<Quota>(), Ok(quota(1, 100_000)));
+        assert_eq!("2.1/s".parse::<Quota>(), Ok(quota(21, 10_000)));
+        assert_eq!("16.50/s".parse::<Quota>(), Ok(quota(33, 2_000)));
+        assert!("2.15/s".parse::<Quota>().is_err());
+    }
+
     proptest! {
+        #[test]
+        fn no_text_admits_more_at_once_than_ten_periods_of_its_rate(whole in 0_u32..1_000, fraction in "[0-9]{1,9}") {
+            let text = format!("{whole}.{fraction}/s");
+            let rate: f64 = format!("{whole}.{fraction}").parse().unwrap();
+            match text.parse::<Quota>() {
+                Ok(quota) => prop_assert!(quota.count() == 1 || quota.count() as f64 <= 10.0 * rate + 1e-6, "{quota}"),
+                Err(ConfigError::QuotaFraction { instead, .. }) => {
+                    let quota: Quota = instead.parse().unwrap();
+                    let average = quota.count() as f64 / quota.window().as_secs_f64();
+                    prop_assert!((average / rate - 1.0).abs() < 0.5, "{text}: {instead}");
+                }
+                Err(error) => prop_assert_eq!(rate, 0.0, "{}", error),
+            }
+        }
+
         #[test]
         fn every_quota_reads_back(count in 1..=MAX_CAPACITY, window_ms in 1..=u64::from(u32::MAX)) {
             let quota = quota(count, window_ms);

@@ -1,6 +1,9 @@
 use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
 
 use super::MAX_CAPACITY;
+use super::count::count_and_period;
 use super::ratio::Ratio;
 use crate::error::ConfigError;
 use crate::quota::WindowSizeSeconds;
@@ -29,6 +32,35 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
+    /// `count` units in each `period`, such as 100 in each minute.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidRate`] if the count is 0, [`ConfigError::ZeroWindow`] if the period is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_weir::{RateLimit, WindowSizeSeconds};
+    ///
+    /// let rate = RateLimit::per(100, Duration::from_secs(60))?;
+    /// assert_eq!(rate.capacity(WindowSizeSeconds::try_from(60)?)?, 100);
+    /// assert_eq!(rate, "100/min".parse()?);
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn per(count: u64, period: Duration) -> Result<Self, ConfigError> {
+        match (count, period.as_millis()) {
+            (_, 0) => Err(ConfigError::ZeroWindow),
+            (0, _) => Err(ConfigError::InvalidRate(0.0)),
+            (_, ms) => Ok(Self::of(Ratio::reduced(u128::from(count) * 1_000, ms))),
+        }
+    }
+
+    fn of(exact: Ratio) -> Self {
+        Self { per_second: exact.num() as f64 / exact.den() as f64, exact }
+    }
+
     /// The rate in units per second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
@@ -69,9 +101,22 @@ impl TryFrom<f64> for RateLimit {
     }
 }
 
+impl FromStr for RateLimit {
+    type Err = ConfigError;
+
+    /// Reads a count and a period, as in `"10/s"`, `"5.5/s"` or `"100/min"`: the same text as a
+    /// [`Quota`](crate::Quota), of which only the average counts here.
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let read = count_and_period(text);
+        let (count, period_ms) = read.ok_or_else(|| ConfigError::InvalidQuota(text.chars().take(64).collect()))?;
+        Ok(Self::of(Ratio::reduced(u128::from(count.num()) * 1_000, u128::from(count.den()) * u128::from(period_ms))))
+    }
+}
+
 impl fmt::Display for RateLimit {
+    /// Not in the form of a [`Quota`](crate::Quota): a rate says nothing about how many may come at once.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/s", self.per_second)
+        write!(f, "{} per second", self.per_second)
     }
 }
 
@@ -94,6 +139,24 @@ mod tests {
             assert_eq!(RateLimit::try_from(hundredths).unwrap().capacity_over(60), exact, "{hundredths}");
         }
         assert_eq!(RateLimit::try_from(2.05).unwrap().capacity(minute), Ok(123));
+    }
+
+    #[test]
+    fn a_text_and_a_period_give_the_exact_rate() {
+        let minute = WindowSizeSeconds::try_from(60).unwrap();
+        for (text, capacity) in [("10/s", 600), ("16.67/s", 1_000), ("100/min", 100), ("1/2s", 30), ("7/min", 7)] {
+            assert_eq!(text.parse::<RateLimit>().unwrap().capacity(minute), Ok(capacity), "{text}");
+        }
+        for text in ["", "10", "0/s", "-1/s", "NaN/s", "1/0s"] {
+            assert!(text.parse::<RateLimit>().unwrap_err().to_string().contains("write"), "{text}");
+        }
+        for n in 1..=10_000 {
+            let rate = RateLimit::per(n, Duration::from_secs(60)).unwrap();
+            assert_eq!((rate.capacity(minute), rate), (Ok(n), RateLimit::try_from(n as f64 / 60.0).unwrap()));
+        }
+        assert!(RateLimit::per(0, Duration::from_secs(1)).is_err() && RateLimit::per(1, Duration::ZERO).is_err());
+        assert_eq!(RateLimit::per(1, Duration::MAX).unwrap().capacity_over(60), 0);
+        assert_eq!(RateLimit::try_from(10.0).unwrap().to_string(), "10 per second");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::lanes::Lanes;
 use super::link::{Failure, FailureKind};
 use super::{outage, runtime};
-use crate::telemetry;
+use crate::telemetry::{self, Notice};
 
 /// How often an instance says that it is there, while it has traffic.
 const BEAT: Duration = Duration::from_secs(5);
@@ -15,10 +15,13 @@ const BEAT: Duration = Duration::from_secs(5);
 const GONE: Duration = Duration::from_secs(16);
 
 /// Says that an instance is there, forgets those that are gone, and counts.
+///
+/// A beat of the future comes from before the server's clock stepped back: its instance, if it lives, beats again.
 const SCRIPT: &str = "local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[2]))
+redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', now), '+inf')
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('ZCARD', KEYS[1])";
 
@@ -35,6 +38,8 @@ struct Counted {
     /// This instance, by a random name.
     name: u64,
     count: AtomicU64,
+    /// What the last beat counted. A server's clock that steps makes one count too low, until all have beaten again.
+    last: AtomicU64,
     start: Instant,
     /// When the next beat is due, in milliseconds from the start.
     due: AtomicU64,
@@ -51,6 +56,7 @@ impl Instances {
                 key: format!("{prefix}:instances").into(),
                 name: fastrand::u64(..),
                 count: AtomicU64::new(1),
+                last: AtomicU64::new(1),
                 start: Instant::now(),
                 due: AtomicU64::new(0),
                 is_beating: AtomicBool::new(false),
@@ -78,7 +84,8 @@ impl Instances {
         let _ = runtime::spawn(async move {
             let counted = &beating.0;
             if let Some(count) = counted.ask(&lanes).await {
-                counted.count.store(count.max(1), Ordering::Relaxed);
+                let last = counted.last.swap(count, Ordering::Relaxed);
+                counted.count.store(count.max(last).max(1), Ordering::Relaxed);
             }
         });
     }
@@ -118,11 +125,7 @@ impl Counted {
         outage::failed(failure);
         let stays = matches!(failure.kind(), FailureKind::Refused | FailureKind::Protocol);
         if stays && !self.is_told.swap(true, Ordering::Relaxed) {
-            let text = format!(
-                "the instances cannot be counted, so that each takes the whole limit for its share while Redis is \
-                 gone: write their number with `RedisOptions::instances`, or mend this; told once: {failure}"
-            );
-            telemetry::tell(true, "redis-instances", &text);
+            telemetry::report(Notice::RedisInstances, &format!("{}; logged once: {failure:#}", Notice::RedisInstances));
         }
     }
 }
@@ -135,7 +138,7 @@ mod tests {
     /// As where each call runs on a runtime of its own: the first beat was the last, and the count stayed 1.
     #[test]
     fn a_beat_that_never_began_does_not_keep_the_next_from_coming() {
-        let lanes = Lanes::new(Link::to_url("redis://127.0.0.1:1").unwrap(), BEAT, "weir");
+        let lanes = Lanes::new(Link::to_url("redis://127.0.0.1:1").unwrap(), BEAT, "weir", 10);
         let instances = Instances::new(None, "weir");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { instances.beat(&lanes) });

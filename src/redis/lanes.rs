@@ -10,6 +10,7 @@
 //! that is dead takes no other node's keys with it.
 
 mod call;
+mod settle;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 
 use self::call::Call;
 use super::breaker::{Breaker, Opened};
+use super::debts::Debts;
 use super::link::{Failure, FailureKind, Link, slot};
 use super::outage::{self, Outage};
 use super::runtime;
@@ -53,6 +55,21 @@ pub(crate) struct Lanes {
     outage: Outage,
     /// Whether the one server turned out to be a cluster behind one address, which takes one slot in a call.
     has_slots: AtomicBool,
+    /// Whether an unknown refusal is looked into.
+    is_questioning: AtomicBool,
+    /// What Redis has to be told of the shares, and whether it is.
+    debts: Debts,
+    is_settling: AtomicBool,
+    bucket_ms: u64,
+}
+
+/// The question whether all is refused; however it ends, the next may be asked.
+struct Questioning(Arc<Lanes>);
+
+impl Drop for Questioning {
+    fn drop(&mut self) {
+        self.0.is_questioning.store(false, Ordering::Relaxed);
+    }
 }
 
 struct Lane {
@@ -68,6 +85,8 @@ struct Traffic {
     /// The loop that serves the queue; one that lost its runtime is replaced by the next.
     looping: Option<u64>,
     loops: u64,
+    /// When the loop took the queue last.
+    turned: Option<Instant>,
     queue: Vec<Waiting>,
 }
 
@@ -137,7 +156,7 @@ enum Entered {
 }
 
 impl Lanes {
-    pub(super) fn new(link: Link, deadline: Duration, prefix: &str) -> Arc<Self> {
+    pub(super) fn new(link: Link, deadline: Duration, prefix: &str, bucket_ms: u64) -> Arc<Self> {
         let count = if link.is_cluster() { CLUSTER_LANES } else { 1 };
         // A pause, the two parts of a probe, and something for a busy machine.
         let patience = Breaker::LONGEST_PAUSE + deadline.max(CONNECTING) * 2 + Duration::from_secs(1);
@@ -152,6 +171,10 @@ impl Lanes {
             probing: probing(),
             outage: Outage::default(),
             has_slots: AtomicBool::new(false),
+            is_questioning: AtomicBool::new(false),
+            debts: Debts::default(),
+            is_settling: AtomicBool::new(false),
+            bucket_ms,
         })
     }
 
@@ -177,6 +200,15 @@ impl Lanes {
             [lane] => lane.breaker.allows(),
             lanes => lanes[self.lane_of(&key())].breaker.allows(),
         }
+    }
+
+    pub(super) fn debts(&self) -> &Debts {
+        &self.debts
+    }
+
+    /// Whether Redis cannot be asked, or could not within that time.
+    pub(super) fn had_outage_within(&self, time: Duration) -> bool {
+        self.outage.was_within(time)
     }
 
     /// Notes that Redis has lost what was charged.
@@ -206,8 +238,7 @@ impl Lanes {
                 if let Ok(Ok(result)) = runtime::timeout(self.deadline + GRACE, answer)?.await {
                     return result.and_then(|reply| self.checked(reply));
                 }
-                // The loop is gone, or stands still with its runtime.
-                lane.abandon(number);
+                lane.abandon_if_stuck(number, self.deadline);
                 Err(Failure::timeout())
             }
         }
@@ -276,8 +307,14 @@ impl Lanes {
     /// Tells the lane's breaker how asking went.
     fn judge<T>(self: &Arc<Self>, at: usize, key: &[u8], result: Result<T, Failure>) -> Result<T, Failure> {
         match &result {
-            Ok(_) if self.lanes[at].breaker.on_success().is_some() => self.outage.ended(),
-            Ok(_) => {}
+            Ok(_) => {
+                if self.lanes[at].breaker.on_success().is_some() {
+                    self.outage.ended();
+                }
+                if !self.debts.is_empty() {
+                    self.settle_in_background(at);
+                }
+            }
             Err(failure) => self.note(at, key, failure),
         }
         result
@@ -287,11 +324,19 @@ impl Lanes {
     #[cold]
     fn note(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
         outage::failed(failure);
-        // Another program's value under our key says nothing of Redis, nor does a call from nowhere.
-        if matches!(failure.kind(), FailureKind::Protocol | FailureKind::NoRuntime) {
-            self.outage.odd(failure);
-            return;
+        match failure.kind() {
+            // Another program's value under our key says nothing of Redis, nor does a call from nowhere.
+            FailureKind::NoRuntime => return self.outage.odd(failure),
+            FailureKind::Protocol if failure.is_unknown_refusal() => return self.question_refusal(at, key, failure),
+            FailureKind::Protocol => return self.outage.odd(failure),
+            // On a cluster a slot that moves is a matter of moments, and its node is well.
+            FailureKind::Moved if self.link.is_cluster() => return self.outage.odd(failure),
+            _ => {}
         }
+        self.count(at, key, failure);
+    }
+
+    fn count(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
         let Some(opened) = self.lanes[at].breaker.on_failure() else { return };
         if opened.is_transition() {
             self.outage.began(failure);
@@ -300,7 +345,30 @@ impl Lanes {
             // The socket may be dead without having said so.
             self.link.reset();
         }
-        let _ = runtime::spawn(probe(Arc::downgrade(self), opened, self.probe_key(key)));
+        let _ = runtime::spawn(probe(Arc::downgrade(self), at, opened, self.probe_key(key)));
+    }
+
+    /// The server refused a call in words that are not known here: is it about that key, or about all?
+    ///
+    /// A decision on a key of nobody tells. Where that is refused as well the breaker opens, or every request would
+    /// ask for nothing.
+    fn question_refusal(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
+        if self.is_questioning.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let questioning = Questioning(Arc::clone(self));
+        let (key, failure) = (key.to_vec(), failure.clone());
+        let _ = runtime::spawn(async move {
+            let lanes = &questioning.0;
+            match lanes.is_back(&lanes.probe_key(&key)).await {
+                Err(again) if again.is_unknown_refusal() => {
+                    for _ in 0..Breaker::DEFAULT_THRESHOLD {
+                        lanes.count(at, &key, &again);
+                    }
+                }
+                _ => lanes.outage.odd(&failure),
+            }
+        });
     }
 
     /// A key in the slot of this one that is nobody's.
@@ -314,7 +382,7 @@ impl Lanes {
     ///
     /// It is asked what all ask. A server that takes any other command, but not the script, would else be found
     /// to be back, and lost again, many times a second.
-    async fn is_back(&self, key: &[u8]) -> bool {
+    async fn is_back(&self, key: &[u8]) -> Result<(), Failure> {
         let mut ask = Vec::new();
         Ask { cost: 1, random: 0 }.write(&mut ask);
         let args = [self.probing.as_bytes(), b"", &ask];
@@ -324,9 +392,21 @@ impl Lanes {
             if failure.kind() == FailureKind::Timeout && is_first && !self.link.is_cluster() {
                 self.link.reset();
             }
-            return false;
+            return Err(failure);
         }
-        true
+        Ok(())
+    }
+
+    /// A probe failed: looks for the cause, once in an outage, if none is known.
+    fn goes_on(self: &Arc<Self>, failure: Failure) {
+        if !failure.is_vague() || !self.outage.seek() {
+            return self.outage.goes_on(&failure);
+        }
+        let lanes = Arc::clone(self);
+        let _ = runtime::spawn(async move {
+            let found = lanes.link.diagnose(failure).await;
+            lanes.outage.found(&found);
+        });
     }
 
     /// Sends what has gathered in a lane.
@@ -363,13 +443,20 @@ fn probing() -> PolicyBytes {
 }
 
 /// Asks whether Redis is back until it is, or its limiter is gone.
-async fn probe(lanes: Weak<Lanes>, opened: Opened, key: Vec<u8>) {
+async fn probe(lanes: Weak<Lanes>, at: usize, opened: Opened, key: Vec<u8>) {
     let is_back = || {
         let (lanes, key) = (lanes.clone(), key.clone());
         async move {
-            match lanes.upgrade() {
-                Some(lanes) => lanes.is_back(&key).await,
-                None => false,
+            let Some(lanes) = lanes.upgrade() else { return false };
+            match lanes.is_back(&key).await {
+                Ok(()) => {
+                    lanes.settle(at).await;
+                    true
+                }
+                Err(failure) => {
+                    lanes.goes_on(failure);
+                    false
+                }
             }
         }
     };
@@ -402,6 +489,13 @@ impl Lane {
             traffic.looping = Some(traffic.loops);
         }
         Ok(Entered::Queued { answer, number: traffic.loops, starts })
+    }
+
+    /// Ends a loop that is gone, or stands still with its runtime; one that has just taken its turn goes on.
+    fn abandon_if_stuck(&self, number: u64, deadline: Duration) {
+        if self.traffic().turned.is_none_or(|turned| turned.elapsed() >= deadline) {
+            self.abandon(number);
+        }
     }
 
     /// Ends a loop that does not serve any more; those who wait for it are told.
@@ -454,6 +548,7 @@ impl Loop {
             traffic.looping = None;
             return None;
         }
+        traffic.turned = Some(Instant::now());
         Some(std::mem::take(&mut traffic.queue))
     }
 }

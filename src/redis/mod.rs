@@ -5,6 +5,7 @@
 //! so that Redis is never what a request waits for; and this instance's share of the limit for when it is gone.
 
 mod breaker;
+mod debts;
 mod denied;
 mod handle;
 mod instances;
@@ -21,6 +22,7 @@ pub(crate) mod servers;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::denied::{Asked, Denied};
 use self::instances::Instances;
@@ -31,10 +33,12 @@ use crate::decision::Decision;
 use crate::engine::{Horizon, Limit};
 use crate::error::{ConfigError, StoreError};
 use crate::local::{Local, Settings, Share};
-use crate::names::Names;
+use crate::names::{Kept, Names};
 use crate::scale::Scale;
 use crate::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
 use crate::strategy::{Absolute, Suppressed};
+use crate::telemetry::{self, Notice};
+use crate::time::TimeSource;
 
 pub use self::handle::RedisLimits;
 pub(crate) use self::lanes::{Body, Question, Reply};
@@ -132,7 +136,7 @@ impl Redis {
             return Err(ConfigError::BucketTooLong { most_ms: u64::from(u32::MAX) });
         }
         options.check()?;
-        let lanes = Lanes::new(options.link()?, options.deadline, &options.prefix);
+        let lanes = Lanes::new(options.link()?, options.deadline, &options.prefix, scale.bucket_ms());
         let keys = Keys::new(&options.prefix, None, options.denies);
         keys.horizon.widen(&[scale.span()]);
         let share = match options.on_store_error {
@@ -148,7 +152,7 @@ impl Redis {
             denies: options.denies,
             on_store_error: options.on_store_error,
             main: Account { keys: Arc::new(keys), share },
-            named: Names::new(),
+            named: Names::new(TimeSource::system()),
         }))))
     }
 
@@ -198,7 +202,7 @@ impl Store for Redis {
         let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
         let limits: Arc<[Limit]> = shared.scale.limits(policy)?.into();
         let new = || Keys::new(&shared.prefix, Some(policy.name()), shared.denies);
-        let (keys, opened) = shared.named.open(policy, new, |keys| keys.horizon.serve(&limits))?;
+        let (keys, opened) = shared.named.open(policy, &limits, new)?;
         let share = match policy.on_store_error() {
             OnStoreError::LocalShare => Some(shared.local.share(Some(policy), &limits)?),
             _ => None,
@@ -227,7 +231,10 @@ impl Budget for RedisBudget {
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
         let units = cost.min(decision.charged);
         match &self.account.share {
-            Some(share) if decision.is_local_share => share.refund(key, units, decision),
+            Some(share) if decision.is_local_share => {
+                share.refund(key, units, decision);
+                self.shared.lanes.debts().forgive(&self.account.keys.names.name(key), units);
+            }
             _ if units > 0 && !decision.is_local_share => {
                 self.shared.refund(&self.account.keys, key, units, decision.stamp);
             }
@@ -239,6 +246,17 @@ impl Budget for RedisBudget {
 impl fmt::Debug for RedisBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBudget").field("policy", &self.opened).finish_non_exhaustive()
+    }
+}
+
+impl Kept for Keys {
+    fn keep_history(&self, spans: &[u32]) {
+        self.horizon.assign(spans);
+    }
+
+    /// The history is in Redis, and the spans say how much of it stays there.
+    fn may_go(&self, is_past: bool) -> bool {
+        is_past
     }
 }
 
@@ -339,6 +357,9 @@ impl Shared {
 
     /// Keeps what a decision means for the next ones, here and while Redis is gone.
     fn remember(&self, account: &Account, wanted: &Wanted<'_>, decision: &Decision, asked: Asked) {
+        if decision.used() > decision.limit() {
+            self.check_use(&account.keys, wanted, decision);
+        }
         if decision.charged > 0 {
             if let Some(denied) = &account.keys.denied {
                 denied.outdate(wanted.key);
@@ -355,11 +376,40 @@ impl Shared {
         }
     }
 
+    /// Reports that a key holds more than its limits admit: somebody else charges it by other ones.
+    #[cold]
+    fn check_use(&self, keys: &Keys, wanted: &Wanted<'_>, decision: &Decision) {
+        // The suppressed strategy admits some of what is above the capacity; around an outage the shares do.
+        let is_ours = wanted.limits.iter().any(|limit| decision.used() <= limit.hard.max(limit.capacity))
+            && wanted.mode == Mode::Suppressed;
+        if !is_ours && !self.lanes.had_outage_within(self.longest(&keys.horizon) + Duration::from_secs(10)) {
+            telemetry::notify(Notice::RedisNameShared, None);
+        }
+    }
+
     /// What the policy says while Redis cannot be asked.
     fn without_redis(&self, account: &Account, wanted: &Wanted<'_>, failure: Failure) -> Result<Decision, StoreError> {
         let Some(share) = &account.share else { return Err(failure.into()) };
         let (instances, is_suppressed) = (self.instances(), wanted.mode == Mode::Suppressed);
-        Ok(share.decide(wanted.key, wanted.cost, wanted.limits, instances, is_suppressed))
+        let decision = share.decide(wanted.key, wanted.cost, wanted.limits, instances, is_suppressed);
+        // What may have run may have been charged: told again it would count twice.
+        if decision.charged > 0 && !failure.may_have_run() {
+            self.owe(&account.keys, wanted.key, decision.charged);
+        }
+        Ok(decision)
+    }
+
+    /// Notes units that this instance's share admitted, to tell Redis as soon as it answers.
+    pub(crate) fn owe(&self, keys: &Arc<Keys>, key: &[u8], units: u64) {
+        let apart = debts::apart(self.longest(&keys.horizon));
+        self.lanes.debts().owe(keys, keys.names.name(key), units, apart);
+    }
+
+    /// The longest window of the limits on some keys.
+    fn longest(&self, horizon: &Horizon) -> Duration {
+        let (spans, count) = horizon.spans();
+        let ticks = spans[..count].iter().max().copied().unwrap_or(0);
+        Duration::from_millis(u64::from(ticks).saturating_mul(self.scale.bucket_ms()))
     }
 
     /// Says that this instance is there, where that is due.

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 
-use super::SPENT;
+use super::{Level, SPENT};
 
-/// A mistake that shows only in traffic, of which the log tells once in a process.
+/// What the log reports: a mistake that shows only in traffic, once in a process, or the state of Redis.
 ///
 /// Each has a code, a cause and a fix, and none shows a key, an address or a token. They go to `tracing`, target
 /// `tower_weir`, with that feature, and to standard error without it.
@@ -57,6 +57,33 @@ pub enum Notice {
     ///
     /// Told when the process has dropped the 10 000th.
     LayerPerRequest,
+    /// `unread-body`: a refused HTTP/1 request has a body of a type that the layer cannot read, so its client may
+    /// lose the answer.
+    UnreadBody,
+    /// `coarse-buckets`: the buckets are longer than a tenth of a window, so much of its limit goes unused.
+    ///
+    /// A unit is held for its window and for the rest of its bucket. Judged when a limiter or a layer is built.
+    CoarseBuckets,
+    /// `keys-full`: a limit has no room for another key, so unknown keys share budgets.
+    KeysFull,
+    /// `redis-lost`: Redis cannot be asked, and requests follow [`OnStoreError`](crate::OnStoreError).
+    ///
+    /// Reported for each outage, at most once in ten seconds; the line names the cause and its fix, and counts the
+    /// short outages that had no line.
+    RedisLost,
+    /// `redis-back`: Redis decides again, after a `redis-lost`. The only line of level INFO.
+    RedisBack,
+    /// `redis-odd`: Redis answers some requests in a way that is no decision; those follow
+    /// [`OnStoreError`](crate::OnStoreError). Once for each store.
+    RedisOdd,
+    /// `redis-forgot`: Redis has lost counts, and each hybrid instance brings back its own. Once for each store.
+    RedisForgot,
+    /// `redis-instances`: the instances cannot be counted in Redis. Once for each store.
+    RedisInstances,
+    /// `redis-name-shared`: more was charged under a name in Redis than its limit admits.
+    ///
+    /// Another process uses the name and prefix with other quotas, or for another service.
+    RedisNameShared,
 }
 
 impl Notice {
@@ -72,6 +99,15 @@ impl Notice {
             Self::HeaderValuePerRequest => "header-value-per-request",
             Self::LimitOpenedTwice => "limit-opened-twice",
             Self::LayerPerRequest => "layer-per-request",
+            Self::UnreadBody => "unread-body",
+            Self::CoarseBuckets => "coarse-buckets",
+            Self::KeysFull => "keys-full",
+            Self::RedisLost => "redis-lost",
+            Self::RedisBack => "redis-back",
+            Self::RedisOdd => "redis-odd",
+            Self::RedisForgot => "redis-forgot",
+            Self::RedisInstances => "redis-instances",
+            Self::RedisNameShared => "redis-name-shared",
         }
     }
 
@@ -84,9 +120,13 @@ impl Notice {
         1 << self as u32
     }
 
-    /// Whether requests are refused for it, by default.
-    pub(super) const fn is_error(self) -> bool {
-        matches!(self, Self::MissingPeerAddress | Self::UnusableProxyHeader | Self::MissingKey)
+    pub(super) const fn level(self) -> Level {
+        match self {
+            Self::MissingPeerAddress | Self::UnusableProxyHeader | Self::MissingKey => Level::Error,
+            Self::RedisLost | Self::RedisOdd | Self::RedisForgot | Self::RedisInstances => Level::Error,
+            Self::RedisBack => Level::Info,
+            _ => Level::Warning,
+        }
     }
 }
 
@@ -131,6 +171,37 @@ impl fmt::Display for Notice {
                 "10000 layers with a store of their own were built and dropped: one that is built for each request \
                  or connection limits nothing, since it knows of no other; build it once and clone it, or keep a \
                  `RateLimiter` and pass it with `limiter(..)`"
+            }
+            Self::UnreadBody => {
+                "a refused HTTP/1 request has a body of a type that the layer cannot read, so a client that is still \
+                 sending gets a reset instead of its answer: name the type with `drain_body::<..>()` on the layer's \
+                 builder"
+            }
+            Self::CoarseBuckets => {
+                "the buckets are longer than a tenth of a window, and units are held for up to a bucket beyond it, so a \
+                 busy limit admits much less than it says: write a smaller `rate_group_size_ms`, at most a hundredth \
+                 of the shortest window"
+            }
+            Self::KeysFull => {
+                "a limit keeps as many keys as `max_keys` allows, and all are in use, so new clients share budgets and \
+                 may be refused for what others did: set `RateLimiter::builder().max_keys(..)` to at least the number \
+                 of distinct clients in the longest window, or use a shorter window"
+            }
+            Self::RedisLost => "limits follow `on_store_error` until Redis answers a probe",
+            Self::RedisBack => "Redis answers again, and decides",
+            Self::RedisOdd => "some requests follow `on_store_error`",
+            Self::RedisForgot => {
+                "Redis has lost counts (a restart without persistence, a failover, an eviction, a clock that stepped \
+                 forward, or a `clear()`): this instance brings back what it has admitted itself, key by key"
+            }
+            Self::RedisInstances => {
+                "the instances cannot be counted in Redis, so each takes the whole limit for its share during an \
+                 outage: write their number with `RedisOptions::instances`, or fix the cause"
+            }
+            Self::RedisNameShared => {
+                "more was charged under a name in Redis than its limit admits: another process uses this name and \
+                 prefix with other quotas, or for another service, so give each service a `prefix(..)` and each limit \
+                 a `name(..)` of its own; if the limit was just changed on some instances, nothing is wrong"
             }
         })
     }

@@ -33,6 +33,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::cluster::{Cluster, Migration};
 pub(crate) use self::flavor::Flavor;
+pub(crate) use self::port::free as free_port;
+pub(crate) use self::process::{Folder, Process};
 pub(crate) use self::proxy::SlowProxy;
 pub(crate) use self::resp::{Connection, Reply};
 pub(crate) use self::sentinel::Sentinel;

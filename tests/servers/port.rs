@@ -14,7 +14,7 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 /// A port that is free now, together with the one of its bus, and was not given out before in this process.
 ///
 /// Another process may take it before the server does: whoever starts one tries again with the next.
-pub(super) fn free() -> u16 {
+pub(crate) fn free() -> u16 {
     // Test processes start far apart from one another.
     let _ = NEXT.compare_exchange(0, fastrand::u16(1..COUNT), Ordering::Relaxed, Ordering::Relaxed);
     for _ in 0..COUNT {

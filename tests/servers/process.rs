@@ -9,14 +9,14 @@ use std::process::{Child, Command, Stdio};
 const GUARD: &str = r#"trap '' HUP INT TERM; read -r _; kill -s KILL "$1"; rm -rf "$2""#;
 
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     guard: Child,
 }
 
 impl Process {
     /// Runs the command with its output in `folder/output`.
-    pub(super) fn spawn(command: &mut Command, folder: &Path) -> Self {
+    pub(crate) fn spawn(command: &mut Command, folder: &Path) -> Self {
         let output = File::options().create(true).append(true).open(folder.join("output")).unwrap();
         let errors = output.try_clone().unwrap();
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().expect("the server starts");
@@ -26,16 +26,16 @@ impl Process {
         Self { child, guard: guard.expect("sh starts") }
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
     /// Sends `STOP` or `CONT`. The shell's own `kill`, since small systems have no other.
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let status = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "signal", name, &id]).status();
         assert!(status.expect("sh starts").success(), "kill -s {name} {id}");
@@ -54,10 +54,10 @@ impl Drop for Process {
 
 /// A new folder, removed on drop.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub(super) fn create(port: u16) -> Self {
+    pub(crate) fn create(port: u16) -> Self {
         let path = std::env::temp_dir().join(format!("weir-servers-{}-{port}", std::process::id()));
         // What another process of that number may have left.
         let _ = fs::remove_dir_all(&path);
@@ -65,12 +65,12 @@ impl Folder {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// The last lines of what the server wrote, for the message of a failure.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let text = fs::read(self.0.join("output")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();

@@ -77,7 +77,9 @@ impl Call {
         let args: Vec<&[u8]> = head.into_iter().chain(self.bodies.iter().map(Vec::as_slice)).collect();
         let sent = Instant::now();
         let result = lanes.evaluate(&DECIDE, &keys, &args, within).await.map(Arc::new);
-        if result.as_ref().is_err_and(|failure| failure.kind() == FailureKind::CrossSlot) {
+        // A proxy before a cluster says it in its own words: calls of one key will show whether it was that.
+        let is_for_slots = |failure: &Failure| failure.kind() == FailureKind::CrossSlot || failure.is_unknown_refusal();
+        if self.keys.len() > 1 && result.as_ref().is_err_and(is_for_slots) {
             lanes.has_slots.store(true, Ordering::Relaxed);
         }
         let (total, received) = (self.total, Instant::now());

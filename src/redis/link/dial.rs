@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, ConnectionInfo, ProtocolVersion, PushInfo, PushKind, cmd};
+use ::redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, PushInfo, PushKind};
 
-use super::live::{Gone, Live};
+use super::live::{Gone, Live, ping_until_gone};
 use super::{Boxed, Failure, tls};
 
 /// The client's own patience, which is there so that nothing can wait for ever.
@@ -21,6 +21,11 @@ pub(super) trait Dial<C>: Send + Sync + 'static {
     /// How long an attempt may take in all: name, connect, TLS, login.
     fn within(&self) -> Duration {
         Duration::from_secs(1)
+    }
+
+    /// The address that is connected to, as far as there is one.
+    fn target(&self) -> Option<ConnectionAddr> {
+        None
     }
 
     /// Whether a connection that is given up serves on until the next one is there.
@@ -43,18 +48,27 @@ impl Direct {
 impl Dial<MultiplexedConnection> for Direct {
     fn dial(&self) -> Boxed<'_, Arc<Live<MultiplexedConnection>>> {
         Box::pin(async {
-            tls::prepare();
             let gone = Gone::default();
-            let config = config(self.info.redis_settings().protocol(), &gone);
-            let client = Client::open(self.info.clone()).map_err(Failure::of_connect)?;
-            let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, gone, Some(cmd("PING")))?)
+            let connection = connect(self.info.clone(), &gone).await?;
+            Ok(Live::guarded(connection.clone(), gone, ping_until_gone(connection))?)
         })
+    }
+
+    fn target(&self) -> Option<ConnectionAddr> {
+        Some(self.info.addr().clone())
     }
 }
 
+/// Connects to one server; see [`config`] for `gone`.
+pub(super) async fn connect(info: ConnectionInfo, gone: &Gone) -> Result<MultiplexedConnection, Failure> {
+    tls::prepare();
+    let config = config(info.redis_settings().protocol(), gone);
+    let client = Client::open(info).map_err(Failure::of_connect)?;
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(Failure::of_connect)
+}
+
 /// The settings of one socket; `gone` is marked as soon as it is closed, where the protocol tells.
-pub(super) fn config(protocol: ProtocolVersion, gone: &Gone) -> AsyncConnectionConfig {
+fn config(protocol: ProtocolVersion, gone: &Gone) -> AsyncConnectionConfig {
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(RESPONSE_WITHIN))
         // The limit on the time is outside, over all the steps.

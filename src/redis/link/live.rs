@@ -1,11 +1,12 @@
 //! A connection that knows when it is gone.
 
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use ::redis::Cmd;
 use ::redis::aio::ConnectionLike;
+use futures_util::future::select;
 use tokio::sync::oneshot;
 
 use crate::redis::runtime::{self, NoRuntime};
@@ -14,18 +15,25 @@ use crate::redis::runtime::{self, NoRuntime};
 const PING_AFTER: Duration = Duration::from_secs(10);
 /// How long that may take.
 const PING_WITHIN: Duration = Duration::from_secs(5);
+/// How long without a use makes it worth to look at the socket before the next.
+const IDLE: Duration = Duration::from_millis(20);
 
 /// Set once, when the connection is of no use any more.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Gone(Arc<AtomicBool>);
+pub(super) struct Gone(Arc<AtomicU8>);
+
+/// The connection has ended.
+const ENDED: u8 = 1;
+/// The runtime that carried the connection was shut down.
+const WITH_RUNTIME: u8 = 2;
 
 impl Gone {
     pub(super) fn mark(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.fetch_or(ENDED, Ordering::Relaxed);
     }
 
     pub(super) fn is_marked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) != 0
     }
 }
 
@@ -38,6 +46,9 @@ impl Gone {
 pub(super) struct Live<C> {
     connection: C,
     gone: Gone,
+    start: Instant,
+    /// When it was used last, in milliseconds from the start.
+    used: AtomicU64,
     /// Dropped with this, which ends the guard.
     _stop: oneshot::Sender<()>,
 }
@@ -54,40 +65,56 @@ impl<C: Clone> Live<C> {
     pub(super) fn is_gone(&self) -> bool {
         self.gone.is_marked()
     }
-}
 
-impl<C: ConnectionLike + Clone + Send + 'static> Live<C> {
-    /// Guards a connection; `ping` is sent where it idles, or nothing where it looks after its sockets itself.
-    pub(super) fn guarded(connection: C, gone: Gone, ping: Option<Cmd>) -> Result<Arc<Self>, NoRuntime> {
-        let (stop, stopped) = oneshot::channel();
-        let mark = MarkOnDrop(gone.clone());
-        let guarded = connection.clone();
-        runtime::spawn(async move {
-            let _mark = mark;
-            match ping {
-                Some(ping) => ping_until_gone(guarded, &ping, stopped).await,
-                None => drop(stopped.await),
-            }
-        })?;
-        Ok(Arc::new(Self { connection, gone, _stop: stop }))
+    /// Whether its runtime was shut down.
+    pub(super) fn lost_its_runtime(&self) -> bool {
+        self.gone.0.load(Ordering::Relaxed) & WITH_RUNTIME != 0
+    }
+
+    /// Notes a use; whether there was none for so long that the other side may have hung up unnoticed.
+    pub(super) fn use_after_idling(&self) -> bool {
+        let now = self.start.elapsed().as_millis() as u64;
+        now.saturating_sub(self.used.swap(now, Ordering::Relaxed)) >= IDLE.as_millis() as u64
     }
 }
 
-struct MarkOnDrop(Gone);
+impl<C: Clone + Send + 'static> Live<C> {
+    /// Guards a connection; `keeper` ends where it finds that the connection is of no use any more.
+    pub(super) fn guarded(
+        connection: C,
+        gone: Gone,
+        keeper: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Arc<Self>, NoRuntime> {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mark = MarkOnDrop { gone: gone.clone(), is_cut_short: true };
+        runtime::spawn(async move {
+            // As a whole: a field by itself would leave the drop out here.
+            let mut mark = mark;
+            select(Box::pin(keeper), stopped).await;
+            mark.is_cut_short = false;
+        })?;
+        Ok(Arc::new(Self { connection, gone, start: Instant::now(), used: AtomicU64::new(0), _stop: stop }))
+    }
+}
+
+struct MarkOnDrop {
+    gone: Gone,
+    is_cut_short: bool,
+}
 
 impl Drop for MarkOnDrop {
     fn drop(&mut self) {
-        self.0.mark();
+        self.gone.0.fetch_or(if self.is_cut_short { WITH_RUNTIME } else { ENDED }, Ordering::Relaxed);
     }
 }
 
-async fn ping_until_gone<C: ConnectionLike>(mut connection: C, ping: &Cmd, mut stopped: oneshot::Receiver<()>) {
+/// Sends a `PING` where a connection idles, until there is no answer.
+pub(super) async fn ping_until_gone(mut connection: impl ConnectionLike) {
+    let ping = ::redis::cmd("PING");
     loop {
-        let Ok(idle) = runtime::timeout(PING_AFTER, &mut stopped) else { return };
-        if idle.await.is_ok() {
-            return;
-        }
-        let Ok(answer) = runtime::timeout(PING_WITHIN, connection.req_packed_command(ping)) else { return };
+        let Ok(idle) = runtime::sleep(PING_AFTER) else { return };
+        idle.await;
+        let Ok(answer) = runtime::timeout(PING_WITHIN, connection.req_packed_command(&ping)) else { return };
         // An error that the server answers is an answer: the connection works.
         if !matches!(answer.await, Ok(Ok(_))) {
             return;

@@ -4,8 +4,10 @@
 //! or with a [`Failure`] of which the store can tell what to do next. On links that are built here a command
 //! is sent **at most once**, except where Redis itself has said that it did not run.
 
+mod cause;
 #[cfg(feature = "redis-cluster")]
 mod cluster;
+mod diagnosis;
 mod dial;
 mod failure;
 #[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster's is not one socket"))]
@@ -22,14 +24,18 @@ mod tests;
 #[cfg_attr(not(feature = "redis-rustls"), path = "tls_absent.rs")]
 mod tls;
 mod url;
+mod words;
 
 use std::fmt;
-use std::future::{Future, ready};
-use std::pin::Pin;
+use std::future::{Future, poll_fn, ready};
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
-use ::redis::{Cmd, Value};
+use ::redis::{Cmd, ConnectionAddr, RedisError, Value};
 
 use self::dial::Direct;
 pub(crate) use self::failure::{Failure, FailureKind};
@@ -71,6 +77,11 @@ trait Carrier: Send + Sync {
     }
 
     fn reset(&self);
+
+    /// An address that it connects to, as far as there is one.
+    fn target(&self) -> Option<ConnectionAddr> {
+        None
+    }
 
     fn is_cluster(&self) -> bool;
 }
@@ -123,9 +134,35 @@ impl Link {
         match &*self.way {
             Way::Own(connection) => {
                 let live = connection.get().await?;
-                send_over(&live, command).await
+                if let Ok(result) = send_over(&live, command).await {
+                    return result;
+                }
+                let live = connection.get().await?;
+                send_over(&live, command).await.unwrap_or_else(|Unsent| Err(Failure::lost()))
             }
             Way::Boxed(carrier) => carrier.send(command).await,
+        }
+    }
+
+    /// Looks for the cause of a failure that does not show it; the failure itself where nothing is found.
+    pub(crate) async fn diagnose(&self, failure: Failure) -> Failure {
+        if failure.message() == cause::UNKNOWN_COMMAND_MESSAGE {
+            let mut role = Cmd::new();
+            role.arg("ROLE");
+            let is_sentinel = match runtime::timeout(diagnosis::ANSWER_WITHIN, self.send(&role)) {
+                Ok(role) => is_sentinel(role.await),
+                Err(_) => false,
+            };
+            let message = if is_sentinel { cause::SENTINEL_URL_MESSAGE } else { cause::FOREIGN_COMMAND_MESSAGE };
+            return failure.renamed(FailureKind::Refused, message);
+        }
+        let target = match &*self.way {
+            Way::Own(connection) => connection.target(),
+            Way::Boxed(carrier) => carrier.target(),
+        };
+        match target {
+            Some(address) => diagnosis::diagnose(address).await.unwrap_or(failure),
+            None => failure,
         }
     }
 
@@ -171,15 +208,62 @@ impl Link {
     }
 }
 
+/// The connection had ended before the command was handed to it.
+struct Unsent;
+
 /// Sends over a connection of our own, and marks it as gone where the failure says so.
-async fn send_over(live: &Live<MultiplexedConnection>, command: &Cmd) -> Result<Value, Failure> {
+async fn send_over(live: &Live<MultiplexedConnection>, command: &Cmd) -> Result<Result<Value, Failure>, Unsent> {
     // Timers that are set outside a runtime panic.
-    runtime::check()?;
-    let result = Failure::check(live.connection().send_packed_command(command).await);
+    if let Err(no_runtime) = runtime::check() {
+        return Ok(Err(no_runtime.into()));
+    }
+    // A runtime that was busy or asleep has not yet looked at a socket that was closed meanwhile.
+    if live.use_after_idling() {
+        runtime::give_way().await;
+    }
+    let mut connection = live.connection();
+    let mut trip = pin!(connection.send_packed_command(command));
+    let result = match poll_fn(|cx| Poll::Ready(trip.as_mut().poll(cx))).await {
+        // The task of the connection had ended, so that nobody took the command: it was not sent.
+        Poll::Ready(Err(error)) if is_closed(&error) => {
+            live.mark_gone();
+            return Err(Unsent);
+        }
+        Poll::Ready(result) => result,
+        Poll::Pending => trip.await,
+    };
+    let result = Failure::check(result);
     if result.as_ref().is_err_and(Failure::calls_for_reconnect) {
         live.mark_gone();
+        if result.as_ref().is_err_and(|failure| failure.kind() == FailureKind::ConnectionLost)
+            && is_orphaned(live).await
+        {
+            return Ok(Err(Failure::new(FailureKind::NoRuntime, cause::RUNTIME_GONE_MESSAGE)));
+        }
     }
-    result
+    Ok(result)
+}
+
+/// Whether the client says that a connection has ended.
+fn is_closed(error: &RedisError) -> bool {
+    cause::io_error(error).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Whether a connection was lost with its runtime, whose tasks are dropped one after the other.
+async fn is_orphaned(live: &Live<MultiplexedConnection>) -> bool {
+    if !live.lost_its_runtime()
+        && let Ok(rest) = runtime::sleep(Duration::from_millis(1))
+    {
+        rest.await;
+    }
+    live.lost_its_runtime()
+}
+
+fn is_sentinel(role: Result<Result<Value, Failure>, runtime::Elapsed>) -> bool {
+    match role {
+        Ok(Ok(Value::Array(role))) => matches!(role.first(), Some(Value::BulkString(name)) if name == b"sentinel"),
+        _ => false,
+    }
 }
 
 impl fmt::Debug for Link {

@@ -4,8 +4,10 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ::redis::ConnectionAddr;
 use tokio::sync::watch;
 
+use super::cause::SLOW_CONNECT_MESSAGE;
 use super::dial::Dial;
 use super::live::Live;
 use super::{Boxed, Failure, FailureKind};
@@ -59,7 +61,10 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
                 return outcome;
             }
         }
-        Err(Failure::new(FailureKind::Unreachable, "the runtime that connected to Redis was shut down"))
+        Err(Failure::new(
+            FailureKind::Unreachable,
+            "the runtime that connected to Redis was shut down, or has no I/O; build it with `enable_all()`",
+        ))
     }
 
     fn begin(&self) -> Result<Begun<C>, Failure> {
@@ -84,6 +89,11 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
         drop(state);
         drop(before);
         Ok(Begun::Dialing(attempt))
+    }
+
+    /// The address that is connected to, as far as there is one.
+    pub(super) fn target(&self) -> Option<ConnectionAddr> {
+        self.shared.dial.target()
     }
 
     /// Gives up the connection; an attempt that is under way is a new one already.
@@ -141,10 +151,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         let dial: Boxed<'_, Arc<Live<C>>> = self.dial.dial();
         match runtime::timeout(self.dial.within(), dial)?.await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Failure::new(
-                FailureKind::Unreachable,
-                "Redis did not take the connection in time; see whether its host and port are right, and no firewall is between",
-            )),
+            Err(_) => Err(Failure::new(FailureKind::Unreachable, SLOW_CONNECT_MESSAGE)),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ::redis::io::tcp::{TcpSettings, socket2};
-use ::redis::{ConnectionInfo, IntoConnectionInfo};
+use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
 use crate::error::ConfigError;
 
@@ -15,7 +15,7 @@ const PROBLEMS: [(&str, &str); 6] = [
     ("hostname", "has no host"),
     ("database number", "has something behind its host that is no database number"),
     ("protocol version", "asks for a protocol that is neither resp2 nor resp3"),
-    ("fragment", "has a fragment other than #insecure"),
+    ("fragment", "has a fragment"),
     ("path", "has no absolute path of a socket"),
 ];
 
@@ -35,6 +35,12 @@ pub(super) fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
             known.map_or("cannot be read (are signs in the password escaped, as %40 for @?)", |p| p.1),
         )
     })?;
+    if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+        return Err(ConfigError::InvalidRedisUrl(
+            "ends in #insecure, and certificates are always checked; leave it out, and set SSL_CERT_FILE to the PEM file \
+             of the server's own authority",
+        ));
+    }
     Ok(info.set_tcp_settings(tcp_settings()))
 }
 
@@ -101,5 +107,7 @@ mod tests {
     fn tls_is_read() {
         parse("rediss://localhost").unwrap();
         assert!(matches!(parse("rediss://localhost#hunter2"), Err(ConfigError::InvalidRedisUrl(_))));
+        let insecure = parse("rediss://localhost#insecure").unwrap_err().to_string();
+        assert!(insecure.contains("SSL_CERT_FILE") && insecure.contains("#insecure"), "{insecure}");
     }
 }

@@ -16,22 +16,30 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-/// No runtime runs the caller.
+/// No runtime runs the caller, or none that has timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoRuntime;
+pub(crate) struct NoRuntime(&'static str);
 
 impl NoRuntime {
-    pub(crate) const MESSAGE: &'static str = "Redis is asked outside a tokio runtime; call from within one \
-        (tokio::main, Runtime::block_on), or add the feature redis-smol, which needs none";
+    pub(crate) const ABSENT: Self = Self(
+        "Redis is asked outside a tokio runtime; call from within one (tokio::main, Runtime::block_on), or add the \
+         feature redis-smol, which needs none",
+    );
+    pub(crate) const WITHOUT_TIMERS: Self =
+        Self("Redis is asked on a tokio runtime without timers; build it with `enable_all()`");
+
+    pub(crate) const fn message(self) -> &'static str {
+        self.0
+    }
 }
 
 impl fmt::Display for NoRuntime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::MESSAGE)
+        f.write_str(self.0)
     }
 }
 
@@ -43,26 +51,42 @@ pub(crate) struct Elapsed;
 
 /// Whether there is a runtime.
 pub(crate) fn check() -> Result<(), NoRuntime> {
-    if on_tokio::is_here() || on_smol::is_here() { Ok(()) } else { Err(NoRuntime) }
+    if on_tokio::is_here() || on_smol::is_here() { Ok(()) } else { Err(NoRuntime::ABSENT) }
 }
 
 /// Runs a future in the background.
 pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Result<(), NoRuntime> {
     let Err(future) = on_tokio::spawn(future) else { return Ok(()) };
-    on_smol::spawn(future).map_err(|_| NoRuntime)
+    on_smol::spawn(future).map_err(|_| NoRuntime::ABSENT)
 }
 
 /// Completes after `duration`, counted from this call.
 pub(crate) fn sleep(duration: Duration) -> Result<Sleep, NoRuntime> {
-    if let Some(timer) = on_tokio::timer(duration) {
-        return Ok(Sleep::Tokio { timer });
+    if on_tokio::is_here() {
+        // Not smol's timers instead: redis would set tokio's, and those panic.
+        return on_tokio::timer(duration).map(|timer| Sleep::Tokio { timer }).ok_or(NoRuntime::WITHOUT_TIMERS);
     }
-    on_smol::timer(duration).map(|timer| Sleep::Smol { timer }).ok_or(NoRuntime)
+    on_smol::timer(duration).map(|timer| Sleep::Smol { timer }).ok_or(NoRuntime::ABSENT)
 }
 
-/// Gives a future `duration` from this call; a future that is ready at once sets no timer.
+/// Lets the other tasks of the runtime run, those among them whose socket has news.
+pub(crate) async fn give_way() {
+    if on_tokio::is_here() {
+        on_tokio::give_way().await;
+    }
+}
+
+/// How much more than its time a future gets on a runtime that did not run for a while: what it waits for may be
+/// there, and its task still has to read it.
+const GRACE: Duration = Duration::from_millis(5);
+/// By how much a timer may be late on a runtime that runs.
+const LATE: Duration = Duration::from_millis(2);
+
+/// Gives a future `duration` from this call, by true time, of which paused time of tokio is none.
+///
+/// A runtime that stood still for longer gets 5 ms more: an answer that came meanwhile counts.
 pub(crate) fn timeout<F: Future>(duration: Duration, future: F) -> Result<Timeout<F>, NoRuntime> {
-    Ok(Timeout { future, sleep: sleep(duration)? })
+    Ok(Timeout { future, sleep: sleep(duration)?, start: Instant::now(), duration, is_extended: false })
 }
 
 pin_project! {
@@ -92,6 +116,9 @@ pin_project! {
         future: F,
         #[pin]
         sleep: Sleep,
+        start: Instant,
+        duration: Duration,
+        is_extended: bool,
     }
 }
 
@@ -99,10 +126,28 @@ impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, Elapsed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Poll::Ready(output) = this.future.poll(cx) {
-            return Poll::Ready(Ok(output));
+        let mut this = self.project();
+        loop {
+            if let Poll::Ready(output) = this.future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            if this.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let elapsed = this.start.elapsed();
+            let more = if elapsed + LATE < *this.duration {
+                // The time is paused: it jumped here because nothing else was ready.
+                Duration::from_millis(1)
+            } else if elapsed > *this.duration + LATE && !*this.is_extended {
+                *this.is_extended = true;
+                GRACE
+            } else {
+                return Poll::Ready(Err(Elapsed));
+            };
+            match sleep(more) {
+                Ok(timer) => this.sleep.set(timer),
+                Err(_) => return Poll::Ready(Err(Elapsed)),
+            }
         }
-        this.sleep.poll(cx).map(|()| Err(Elapsed))
     }
 }

@@ -10,11 +10,11 @@ use super::{Elapsed, check, sleep, spawn, timeout};
 fn outside_a_runtime_everything_fails_and_nothing_panics() {
     use super::NoRuntime;
 
-    assert_eq!(check(), Err(NoRuntime));
-    assert_eq!(spawn(async {}), Err(NoRuntime));
+    assert_eq!(check(), Err(NoRuntime::ABSENT));
+    assert_eq!(spawn(async {}), Err(NoRuntime::ABSENT));
     assert!(sleep(Duration::ZERO).is_err());
     assert!(timeout(Duration::ZERO, ready(())).is_err());
-    assert!(NoRuntime.to_string().contains("redis-smol"));
+    assert!(NoRuntime::ABSENT.to_string().contains("redis-smol"));
 }
 
 #[cfg(feature = "redis-tokio")]
@@ -40,4 +40,55 @@ async fn the_basics() {
     sleep(Duration::from_millis(1)).unwrap().await;
     assert_eq!(timeout(Duration::from_millis(1), pending::<()>()).unwrap().await, Err(Elapsed));
     assert_eq!(timeout(Duration::ZERO, ready(7)).unwrap().now_or_never(), Some(Ok(7)));
+}
+
+/// The timer and the answer's socket are ready at the same time; the task that reads the socket comes later.
+#[cfg(feature = "redis-tokio")]
+#[tokio::test]
+async fn an_answer_that_came_while_the_runtime_stood_still_counts() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let waiting = tokio::spawn(async { timeout(Duration::from_millis(20), told).unwrap().await });
+    let until_stalled = tokio::time::Instant::now() + Duration::from_millis(40);
+    tokio::spawn(async move {
+        // As the connection's task: woken behind the timer.
+        tokio::time::sleep_until(until_stalled).await;
+        tokio::task::yield_now().await;
+        tell.send(7).unwrap();
+    });
+    tokio::task::yield_now().await;
+    std::thread::sleep(Duration::from_millis(60));
+    assert_eq!(waiting.await.unwrap(), Ok(Ok(7)));
+}
+
+/// The twin: what never comes does end.
+#[cfg(feature = "redis-tokio")]
+#[tokio::test]
+async fn nothing_comes_in_vain_for_longer_than_the_grace() {
+    let waiting = tokio::spawn(async { timeout(Duration::from_millis(20), pending::<()>()).unwrap().await });
+    tokio::task::yield_now().await;
+    std::thread::sleep(Duration::from_millis(60));
+    assert_eq!(waiting.await.unwrap(), Err(Elapsed));
+}
+
+/// Paused time jumps to the next timer as soon as all tasks wait, for a socket as well.
+#[cfg(feature = "redis-tokio")]
+#[tokio::test(start_paused = true)]
+async fn paused_time_does_not_end_a_round_trip() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(30));
+        tell.send(7).unwrap();
+    });
+    assert_eq!(timeout(Duration::from_secs(5), told).unwrap().await, Ok(Ok(7)));
+}
+
+#[cfg(feature = "redis-tokio")]
+#[test]
+fn a_runtime_without_timers_is_an_error_and_no_panic() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    runtime.block_on(async {
+        for _ in 0..3 {
+            assert_eq!(sleep(Duration::ZERO).err(), Some(super::NoRuntime::WITHOUT_TIMERS));
+        }
+    });
 }

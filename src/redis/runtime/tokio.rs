@@ -1,7 +1,9 @@
 //! tokio, where a runtime of it runs the caller.
 
+use std::cell::Cell;
 use std::future::Future;
-use std::time::Duration;
+use std::panic::catch_unwind;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -21,6 +23,29 @@ pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> Resul
     }
 }
 
+/// A timer, or none on a runtime that was built without.
 pub(super) fn timer(duration: Duration) -> Option<Timer> {
-    is_here().then(|| tokio::time::sleep(duration))
+    if WITHOUT_TIMERS.get().is_some_and(|found: Instant| found.elapsed() < LOOK_AGAIN) {
+        return None;
+    }
+    // tokio has no question for it, but a panic.
+    let timer = catch_unwind(|| tokio::time::sleep(duration)).ok();
+    if timer.is_none() {
+        WITHOUT_TIMERS.set(Some(Instant::now()));
+    }
+    timer
+}
+
+/// How long a thread's runtime is taken to have no timers, so that the panics are few.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// When this thread's runtime was found to have no timers.
+    static WITHOUT_TIMERS: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+pub(super) async fn give_way() {
+    // The first turn polls the sockets, the second runs the tasks that they wake.
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
 }

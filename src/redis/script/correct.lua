@@ -3,8 +3,9 @@
 -- ARGV[1] goes on with: operation u8, span u32, then
 --   set:    comparator u8, operand u48, count u40, which units stay u8
 --   refund: stamp u48, units u40
+--   charge: entries u8, each: age in ms u32, units u40
 -- Answers: whether it was done or the key was known u8, units live before u40, and after u40.
-local SET, REFUND = 0, 1
+local SET, REFUND, CHARGE = 0, 1, 3
 local EQUAL, LESS, GREATER, UNEQUAL = 0, 1, 2, 3
 local REPLACE, NEWEST = 0, 1
 
@@ -95,6 +96,29 @@ local function refund(stamp, cost)
   total, dirty = (total - units) % M40, true
 end
 
+-- Adds units of a tick that is not in the future. A full log takes them with its next bucket, which is later.
+local function charge(tick, units)
+  if now - tick > kept then return end
+  known, dirty = true, true
+  if tick >= open then
+    local at_last = now
+    now = tick
+    roll()
+    now, total = at_last, (total + units) % M40
+    return
+  end
+  local first, before = first_where(0, function(age) return open - age >= tick end), base
+  if first > 0 then before = unpack('<I5', words, 9 * first - 4) end
+  local is_new = n < most and (first == n or open - word(first) ~= tick)
+  retotal(first, function(cum) return (cum + units) % M40 end)
+  if is_new then
+    local new = pack('<I4I5', tick % M32, (before + units) % M40)
+    words, n = sub(words, 1, 9 * first) .. new .. sub(words, 9 * first + 1), n + 1
+    if first < merged then merged = merged + 1 end
+  end
+  total = (total + units) % M40
+end
+
 shed = load(KEYS[1])
 if not shed then return redis.error_reply('WRONGTYPE the key of a limit holds a value of another type') end
 local before, done = used(), known
@@ -102,8 +126,23 @@ if operation == SET then
   local comparator, operand, count, which = unpack('<I1I6I5I1', policy, at)
   done = matches(comparator, operand, before)
   if done then
+    -- A total that is set lower, or to nothing, ends the shedding too.
+    if count < before or count == 0 then shed = '' end
     set(count, which)
+    local _, _, live = view(kept)
     dirty = known or count > 0
+    if dirty and live == 0 and not leases and epoch == 0 then
+      -- A key that holds nothing is not kept.
+      call('DEL', KEYS[1])
+      dirty = false
+    end
+  end
+elseif operation == CHARGE then
+  local entries, from = unpack('<I1', policy, at)
+  for _ = 1, entries do
+    local age, units
+    age, units, from = unpack('<I4I5', policy, from)
+    charge(min(floor((max(now_ms, now * bucket) - age) / bucket), now), units)
   end
 elseif operation == REFUND then
   if known then refund(unpack('<I6I5', policy, at)) end

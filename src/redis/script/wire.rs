@@ -107,10 +107,33 @@ impl PolicyBytes {
         Self(out.into_boxed_slice())
     }
 
+    /// The argument of a correction that charges units of a past time, at most 255 entries, the oldest first.
+    pub(crate) fn charge(
+        bucket_ms: u64,
+        horizon: &Horizon,
+        span: u32,
+        entries: impl IntoIterator<Item = (std::time::Duration, u64)>,
+    ) -> Self {
+        let mut out = shape(bucket_ms, horizon);
+        out.push(CHARGE);
+        put(&mut out, u64::from(span), 4);
+        let count_at = out.len();
+        out.push(0);
+        for (age, units) in entries.into_iter().take(usize::from(u8::MAX)) {
+            out[count_at] += 1;
+            put(&mut out, u64::try_from(age.as_millis()).unwrap_or(u64::MAX).min(u64::from(u32::MAX)), 4);
+            put(&mut out, units.min(MOST_UNITS), 5);
+        }
+        Self(out.into_boxed_slice())
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
+
+/// The operation of [`PolicyBytes::charge`]; the others are in [`Correction::operation`].
+const CHARGE: u8 = 3;
 
 /// A change of a key that is no decision.
 #[derive(Clone, Copy, Debug)]

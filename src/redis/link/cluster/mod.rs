@@ -9,8 +9,7 @@
 
 mod node;
 
-use std::error::Error;
-use std::io;
+use std::future::pending;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +18,15 @@ use ::redis::aio::ConnectionLike;
 use ::redis::cluster::{ClusterClient, ClusterClientBuilder};
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
-use ::redis::{Cmd, ConnectionAddr, ErrorKind, RedisError, RedisResult, Value};
+use ::redis::{Cmd, ConnectionAddr, ErrorKind, RedisResult, Value};
 
 use self::node::Node;
+use super::cause::MOVING_MESSAGE;
 use super::dial::Dial;
 use super::live::{Gone, Live};
 use super::single_flight::SingleFlight;
 use super::sweep::Place;
-use super::{Boxed, Carrier, Failure, Link, tls, url};
+use super::{Boxed, Carrier, Failure, FailureKind, Link, is_closed, tls, url};
 use crate::error::ConfigError;
 use crate::redis::runtime;
 
@@ -48,9 +48,7 @@ impl Link {
     /// A [`ConfigError`] where a URL is none of Redis's, or there is none, or they differ in more than host and port.
     pub(crate) fn to_cluster<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Self, ConfigError> {
         let nodes = urls.into_iter().map(url::parse).collect::<Result<Vec<_>, _>>()?;
-        if nodes.is_empty() {
-            return Err(ConfigError::NoRedisUrl);
-        }
+        let first = nodes.first().ok_or(ConfigError::NoRedisUrl)?.addr().clone();
         if nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::Unix(_))) {
             return Err(ConfigError::InvalidRedisUrl(
                 "is a path, but the nodes of a cluster are known by host and port",
@@ -61,18 +59,20 @@ impl Link {
             .connection_timeout(CONNECT_WITHIN)
             .response_timeout(RESPONSE_WITHIN)
             .retries(RETRIES)
-            .min_retry_wait(5)
-            .max_retry_wait(40)
+            // All of them fit into a deadline, so that what was repeated in vain is known and not just late.
+            .min_retry_wait(2)
+            .max_retry_wait(8)
             // A node that left for good would be dialled for ever.
             .max_connection_attempts(NonZeroUsize::MIN.saturating_add(9))
             .build()
             .map_err(|_| ConfigError::RedisUrlsDiffer)?;
-        Ok(Self::boxed(Cluster { nodes: SingleFlight::new(Seeds { client }) }))
+        Ok(Self::boxed(Cluster { nodes: SingleFlight::new(Seeds { client, first }) }))
     }
 }
 
 struct Seeds {
     client: ClusterClient,
+    first: ConnectionAddr,
 }
 
 impl Dial<ClusterConnection<Node>> for Seeds {
@@ -80,12 +80,16 @@ impl Dial<ClusterConnection<Node>> for Seeds {
         Box::pin(async {
             tls::prepare();
             let connection = self.client.get_async_generic_connection::<Node>().await;
-            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, Gone::default(), None)?)
+            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, Gone::default(), pending())?)
         })
     }
 
     fn within(&self) -> Duration {
         DIAL_WITHIN
+    }
+
+    fn target(&self) -> Option<ConnectionAddr> {
+        Some(self.first.clone())
     }
 
     /// One node may hang while the others serve.
@@ -114,11 +118,17 @@ impl Cluster {
     fn check(&self, result: RedisResult<Value>) -> Result<Value, Failure> {
         let error = match result {
             Err(error) if error.kind() == ErrorKind::Io && !error.is_timeout() => error,
-            known => return Failure::check(known),
+            known => {
+                // The client follows redirects, so that the advice to be one is wrong here.
+                return Failure::check(known).map_err(|failure| match failure.kind() {
+                    FailureKind::Moved => failure.renamed(FailureKind::Moved, MOVING_MESSAGE),
+                    _ => failure,
+                });
+            }
         };
         // The sockets' own errors come through `Node`. Any other is of connecting to one, before a command was
         // sent; save this, which the client also gives when its task has ended under the command.
-        if io_kind(&error) == Some(io::ErrorKind::BrokenPipe) {
+        if is_closed(&error) {
             self.nodes.reset();
             return Err(Failure::of_command(error));
         }
@@ -155,6 +165,10 @@ impl Carrier for Cluster {
         self.nodes.reset();
     }
 
+    fn target(&self) -> Option<ConnectionAddr> {
+        self.nodes.target()
+    }
+
     fn is_cluster(&self) -> bool {
         true
     }
@@ -171,23 +185,21 @@ fn read_address(address: &Value) -> Result<(String, u16), Failure> {
         .ok_or_else(|| Failure::protocol("the cluster client named a node without host and port"))
 }
 
-fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
-    let source = error.source()?;
-    let inner = source.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
-    inner.downcast_ref::<io::Error>().map(io::Error::kind)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use ::redis::RedisError;
+
     use super::*;
 
     #[test]
     fn the_kind_of_an_io_error_is_found() {
         let error = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        assert_eq!(io_kind(&error), Some(io::ErrorKind::BrokenPipe));
+        assert!(is_closed(&error));
         let error = RedisError::from(io::Error::new(io::ErrorKind::BrokenPipe, "told"));
-        assert_eq!(io_kind(&error), Some(io::ErrorKind::BrokenPipe));
-        assert_eq!(io_kind(&RedisError::from((ErrorKind::Io, "untold"))), None);
+        assert!(is_closed(&error));
+        assert!(!is_closed(&RedisError::from((ErrorKind::Io, "untold"))));
     }
 
     #[test]

@@ -1,17 +1,21 @@
 //! One node's socket; see the parent module for why the client does not get it bare.
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::cluster_async::Connect;
 use ::redis::{
-    AsyncConnectionConfig, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RetryMethod, Value, cmd,
+    AsyncConnectionConfig, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RetryMethod, Value,
     make_extension_error,
 };
 
 use crate::redis::link::failure::{LATE, LOST};
-use crate::redis::link::live::{Gone, Live};
+use crate::redis::link::is_closed;
+use crate::redis::link::live::{Gone, Live, ping_until_gone};
 
 /// A socket that reports an end that leaves a question open in two steps.
 ///
@@ -47,7 +51,17 @@ impl Node {
 impl ConnectionLike for Node {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            let result = self.begin()?.send_packed_command(command).await;
+            let mut connection = self.begin()?;
+            let mut trip = pin!(connection.send_packed_command(command));
+            let result = match poll_fn(|cx| Poll::Ready(trip.as_mut().poll(cx))).await {
+                // Nobody took the command: the client may connect and repeat it at once.
+                Poll::Ready(Err(error)) if is_closed(&error) => {
+                    self.live.mark_gone();
+                    return Err(io::Error::from(io::ErrorKind::NotConnected).into());
+                }
+                Poll::Ready(result) => result,
+                Poll::Pending => trip.await,
+            };
             self.settle(result)
         })
     }
@@ -77,7 +91,8 @@ impl Connect for Node {
         Box::pin(async move {
             let config = config.set_pipeline_buffer_size(256);
             let connection = MultiplexedConnection::connect_with_config(info, config).await?;
-            let live = Live::guarded(connection, Gone::default(), Some(cmd("PING"))).map_err(io::Error::other)?;
+            let live = Live::guarded(connection.clone(), Gone::default(), ping_until_gone(connection))
+                .map_err(io::Error::other)?;
             Ok(Self { live })
         })
     }

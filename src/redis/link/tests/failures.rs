@@ -12,13 +12,13 @@ fn failure(line: &str) -> Failure {
 
 #[test]
 fn what_servers_say() {
-    use FailureKind::{CrossSlot, NoScript, NothingRan, Protocol, ReadOnly, Refused};
+    use FailureKind::{CrossSlot, Moved, NoScript, NothingRan, Protocol, ReadOnly, Refused};
     let wrapped = "ERR Error running script (call to f_6b1b): @user_script:1: @user_script: 1: -";
     let lines = [
         ("NOSCRIPT No matching script. Please use EVAL.".to_owned(), NoScript),
-        ("MOVED 12182 10.1.2.3:7001".to_owned(), NothingRan),
-        ("ASK 12182 10.1.2.3:7001".to_owned(), NothingRan),
-        ("TRYAGAIN Multiple keys request during rehashing of slot".to_owned(), NothingRan),
+        ("MOVED 12182 10.1.2.3:7001".to_owned(), Moved),
+        ("ASK 12182 10.1.2.3:7001".to_owned(), Moved),
+        ("TRYAGAIN Multiple keys request during rehashing of slot".to_owned(), Moved),
         ("CLUSTERDOWN Hash slot not served".to_owned(), NothingRan),
         ("LOADING Redis is loading the dataset in memory".to_owned(), NothingRan),
         ("MASTERDOWN Link with MASTER is down".to_owned(), NothingRan),
@@ -28,6 +28,8 @@ fn what_servers_say() {
         (format!("{wrapped}OOM command not allowed when used memory > 'maxmemory'."), Refused),
         (format!("{wrapped}MISCONF Redis is configured to save RDB snapshots"), Refused),
         (format!("{wrapped}NOPERM this user has no permissions"), Refused),
+        ("ERR The user executing the script can't run this command or subcommand script: 6b1b".to_owned(), Refused),
+        ("ERR ACL failure in script: User w has no permissions to run the 'time' command".to_owned(), Refused),
         ("BUSY Redis is busy running a script.".to_owned(), Refused),
         ("NOAUTH Authentication required.".to_owned(), Refused),
         ("NOPERM this user has no permissions to run the 'evalsha' command".to_owned(), Refused),

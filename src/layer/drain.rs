@@ -1,0 +1,164 @@
+//! Reads and discards the body of a refused HTTP/1 request, so that the refusal arrives.
+//!
+//! An HTTP/1 server closes a connection whose request body is unread at the end of the response (RFC 9112,
+//! section 9.6). A client that is still sending then meets a reset, and the answer is lost with it; a proxy answers
+//! 502 and counts a failure of the server. HTTP/2 ends one stream and keeps the connection, so nothing is read there.
+
+use std::any::{Any, TypeId};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_timer::Delay;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http_body::Body;
+
+use crate::telemetry::{self, Notice};
+
+/// The most that is read by default.
+const MOST_BYTES: u64 = 32 << 20;
+/// The longest that it takes by default.
+const MOST_TIME: Duration = Duration::from_secs(30);
+/// Frames that are read before other tasks get their turn.
+const FRAMES_PER_POLL: usize = 32;
+
+/// How a layer treats the bodies of refused requests.
+#[derive(Clone, Debug)]
+pub(super) struct DrainOptions {
+    pub(super) most_bytes: u64,
+    pub(super) within: Duration,
+    bodies: Vec<BodyType>,
+}
+
+/// A type of body that can be read.
+#[derive(Clone, Copy, Debug)]
+struct BodyType {
+    id: TypeId,
+    is_at_end: fn(&dyn Any) -> bool,
+    open: fn(Box<dyn Any>) -> Option<OpenBody>,
+}
+
+type OpenBody = Pin<Box<dyn Discard + Send>>;
+
+/// A body whose frames are counted and dropped.
+trait Discard {
+    /// The length of the next frame; `None` at the end or after an error.
+    fn poll_discard(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u64>>;
+}
+
+impl<B: Body> Discard for B {
+    fn poll_discard(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u64>> {
+        self.poll_frame(cx).map(|frame| {
+            let frame = frame?.ok()?;
+            Some(frame.data_ref().map_or(0, |data| data.remaining() as u64))
+        })
+    }
+}
+
+impl Default for DrainOptions {
+    fn default() -> Self {
+        let options = Self { most_bytes: MOST_BYTES, within: MOST_TIME, bodies: Vec::new() };
+        #[cfg(feature = "axum")]
+        let options = options.with_body::<axum::body::Body>();
+        // gRPC-Web over HTTP/1.1.
+        #[cfg(feature = "tonic")]
+        let options = options.with_body::<tonic::body::Body>();
+        options
+    }
+}
+
+impl DrainOptions {
+    /// Adds a type of body that can be read.
+    pub(super) fn with_body<B: Body + Send + 'static>(mut self) -> Self {
+        let id = TypeId::of::<B>();
+        if self.bodies.iter().all(|known| known.id != id) {
+            self.bodies.push(BodyType {
+                id,
+                is_at_end: |body| body.downcast_ref::<B>().is_some_and(Body::is_end_stream),
+                open: |body| Some(Box::into_pin(body.downcast::<B>().ok()?) as OpenBody),
+            });
+        }
+        self
+    }
+
+    /// Decides whether to read the body of a refused request before it is answered.
+    #[inline]
+    pub(super) fn begin<B: 'static>(&self, request: Request<B>) -> Unread {
+        // Later versions end the stream and keep the connection.
+        if request.version() >= Version::HTTP_2 {
+            return Unread::Nothing;
+        }
+        self.begin_http1(request)
+    }
+
+    fn begin_http1<B: 'static>(&self, request: Request<B>) -> Unread {
+        let length = content_length(request.headers());
+        let Some(known) = self.bodies.iter().find(|known| known.id == TypeId::of::<B>()) else {
+            if length > Some(0) || request.headers().contains_key(TRANSFER_ENCODING) {
+                telemetry::notify(Notice::UnreadBody, None);
+            }
+            return Unread::Nothing;
+        };
+        if (known.is_at_end)(request.body()) {
+            return Unread::Nothing;
+        }
+        // A client that waits for 100 Continue has sent nothing, and reading would ask it to send.
+        if self.most_bytes == 0 || length > Some(self.most_bytes) || request.headers().contains_key(EXPECT) {
+            return Unread::Abandoned;
+        }
+        match (known.open)(Box::new(request.into_body())) {
+            Some(body) => Unread::Draining(Drain { body, left: self.most_bytes, timer: Delay::new(self.within) }),
+            None => Unread::Nothing,
+        }
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// What stands between a refusal and its delivery.
+pub(super) enum Unread {
+    /// Nothing that this layer can change.
+    Nothing,
+    /// The body stays unread, so the server closes the connection.
+    Abandoned,
+    /// The body is read first.
+    Draining(Drain),
+}
+
+/// A body that is read to its end or its bound.
+pub(super) struct Drain {
+    body: OpenBody,
+    left: u64,
+    timer: Delay,
+}
+
+impl Drain {
+    /// Reads on; returns whether the end was reached.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        for _ in 0..FRAMES_PER_POLL {
+            match self.body.as_mut().poll_discard(cx) {
+                Poll::Ready(None) => return Poll::Ready(true),
+                Poll::Ready(Some(length)) => match self.left.checked_sub(length) {
+                    Some(left) => self.left = left,
+                    None => return Poll::Ready(false),
+                },
+                Poll::Pending => return Pin::new(&mut self.timer).poll(cx).map(|()| false),
+            }
+        }
+        if Pin::new(&mut self.timer).poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Tells the client that the connection ends with this response (RFC 9112, section 9.6).
+pub(super) fn announce_close(response: &mut Response<Bytes>) {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}

@@ -1,0 +1,102 @@
+use super::*;
+
+fn cause(line: Option<Line>) -> String {
+    match line {
+        Some(Line::Lost(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A server that stops for a moment again and again: ten outages a second, for a minute.
+#[test]
+fn a_flapping_redis_has_one_pair_of_lines_in_ten_seconds() {
+    let (mut lines, start) = (Lines::default(), Instant::now());
+    let mut written = Vec::new();
+    for tenth in 0..600 {
+        let now = start + Duration::from_millis(100) * tenth;
+        written.push(lines.began(&Failure::unavailable(), now));
+        written.extend(lines.ended(now + Duration::from_millis(50)));
+    }
+    let written: Vec<Line> = written.into_iter().flatten().collect();
+    assert_eq!(written.len(), 12, "{written:?}");
+    for pair in written.chunks(2) {
+        assert!(matches!(pair[0], Line::Lost(_)) && pair[1] == Line::Back, "{pair:?}");
+    }
+    assert!(matches!(&written[0], Line::Lost(text) if !text.contains("more")), "{written:?}");
+    assert!(matches!(&written[2], Line::Lost(text) if text.contains("99 more short outages")), "{written:?}");
+}
+
+/// The brake must not hide an outage that lasts.
+#[test]
+fn an_outage_that_lasts_has_its_line_in_the_end() {
+    let (mut lines, start) = (Lines::default(), Instant::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    assert!(lines.began(&Failure::unavailable(), start).is_some());
+    assert_eq!(lines.ended(at(1)), [None, Some(Line::Back)]);
+    assert_eq!(lines.began(&Failure::unavailable(), at(2)), None);
+    assert_eq!(lines.goes_on(&Failure::unavailable(), at(9)), None);
+    cause(lines.goes_on(&Failure::unavailable(), at(10)));
+    assert_eq!(lines.goes_on(&Failure::unavailable(), at(25)), None);
+    assert_eq!(lines.ended(at(30)), [None, Some(Line::Back)]);
+}
+
+#[test]
+fn a_cause_that_does_not_show_at_once_is_waited_for() {
+    let (mut lines, start) = (Lines::default(), Instant::now());
+    assert_eq!(lines.began(&Failure::timeout(), start), None);
+    assert!(lines.seek() && !lines.seek(), "one looks for it");
+    assert_eq!(lines.goes_on(&Failure::timeout(), start), None);
+    assert!(cause(lines.found(&Failure::crowded(), start)).contains("too many requests"));
+    lines.ended(start);
+    // Nobody found it: what is known is logged.
+    let later = start + PAUSE;
+    assert_eq!(lines.began(&Failure::timeout(), later), None);
+    let [lost, back] = lines.ended(later);
+    assert!(cause(lost).contains("in time") && back == Some(Line::Back));
+}
+
+#[cfg(feature = "metrics")]
+mod figures {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use super::super::*;
+
+    #[test]
+    fn failures_are_counted_by_kind_and_an_outage_is_gauged() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let values = || {
+            let values = snapshotter.snapshot().into_vec().into_iter();
+            let mut values: Vec<_> = values
+                .map(|(key, _, _, value)| {
+                    let labels = key.key().labels().map(|label| format!("{}={}", label.key(), label.value()));
+                    (key.key().name().to_owned(), labels.collect::<String>(), value)
+                })
+                .collect();
+            values.sort_by(|a, b| a.0.cmp(&b.0));
+            values
+        };
+        let outage = Outage::default();
+        metrics::with_local_recorder(&recorder, || {
+            failed(&Failure::timeout());
+            failed(&Failure::timeout());
+            outage.began(&Failure::timeout());
+        });
+        let gauge =
+            |open: f64| ("tower_weir_redis_open_breakers".to_owned(), String::new(), DebugValue::Gauge(open.into()));
+        let failures =
+            ("tower_weir_redis_failures_total".to_owned(), "kind=timeout".to_owned(), DebugValue::Counter(2));
+        assert_eq!(values(), [failures, gauge(1.0)]);
+        metrics::with_local_recorder(&recorder, || outage.ended());
+        // A snapshot of this recorder leaves zero behind.
+        assert_eq!(values().last(), Some(&gauge(-1.0)));
+        // A limiter that is dropped while Redis is gone.
+        metrics::with_local_recorder(&recorder, || {
+            outage.began(&Failure::timeout());
+            outage.began(&Failure::timeout());
+        });
+        assert_eq!(values().last(), Some(&gauge(2.0)));
+        metrics::with_local_recorder(&recorder, || drop(outage));
+        assert_eq!(values().last(), Some(&gauge(-2.0)));
+    }
+}
