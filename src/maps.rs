@@ -106,6 +106,17 @@ impl<T> Maps<T> {
         Some(removed)
     }
 
+    /// Removes a key if `goes` is true of what it has.
+    pub(crate) fn remove_if(&self, print: Fingerprint, goes: impl FnOnce(&T) -> bool) {
+        let is_removed = self.with_keys(print, |keys| {
+            let is_over = keys.get(&print).is_some_and(goes);
+            is_over && keys.remove(&print).is_some()
+        });
+        if is_removed {
+            self.leave_place();
+        }
+    }
+
     /// The number of keys.
     pub(crate) fn len(&self) -> usize {
         self.keys.load(Ordering::Relaxed)

@@ -155,6 +155,14 @@ impl Default for Dither {
 }
 
 impl Dither {
+    /// The most that is owed while the hard cap admits nothing: the next request that fits passes at once.
+    const MOST_OWED: f64 = 2.0;
+
+    /// Owes a request that the hard cap refused its part, so that the cap does not lower the average.
+    fn owe(&mut self, ratio: f64) {
+        self.owed = (self.owed + ratio).min(self.owed.max(Self::MOST_OWED));
+    }
+
     /// Whether a request passes, of which this part does; `random` is uniform.
     pub(crate) fn draw(&mut self, ratio: f64, random: u32) -> bool {
         self.owed += ratio;
@@ -200,7 +208,10 @@ pub(crate) fn suppressed(
             // A cost above the hard cap is no demand that could ever be served.
             if cost > 0 && limits.iter().all(|limit| cost <= limit.hard) {
                 roll(window, now, limits, horizon);
-                start(window, now, limits, horizon).record(cost, true);
+                let Share { ratio, .. } = share(window, now, cost, limits, horizon);
+                let shed = start(window, now, limits, horizon);
+                shed.dither.owe(ratio);
+                shed.record(cost, true);
             }
             return Outcome { verdict: Verdict::Suppressed { is_allowed: false }, factor: 1.0, ..refusal };
         }
@@ -209,12 +220,16 @@ pub(crate) fn suppressed(
         return nearest;
     }
     roll(window, now, limits, horizon);
-    let (ratio, tightest) = ratio(window, now, cost, limits, horizon);
+    let Share { ratio, tightest, fits } = share(window, now, cost, limits, horizon);
     if ratio >= 1.0 {
         if let Some(shed) = window.shed_mut() {
             shed.record(cost, false);
         }
-        return admit(window, nearest, now, cost, limits, horizon);
+        let outcome = admit(window, nearest, now, cost, limits, horizon);
+        if fits {
+            return outcome;
+        }
+        return Outcome { verdict: Verdict::Suppressed { is_allowed: true }, factor: band_factor(ratio), ..outcome };
     }
     let shed = start(window, now, limits, horizon);
     let is_allowed = shed.dither.draw(ratio, random);
@@ -238,7 +253,7 @@ pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &
     if survey(window, now, 1, limits, horizon, |limit| limit.hard).is_err() {
         return 1.0;
     }
-    1.0 - ratio(window, now, 1, limits, horizon).0
+    1.0 - share(window, now, 1, limits, horizon).ratio
 }
 
 /// Lets the demand forget what has left its window by `now`, and follow limits that have changed.
@@ -258,9 +273,18 @@ fn roll(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) {
     }
 }
 
-/// The admit ratio for a request, 0 to 1, and the limit that asks for it.
-fn ratio(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horizon) -> (f64, usize) {
-    let mut tightest = (1.0, 0);
+/// How much of the demand is admitted.
+struct Share {
+    /// The admit ratio for a request, 0 to 1.
+    ratio: f64,
+    /// The limit that asks for it.
+    tightest: usize,
+    /// Whether all that is offered fits every limit.
+    fits: bool,
+}
+
+fn share(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horizon) -> Share {
+    let mut share = Share { ratio: 1.0, tightest: 0, fits: true };
     for (index, limit) in limits.iter().enumerate() {
         let demand = window.shed().and_then(|shed| shed.demand(limit));
         let (certain, declined) = demand.map_or((0, 0.0), |demand| demand.declined(now));
@@ -268,6 +292,7 @@ fn ratio(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horiz
         if admitted.saturating_add(certain).saturating_add(cost) <= limit.capacity {
             continue;
         }
+        share.fits = false;
         // Between what is held, which is a little more than the window's, and what is certainly in it.
         let used = (window.view(now, limit.span, horizon).used + admitted) as f64 / 2.0;
         let (capacity, cost) = (limit.capacity as f64, cost as f64);
@@ -283,11 +308,11 @@ fn ratio(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horiz
             _ => 0.0,
         };
         let ratio = capacity / demand * feedback;
-        if ratio < tightest.0 {
-            tightest = (ratio, index);
+        if ratio < share.ratio {
+            (share.ratio, share.tightest) = (ratio, index);
         }
     }
-    tightest
+    share
 }
 
 /// The shedding state, with a demand for every limit.

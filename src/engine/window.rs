@@ -236,11 +236,16 @@ impl Window {
     }
 
     /// Makes the units that are live within `span` exactly `count`, which is capped at 2^39.
+    ///
+    /// A total that is set lower, or to nothing, ends the shedding too: what was declined before does not count on.
     pub(crate) fn set(&mut self, now: u64, count: u64, mode: SetMode, span: u32, horizon: &Horizon) {
         let (now, count) = (self.clamp(now), count.min(MAX_CAPACITY));
         self.roll(now, horizon);
         let View { spent, first, used: live } = self.view(now, span, horizon);
         let total = self.open.cum();
+        if count < live || count == 0 {
+            self.shed = None;
+        }
         match mode {
             SetMode::Replace => {
                 self.closed.clear();
@@ -272,6 +277,11 @@ impl Window {
         if let Some(word) = self.closed.get(index) {
             self.closed.set(index, word.with_cum(cum(word.cum())));
         }
+    }
+
+    /// Whether nothing is live at `now` for the longest span.
+    pub(crate) fn is_empty(&self, now: u64, horizon: &Horizon) -> bool {
+        self.used(now, horizon.keep(), horizon) == 0
     }
 
     /// Whether everything that was ever charged has expired for the longest span.

@@ -85,7 +85,8 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
     ///
     /// The rate is part of the signature that all stores share; no limit is checked, and `count` may be
-    /// above it. It is capped at 2^39.
+    /// above it. It is capped at 2^39. A lower total ends the shedding of the suppressed strategy. A key that is set
+    /// to 0 is forgotten, as by [`delete`](Self::delete).
     ///
     /// The store keeps at most `max_keys` keys. If it is full and does not know the key, nothing is set, and `matched`
     /// is false.
@@ -145,6 +146,9 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
             // Nothing that stays nothing needs no window, unless the key would be charged for others without one.
             outcome.matched && (outcome.previous_total > 0 || outcome.current_total > 0 || is_shared)
         });
+        if outcome.is_some_and(|outcome| outcome.matched && outcome.current_total == 0) {
+            self.shared.main.forget_empty(key, now);
+        }
         outcome.unwrap_or(SetOutcome { matched: false, previous_total: 0, current_total: 0 })
     }
 

@@ -219,6 +219,16 @@ impl Table {
         Some(look(&window, &self.horizon))
     }
 
+    /// Forgets a key that holds nothing, unless it would then share a window that others have charged.
+    pub(super) fn forget_empty(&self, key: &[u8], now: u64) {
+        let print = self.maps.print(key);
+        self.overflow.hold(print, |shared| {
+            if shared.is_none_or(|shared| shared.is_idle(now, &self.horizon)) {
+                self.maps.remove_if(print, |window| window.is_empty(now, &self.horizon));
+            }
+        });
+    }
+
     pub(super) fn clear(&self) {
         self.overflow.clear();
         self.maps.sweep_all(|_| false);

@@ -109,7 +109,8 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
     ///
     /// The rate is part of the signature that all stores share; no limit is checked, and `count` may be
-    /// above it. It is capped at 2^39.
+    /// above it. It is capped at 2^39. A lower total ends the shedding of the suppressed strategy. A key that is set
+    /// to 0 is forgotten, as by [`delete`](Self::delete).
     pub async fn set_if(
         &self,
         key: impl AsRef<[u8]>,

@@ -210,6 +210,38 @@ fn small_limits_are_thinned_too() {
     }
 }
 
+/// The most of the limit that any strategy can admit of Poisson arrivals under the hard cap: Erlang's loss formula.
+/// A unit that has just left waits for the next arrival to replace it.
+fn carried(setup: Setup) -> f64 {
+    let (capacity, hard) = (setup.capacity() as f64, setup.limit().hard);
+    let offered = setup.overload * capacity;
+    let blocked = (1..=hard).fold(1.0, |blocked, n| offered * blocked / (n as f64 + offered * blocked));
+    offered * (1.0 - blocked) / capacity
+}
+
+/// From one unit in a window on: what the hard cap refuses is owed, so that it does not lower the average.
+#[test]
+fn the_smallest_limits_keep_their_average() {
+    for capacity in [1.0_f64, 2.0, 3.0, 5.0, 10.0, 20.0] {
+        println!("limit {capacity}/10s");
+        for hard in [1.0, 1.1, 1.5, 2.0] {
+            for load in [Load::Poisson, Load::Constant] {
+                for overload in [2.0, 5.0, 10.0, 100.0] {
+                    let windows = (2_000.0 / capacity).clamp(200.0, 1_000.0);
+                    let setup = Setup { rate: capacity / 10.0, window_s: 10.0, hard, load, overload, windows };
+                    let quality = row(setup);
+                    let (admitted, possible) = (1.0 + quality.error, carried(setup).min(1.0));
+                    println!("RESULT {capacity} {hard} {load:?} {overload} {admitted:.3} of {possible:.3}");
+                    assert!((0.88 * possible..=1.03).contains(&admitted), "{setup:?}: {admitted} of {possible}");
+                    if overload >= 10.0 {
+                        assert!(admitted >= 0.94 * possible, "{setup:?}: {admitted} of {possible}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Several limits: the tightest sets the ratio, and every hard cap holds.
 #[test]
 fn several_suppressed_limits_hold_together() {

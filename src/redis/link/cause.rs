@@ -18,6 +18,8 @@ macro_rules! acl {
     };
 }
 
+pub(super) const WRONGTYPE_MESSAGE: &str = "the key of a limit holds a value of another type that another program wrote; \
+     delete it, and give the limits a key prefix of their own";
 pub(super) const LATE_MESSAGE: &str =
     "Redis did not answer in time; see whether it is overloaded or hung (SLOWLOG GET, INFO)";
 pub(super) const LOST_MESSAGE: &str = "the connection to Redis was lost before the answer came; see whether the server was \

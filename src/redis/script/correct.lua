@@ -126,15 +126,23 @@ if operation == SET then
   local comparator, operand, count, which = unpack('<I1I6I5I1', policy, at)
   done = matches(comparator, operand, before)
   if done then
+    -- A total that is set lower, or to nothing, ends the shedding too.
+    if count < before or count == 0 then shed = '' end
     set(count, which)
+    local _, _, live = view(kept)
     dirty = known or count > 0
+    if dirty and live == 0 and not leases and epoch == 0 then
+      -- A key that holds nothing is not kept.
+      call('DEL', KEYS[1])
+      dirty = false
+    end
   end
 elseif operation == CHARGE then
   local entries, from = unpack('<I1', policy, at)
   for _ = 1, entries do
     local age, units
     age, units, from = unpack('<I4I5', policy, from)
-    charge(min(floor((now_ms - age) / bucket), now), units)
+    charge(min(floor((max(now_ms, now * bucket) - age) / bucket), now), units)
   end
 elseif operation == REFUND then
   if known then refund(unpack('<I6I5', policy, at)) end

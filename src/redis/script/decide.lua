@@ -80,7 +80,7 @@ if mode < 2 then
 end
 
 -- From here on the suppressed strategy.
-local FACTOR, SLOTS, STEEPEST, MAX32 = 3, 16, 5, 4294967295
+local FACTOR, SLOTS, STEEPEST, MAX32, MOST_OWED = 3, 16, 5, 4294967295, 2
 
 local function answer(verdict, binding, violated, used, fits, used_then, ratio)
   answers[#answers + 1] = pack(RECORD, verdict, binding - 1, violated, used, open, fits, used_then, ratio)
@@ -203,8 +203,9 @@ local function per_window(demand, offered, cost)
 end
 
 -- The admit ratio for a request, and the limit that asks for it.
+-- And whether all that is offered fits every limit.
 local function ratio_for(cost)
-  local ratio, tightest = 1, 1
+  local ratio, tightest, all_fits = 1, 1, true
   for i = 1, limit_count do
     local limit = limits[i]
     local demand = shed and demand_of(limit[3])
@@ -212,6 +213,7 @@ local function ratio_for(cost)
     if demand then certain, declined = demand.certain, demand.certain + demand.cut end
     local sure = certainly(limit[3])
     if sure + certain + cost > limit[1] then
+      all_fits = false
       local _, _, held = view(limit[4])
       local used = (held + sure) / 2
       local fill, room = used / limit[1], limit[2] / limit[1] - 1
@@ -225,7 +227,7 @@ local function ratio_for(cost)
       if here < ratio then ratio, tightest = here, i end
     end
   end
-  return ratio, tightest
+  return ratio, tightest, all_fits
 end
 
 local function draw(ratio, random)
@@ -240,17 +242,19 @@ local function suppressed(cost, random)
   if violated > 0 then
     if cost > 0 and fits < NEVER then
       resume()
+      local ratio = ratio_for(cost)
       start()
+      shed.owed = min(shed.owed + ratio, max(shed.owed, MOST_OWED))
       record(cost, true)
     end
     return answer(FULL, binding, violated, used, fits, used_then, 0)
   end
   if cost == 0 then return answer(ALLOWED, binding, 0, used, 0, used, 1) end
   resume()
-  local ratio, tightest = ratio_for(cost)
+  local ratio, tightest, all_fits = ratio_for(cost)
   if ratio >= 1 then
     record(cost, false)
-    return admit(ALLOWED, binding, used, cost, 1, tight)
+    return admit(all_fits and ALLOWED or PASSED, binding, used, cost, 1, tight)
   end
   start()
   local passes = draw(ratio, random)
@@ -266,7 +270,7 @@ end
 local function factor()
   resume()
   local violated = survey(1, 2)
-  local ratio = violated > 0 and 0 or ratio_for(1)
+  local ratio = violated > 0 and 0 or (ratio_for(1))
   answer(ALLOWED, 1, 0, 0, 0, 0, ratio)
 end
 

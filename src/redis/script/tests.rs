@@ -210,7 +210,9 @@ impl Twins {
                 if answer.done {
                     window.set(now, count, mode, span, &self.horizon);
                 }
-                self.window = (known || (answer.done && count > 0)).then_some(window);
+                let is_kept =
+                    (known || (answer.done && count > 0)) && !(answer.done && window.is_empty(now, &self.horizon));
+                self.window = is_kept.then_some(window);
             }
             Correction::Refund { stamp, units } => {
                 window.refund(now, stamp, units, &self.horizon);
