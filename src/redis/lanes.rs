@@ -25,7 +25,7 @@ use super::breaker::{Breaker, Opened};
 use super::link::{Failure, FailureKind, Link, slot};
 use super::outage::{self, Outage};
 use super::runtime;
-use super::script::{Answered, Ask, DECIDE, Lent, Mode, PolicyBytes, Script};
+use super::script::{Answered, Ask, DECIDE, Mode, PolicyBytes, Script, SyncReply};
 use crate::engine::{Horizon, Limit};
 use crate::quota::MAX_CAPACITY;
 
@@ -117,7 +117,7 @@ impl Body {
     fn answer(&self) -> usize {
         match self {
             Self::Ask(_) => Answered::RECORD,
-            Self::Part { asks, .. } => asks * Answered::RECORD + Lent::BYTES,
+            Self::Part { asks, .. } => asks * Answered::RECORD + SyncReply::BYTES,
         }
     }
 }
