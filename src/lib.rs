@@ -79,7 +79,7 @@ mod time;
 pub use self::decision::{Decision, RateLimitDecision, Verdict};
 pub use self::error::{ConfigError, StoreError, StoreErrorKind};
 #[cfg(feature = "_redis")]
-pub use self::hybrid::{Hybrid, HybridLimits};
+pub use self::hybrid::{Hybrid, HybridLimits, Usage};
 pub use self::limiter::{
     HistoryPreservation, RateLimitComparator, RateLimiter, RateLimiterBuilder, RateLimiterOptions, SetOutcome,
 };

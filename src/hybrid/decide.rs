@@ -1,29 +1,29 @@
-//! What becomes of a request: decided here, or with its key's settling, or alone, or without Redis.
+//! The driver of a request: it locks, sends, waits and wakes; what is to be done says the key's state.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use super::purse::{Purse, Step, Trip};
-use super::settling::{OwnRules, Settling};
-use super::syncer;
-use super::table::Purses;
+use super::key_state::{Action, Asked, KeyState, Request};
+use super::limit_set::OwnedLimitSet;
+use super::schedule;
+use super::sync::SyncOp;
+use super::table::{KeyRef, KeyTable};
 use super::{Shared, Wanted};
 use crate::decision::Decision;
 use crate::error::StoreError;
-use crate::fingerprint::Fingerprint;
-use crate::redis::script::Ask;
+use crate::redis::script::{Ask, LeaseId};
 use crate::redis::{Failure, runtime};
 use crate::store::{Answer, OnStoreError};
 
-/// What comes of a request that its purse cannot decide at once.
+/// What a request has to do that is not decided at once.
 enum Next {
     Decided(Decision),
-    Settle(Settling),
-    /// To be asked alone, after what is under way.
-    Ask(Option<Arc<Semaphore>>),
+    Sync(SyncOp),
+    /// To wait for a sync, for so many milliseconds at most.
+    Wait(Arc<Semaphore>, u64),
+    AskAlone,
 }
 
 impl Shared {
@@ -31,172 +31,161 @@ impl Shared {
     #[inline]
     pub(super) fn decide(
         self: &Arc<Self>,
-        purses: &Arc<Purses>,
+        table: &Arc<KeyTable>,
         wanted: &Wanted<'_>,
-        own_rules: impl FnOnce() -> OwnRules,
+        owned_limits: impl FnOnce() -> OwnedLimitSet,
     ) -> Answer {
-        let (now, print) = (self.time.now_ms(), purses.print(wanted.key));
-        let step = purses.with(print, |purse| purse.spend(now, wanted.cost, &wanted.rules, &self.terms));
-        match step {
-            Some(Step::Decided(decision)) => Answer::Ready(Ok(decision)),
-            Some(Step::Low(decision, counter)) => {
-                self.syncer.expect(now, counter, purses, print, &own_rules());
+        match self.decide_at_once(table, wanted) {
+            (_, Some((decision, None))) => Answer::Ready(Ok(decision)),
+            (_, Some((decision, Some(low)))) => {
+                let key = table.key_ref(wanted.key);
+                self.schedule.add(self.time.now_ms(), Some(low), &key, &owned_limits());
                 Answer::Ready(Ok(decision))
             }
-            _ if !self.redis.lanes.allows(|| purses.keys.names.name(wanted.key)) => {
-                Answer::Ready(self.without_redis(purses, print, wanted, Failure::unavailable()))
+            _ if !self.redis.lanes.allows(|| table.keys.names.name(wanted.key)) => {
+                let key = table.key_ref(wanted.key);
+                Answer::Ready(self.without_redis(&key, wanted, owned_limits, Failure::unavailable()))
             }
-            step => self.ask(purses, print, wanted, step, now, own_rules()),
+            (is_known, None) => self.ask(table, wanted, is_known, owned_limits()),
+        }
+    }
+
+    /// The decision that needs nobody else, with the lease that runs low by it; and whether the key is known.
+    #[inline]
+    pub(super) fn decide_at_once(
+        &self,
+        table: &KeyTable,
+        wanted: &Wanted<'_>,
+    ) -> (bool, Option<(Decision, Option<LeaseId>)>) {
+        let (now, print) = (self.time.now_ms(), table.print(wanted.key));
+        let request = Request { cost: wanted.cost, limits: wanted.limits, is_retry: false };
+        match table.with(print, |state| state.handle_request(now, &request, &self.params)) {
+            Some(Action::Decided(decision)) => (true, Some((decision, None))),
+            Some(Action::DecidedLow(decision, low)) => (true, Some((decision, Some(low)))),
+            action => (action.is_some(), None),
         }
     }
 
     #[cold]
     fn ask(
         self: &Arc<Self>,
-        purses: &Arc<Purses>,
-        print: Fingerprint,
+        table: &Arc<KeyTable>,
         wanted: &Wanted<'_>,
-        step: Option<Step>,
-        now: u64,
-        rules: OwnRules,
+        is_known: bool,
+        limits: OwnedLimitSet,
     ) -> Answer {
-        let visit = |purse: &mut Purse| {
-            let step = step.unwrap_or_else(|| purse.spend(now, wanted.cost, &wanted.rules, &self.terms));
-            self.next(purses, print, purse, step, wanted.cost, &rules)
-        };
-        let next = purses.with_new(print, wanted.key, now, &self.terms, visit).unwrap_or(Next::Ask(None));
-        if let Next::Decided(decision) = next {
-            return Answer::Ready(Ok(decision));
-        }
-        let (shared, purses) = (Arc::clone(self), Arc::clone(purses));
+        let (shared, key_ref) = (Arc::clone(self), table.key_ref(wanted.key));
         let (key, cost, on_store_error) = (Box::<[u8]>::from(wanted.key), wanted.cost, wanted.on_store_error);
+        // Nothing begins before the first poll, so that a future that is never polled leaves nothing behind.
         Answer::Pending(Box::pin(async move {
-            syncer::start(&shared);
-            let result = match next {
-                Next::Ask(Some(gate)) => shared.wait(&purses, print, &gate, &key, cost, &rules).await,
-                next => shared.follow(&purses, print, next, &key, cost, &rules).await,
-            };
-            result.or_else(|failure| {
-                let wanted = Wanted { key: &key, cost, rules: rules.borrow(), on_store_error };
-                shared.without_redis(&purses, print, &wanted, failure)
-            })
+            let wanted = Wanted { key: &key, cost, limits: limits.borrow(), on_store_error };
+            let result = shared.decide_with_redis(&key_ref, &wanted, is_known, &limits).await;
+            result.or_else(|failure| shared.without_redis(&key_ref, &wanted, || limits.clone(), failure))
         }))
     }
 
-    /// What follows from a step, under the key's lock.
+    async fn decide_with_redis(
+        self: &Arc<Self>,
+        key: &KeyRef,
+        wanted: &Wanted<'_>,
+        is_known: bool,
+        limits: &OwnedLimitSet,
+    ) -> Result<Decision, Failure> {
+        schedule::start(self);
+        let (began, deadline) = (Instant::now(), self.redis.lanes.deadline());
+        let (mut is_retry, mut has_waited) = (is_known, false);
+        loop {
+            let rest = deadline.saturating_sub(began.elapsed());
+            match self.next(key, wanted, is_retry, has_waited, limits) {
+                Next::Decided(decision) => return Ok(decision),
+                Next::Sync(sync) => {
+                    return sync.wait(rest).await?.ok_or_else(Failure::unreadable);
+                }
+                Next::AskAlone => {
+                    let asked = runtime::timeout(rest, self.ask_alone(key, wanted, limits))?.await;
+                    return asked.unwrap_or(Err(Failure::timeout()));
+                }
+                Next::Wait(done, most_ms) => {
+                    let most = rest.min(Duration::from_millis(most_ms));
+                    // It closes; nobody ever gets a permit.
+                    has_waited |= runtime::timeout(most, done.acquire())?.await.is_ok();
+                    if began.elapsed() >= deadline {
+                        return Err(Failure::timeout());
+                    }
+                }
+            }
+            is_retry = true;
+        }
+    }
+
     fn next(
         self: &Arc<Self>,
-        purses: &Arc<Purses>,
-        print: Fingerprint,
-        purse: &mut Purse,
-        step: Step,
-        cost: u64,
-        rules: &OwnRules,
+        key: &KeyRef,
+        wanted: &Wanted<'_>,
+        is_retry: bool,
+        has_waited: bool,
+        limits: &OwnedLimitSet,
     ) -> Next {
-        match step {
-            Step::Decided(decision) | Step::Low(decision, _) => Next::Decided(decision),
-            Step::Settle if !purse.is_settling() => {
-                Next::Settle(self.begin(purses, print, purse, rules, true).with_ask(cost))
+        let (now, cost) = (self.time.now_ms(), wanted.cost);
+        let request = Request { cost, limits: wanted.limits, is_retry };
+        let visit = |state: &mut KeyState| match state.handle_request(now, &request, &self.params) {
+            Action::Decided(decision) => Next::Decided(decision),
+            Action::DecidedLow(decision, low) => {
+                self.schedule.add(now, Some(low), key, limits);
+                Next::Decided(decision)
             }
-            // A look changes nothing, and waits for nothing.
-            _ => Next::Ask(if cost > 0 { purse.gate() } else { None }),
-        }
-    }
-
-    /// Waits until the key is settled, and has Redis decide only if that did not bring enough: so many who come at
-    /// once are not as many questions.
-    async fn wait(
-        self: &Arc<Self>,
-        purses: &Arc<Purses>,
-        print: Fingerprint,
-        gate: &Semaphore,
-        key: &[u8],
-        cost: u64,
-        rules: &OwnRules,
-    ) -> Result<Decision, Failure> {
-        let (began, deadline) = (Instant::now(), self.redis.lanes.deadline());
-        let _closed = runtime::timeout(deadline, gate.acquire())?.await.map_err(|_| Failure::timeout())?;
-        let now = self.time.now_ms();
-        let again = |purse: &mut Purse| {
-            let step = purse.spend_again(now, cost, &rules.borrow(), &self.terms);
-            self.next(purses, print, purse, step, cost, rules)
+            Action::Sync => Next::Sync(SyncOp::start(self, key, state, limits, true).with_ask(cost)),
+            // So many who come at once are not as many syncs, one after the other.
+            Action::Wait(_) if has_waited => Next::AskAlone,
+            Action::Wait(most_ms) => state.sync_done().map_or(Next::AskAlone, |done| Next::Wait(done, most_ms)),
+            Action::AskAlone => Next::AskAlone,
         };
-        let next = purses.with(print, again).unwrap_or(Next::Ask(None));
-        let rest = deadline.saturating_sub(began.elapsed());
-        let follow = self.follow(purses, print, next, key, cost, rules);
-        runtime::timeout(rest, follow)?.await.unwrap_or_else(|_| Err(Failure::timeout()))
+        let is_peek = cost == 0;
+        let next = match is_peek {
+            true => key.with(visit),
+            false => key.table.with_new(key.print, wanted.key, now, &self.params, visit),
+        };
+        next.unwrap_or(Next::AskAlone)
     }
 
-    async fn follow(
-        &self,
-        purses: &Purses,
-        print: Fingerprint,
-        next: Next,
-        key: &[u8],
-        cost: u64,
-        rules: &OwnRules,
-    ) -> Result<Decision, Failure> {
-        match next {
-            Next::Decided(decision) => Ok(decision),
-            Next::Settle(settling) => settling.fly().await?.ok_or_else(Failure::unreadable),
-            Next::Ask(_) => self.ask_alone(purses, print, key, cost, rules).await,
-        }
-    }
-
-    /// Begins to settle a key.
-    pub(super) fn begin(
-        self: &Arc<Self>,
-        purses: &Arc<Purses>,
-        print: Fingerprint,
-        purse: &mut Purse,
-        rules: &OwnRules,
-        wants: bool,
-    ) -> Settling {
-        let now = self.time.now_ms();
-        let counter = self.counter.fetch_add(1, Ordering::Relaxed);
-        let wants = wants && !self.is_closed.load(Ordering::Relaxed);
-        let mut part = purse.begin(now, counter, wants, &purses.here, &self.terms);
-        if !rules.is_suppressed {
-            purse.decline(std::mem::take(&mut part.declined));
-        }
-        let trip = Trip { sent: now, now, changes: purse.changes() };
-        Settling::new(Arc::clone(self), Arc::clone(purses), print, purse.name.clone(), part, rules.clone(), trip)
-    }
-
-    /// Asks Redis for one request alone, while its key is being settled or has no purse.
-    async fn ask_alone(
-        &self,
-        purses: &Purses,
-        print: Fingerprint,
-        key: &[u8],
-        cost: u64,
-        rules: &OwnRules,
-    ) -> Result<Decision, Failure> {
-        let (sent, ask) = (self.time.now_ms(), Ask { cost, random: fastrand::u32(..) });
-        let changes = purses.with(print, |purse| purse.changes()).unwrap_or(0);
-        let reply = self.redis.question(&purses.keys, key, rules.mode(), &rules.scaled, ask).await?;
-        let decision = self.redis.read(&reply, ask, cost, &rules.scaled)?;
-        let decision = rules.told(decision);
-        let (trip, rules) = (Trip { sent, now: self.time.now_ms(), changes }, rules.borrow());
-        let keep = |purse: &mut Purse| purse.remember(trip, cost, decision, &rules, &purses.here, &self.terms);
-        purses.with(print, keep);
+    /// Asks Redis for one request alone, while its key is being synced or is not kept here.
+    async fn ask_alone(&self, key: &KeyRef, wanted: &Wanted<'_>, limits: &OwnedLimitSet) -> Result<Decision, Failure> {
+        let (sent, ask) = (self.time.now_ms(), Ask { cost: wanted.cost, random: fastrand::u32(..) });
+        let changes = key.with(|state| state.changes()).unwrap_or(0);
+        let keys = &key.table.keys;
+        let reply = self.redis.question(keys, wanted.key, limits.mode(), &limits.scaled, ask).await?;
+        let decision = limits.unscale(self.redis.read(&reply, ask, wanted.cost, &limits.scaled)?);
+        let (now, asked) = (self.time.now_ms(), Asked { sent, changes, is_alone: true });
+        key.with(|state| {
+            let (here, params) = (&key.table.here, &self.params);
+            state.record_outcome(now, &asked, wanted.cost, decision, &wanted.limits, here, params);
+        });
         Ok(decision)
     }
 
     /// What the policy says while Redis cannot be asked.
     fn without_redis(
-        &self,
-        purses: &Purses,
-        print: Fingerprint,
+        self: &Arc<Self>,
+        key: &KeyRef,
         wanted: &Wanted<'_>,
+        limits: impl FnOnce() -> OwnedLimitSet,
         failure: Failure,
     ) -> Result<Decision, StoreError> {
         if wanted.on_store_error != OnStoreError::LocalShare {
             return Err(failure.into());
         }
         let (now, instances) = (self.time.now_ms(), self.redis.instances());
-        let share =
-            |purse: &mut Purse| purse.share(now, wanted.cost, &wanted.rules, instances, &purses.here, &self.terms);
-        purses.with_new(print, wanted.key, now, &self.terms, share).ok_or_else(|| failure.into())
+        let request = Request { cost: wanted.cost, limits: wanted.limits, is_retry: true };
+        let share = |state: &mut KeyState| {
+            let decision = state.decide_by_share(now, &request, instances, &key.table.here, &self.params);
+            (decision, state.needs_retry())
+        };
+        let shared = key.table.with_new(key.print, wanted.key, now, &self.params, share);
+        let (decision, needs_retry) = shared.ok_or(failure)?;
+        if needs_retry {
+            schedule::start(self);
+            self.schedule.retry(now, key, &limits());
+        }
+        Ok(decision)
     }
 }

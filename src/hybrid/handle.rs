@@ -4,9 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::purse::{Purse, Rules};
-use super::settling::{OwnRules, digest};
-use super::{Hybrid, Shared, Wanted};
+use super::key_state::KeyState;
+use super::limit_set::{LimitSet, OwnedLimitSet, limits_id};
+use super::sync::{self, SyncOp};
+use super::{Hybrid, Shared, Usage, Wanted};
 use crate::decision::{Decision, RateLimitDecision};
 use crate::engine::{Limit, SetMode};
 use crate::error::StoreError;
@@ -52,8 +53,12 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     pub async fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Result<Decision, StoreError> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
-        let wanted =
-            Wanted { key: key.as_ref(), cost: n, rules: Self::rules(&limits), on_store_error: shared.on_store_error };
+        let wanted = Wanted {
+            key: key.as_ref(),
+            cost: n,
+            limits: Self::limit_set(&limits),
+            on_store_error: shared.on_store_error,
+        };
         let result = match shared.decide(&shared.main, &wanted, || Self::own(shared, &limits)) {
             Answer::Ready(result) => result,
             Answer::Pending(pending) => pending.await,
@@ -74,36 +79,75 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         }
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
-        let (now, rules) = (shared.time.now_ms(), Self::rules(&limits));
-        let known = |purse: &mut Purse| purse.look(now, &rules, &shared.terms);
+        let (now, set) = (shared.time.now_ms(), Self::limit_set(&limits));
+        let known = |state: &mut KeyState| state.peek(now, &set, &shared.params);
         if let Some(Some(decision)) = shared.main.with(shared.main.print(key.as_ref()), known) {
             return Ok(decision.into());
         }
         let own = Self::own(shared, &limits);
         let decision = shared.redis.look(&shared.main.keys, key.as_ref(), 1, &own.scaled).await?;
-        Ok(own.told(decision).into())
+        Ok(own.unscale(decision).into())
     }
 
-    /// The units that the key has used in the window, with those that other instances hold.
+    /// Like [`inc`](Self::inc) without waiting: the decision, if this instance can make it at once, else nothing.
     ///
-    /// What this instance holds goes back before. See [`get_estimate`](Self::get_estimate) for one without I/O.
+    /// It is made from a lease or by a refusal that is known. Nothing is charged where it says nothing, and
+    /// [`inc`](Self::inc) then decides. It charges once at most, and needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// Only where the limiter was built without Redis.
+    pub fn try_inc(
+        &self,
+        key: impl AsRef<[u8]>,
+        rate: &RateLimit,
+        n: u64,
+    ) -> Result<Option<RateLimitDecision>, StoreError> {
+        let shared = self.shared()?;
+        let limits = Self::limits(shared, rate);
+        let wanted = Wanted {
+            key: key.as_ref(),
+            cost: n,
+            limits: Self::limit_set(&limits),
+            on_store_error: shared.on_store_error,
+        };
+        let (_, decided) = shared.decide_at_once(&shared.main, &wanted);
+        if let Some((_, Some(low))) = decided {
+            let key = shared.main.key_ref(key.as_ref());
+            shared.schedule.add(shared.time.now_ms(), Some(low), &key, &Self::own(shared, &limits));
+        }
+        Ok(decided.map(|(decision, _)| decision.into()))
+    }
+
+    /// The units that the key has used in the window, without those that other instances hold.
+    ///
+    /// What this instance holds goes back before. Other instances report what they have spent within two sync
+    /// intervals or a little more. See [`usage`](Self::usage) for what they hold, and
+    /// [`get_estimate`](Self::get_estimate) for an answer without I/O.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
+        Ok(self.usage(key).await?.used)
+    }
+
+    /// The units that the key has used in the window, and apart from them those that other instances hold.
+    ///
+    /// What this instance holds goes back before. A unit that is held is spent or comes back.
+    pub async fn usage(&self, key: impl AsRef<[u8]>) -> Result<Usage, StoreError> {
         let shared = self.shared()?;
         self.give_back(shared, key.as_ref()).await?;
-        // Any limit over the window does: without a cost it refuses nothing.
-        let limits = [shared.redis.scale.limit_of(1)];
-        Ok(shared.redis.look(&shared.main.keys, key.as_ref(), 0, &limits).await?.used)
+        let reply = sync::peek(shared, &shared.main, key.as_ref()).await?;
+        Ok(Usage { used: reply.used.saturating_sub(reply.held), held: reply.held })
     }
 
-    /// The units that the key has used in the window, as far as this instance knows: as of the last answer of
-    /// Redis, and its own since. 0 for a key that it does not know.
+    /// The units that the key has used in the window, as far as this instance knows: by the last answer of
+    /// Redis, and its own since. 0 for a key that it does not know. It never waits.
     ///
     /// # Errors
     ///
     /// Only where the limiter was built without Redis.
     pub fn get_estimate(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
         let shared = self.shared()?;
-        Ok(shared.main.with(shared.main.print(key.as_ref()), |purse| purse.estimate()).unwrap_or(0))
+        let estimate = |state: &mut KeyState| state.estimate(shared.time.now_ms(), &shared.params);
+        Ok(shared.main.with(shared.main.print(key.as_ref()), estimate).unwrap_or(0))
     }
 
     /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
@@ -144,12 +188,15 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         let shared = self.shared()?;
         self.give_back(shared, key).await?;
         // Even where no answer came, or nobody waited for it, it may have been done.
-        let _changed = Finally(|| {
-            shared.main.with(shared.main.print(key), Purse::outdate);
+        let changed = Finally(|| {
+            shared.main.with(shared.main.print(key), KeyState::invalidate);
         });
         let set = Correction::Set { comparator, count, mode };
         let corrected = shared.redis.correct(&shared.main.keys, key, set).await?;
         let (previous_total, current_total) = (corrected.before, corrected.after);
+        let now = shared.time.now_ms();
+        drop(changed);
+        shared.main.with(shared.main.print(key), |state| state.record_total(now, current_total, &shared.params));
         Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
     }
 
@@ -162,7 +209,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         self.give_back(shared, key).await?;
         let _changed = Finally(|| {
             let now = shared.time.now_ms();
-            shared.main.with(shared.main.print(key), |purse| purse.forget(now, &shared.terms));
+            shared.main.with(shared.main.print(key), |state| state.forget(now, &shared.params));
         });
         let corrected = shared.redis.correct(&shared.main.keys, key, Correction::Delete).await?;
         Ok(corrected.done.then_some(corrected.before))
@@ -177,9 +224,9 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         let shared = self.shared()?;
         let _changed = Finally(|| {
             let now = shared.time.now_ms();
-            shared.main.each(|purse| {
-                purse.forget(now, &shared.terms);
-                purse.disown();
+            shared.main.each(|state| {
+                state.forget(now, &shared.params);
+                state.clear_epoch();
             });
         });
         Ok(shared.redis.clear(&shared.main.keys).await?)
@@ -188,8 +235,8 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     async fn factor(&self, key: &[u8], rate: &RateLimit) -> Result<f64, StoreError> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
-        let (now, rules) = (shared.time.now_ms(), Self::rules(&limits));
-        if let Some(Some(ratio)) = shared.main.with(shared.main.print(key), |purse| purse.ratio(now, &rules)) {
+        let (now, set) = (shared.time.now_ms(), Self::limit_set(&limits));
+        if let Some(Some(ratio)) = shared.main.with(shared.main.print(key), |state| state.ratio(now, &set)) {
             return Ok((1.0 - ratio).clamp(0.0, 1.0));
         }
         let own = Self::own(shared, &limits);
@@ -198,12 +245,12 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
 
     /// Lets Redis have back what this instance holds of a key.
     async fn give_back(&self, shared: &Arc<Shared>, key: &[u8]) -> Result<(), StoreError> {
-        let print = shared.main.print(key);
-        let visit = |purse: &mut Purse| {
-            purse.can_return().then(|| shared.begin(&shared.main, print, purse, &shared.no_rules(), false))
+        let key = shared.main.key_ref(key);
+        let visit = |state: &mut KeyState| {
+            state.can_return().then(|| SyncOp::start(shared, &key, state, &shared.any_limits(), false))
         };
-        if let Some(Some(settling)) = shared.main.with(print, visit) {
-            settling.fly().await?;
+        if let Some(sync) = key.with(visit).flatten() {
+            sync.wait(shared.redis.lanes.deadline()).await?;
         }
         Ok(())
     }
@@ -212,12 +259,12 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         [shared.redis.scale.limit(rate, K::IS_SUPPRESSED)]
     }
 
-    fn rules(limits: &[Limit]) -> Rules<'_> {
-        Rules { limits, is_suppressed: K::IS_SUPPRESSED, digest: digest(limits, K::IS_SUPPRESSED) }
+    fn limit_set(limits: &[Limit]) -> LimitSet<'_> {
+        LimitSet { limits, is_suppressed: K::IS_SUPPRESSED, limits_id: limits_id(limits, K::IS_SUPPRESSED) }
     }
 
-    fn own(shared: &Shared, limits: &[Limit]) -> OwnRules {
-        OwnRules::new(limits.into(), K::IS_SUPPRESSED, shared.tolerance)
+    fn own(shared: &Shared, limits: &[Limit]) -> OwnedLimitSet {
+        OwnedLimitSet::new(limits.into(), K::IS_SUPPRESSED, shared.tolerance)
     }
 
     fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {

@@ -1,5 +1,7 @@
 //! Units that were lent: spent here without asking, and accounted for by age.
 
+use crate::redis::script::LeaseId;
+
 /// Parts of a lease's life in which what is spent is counted together.
 const SLOTS: usize = 16;
 /// One part in so many: by how much this clock and the server's may drift apart.
@@ -8,7 +10,7 @@ const DRIFT: u64 = 64;
 /// A lease.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
-    pub(super) counter: u32,
+    pub(super) id: LeaseId,
     units: u64,
     left: u64,
     /// With less than that left it is time for another.
@@ -20,21 +22,16 @@ pub(super) struct Lease {
     spent: [u64; SLOTS],
 }
 
-/// An instance's part of its leases' names: with 16 random bits two of 64 would share one in 3 of 100 cases.
-pub(super) fn nonce() -> u64 {
-    fastrand::u64(1..)
-}
-
-/// How long of this clock's time surely passes within `ms` of the server's; also the reverse.
-pub(super) fn surely(ms: u64) -> u64 {
+/// How long of this clock's time surely passes within `ms` of the server's, with the drift; also the reverse.
+pub(super) fn min_elapsed(ms: u64) -> u64 {
     ms - ms.div_ceil(DRIFT)
 }
 
 impl Lease {
     /// A lease of some units that is spent from `now` until `deadline`.
-    pub(super) fn new(counter: u32, units: u64, now: u64, deadline: u64, bucket_ms: u64) -> Self {
+    pub(super) fn new(id: LeaseId, units: u64, now: u64, deadline: u64, bucket_ms: u64) -> Self {
         let slot_ms = deadline.saturating_sub(now).div_ceil(SLOTS as u64).max(bucket_ms);
-        Self { counter, units, left: units, low: units / 4, deadline, since: now, slot_ms, spent: [0; SLOTS] }
+        Self { id, units, left: units, low: units / 4, deadline, since: now, slot_ms, spent: [0; SLOTS] }
     }
 
     /// Spends a cost, if it is there.
@@ -91,9 +88,9 @@ impl Lease {
         self.deadline
     }
 
-    /// For how long it may be spent in all.
-    pub(super) fn life(&self) -> u64 {
-        self.deadline.saturating_sub(self.since)
+    /// The units that were spent since an instant, or a little before it.
+    pub(super) fn spent_since(&self, from: u64) -> u64 {
+        self.spent().filter(|&(before, _)| before > from).map(|(_, units)| units).sum()
     }
 
     /// Units that were lent.
@@ -119,7 +116,7 @@ mod tests {
 
     /// From `now` 1000 until 1160: slots of 10 ms.
     fn lease(units: u64) -> Lease {
-        Lease::new(1, units, 1_000, 1_160, 10)
+        Lease::new(LeaseId { nonce: 1, counter: 1 }, units, 1_000, 1_160, 10)
     }
 
     #[test]
@@ -157,8 +154,8 @@ mod tests {
     fn an_interval_by_this_clock_is_no_longer_than_by_one_that_runs_slower() {
         for ms in [0_u64, 1, 2, 63, 64, 65, 1_000, 3_600_000] {
             let slow = ms - ms / DRIFT;
-            assert!(surely(ms) <= slow, "{ms}");
-            assert!(ms == 0 || surely(ms) + ms / 32 + 2 >= ms, "{ms} is hardly {}", surely(ms));
+            assert!(min_elapsed(ms) <= slow, "{ms}");
+            assert!(ms == 0 || min_elapsed(ms) + ms / 32 + 2 >= ms, "{ms} is hardly {}", min_elapsed(ms));
         }
     }
 }

@@ -5,28 +5,33 @@
 //! what it has spent, and what it has not is free again. A key that is asked for less than once in an interval
 //! is decided on in Redis each time, and one that is full is refused here until it frees up.
 //!
-//! In this room: what becomes of a request (`decide`), what one instance knows of a key (`purse`, `lease`,
-//! `table`), how that is settled with Redis (`settling`), and what does so in time (`syncer`). The script that lends is `redis/script/lease.lua`.
+//! What one instance knows of a key, and what follows from a request, an answer or a timeout, says a state machine
+//! without I/O (`key_state`, `lease`, `outbox`, `refusal`). Drivers carry it out: `decide` for requests, `sync` for
+//! round trips, `schedule` for what is due later. The script that lends is `redis/script/lease.lua`.
 
 mod decide;
 mod handle;
+mod key_state;
 mod lease;
-mod purse;
+mod limit_set;
+mod names;
+mod outbox;
 mod refusal;
-mod settling;
+mod schedule;
 #[cfg(test)]
 mod sim;
-mod syncer;
+mod sync;
 mod table;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use self::purse::{Purse, Rules, Terms};
-use self::settling::OwnRules;
-use self::syncer::Syncer;
-use self::table::Purses;
+use self::key_state::{KeyState, StoreParams};
+use self::limit_set::{LimitSet, OwnedLimitSet};
+use self::names::NameSource;
+use self::schedule::SyncSchedule;
+use self::table::KeyTable;
 use crate::decision::Decision;
 use crate::engine::Limit;
 use crate::error::ConfigError;
@@ -84,24 +89,34 @@ pub struct Hybrid(Option<Arc<Shared>>);
 struct Shared {
     redis: Arc<redis::Shared>,
     time: TimeSource,
-    terms: Terms,
+    params: StoreParams,
     tolerance: Tolerance,
     max_keys: usize,
-    counter: AtomicU32,
+    names: NameSource,
     on_store_error: OnStoreError,
     /// The keys of the engine's own calls.
-    main: Arc<Purses>,
+    main: Arc<KeyTable>,
     /// The keys of the limits that layers opened.
-    named: Names<Purses>,
-    syncer: Arc<Syncer>,
+    named: Names<KeyTable>,
+    schedule: Arc<SyncSchedule>,
     is_closed: AtomicBool,
+}
+
+/// The units that count against a key; see [`HybridLimits::usage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Units that were admitted, as far as they are reported.
+    pub used: u64,
+    /// Units that instances hold in advance: each is spent, or comes back.
+    pub held: u64,
 }
 
 /// One decision that is wanted.
 struct Wanted<'a> {
     key: &'a [u8],
     cost: u64,
-    rules: Rules<'a>,
+    limits: LimitSet<'a>,
     on_store_error: OnStoreError,
 }
 
@@ -122,27 +137,27 @@ impl Hybrid {
         // Not the clock of the options: it may be set by hand, and Redis goes by the real one.
         let time = TimeSource::system();
         let lag_ms = time.lag_ms();
-        let terms = Terms {
+        let params = StoreParams {
             scale: Scale::new(settings.bucket_ms, lag_ms, settings.window_seconds, settings.hard)?,
+            server: redis.scale,
             lag_ms,
             interval_ms: interval.get(),
             deadline_ms: millis(redis.lanes.deadline()),
-            nonce: lease::nonce(),
         };
-        let main = Purses::new(redis.keys(None), settings.max_keys);
+        let main = KeyTable::new(redis.keys(None), settings.max_keys);
         main.keys.horizon.widen(&[redis.scale.span()]);
-        main.here.widen(&[terms.scale.span()]);
+        main.here.widen(&[params.scale.span()]);
         Ok(Self(Some(Arc::new(Shared {
             time,
-            terms,
+            params,
             tolerance,
             max_keys: settings.max_keys,
-            counter: AtomicU32::new(0),
+            names: NameSource::default(),
             on_store_error: redis.on_store_error,
             redis: Arc::clone(redis),
             main: Arc::new(main),
             named: Names::new(TimeSource::system()),
-            syncer: Syncer::new(),
+            schedule: SyncSchedule::new(),
             is_closed: AtomicBool::new(false),
         }))))
     }
@@ -166,14 +181,14 @@ impl Hybrid {
     pub async fn shutdown(&self) {
         if let Some(shared) = &self.0 {
             shared.is_closed.store(true, Ordering::SeqCst);
-            syncer::give_back(shared).await;
+            schedule::give_back(shared).await;
         }
     }
 
     /// The number of keys of which this instance knows something, over all limits.
     #[must_use]
     pub fn keys(&self) -> usize {
-        self.0.as_ref().map_or(0, |shared| shared.tables().iter().map(|purses| purses.len()).sum())
+        self.0.as_ref().map_or(0, |shared| shared.tables().iter().map(|table| table.len()).sum())
     }
 }
 
@@ -182,7 +197,7 @@ impl fmt::Debug for Hybrid {
         match &self.0 {
             Some(shared) => f
                 .debug_struct("Hybrid")
-                .field("sync_interval_ms", &shared.terms.interval_ms)
+                .field("sync_interval_ms", &shared.params.interval_ms)
                 .field("tolerance", &shared.tolerance)
                 .finish_non_exhaustive(),
             None => f.write_str("Hybrid(not configured)"),
@@ -194,28 +209,28 @@ impl Store for Hybrid {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
         let limits: Arc<[Limit]> = shared.redis.scale.limits(policy)?.into();
-        let here: Vec<Limit> = limits.iter().map(|limit| shared.terms.scale.with_lag(*limit)).collect();
-        let new = || Purses::new(shared.redis.keys(Some(policy.name())), shared.max_keys);
-        let (purses, opened) = shared.named.open(policy, &here, new)?;
+        let here: Vec<Limit> = limits.iter().map(|limit| shared.params.scale.with_lag(*limit)).collect();
+        let new = || KeyTable::new(shared.redis.keys(Some(policy.name())), shared.max_keys);
+        let (table, opened) = shared.named.open(policy, &here, new)?;
         let is_suppressed = matches!(policy.strategy(), Strategy::Suppressed(_));
-        let rules = OwnRules::new(limits, is_suppressed, shared.tolerance);
-        Ok(Arc::new(HybridBudget { shared: Arc::clone(shared), purses, rules, opened }))
+        let limits = OwnedLimitSet::new(limits, is_suppressed, shared.tolerance);
+        Ok(Arc::new(HybridBudget { shared: Arc::clone(shared), table, limits, opened }))
     }
 }
 
 /// One policy's limits on the keys of its name.
 struct HybridBudget {
     shared: Arc<Shared>,
-    purses: Arc<Purses>,
-    rules: OwnRules,
+    table: Arc<KeyTable>,
+    limits: OwnedLimitSet,
     opened: Arc<Policy>,
 }
 
 impl Budget for HybridBudget {
     fn decide(&self, ask: Ask<'_>) -> Answer {
         let on_store_error = self.opened.on_store_error();
-        let wanted = Wanted { key: ask.key, cost: ask.cost, rules: self.rules.borrow(), on_store_error };
-        self.shared.decide(&self.purses, &wanted, || self.rules.clone())
+        let wanted = Wanted { key: ask.key, cost: ask.cost, limits: self.limits.borrow(), on_store_error };
+        self.shared.decide(&self.table, &wanted, || self.limits.clone())
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
@@ -223,19 +238,19 @@ impl Budget for HybridBudget {
         if units == 0 {
             return;
         }
-        let (shared, purses, print) = (&self.shared, &self.purses, self.purses.print(key));
+        let (shared, table, print) = (&self.shared, &self.table, self.table.print(key));
         if decision.is_from_lease || decision.is_local_share {
-            purses.with(print, |purse: &mut Purse| purse.refund(units, decision, &purses.here));
+            table.with(print, |state: &mut KeyState| state.refund(units, decision, &table.here));
             return;
         }
-        let (shared, purses, key) = (Arc::clone(shared), Arc::clone(purses), Box::<[u8]>::from(key));
+        let (shared, table, key) = (Arc::clone(shared), Arc::clone(table), Box::<[u8]>::from(key));
         let refund = Correction::Refund { stamp: decision.stamp, units };
         let _ = runtime::spawn(async move {
             // Even where no answer came it may have been done.
             let _changed = Finally(|| {
-                purses.with(print, Purse::relent);
+                table.with(print, KeyState::clear_refusals);
             });
-            let _ = shared.redis.correct(&purses.keys, &key, refund).await;
+            let _ = shared.redis.correct(&table.keys, &key, refund).await;
         });
     }
 }
@@ -247,18 +262,18 @@ impl fmt::Debug for HybridBudget {
 }
 
 impl Shared {
-    /// Rules for settling a key without asking for anything: any do.
-    fn no_rules(&self) -> OwnRules {
-        OwnRules::new([self.redis.scale.limit_of(1)].into(), false, self.tolerance)
+    /// Limits for a sync that asks for nothing: any over the window do.
+    fn any_limits(&self) -> OwnedLimitSet {
+        OwnedLimitSet::new([self.redis.scale.limit_of(1)].into(), false, self.tolerance)
     }
 
-    fn tables(&self) -> Vec<Arc<Purses>> {
+    fn tables(&self) -> Vec<Arc<KeyTable>> {
         std::iter::once(Arc::clone(&self.main)).chain(self.named.all()).collect()
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.syncer.wake();
+        self.schedule.wake();
     }
 }

@@ -27,7 +27,7 @@ use super::debts::Debts;
 use super::link::{Failure, FailureKind, Link, slot};
 use super::outage::{self, Outage};
 use super::runtime;
-use super::script::{Answered, Ask, DECIDE, Lent, Mode, PolicyBytes, Script};
+use super::script::{Answered, Ask, DECIDE, Mode, PolicyBytes, Script, SyncReply};
 use crate::engine::{Horizon, Limit};
 use crate::quota::MAX_CAPACITY;
 
@@ -143,7 +143,7 @@ impl Body {
     fn answer(&self) -> usize {
         match self {
             Self::Ask(_) => Answered::RECORD,
-            Self::Part { asks, .. } => asks * Answered::RECORD + Lent::BYTES,
+            Self::Part { asks, .. } => asks * Answered::RECORD + SyncReply::BYTES,
         }
     }
 }

@@ -1,13 +1,16 @@
-//! One instance: what the store does around a purse, with a clock of its own.
+//! One instance: a driver of the store's state machine in virtual time, with a clock of its own.
 
 use std::collections::HashMap;
 
-use super::super::lease;
-use super::super::purse::{Due, Given, Purse, Step, Terms, Trip};
-use super::super::settling::{OwnRules, full};
-use crate::engine::{Horizon, Outcome};
+use super::super::key_state::{
+    Action, Answer, Asked, KeyState, Reaction, Request, RoundTrip, StoreParams, TimerAction, Wake,
+};
+use super::super::limit_set::OwnedLimitSet;
+use super::super::names::NameSource;
+use super::setup::Without;
+use crate::engine::Horizon;
 use crate::quota::HardLimitFactor;
-use crate::redis::script::{Ask, Lent, Part};
+use crate::redis::script::{Ask, LeaseId, SyncRequest};
 use crate::scale::Scale;
 
 /// The lag of each instance's clock.
@@ -46,61 +49,47 @@ impl OwnClock {
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     pub(super) question: u64,
-    pub(super) part: Option<Part>,
+    pub(super) request: Option<SyncRequest>,
     pub(super) ask: Option<Ask>,
     pub(super) interval_ms: u32,
-    pub(super) rules: OwnRules,
-}
-
-/// What comes back.
-#[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) question: u64,
-    pub(super) now_ms: u64,
-    /// When it was decided, in truth.
-    pub(super) at_us: u64,
-    pub(super) outcome: Option<Outcome>,
-    pub(super) lent: Option<Lent>,
+    pub(super) limits: OwnedLimitSet,
 }
 
 /// A question under way.
 #[derive(Debug)]
 struct Open {
-    part: Option<Part>,
+    sync: Option<(RoundTrip, SyncRequest)>,
+    asked: Asked,
     ask: Option<Ask>,
-    sent: u64,
     began: u64,
-    rules: OwnRules,
+    limits: OwnedLimitSet,
 }
 
-/// What becomes of a request, at once or later.
-#[derive(Debug)]
-pub(super) enum Arrival {
-    Admitted,
-    Refused,
-    Asks(Message),
-}
+/// A request that waits for a sync: when it came, and its cost.
+type Waiting = (u64, u64, OwnedLimitSet);
 
-/// What an answer brings.
+/// What the world has to do.
 #[derive(Debug, Default)]
-pub(super) struct Landed {
-    /// Whether a request was waiting for it, and whether it is admitted.
-    pub(super) is_admitted: Option<bool>,
-    pub(super) given: Option<Given>,
-    /// The question that has to be asked now.
-    pub(super) again: Option<Message>,
+pub(super) struct Effects {
+    /// Units that are admitted now, and those that the server has admitted when it was asked.
+    pub(super) admitted: u64,
+    pub(super) admitted_by_server: u64,
+    pub(super) messages: Vec<Message>,
+    /// When leases, or reports, are to be looked at, by the clock of the instance.
+    pub(super) wakes: Vec<(u64, Option<LeaseId>)>,
 }
 
 pub(super) struct Instance {
     pub(super) clock: OwnClock,
-    pub(super) terms: Terms,
+    pub(super) params: StoreParams,
+    names: NameSource,
     here: Horizon,
-    /// Of the server.
-    scale: Scale,
-    pub(super) purse: Option<Purse>,
+    pub(super) state: Option<KeyState>,
     open: HashMap<u64, Open>,
-    counter: u32,
+    waiting: Vec<Waiting>,
+    question: u64,
     latency_ms: u64,
+    without: Without,
     /// How often it was told that its key is lost.
     pub(super) lost: u32,
 }
@@ -110,144 +99,200 @@ pub(super) fn scale(lag_ms: u64) -> Scale {
     Scale::new(10, lag_ms, 60, HardLimitFactor::default()).unwrap()
 }
 
+pub(super) fn params(interval_ms: u64) -> StoreParams {
+    StoreParams { scale: scale(LAG_MS), server: scale(0), lag_ms: LAG_MS, interval_ms, deadline_ms: DEADLINE_MS }
+}
+
 impl Instance {
-    pub(super) fn new(clock: OwnClock, interval_ms: u64, rules: &OwnRules, nonce: u64) -> Self {
-        let terms = Terms { scale: scale(LAG_MS), lag_ms: LAG_MS, interval_ms, deadline_ms: DEADLINE_MS, nonce };
+    pub(super) fn new(clock: OwnClock, interval_ms: u64, limits: &OwnedLimitSet, nonce: u64, without: Without) -> Self {
+        let mut params = params(interval_ms);
+        if without == Without::Takeover {
+            params.deadline_ms = u64::MAX / 4;
+        }
         let here = Horizon::new(Horizon::WORDS_PER_SPAN);
-        let spans: Vec<u32> = rules.borrow().limits.iter().map(|limit| terms.scale.with_lag(*limit).span).collect();
+        let spans: Vec<u32> = limits.borrow().limits.iter().map(|limit| params.scale.with_lag(*limit).span).collect();
         assert!(here.widen(&spans));
-        let (open, scale) = (HashMap::new(), scale(0));
-        Self { clock, terms, here, scale, purse: None, open, counter: 0, latency_ms: 0, lost: 0 }
+        Self {
+            clock,
+            params,
+            names: NameSource::with_nonce(nonce),
+            here,
+            state: None,
+            open: HashMap::new(),
+            waiting: Vec::new(),
+            question: 0,
+            latency_ms: 0,
+            without,
+            lost: 0,
+        }
     }
 
     /// Dies, and comes back knowing nothing.
     pub(super) fn crash(&mut self, nonce: u64) {
-        self.purse = None;
+        self.state = None;
         self.open.clear();
-        (self.counter, self.latency_ms) = (0, 0);
-        self.terms.nonce = nonce;
+        self.waiting.clear();
+        (self.names, self.latency_ms) = (NameSource::with_nonce(nonce), 0);
     }
 
     fn interval_ms(&self) -> u32 {
-        self.terms.interval_ms.max(2 * self.latency_ms) as u32
+        self.params.interval_ms.max(2 * self.latency_ms) as u32
     }
 
-    pub(super) fn arrive(&mut self, us: u64, question: u64, cost: u64, rules: &OwnRules) -> Arrival {
-        let (now, terms) = (self.clock.at(us), self.terms);
-        let purse = self.purse.get_or_insert_with(|| Purse::new(b"key".as_slice().into(), now, &terms.scale));
-        let part = match purse.spend(now, cost, &rules.borrow(), &terms) {
-            // Here a lease that runs low is renewed in its time, or when it is spent.
-            Step::Low(..) => return Arrival::Admitted,
-            Step::Decided(decision) if decision.is_allowed() => return Arrival::Admitted,
-            Step::Decided(_) => return Arrival::Refused,
-            Step::Settle if !purse.is_settling() => {
-                self.counter += 1;
-                Some(purse.begin(now, self.counter - 1, true, &self.here, &terms))
-            }
-            _ => None,
-        };
-        Arrival::Asks(self.send(now, now, question, part, Some(Ask { cost, random: 0 }), rules))
+    pub(super) fn arrive(&mut self, us: u64, cost: u64, limits: &OwnedLimitSet) -> Effects {
+        let mut effects = Effects::default();
+        self.request(us, cost, limits, None, &mut effects);
+        effects
     }
 
-    fn send(
-        &mut self,
-        now: u64,
-        began: u64,
-        question: u64,
-        part: Option<Part>,
-        ask: Option<Ask>,
-        rules: &OwnRules,
-    ) -> Message {
-        let (rules, interval_ms) = (rules.clone(), self.interval_ms());
-        self.open.insert(question, Open { part: part.clone(), ask, sent: now, began, rules: rules.clone() });
-        Message { question, part, ask, interval_ms, rules }
-    }
-
-    /// Looks at a lease: sends what is to be reported, or says when to look again.
-    pub(super) fn look_at(
+    /// One request, which has waited for a sync since that instant, or has not.
+    fn request(
         &mut self,
         us: u64,
-        question: u64,
-        counter: u32,
-        rules: &OwnRules,
-    ) -> Result<Option<Message>, u64> {
-        let (now, terms) = (self.clock.at(us), self.terms);
-        let Some(purse) = &mut self.purse else { return Ok(None) };
-        let wants = match purse.due(now, counter, &terms) {
-            Due::Nothing => return Ok(None),
-            Due::Later(at) => return Err(at),
-            due => due == Due::Renew,
+        cost: u64,
+        limits: &OwnedLimitSet,
+        waited_since: Option<u64>,
+        effects: &mut Effects,
+    ) {
+        let (now, params) = (self.clock.at(us), self.params);
+        let request = Request { cost, limits: limits.borrow(), is_retry: waited_since.is_some() };
+        let state = self.state.get_or_insert_with(|| KeyState::new(b"key".as_slice().into(), now, &params.scale));
+        let ask = Some(Ask { cost, random: 0 });
+        match state.handle_request(now, &request, &params) {
+            Action::Decided(decision) => effects.admitted += if decision.is_allowed() { cost } else { 0 },
+            Action::DecidedLow(_, id) => {
+                effects.admitted += cost;
+                effects.wakes.push((now, Some(id)));
+            }
+            Action::Sync => self.sync(now, true, ask, limits, effects),
+            Action::Wait(_) if waited_since.is_none() => self.waiting.push((now, cost, limits.clone())),
+            Action::Wait(_) | Action::AskAlone => {
+                let asked = Asked { sent: now, changes: state.changes(), is_alone: true };
+                self.send(Open { sync: None, asked, ask, began: now, limits: limits.clone() }, effects);
+            }
+        }
+    }
+
+    fn sync(&mut self, now: u64, wants: bool, ask: Option<Ask>, limits: &OwnedLimitSet, effects: &mut Effects) {
+        let Some(state) = &mut self.state else { return };
+        let (trip, request) = state.start_sync(now, wants, &self.names, &self.here, &self.params);
+        let sync = Some((trip, request));
+        self.send(Open { sync, asked: trip.asked, ask, began: now, limits: limits.clone() }, effects);
+    }
+
+    fn send(&mut self, open: Open, effects: &mut Effects) {
+        self.question += 1;
+        effects.messages.push(Message {
+            question: self.question,
+            request: open.sync.as_ref().map(|(_, request)| request.clone()),
+            ask: open.ask,
+            interval_ms: self.interval_ms(),
+            limits: open.limits.clone(),
+        });
+        self.open.insert(self.question, open);
+    }
+
+    /// Those who waited for a sync come again.
+    fn retry(&mut self, us: u64, effects: &mut Effects) {
+        let now = self.clock.at(us);
+        for (since, cost, limits) in std::mem::take(&mut self.waiting) {
+            if now < since + DEADLINE_MS {
+                self.request(us, cost, &limits, Some(since), effects);
+            }
+        }
+    }
+
+    /// The time of a lease, or of reports, has come.
+    pub(super) fn wake(&mut self, us: u64, id: Option<LeaseId>, limits: &OwnedLimitSet) -> Effects {
+        let (now, mut effects) = (self.clock.at(us), Effects::default());
+        let Some(state) = &mut self.state else { return effects };
+        let action = match id {
+            Some(id) => state.handle_timeout(now, id, &self.params),
+            None => state.handle_retry(),
         };
-        self.counter += 1;
-        let part = purse.begin(now, self.counter - 1, wants, &self.here, &terms);
-        Ok(Some(self.send(now, now, question, Some(part), None, rules)))
+        match action {
+            TimerAction::Nothing => {}
+            TimerAction::Later(at) => effects.wakes.push((at, id)),
+            TimerAction::Sync { wants } => self.sync(now, wants, None, limits, &mut effects),
+        }
+        effects
     }
 
     /// Gives back what is held.
-    pub(super) fn give_back(&mut self, us: u64, question: u64, rules: &OwnRules) -> Option<Message> {
-        let (now, terms) = (self.clock.at(us), self.terms);
-        let purse = self.purse.as_mut().filter(|purse| purse.can_return())?;
-        self.counter += 1;
-        let part = purse.begin(now, self.counter - 1, false, &self.here, &terms);
-        Some(self.send(now, now, question, Some(part), None, rules))
+    pub(super) fn give_back(&mut self, us: u64, limits: &OwnedLimitSet) -> Effects {
+        let (now, mut effects) = (self.clock.at(us), Effects::default());
+        if self.state.as_ref().is_some_and(KeyState::can_return) {
+            self.sync(now, false, None, limits, &mut effects);
+        }
+        effects
     }
 
-    /// No answer came in time; whether a request was waiting for it.
-    pub(super) fn lose(&mut self, question: u64) -> bool {
-        let Some(open) = self.open.remove(&question) else { return false };
-        if open.part.is_some()
-            && let Some(purse) = &mut self.purse
-        {
-            purse.lose();
+    /// No answer came in time.
+    pub(super) fn lose(&mut self, us: u64, question: u64) -> Effects {
+        let (now, mut effects) = (self.clock.at(us), Effects::default());
+        let Some(open) = self.open.remove(&question) else { return effects };
+        if let (Some((trip, _)), Some(state)) = (&open.sync, &mut self.state) {
+            state.abandon(now, trip);
+            if self.without == Without::KeptReports {
+                state.forget_reports();
+            }
+            if state.needs_retry() {
+                effects.wakes.push((now + 200, None));
+            }
+            self.retry(us, &mut effects);
         }
-        open.ask.is_some()
+        effects
     }
 
-    pub(super) fn land(&mut self, us: u64, answer: &Answer, next_question: u64) -> Landed {
-        let Some(open) = self.open.remove(&answer.question) else { return Landed::default() };
-        let (now, rules) = (self.clock.at(us), open.rules.borrow());
-        let (Some(purse), terms) = (&mut self.purse, self.terms) else { return Landed::default() };
-        if let (Some(part), Some(lent)) = (&open.part, &answer.lent)
-            && lent.is_lost
-        {
-            self.lost += 1;
-            let part = purse.restore(now, part, &self.here, &terms);
-            let again = self.send(now, open.began, next_question, Some(part), open.ask, &open.rules);
-            return Landed { again: Some(again), ..Landed::default() };
-        }
-        let told = |outcome: &Outcome, ask: Ask| {
-            open.rules.told(self.scale.decision(outcome, ask.cost, &open.rules.scaled, answer.now_ms))
-        };
-        let decision = answer.outcome.as_ref().zip(open.ask).map(|(outcome, ask)| told(outcome, ask));
-        let mut given = None;
-        if let (Some(part), Some(lent)) = (&open.part, &answer.lent) {
-            given = purse.finish(Trip { sent: open.sent, now, changes: 0 }, part.id.counter, lent, &rules, &terms);
-            if open.ask.is_none() {
-                self.latency_ms = (3 * self.latency_ms + (now - open.began)) / 4;
+    pub(super) fn land(&mut self, us: u64, question: u64, answer: &Answer) -> Effects {
+        let (now, params, mut effects) = (self.clock.at(us), self.params, Effects::default());
+        let Some(open) = self.open.remove(&question) else { return effects };
+        let Some(state) = &mut self.state else { return effects };
+        let limits = &open.limits;
+        match open.sync {
+            Some((trip, request)) => {
+                match state.handle_reply(now, &trip, &request, answer, limits, &self.names, &self.here, &params) {
+                    // As in the store: it goes out within the deadline of the whole sync.
+                    Reaction::Resubmit { .. } if now >= open.began + DEADLINE_MS => state.abandon(now, &trip),
+                    Reaction::Resubmit { request, .. } => {
+                        self.lost += 1;
+                        let asked = Asked { sent: now, ..trip.asked };
+                        let sync = Some((RoundTrip { asked, ..trip }, request));
+                        let (ask, began, limits) = (open.ask, open.began, limits.clone());
+                        self.send(Open { sync, asked, ask, began, limits }, &mut effects);
+                    }
+                    Reaction::Done { decision, wake } => {
+                        effects.admitted_by_server = decision.map_or(0, |decision| decision.charged);
+                        effects.wakes.extend(wake.map(|Wake { at, id }| (at, Some(id))));
+                        if open.ask.is_none() {
+                            self.latency_ms = (3 * self.latency_ms + (now - open.began).min(DEADLINE_MS)) / 4;
+                        }
+                        self.retry(us, &mut effects);
+                    }
+                    Reaction::Stale => {}
+                }
+            }
+            None => {
+                let Some((ask, outcome)) = &answer.outcome else { return effects };
+                let decision = params.server.decision(outcome, ask.cost, &limits.scaled, answer.now_ms);
+                let decision = limits.unscale(decision);
+                effects.admitted_by_server = decision.charged;
+                state.record_outcome(now, &open.asked, ask.cost, decision, &limits.borrow(), &self.here, &params);
             }
         }
-        if let (Some(decision), Some(ask)) = (decision, open.ask) {
-            purse.remember(Trip { sent: open.sent, now, changes: 0 }, ask.cost, decision, &rules, &self.here, &terms);
-        }
-        if let Some(lent) = &answer.lent
-            && let Some(full) = full(lent, answer.now_ms, &self.scale, &open.rules)
-            && open.ask.is_none_or(|ask| ask.cost <= 1)
-        {
-            purse.refuse(Trip { sent: open.sent, now, changes: 0 }, 1, full, &rules, &terms);
-        }
-        Landed { is_admitted: decision.map(|decision| decision.is_allowed()), given, again: None }
+        effects
     }
 
     /// Forgets the key, if it is idle.
     pub(super) fn sweep(&mut self, us: u64) {
         let now = self.clock.at(us);
-        if self.purse.as_ref().is_some_and(|purse| purse.is_idle(now, &self.here, &self.terms)) {
-            self.purse = None;
+        if self.state.as_ref().is_some_and(|state| state.is_idle(now, &self.here, &self.params)) {
+            self.state = None;
         }
     }
 
     /// A name that nobody else has, of so many random bits.
     pub(super) fn name(bits: u32) -> u64 {
-        lease::nonce() >> (64 - bits)
+        fastrand::u64(1..) >> (64 - bits)
     }
 }

@@ -85,21 +85,26 @@ impl Ledger {
 pub(super) struct Central {
     window_us: u64,
     capacity: u64,
-    admitted: VecDeque<u64>,
+    admitted: VecDeque<(u64, u64)>,
+    held: u64,
 }
 
 impl Central {
     pub(super) fn new(window_us: u64, capacity: u64) -> Self {
-        Self { window_us, capacity, admitted: VecDeque::new() }
+        Self { window_us, capacity, admitted: VecDeque::new(), held: 0 }
     }
 
-    pub(super) fn admits(&mut self, us: u64) -> bool {
-        while self.admitted.front().is_some_and(|at| at + self.window_us <= us) {
+    pub(super) fn admits(&mut self, us: u64, cost: u64) -> bool {
+        while let Some(&(at, units)) = self.admitted.front()
+            && at + self.window_us <= us
+        {
+            self.held -= units;
             self.admitted.pop_front();
         }
-        let fits = (self.admitted.len() as u64) < self.capacity;
+        let fits = self.held + cost <= self.capacity;
         if fits {
-            self.admitted.push_back(us);
+            self.admitted.push_back((us, cost));
+            self.held += cost;
         }
         fits
     }

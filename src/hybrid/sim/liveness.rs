@@ -1,6 +1,6 @@
 //! How much of a limit gets used, how many are refused in vain, and what that costs.
 
-use super::setup::{BUCKET_MS, CALM, MS, SECOND, Setup};
+use super::setup::{BUCKET_MS, CALM, MS, SECOND, Setup, Without};
 use super::world::World;
 
 /// What came of one course.
@@ -47,6 +47,9 @@ fn row(instances: usize, per_second: u64, window_ms: u64, sync_ms: u64, is_skewe
             until,
             faults: CALM,
             changes: Vec::new(),
+            long: (0, 0),
+            heavy: (0, 0),
+            without: Without::Nothing,
         })
     };
     let (below, above) = (run(0.8), run(10.0));

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::lend::Free;
+use super::setup::Without;
 use crate::decision::Verdict;
 use crate::engine::{Limit, NEVER, Outcome};
-use crate::redis::script::{Ask, LeaseId, Lending, Lent, Part};
+use crate::redis::script::{Ask, LeaseId, Lending, ReportKind, SyncReply, SyncRequest};
 
-/// Units that an instance holds.
+/// Units that an instance holds; without units the mark of a report.
 #[derive(Clone, Debug)]
 pub(super) struct Loan {
     pub(super) id: LeaseId,
@@ -16,6 +17,24 @@ pub(super) struct Loan {
     pub(super) units: u64,
     pub(super) rate: f64,
 }
+
+/// The answer where nothing was to be lent.
+pub(super) const NOTHING: SyncReply = SyncReply {
+    is_lost: false,
+    binding: 0,
+    units: 0,
+    free: 0,
+    used: 0,
+    held: 0,
+    fits_at: 0,
+    used_then: 0,
+    life_ms: 0,
+    horizon_ms: 0,
+    ask_again_ms: 0,
+    ratio: 1.0,
+    epoch: 0,
+    ttl_ms: 0,
+};
 
 /// What the limits are, and how units are lent.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +53,13 @@ pub(super) struct Model {
     /// The newest tick of a unit; of a key that is not known, now.
     open: u64,
     units: BTreeMap<u64, u64>,
-    pub(super) loans: Vec<Loan>,
+    loans: Vec<Loan>,
     pub(super) epoch: u32,
     ends_ms: u64,
     /// How often the key's life ended.
     pub(super) ended: u32,
     is_changed: bool,
+    without: Without,
 }
 
 /// What is held against one limit.
@@ -68,12 +88,18 @@ impl Model {
             ends_ms: u64::MAX,
             ended: 0,
             is_changed: false,
+            without: Without::Nothing,
         }
+    }
+
+    /// The same with a part of the protocol taken out.
+    pub(super) fn without(self, without: Without) -> Self {
+        Self { without, ..self }
     }
 
     /// Loses everything.
     pub(super) fn lose(&mut self) {
-        *self = Self { ended: self.ended, ..Self::new(self.bucket_ms, self.kept as u32) };
+        *self = Self { ended: self.ended, without: self.without, ..Self::new(self.bucket_ms, self.kept as u32) };
     }
 
     /// Ends the key, if its life is over.
@@ -114,7 +140,7 @@ impl Model {
 
     /// Adds units as of a tick that is not in the future.
     fn charge(&mut self, now: u64, tick: u64, units: u64) {
-        if now - tick > self.kept {
+        if now.saturating_sub(tick) > self.kept {
             return;
         }
         *self.units.entry(tick).or_default() += units;
@@ -142,27 +168,29 @@ impl Model {
         self.view((now_ms / self.bucket_ms).max(self.open), span).used()
     }
 
-    /// The first tick at which a cost fits under a capacity.
-    fn fits_at(&self, now: u64, span: u32, capacity: u64, cost: u64) -> u64 {
+    /// The first tick at which a cost fits under a capacity, and the units that count then.
+    fn fits_at(&self, now: u64, span: u32, capacity: u64, cost: u64) -> (u64, u64) {
         if cost > capacity {
-            return NEVER;
+            return (NEVER, 0);
         }
-        let need = (self.view(now, span).used() + cost).saturating_sub(capacity);
+        let used = self.view(now, span).used();
+        let need = (used + cost).saturating_sub(capacity);
         if need == 0 {
-            return 0;
+            return (0, used);
         }
         let oldest = now.saturating_sub(u64::from(span));
         let mut ends: Vec<(u64, u64)> = self.units.range(oldest..).map(|(tick, units)| (*tick, *units)).collect();
         ends.extend(self.counting(now).filter(|loan| loan.last >= oldest).map(|loan| (loan.last, loan.units)));
         ends.sort_unstable();
         let mut gone = 0;
-        for (tick, units) in ends {
+        for &(tick, units) in &ends {
             gone += units;
             if gone >= need {
-                return tick + u64::from(span) + 1;
+                let all: u64 = ends.iter().filter(|(end, _)| *end <= tick).map(|(_, units)| units).sum();
+                return (tick + u64::from(span) + 1, used - all);
             }
         }
-        NEVER
+        (NEVER, 0)
     }
 
     /// One request.
@@ -176,13 +204,14 @@ impl Model {
 
     fn decide(&mut self, now: u64, cost: u64, limits: &[Limit]) -> Outcome {
         let (mut violated, mut fits_at, mut used, mut binding, mut is_tight) = (0_u8, 0, 0, 0, false);
+        let mut used_then = 0;
         for (index, limit) in limits.iter().enumerate() {
             let here = self.view(now, limit.span).used();
             let free_after = |limit: &Limit, used: u64| u128::from(limit.capacity.saturating_sub(used + cost));
             if here + cost > limit.capacity {
-                let fits = self.fits_at(now, limit.span, limit.capacity, cost);
+                let (fits, then) = self.fits_at(now, limit.span, limit.capacity, cost);
                 if fits > fits_at {
-                    (fits_at, used, binding) = (fits, here, index);
+                    (fits_at, used_then, used, binding) = (fits, then, here, index);
                 }
                 violated |= 1 << index;
             } else if index == 0 {
@@ -199,78 +228,96 @@ impl Model {
         }
         if violated == 0 && cost > 0 {
             self.charge(now, now, cost);
-            let fits = |limit: &Limit| self.fits_at(now, limit.span, limit.capacity, cost);
+            let fits = |limit: &Limit| self.fits_at(now, limit.span, limit.capacity, cost).0;
             fits_at = if is_tight { limits.iter().map(fits).max().unwrap_or(0) } else { 0 };
         }
         let (verdict, used) = match violated {
             0 => (Verdict::Allowed, used + cost),
             _ => (Verdict::Rejected, used),
         };
-        Outcome {
-            verdict,
-            binding: binding as u8,
-            violated,
-            factor: 0.0,
-            used,
-            newest: self.open,
-            fits_at,
-            used_then: used,
+        if violated == 0 {
+            used_then = used;
         }
+        Outcome { verdict, binding: binding as u8, violated, factor: 0.0, used, newest: self.open, fits_at, used_then }
     }
 
-    /// One part, with its asks; none is answered where the key was lost.
-    pub(super) fn settle(
+    /// One call, with its asks; none is answered where the key was lost.
+    pub(super) fn sync(
         &mut self,
         now_ms: u64,
-        part: &Part,
+        request: &SyncRequest,
         asks: &[Ask],
         policy: Policy<'_>,
-    ) -> (Vec<Outcome>, Lent) {
+    ) -> (Vec<Outcome>, SyncReply) {
         self.end(now_ms);
         let now = self.load(now_ms);
-        let is_lost = part.expected > 0 && self.epoch != part.expected;
+        let is_lost = request.expected > 0 && self.epoch != request.expected;
         let mut outcomes = Vec::new();
         if !is_lost {
-            self.report(now, now_ms, part, policy);
+            self.report(now, now_ms, request, policy);
             outcomes.extend(asks.iter().map(|ask| self.decide(now, ask.cost, policy.limits)));
         }
-        let mut lent = self.lend(now, now_ms, part, policy, is_lost);
+        let mut reply = self.lend(now, now_ms, request, policy, is_lost);
         if self.is_changed && self.epoch == 0 {
-            self.epoch = part.proposed;
+            self.epoch = request.proposed;
         }
-        lent.epoch = self.epoch;
-        lent.lives_ms = self.store(now, now_ms);
-        (outcomes, lent)
+        reply.epoch = self.epoch;
+        reply.ttl_ms = self.store(now, now_ms);
+        (outcomes, reply)
     }
 
-    fn report(&mut self, now: u64, now_ms: u64, part: &Part, policy: Policy<'_>) {
+    fn report(&mut self, now: u64, now_ms: u64, request: &SyncRequest, policy: Policy<'_>) {
         let longest = policy.longest_life(self.bucket_ms);
-        for report in &part.reports {
-            let place = self
-                .loans
-                .iter()
-                .position(|loan| Some(loan.id) == report.id && now.saturating_sub(loan.last) <= self.kept);
-            let (mut left, earliest) = match (report.id, place) {
-                (_, Some(place)) => {
+        let decided_ms = if self.without == Without::OneClock { now_ms } else { now_ms.max(now * self.bucket_ms) };
+        for report in &request.reports {
+            let is_counting = |loan: &Loan| loan.id == report.id && now.saturating_sub(loan.last) <= self.kept;
+            let place = self.loans.iter().position(is_counting);
+            let (mut left, mut earliest) = (0, now.saturating_sub(self.kept));
+            match (report.kind, place) {
+                (ReportKind::Lease, Some(place)) => {
                     let loan = self.loans.remove(place);
                     self.is_changed = true;
-                    (loan.units, loan.last.saturating_sub(longest))
+                    (left, earliest) = (loan.units, loan.last.saturating_sub(longest));
                 }
-                (None, _) => (1 << 40, now.saturating_sub(self.kept)),
-                _ => (0, 0),
-            };
+                (ReportKind::Extra, None) => {
+                    left = 1 << 40;
+                    if self.without != Without::Marks {
+                        self.loans.push(Loan { id: report.id, last: now, units: 0, rate: 0.0 });
+                    }
+                    self.change();
+                }
+                _ => {}
+            }
             for &(age, units) in &report.spent {
                 let units = units.min(left);
                 left -= units;
-                let tick = now_ms.max(now * self.bucket_ms).saturating_sub(u64::from(age)) / self.bucket_ms;
+                let tick = decided_ms.saturating_sub(u64::from(age)) / self.bucket_ms;
                 if units > 0 {
                     self.charge(now, tick.max(earliest).min(now), units);
                 }
             }
         }
+        self.fold(now, now.saturating_sub(4 * longest), usize::MAX);
     }
 
-    fn lend(&mut self, now: u64, now_ms: u64, part: &Part, policy: Policy<'_>, is_lost: bool) -> Lent {
+    /// Charges leases that ended before a tick as if they were spent, at most so many; how many there were.
+    fn fold(&mut self, now: u64, before: u64, most: usize) -> usize {
+        let mut ended: Vec<(u64, u64)> = self
+            .counting(now)
+            .filter(|loan| loan.units > 0 && loan.last < before)
+            .map(|loan| (loan.last, loan.units))
+            .collect();
+        ended.sort_by_key(|&(last, _)| last);
+        ended.truncate(most);
+        for &(last, units) in &ended {
+            let place = self.loans.iter().position(|loan| (loan.last, loan.units) == (last, units));
+            place.map(|place| self.loans.remove(place));
+            self.charge(now, last, units);
+        }
+        ended.len()
+    }
+
+    fn lend(&mut self, now: u64, now_ms: u64, request: &SyncRequest, policy: Policy<'_>, is_lost: bool) -> SyncReply {
         let views: Vec<View> = policy.limits.iter().map(|limit| self.view(now, limit.span)).collect();
         let frees: Vec<u64> =
             policy.limits.iter().zip(&views).map(|(limit, view)| limit.capacity.saturating_sub(view.used())).collect();
@@ -285,37 +332,50 @@ impl Model {
         let mut free = frees.iter().copied().min().unwrap_or(0);
         let capacity = policy.limits[binding].capacity;
         let smallest = policy.limits.iter().map(|limit| limit.capacity).min().unwrap_or(0);
-        let share = policy.share(self, now, part, Free { free, free_of: frees[binding], capacity, smallest });
+        let free_now = Free { free, free_of: frees[binding], capacity, smallest };
+        let share = policy.share(self, (now, now_ms), request, free_now);
         let mut life_ms = share.horizon_ms + policy.spare_ms(self.bucket_ms);
-        let twin = self.counting(now).find(|loan| loan.id == part.id).map(|loan| (loan.units, loan.last));
-        if let Some((_, last)) = twin {
+        let twin = self.counting(now).find(|loan| loan.id == request.id).map(|loan| (loan.units, loan.last));
+        let mut units = if is_lost || !request.wants || free < share.least { 0 } else { share.units };
+        if let Some((lent, last)) = twin {
+            units = lent;
             life_ms = life_ms.min((last * self.bucket_ms).saturating_sub(now_ms));
+        } else {
+            if units > 0 && share.count >= 512 && self.fold(now, now, 1) == 0 {
+                units = 0;
+            }
+            if units > 0 {
+                let last = ((now_ms + life_ms) / self.bucket_ms).max(now);
+                self.loans.push(Loan { id: request.id, last, units, rate: f64::from(policy.rate(request) as f32) });
+                free -= units;
+                self.change();
+            }
         }
-        let twin = twin.map(|(units, _)| units);
-        let is_given = !is_lost && part.wants && self.counting(now).count() < 512 && free >= share.least;
-        let units = twin.unwrap_or(if is_given { share.units } else { 0 });
-        if twin.is_none() && units > 0 {
-            let last = ((now_ms + life_ms) / self.bucket_ms).max(now);
-            self.loans.push(Loan { id: part.id, last, units, rate: f64::from(policy.rate(part) as f32) });
-            free -= units;
-            self.change();
+        let (mut fits_at, mut used_then) = (0, 0);
+        if free < share.least {
+            for limit in policy.limits {
+                let least = share.least.min(limit.capacity.max(1));
+                let (fits, then) = self.fits_at(now, limit.span, limit.capacity, least);
+                if fits > fits_at {
+                    (fits_at, used_then) = (fits, then);
+                }
+            }
         }
-        let fits =
-            |limit: &Limit| self.fits_at(now, limit.span, limit.capacity, share.least.min(limit.capacity.max(1)));
-        let fits_at = if free < share.least { policy.limits.iter().map(fits).max().unwrap_or(0) } else { 0 };
-        Lent {
+        SyncReply {
             is_lost,
             binding: binding as u8,
             units,
             free,
             used: views[binding].used(),
+            held: views[binding].lent,
             fits_at,
+            used_then,
             life_ms: life_ms as u32,
             horizon_ms: share.horizon_ms as u32,
-            instances: share.instances,
+            ask_again_ms: if self.without == Without::AskAgain { 0 } else { share.ask_again_ms as u32 },
             ratio: 1.0,
             epoch: 0,
-            lives_ms: 0,
+            ttl_ms: 0,
         }
     }
 

@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::super::lease::nonce;
-use super::super::purse::{Purse, Step, Terms, Trip};
-use super::super::settling::OwnRules;
-use super::instance::{DEADLINE_MS, LAG_MS, OwnClock, scale};
-use super::model::{Model, Policy};
-use super::setup::{BUCKET_MS, CALM, Change, Faults, MS, SECOND, Setup};
+use super::super::key_state::{Action, Answer, KeyState, Reaction, Request, RoundTrip, StoreParams};
+use super::super::limit_set::OwnedLimitSet;
+use super::super::names::{NameSource, draw};
+use super::instance::{OwnClock, params};
+use super::model::{Model, NOTHING, Policy};
+use super::setup::{BUCKET_MS, CALM, Change, Faults, MS, SECOND, Setup, Without};
 use super::world::World;
 use crate::engine::{Horizon, Limit};
 use crate::quota::Tolerance;
-use crate::redis::script::{Ask, LeaseId, Lending, Lent, Part, Report};
+use crate::redis::script::{Ask, LeaseId, Lending, Report, ReportKind, SyncReply, SyncRequest};
 
 fn steady(seed: u64, load: &[(u64, f64)]) -> Setup {
     Setup {
@@ -26,12 +26,15 @@ fn steady(seed: u64, load: &[(u64, f64)]) -> Setup {
         until: 8 * SECOND,
         faults: CALM,
         changes: Vec::new(),
+        long: (0, 0),
+        heavy: (0, 0),
+        without: Without::Nothing,
     }
 }
 
 #[test]
 fn nobody_shares_a_name() {
-    let names: HashSet<u64> = (0..1 << 17).map(|_| nonce()).collect();
+    let names: HashSet<u64> = (0..1 << 17).map(|_| draw(1)).collect();
     assert_eq!(names.len(), 1 << 17);
     let run = |name_bits| {
         World::run(Setup { faults: Faults { name_bits, ..CALM }, ..steady(1, &[(0, 0.9), (3 * SECOND, 4.0)]) })
@@ -95,20 +98,45 @@ struct Held {
     stamps: Vec<(u64, u64)>,
 }
 
-fn lent(units: u64, life_ms: u32) -> Lent {
-    Lent {
-        is_lost: false,
-        binding: 0,
-        units,
-        free: 0,
-        used: 0,
-        fits_at: 0,
-        life_ms,
-        horizon_ms: life_ms,
-        instances: 1,
-        ratio: 1.0,
-        epoch: 1,
-        lives_ms: 0,
+pub(super) fn lent(units: u64, life_ms: u32) -> Answer {
+    let reply = SyncReply { units, life_ms, horizon_ms: life_ms, epoch: 1, ..NOTHING };
+    Answer { now_ms: 0, outcome: None, reply }
+}
+
+/// A key of an instance, which is driven by hand.
+pub(super) struct Key {
+    pub(super) state: KeyState,
+    pub(super) limits: OwnedLimitSet,
+    names: NameSource,
+    here: Horizon,
+    pub(super) params: StoreParams,
+}
+
+impl Key {
+    pub(super) fn new(now: u64, window: u32) -> Self {
+        let (here, params) = (Horizon::new(256), params(10));
+        assert!(here.widen(&[window + 1]));
+        let limit = Limit { capacity: 1 << 20, hard: 1 << 20, window, span: window, fifth: 20 };
+        let limits = OwnedLimitSet::new([limit].into(), false, Tolerance::default());
+        let state = KeyState::new([].into(), now, &params.scale);
+        Self { state, limits, names: NameSource::with_nonce(1), here, params }
+    }
+
+    pub(super) fn start(&mut self, now: u64) -> (RoundTrip, SyncRequest) {
+        self.state.start_sync(now, true, &self.names, &self.here, &self.params)
+    }
+
+    pub(super) fn answer(&mut self, now: u64, (trip, request): &(RoundTrip, SyncRequest), answer: &Answer) -> Reaction {
+        let Self { state, limits, names, here, params } = self;
+        state.handle_reply(now, trip, request, answer, limits, names, here, params)
+    }
+
+    fn spends(&mut self, now: u64) -> bool {
+        let request = Request { cost: 1, limits: self.limits.borrow(), is_retry: false };
+        match self.state.handle_request(now, &request, &self.params) {
+            Action::Decided(decision) | Action::DecidedLow(decision, _) => decision.is_allowed(),
+            _ => false,
+        }
     }
 }
 
@@ -120,34 +148,24 @@ fn way(random: &mut fastrand::Rng) -> u64 {
 
 fn hold(random: &mut fastrand::Rng, drift: i64, life_ms: u64) -> Held {
     let clock = OwnClock { offset_us: random.u64(0..1_000 * SECOND), drift };
-    let terms = Terms { scale: scale(LAG_MS), lag_ms: LAG_MS, interval_ms: 10, deadline_ms: DEADLINE_MS, nonce: 1 };
-    let limit = Limit { capacity: 1 << 20, hard: 1 << 20, window: 6_000, span: 6_000, fifth: 20 };
-    let (rules, here) = (OwnRules::new([limit].into(), false, Tolerance::default()), Horizon::new(256));
-    assert!(here.widen(&[6_001]));
     let sent = random.u64(500 * SECOND..600 * SECOND);
-    let mut purse = Purse::new([].into(), clock.at(sent), &terms.scale);
-    let part = purse.begin(clock.at(sent), 1, true, &here, &terms);
+    let mut key = Key::new(clock.at(sent), 6_000);
+    let sync = key.start(clock.at(sent));
     let given = sent + way(random);
     let last_tick = (given / MS + life_ms) / BUCKET_MS;
-    let lent = lent(1 << 19, life_ms as u32);
     let answered = given + way(random);
-    let trip = Trip { sent: clock.at(sent), now: clock.at(answered), changes: 0 };
-    purse.finish(trip, part.id.counter, &lent, &rules.borrow(), &terms);
+    key.answer(clock.at(answered), &sync, &lent(1 << 19, life_ms as u32));
     let (mut uses, mut now) = (Vec::new(), answered);
     let end = given + life_ms * MS * 21 / 20 + 50 * MS;
     let step = 1 + life_ms / 2;
     while now < end {
         now += random.u64(0..=step);
-        let is_spent = |purse: &mut Purse| match purse.spend(clock.at(now), 1, &rules.borrow(), &terms) {
-            Step::Decided(decision) => decision.is_allowed(),
-            _ => false,
-        };
-        if is_spent(&mut purse) {
+        if key.spends(clock.at(now)) {
             uses.push(now);
         }
     }
     now += random.u64(0..200 * MS);
-    let report = purse.begin(clock.at(now), 2, false, &here, &terms).reports.remove(0);
+    let report = key.start(clock.at(now)).1.reports.remove(0);
     let arrives_ms = (now + way(random)) / MS;
     let stamp = |&(age, units): &(u32, u64)| ((arrives_ms - u64::from(age)) / BUCKET_MS, units);
     Held { last_tick, life_ms, answered, uses, stamps: report.spent.iter().map(stamp).collect() }
@@ -173,14 +191,15 @@ fn a_step_back_makes_nothing_older() {
     let mut model = Model::new(BUCKET_MS, 100);
     let start = 1_790_000_000_000;
     let id = LeaseId { nonce: 1, counter: 1 };
-    let part = Part { id, expected: 0, proposed: 1, rate: 0.2, declined: 0, wants: true, reports: Vec::new() };
-    let (_, lent) = model.settle(start, &part, &[], policy);
+    let request =
+        SyncRequest { id, expected: 0, proposed: 1, rate: 0.2, shed_units: 0, wants: true, reports: Vec::new() };
+    let (_, lent) = model.sync(start, &request, &[], policy);
     assert!(lent.units > 10);
     assert!(model.ask(start + 50, Ask { cost: 1, random: 0 }, &limits).is_allowed());
-    let report = Report { id: Some(id), spent: vec![(50, lent.units)] };
-    let part = Part { id: LeaseId { counter: 2, ..id }, wants: false, reports: vec![report], ..part };
+    let report = Report { id, kind: ReportKind::Lease, spent: vec![(50, lent.units)] };
+    let request = SyncRequest { id: LeaseId { counter: 2, ..id }, wants: false, reports: vec![report], ..request };
     // It is 60 ms later, and the clock is 990 ms behind.
-    model.settle(start + 60 - 990, &part, &[], policy);
+    model.sync(start + 60 - 990, &request, &[], policy);
     assert_eq!(model.used(start + 60 - 990, 100), lent.units + 1);
     assert_eq!(model.used(start + 60 - 990 + 2_000, 100), 0);
 }
@@ -188,25 +207,19 @@ fn a_step_back_makes_nothing_older() {
 /// What is reported may be free again at the server, whether its answer comes or not.
 #[test]
 fn a_lease_that_was_reported_is_not_spent_again() {
-    let terms = Terms { scale: scale(LAG_MS), lag_ms: LAG_MS, interval_ms: 10, deadline_ms: DEADLINE_MS, nonce: 1 };
-    let limit = Limit { capacity: 100, hard: 100, window: 100, span: 100, fifth: 20 };
-    let (rules, here) = (OwnRules::new([limit].into(), false, Tolerance::default()), Horizon::new(256));
-    assert!(here.widen(&[101]));
-    let mut purse = Purse::new([].into(), 1_000, &terms.scale);
-    let is_spent = |purse: &mut Purse| match purse.spend(1_010, 1, &rules.borrow(), &terms) {
-        Step::Decided(decision) => decision.is_allowed(),
-        _ => false,
-    };
-    purse.begin(1_000, 1, true, &here, &terms);
-    purse.finish(Trip { sent: 1_000, now: 1_000, changes: 0 }, 1, &lent(50, 1_000), &rules.borrow(), &terms);
-    assert!(is_spent(&mut purse));
-    purse.begin(1_010, 2, true, &here, &terms);
-    assert!(!is_spent(&mut purse), "while it is under way");
-    purse.lose();
-    assert!(!is_spent(&mut purse), "after the answer was lost");
-    purse.begin(1_010, 3, true, &here, &terms);
-    purse.finish(Trip { sent: 1_010, now: 1_010, changes: 0 }, 3, &lent(0, 1_000), &rules.borrow(), &terms);
-    assert!(!is_spent(&mut purse), "after nothing was lent");
+    let mut key = Key::new(1_000, 100);
+    let first = key.start(1_000);
+    key.answer(1_000, &first, &lent(50, 1_000));
+    assert!(key.spends(1_010));
+    let second = key.start(1_010);
+    assert!(!key.spends(1_010), "while it is under way");
+    key.state.abandon(1_010, &second.0);
+    assert!(!key.spends(1_010), "after the answer was lost");
+    let third = key.start(1_010);
+    assert_eq!(third.1.reports[0], second.1.reports[0], "it is reported until an answer comes");
+    key.answer(1_010, &third, &lent(0, 1_000));
+    assert!(!key.spends(1_010), "after nothing was lent");
+    assert!(key.start(1_020).1.reports.is_empty(), "an answer came");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One course of the world: who asks for how much, and what goes wrong.
 
-use super::super::settling::OwnRules;
+use super::super::limit_set::OwnedLimitSet;
 use super::instance::DEADLINE_MS;
 use crate::engine::Limit;
 use crate::quota::Tolerance;
@@ -25,6 +25,28 @@ pub(super) struct Setup {
     pub(super) faults: Faults,
     /// What is done to the key, and when.
     pub(super) changes: Vec<(u64, Change)>,
+    /// A second limit over so many of the windows, of so many of the capacities; 0 where there is none.
+    pub(super) long: (u64, u64),
+    /// One request in so many has a cost of that many units; 0 where all cost one.
+    pub(super) heavy: (u32, u64),
+    /// The part of the protocol that is taken out.
+    pub(super) without: Without,
+}
+
+/// A part of the protocol that a test takes out, to see what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Without {
+    Nothing,
+    /// What was brought back leaves no mark: each time that it arrives it counts.
+    Marks,
+    /// Reports are stamped by the server's clock as it is, whatever instant decides.
+    OneClock,
+    /// The server does not say when units may come back.
+    AskAgain,
+    /// A sync that has no end is waited for.
+    Takeover,
+    /// A report is forgotten with the answer that does not come.
+    KeptReports,
 }
 
 /// What goes wrong.
@@ -42,6 +64,8 @@ pub(super) struct Faults {
     pub(super) drift: i64,
     /// How long an instance lives, on average; 0 for ever.
     pub(super) life: u64,
+    /// The part of syncs whose runtime stands still.
+    pub(super) freeze: f64,
     /// Random bits of an instance's name.
     pub(super) name_bits: u32,
 }
@@ -54,11 +78,21 @@ pub(super) enum Change {
     Set(u64),
     Limit(u64),
     StepBack(u64),
+    StepForward(u64),
     GiveBack,
 }
 
-pub(super) const CALM: Faults =
-    Faults { delay: (200, 300), slow: 0.0, loss: 0.0, twice: 0.0, asks_twice: false, drift: 0, life: 0, name_bits: 64 };
+pub(super) const CALM: Faults = Faults {
+    delay: (200, 300),
+    slow: 0.0,
+    loss: 0.0,
+    twice: 0.0,
+    asks_twice: false,
+    drift: 0,
+    life: 0,
+    freeze: 0.0,
+    name_bits: 64,
+};
 pub(super) const ROUGH: Faults = Faults {
     delay: (200, 12_000),
     slow: 0.03,
@@ -67,6 +101,7 @@ pub(super) const ROUGH: Faults = Faults {
     asks_twice: true,
     drift: 10_000,
     life: 4 * SECOND,
+    freeze: 0.01,
     name_bits: 64,
 };
 
@@ -84,14 +119,23 @@ impl Setup {
         self.window_ms * MS
     }
 
-    pub(super) fn rules(&self, capacity: u64) -> OwnRules {
+    pub(super) fn limits(&self, capacity: u64) -> OwnedLimitSet {
         let window = u32::try_from(self.window_ms / BUCKET_MS).unwrap();
-        let limit = Limit { capacity, hard: capacity, window, span: window, fifth: 20 };
-        OwnRules::new([limit].into(), false, Tolerance::try_from(self.tolerance).unwrap())
+        let short = Limit { capacity, hard: capacity, window, span: window, fifth: 20 };
+        let (windows, capacities) = self.long;
+        let (window, capacity) = (window * windows as u32, capacity * capacities);
+        let long = Limit { capacity, hard: capacity, window, span: window, fifth: 20 };
+        let limits = if windows > 0 { vec![short, long] } else { vec![short] };
+        OwnedLimitSet::new(limits.into(), false, Tolerance::try_from(self.tolerance).unwrap())
+    }
+
+    pub(super) fn cost(&self, random: &mut fastrand::Rng) -> u64 {
+        let (every, units) = self.heavy;
+        if every > 0 && random.u32(0..every) == 0 { units } else { 1 }
     }
 
     /// The longest that a lease is lent for.
     pub(super) fn longest_lease_us(&self) -> u64 {
-        ((self.window_ms / 8).max(self.sync_ms) + self.sync_ms.max(20) + 4 * DEADLINE_MS) * MS
+        ((self.window_ms / 8).min(2_000).max(self.sync_ms) + self.sync_ms.max(20) + 4 * DEADLINE_MS) * MS
     }
 }

@@ -5,8 +5,8 @@ use super::model::{Model, Policy};
 use crate::engine::{Horizon, Limit, Outcome, SetMode};
 use crate::limiter::RateLimitComparator;
 use crate::redis::script::{
-    Answered, Ask, CORRECT, Corrected, Correction, DECIDE, LeaseId, Lending, Lent, Mode, Part, PolicyBytes, Report,
-    Script,
+    Answered, Ask, CORRECT, Corrected, Correction, DECIDE, LeaseId, Lending, Mode, PolicyBytes, Report, ReportKind,
+    Script, SyncReply, SyncRequest,
 };
 use crate::redis::servers::{Flavor, Server};
 
@@ -39,20 +39,20 @@ impl Real {
         answer.unwrap()
     }
 
-    pub(super) fn settle(
+    pub(super) fn sync(
         &mut self,
         now_ms: u64,
-        part: &Part,
+        request: &SyncRequest,
         asks: &[Ask],
         policy: Policy<'_>,
-    ) -> (Vec<Outcome>, Lent) {
+    ) -> (Vec<Outcome>, SyncReply) {
         let Policy { limits, lending } = policy;
         let bytes = PolicyBytes::lend(self.bucket_ms, &self.horizon, Mode::Absolute, limits, lending);
         let time = now_ms.to_string();
-        let answer = self.call(&DECIDE, &[bytes.as_bytes(), time.as_bytes(), &part.bytes(asks)]);
-        let total = asks.len() * Answered::RECORD + Lent::BYTES;
+        let answer = self.call(&DECIDE, &[bytes.as_bytes(), time.as_bytes(), &request.bytes(asks)]);
+        let total = asks.len() * Answered::RECORD + SyncReply::BYTES;
         let answered = Answered::read(&answer, total, 0..total).unwrap();
-        let lent = Lent::read(answered.behind(asks.len()).unwrap()).unwrap();
+        let lent = SyncReply::read(answered.behind(asks.len()).unwrap(), limits.len()).unwrap();
         let now = now_ms / self.bucket_ms;
         let outcome = |(index, ask): (usize, &Ask)| answered.outcome(index, *ask, limits, now).unwrap();
         let outcomes = if lent.is_lost { Vec::new() } else { asks.iter().enumerate().map(outcome).collect() };
@@ -115,7 +115,7 @@ struct Caller {
 }
 
 impl Caller {
-    fn part(&mut self, epoch: u32) -> Part {
+    fn request(&mut self, epoch: u32) -> SyncRequest {
         let random = &mut self.random;
         // Two of them differ in the highest bits alone.
         let nonce = [1, 2, 3, 3 + (1 << 63)][self.counter as usize % 4];
@@ -133,21 +133,22 @@ impl Caller {
         let wants = random.u32(0..5) > 0;
         let reports = (0..[0, 1, 1, 1, 2, 3][random.usize(0..6)]).map(|_| self.report()).collect();
         let proposed = self.random.u32(1..);
-        Part { id, expected, proposed, rate, declined: 0, wants, reports }
+        SyncRequest { id, expected, proposed, rate, shed_units: 0, wants, reports }
     }
 
     fn report(&mut self) -> Report {
         let random = &mut self.random;
         let (id, units) = match (random.u32(0..12), self.given.len()) {
-            (0, _) => (None, self.largest / 8),
-            (1, _) | (_, 0) => (Some(LeaseId { nonce: random.u64(1..5), counter: random.u32(..) }), self.largest),
-            // It may be reported once more, later.
-            (2, count) => (Some(self.given[random.usize(0..count)].0), self.largest),
-            (_, count) => {
-                let (id, units) = self.given.swap_remove(random.usize(0..count));
-                (Some(id), units)
+            // Few names, so that some come again.
+            (0, _) => (LeaseId { nonce: random.u64(1..5), counter: u32::MAX - random.u32(0..20) }, self.largest / 8),
+            (1, _) | (_, 0) => {
+                (LeaseId { nonce: random.u64(1..5), counter: random.u32(1 << 30..1 << 31) }, self.largest)
             }
+            // It may be reported once more, later.
+            (2, count) => (self.given[random.usize(0..count)].0, self.largest),
+            (_, count) => self.given.swap_remove(random.usize(0..count)),
         };
+        let kind = if id.counter > 1 << 31 { ReportKind::Extra } else { ReportKind::Lease };
         let entry = |_| {
             let age = match random.u32(0..12) {
                 0 => random.u32(..),
@@ -157,7 +158,7 @@ impl Caller {
             };
             (age, if random.u32(0..8) == 0 { random.u64(0..=2 * units + 2) } else { random.u64(0..=units / 2 + 1) })
         };
-        Report { id, spent: (0..4).map(entry).collect() }
+        Report { id, kind, spent: (0..4).map(entry).collect() }
     }
 
     fn asks(&mut self) -> Vec<Ask> {
@@ -208,21 +209,29 @@ impl Course {
             if model.ended > ended {
                 real.lose();
             }
-            let (part, asks) = (caller.part(model.epoch), caller.asks());
+            let (request, asks) = (caller.request(model.epoch), caller.asks());
             let policy = Policy { limits: &limits, lending };
-            let (outcomes, lent) = model.settle(now, &part, &asks, policy);
-            let (real_outcomes, real_lent) = real.settle(now, &part, &asks, policy);
-            let told = || format!("course {case}, step {step} at {now}: {part:?} {asks:?} {policy:?}");
+            let (outcomes, lent) = model.sync(now, &request, &asks, policy);
+            let (real_outcomes, real_lent) = real.sync(now, &request, &asks, policy);
+            let told = || format!("course {case}, step {step} at {now}: {request:?} {asks:?} {policy:?}");
             assert_eq!(real_lent, lent, "{}", told());
             assert_eq!(real_outcomes.len(), outcomes.len());
             for (real, outcome) in real_outcomes.iter().zip(&outcomes) {
                 let key = |outcome: &Outcome| {
-                    (outcome.verdict, outcome.binding, outcome.violated, outcome.used, outcome.newest, outcome.fits_at)
+                    (
+                        outcome.verdict,
+                        outcome.binding,
+                        outcome.violated,
+                        outcome.used,
+                        outcome.newest,
+                        outcome.fits_at,
+                        outcome.used_then,
+                    )
                 };
                 assert_eq!(key(real), key(outcome), "{}", told());
             }
             if lent.units > 0 {
-                caller.given.push((part.id, lent.units));
+                caller.given.push((request.id, lent.units));
                 lent_units += lent.units;
             }
             let span = limits[0].span;
@@ -301,14 +310,14 @@ fn a_full_log_frees_nothing_early() {
             let entry = |&(at, units): &(u64, u64)| ((now - at) as u32, units);
             let report = |Holding { id, uses, .. }: Holding| {
                 assert!(uses.len() <= Report::MOST);
-                Report { id: Some(id), spent: uses.iter().map(entry).collect() }
+                Report { id, kind: ReportKind::Lease, spent: uses.iter().map(entry).collect() }
             };
             let reports = mine.take().map(report).into_iter().collect();
             let id = LeaseId { nonce: 9, counter };
             let rate = random.f64();
-            let part = Part { id, expected: 0, proposed: 1, rate, declined: 0, wants: true, reports };
+            let request = SyncRequest { id, expected: 0, proposed: 1, rate, shed_units: 0, wants: true, reports };
             let asks = vec![Ask { cost: 1, random: 0 }; random.usize(0..3)];
-            let (outcomes, lent) = real.settle(now, &part, &asks, policy);
+            let (outcomes, lent) = real.sync(now, &request, &asks, policy);
             ledger.admit(now, outcomes.iter().filter(|outcome| outcome.is_allowed()).count() as u64);
             let until = now + u64::from(lent.life_ms);
             *mine = (lent.units > 0).then(|| Holding { id, left: lent.units, until, uses: Vec::new() });

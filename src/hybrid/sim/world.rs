@@ -3,21 +3,22 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use super::super::settling::OwnRules;
-use super::instance::{Answer, Arrival, DEADLINE_MS, Instance, Landed, Message, OwnClock};
+use super::super::key_state::Answer;
+use super::super::limit_set::OwnedLimitSet;
+use super::instance::{DEADLINE_MS, Effects, Instance, Message, OwnClock};
 use super::judge::{Central, Ledger};
 use super::model::{Model, Policy};
 use super::setup::{BUCKET_MS, Change, Faults, MS, SECOND, Setup};
-use crate::redis::script::Lending;
+use crate::redis::script::{LeaseId, Lending};
 
 /// Long enough for any clock to be ahead of the server's, or behind it.
 const SERVER_START_MS: u64 = 1_790_000_000_000;
 
 #[derive(Debug)]
 enum Event {
-    ToServer { from: usize, life: u32, message: Message },
-    ToInstance { to: usize, life: u32, answer: Answer },
-    LookAt { instance: usize, life: u32, counter: u32 },
+    ToServer { from: usize, life: u32, is_frozen: bool, message: Message },
+    ToInstance { to: usize, life: u32, question: u64, at_us: u64, answer: Answer },
+    Wake { instance: usize, life: u32, id: Option<LeaseId> },
     GiveUp { instance: usize, life: u32, question: u64 },
     Crash(usize),
     Sweep,
@@ -61,10 +62,10 @@ pub(super) struct World {
     instances: Vec<(u32, Instance)>,
     /// Up to which part of all requests each instance gets.
     shares: Vec<f64>,
-    rules: OwnRules,
+    limits: OwnedLimitSet,
     pub(super) model: Model,
-    /// By how much the server's clock has stepped back.
-    back_ms: u64,
+    /// By how much the server's clock has stepped back, in all.
+    back_ms: i64,
     central: Central,
     pub(super) ledger: Ledger,
     pub(super) offered: u64,
@@ -72,6 +73,8 @@ pub(super) struct World {
     pub(super) central_admitted: u64,
     pub(super) calls: u64,
     pub(super) crashes: u64,
+    /// Syncs whose runtime stood still.
+    pub(super) frozen: u64,
     /// Units that the server held when it lost everything.
     pub(super) forgotten: u64,
 }
@@ -80,11 +83,11 @@ impl World {
     pub(super) fn new(setup: Setup) -> Self {
         fastrand::seed(setup.seed);
         let mut random = fastrand::Rng::with_seed(setup.seed);
-        let (faults, rules) = (setup.faults, setup.rules(setup.capacity()));
+        let (faults, limits) = (setup.faults, setup.limits(setup.capacity()));
         let mut instance = |_| {
             let drift = random.i64(-faults.drift..=faults.drift);
             let clock = OwnClock { offset_us: random.u64(SECOND..1_000 * SECOND), drift };
-            (0, Instance::new(clock, setup.sync_ms, &rules, Instance::name(faults.name_bits)))
+            (0, Instance::new(clock, setup.sync_ms, &limits, Instance::name(faults.name_bits), setup.without))
         };
         let instances: Vec<(u32, Instance)> = (0..setup.instances).map(&mut instance).collect();
         let weight = |rank: usize| if setup.is_skewed { (rank as f64 + 1.0).powf(-1.2) } else { 1.0 };
@@ -95,7 +98,7 @@ impl World {
             sum
         };
         let shares = (0..setup.instances).map(&mut share).collect();
-        let kept = rules.borrow().limits[0].span;
+        let kept = limits.borrow().limits.iter().map(|limit| limit.span).max().unwrap();
         Self {
             random,
             now: 0,
@@ -103,8 +106,8 @@ impl World {
             order: 0,
             instances,
             shares,
-            rules,
-            model: Model::new(BUCKET_MS, kept),
+            limits,
+            model: Model::new(BUCKET_MS, kept).without(setup.without),
             back_ms: 0,
             central: Central::new(setup.window_us(), setup.bound()),
             ledger: Ledger::default(),
@@ -113,6 +116,7 @@ impl World {
             central_admitted: 0,
             calls: 0,
             crashes: 0,
+            frozen: 0,
             forgotten: 0,
             setup,
         }
@@ -129,7 +133,7 @@ impl World {
             let due = world.events.peek().map_or(u64::MAX, |Reverse(due)| due.at);
             world.now = due.min(next).min(sample).min(end);
             if world.now == sample {
-                let held = world.model.used(world.server_ms(), world.rules.borrow().limits[0].span);
+                let held = world.model.used(world.server_ms(), world.limits.borrow().limits[0].span);
                 world.ledger.hold(world.now, held);
                 sample += 7 * MS + 301;
             } else if world.now == next {
@@ -161,7 +165,7 @@ impl World {
     }
 
     fn server_ms(&self) -> u64 {
-        SERVER_START_MS + self.now / MS - self.back_ms
+        (SERVER_START_MS + self.now / MS).saturating_add_signed(-self.back_ms)
     }
 
     fn exponential(&mut self, mean: f64) -> u64 {
@@ -186,26 +190,45 @@ impl World {
     fn arrive(&mut self) {
         let draw = self.random.f64();
         let instance = self.shares.partition_point(|&share| share < draw).min(self.shares.len() - 1);
-        self.offered += 1;
-        self.central_admitted += u64::from(self.central.admits(self.now));
-        self.order += 1;
-        match self.instances[instance].1.arrive(self.now, self.order, 1, &self.rules) {
-            Arrival::Admitted => self.admit(self.now),
-            Arrival::Refused => {}
-            Arrival::Asks(message) => self.send(instance, &message),
-        }
+        let cost = self.setup.cost(&mut self.random);
+        self.offered += cost;
+        self.central_admitted += if self.central.admits(self.now, cost) { cost } else { 0 };
+        let effects = self.instances[instance].1.arrive(self.now, cost, &self.limits);
+        self.apply(instance, effects, self.now);
     }
 
-    fn admit(&mut self, at: u64) {
-        self.admitted += 1;
-        self.ledger.admit(at, 1);
+    fn admit(&mut self, at: u64, units: u64) {
+        self.admitted += units;
+        self.ledger.admit(at, units);
+    }
+
+    /// Does what an instance wants; the server has decided at `server_us`.
+    fn apply(&mut self, instance: usize, effects: Effects, server_us: u64) {
+        let Effects { admitted, admitted_by_server, messages, wakes } = effects;
+        for (at, units) in [(self.now, admitted), (server_us, admitted_by_server)] {
+            if units > 0 {
+                self.admit(at, units);
+            }
+        }
+        let (life, clock) = (self.instances[instance].0, self.instances[instance].1.clock);
+        for (at, id) in wakes {
+            self.at(clock.when(at).max(self.now + MS / 10), Event::Wake { instance, life, id });
+        }
+        for message in messages {
+            self.send(instance, &message);
+        }
     }
 
     fn send(&mut self, from: usize, message: &Message) {
         let (life, question) = (self.instances[from].0, message.question);
-        self.at(self.now + DEADLINE_MS * MS, Event::GiveUp { instance: from, life, question });
+        // Whoever runs it may stand still: then nobody gives up, and the answer is taken up late.
+        let is_frozen = message.request.is_some() && self.random.f64() < self.setup.faults.freeze;
+        self.frozen += u64::from(is_frozen);
+        if !is_frozen {
+            self.at(self.now + DEADLINE_MS * MS, Event::GiveUp { instance: from, life, question });
+        }
         for delay in self.travels(message.ask.is_some()) {
-            self.at(self.now + delay, Event::ToServer { from, life, message: message.clone() });
+            self.at(self.now + delay, Event::ToServer { from, life, is_frozen, message: message.clone() });
         }
     }
 
@@ -226,13 +249,18 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::ToServer { from, life, message } => self.serve(from, life, &message),
-            Event::ToInstance { to, life, answer } if self.instances[to].0 == life => self.land(to, &answer),
-            Event::LookAt { instance, life, counter } if self.instances[instance].0 == life => {
-                self.look_at(instance, counter);
+            Event::ToServer { from, life, is_frozen, message } => self.serve(from, life, is_frozen, &message),
+            Event::ToInstance { to, life, question, at_us, answer } if self.instances[to].0 == life => {
+                let effects = self.instances[to].1.land(self.now, question, &answer);
+                self.apply(to, effects, at_us);
+            }
+            Event::Wake { instance, life, id } if self.instances[instance].0 == life => {
+                let effects = self.instances[instance].1.wake(self.now, id, &self.limits);
+                self.apply(instance, effects, self.now);
             }
             Event::GiveUp { instance, life, question } if self.instances[instance].0 == life => {
-                self.instances[instance].1.lose(question);
+                let effects = self.instances[instance].1.lose(self.now, question);
+                self.apply(instance, effects, self.now);
             }
             Event::Crash(instance) => {
                 let (life, it) = &mut self.instances[instance];
@@ -257,51 +285,27 @@ impl World {
         }
     }
 
-    fn serve(&mut self, from: usize, life: u32, message: &Message) {
+    fn serve(&mut self, from: usize, life: u32, is_frozen: bool, message: &Message) {
         self.calls += 1;
-        let (now_ms, question) = (self.server_ms(), message.question);
-        let (outcome, lent) = match &message.part {
-            Some(part) => {
-                let lending = Lending { interval_ms: message.interval_ms, tolerance: self.setup.tolerance };
-                let policy = Policy { limits: &message.rules.scaled, lending };
-                let (outcomes, lent) = self.model.settle(now_ms, part, message.ask.as_slice(), policy);
-                (outcomes.first().copied(), Some(lent))
+        let (now_ms, question, limits) = (self.server_ms(), message.question, &message.limits.scaled);
+        let lending = Lending { interval_ms: message.interval_ms, tolerance: self.setup.tolerance };
+        let answer = match &message.request {
+            Some(request) => {
+                let policy = Policy { limits, lending };
+                let (outcomes, reply) = self.model.sync(now_ms, request, message.ask.as_slice(), policy);
+                Answer { now_ms, outcome: message.ask.zip(outcomes.first().copied()), reply }
             }
-            None => (message.ask.map(|ask| self.model.ask(now_ms, ask, &message.rules.scaled)), None),
+            None => {
+                let outcome = message.ask.map(|ask| (ask, self.model.ask(now_ms, ask, limits)));
+                Answer { now_ms, outcome, reply: super::model::NOTHING }
+            }
         };
-        for delay in self.travels(false) {
-            let answer = Answer { question, now_ms, at_us: self.now, outcome, lent };
-            self.at(self.now + delay, Event::ToInstance { to: from, life, answer });
-        }
-    }
-
-    fn land(&mut self, to: usize, answer: &Answer) {
-        self.order += 1;
-        let (life, instance) = &mut self.instances[to];
-        let (life, Landed { is_admitted, given, again }) = (*life, instance.land(self.now, answer, self.order));
-        let clock = instance.clock;
-        if is_admitted == Some(true) {
-            self.admit(answer.at_us);
-        }
-        if let Some(given) = given {
-            let at = clock.when(given.renew_at).max(self.now);
-            self.at(at, Event::LookAt { instance: to, life, counter: given.counter });
-        }
-        if let Some(message) = again {
-            self.send(to, &message);
-        }
-    }
-
-    fn look_at(&mut self, instance: usize, counter: u32) {
-        self.order += 1;
-        let (life, it) = &mut self.instances[instance];
-        match it.look_at(self.now, self.order, counter, &self.rules) {
-            Ok(Some(message)) => self.send(instance, &message),
-            Ok(None) => {}
-            Err(later) => {
-                let (at, life) = (it.clock.when(later).max(self.now + MS), *life);
-                self.at(at, Event::LookAt { instance, life, counter });
+        for mut delay in self.travels(false) {
+            if is_frozen {
+                delay += self.random.u64(DEADLINE_MS * MS..2 * SECOND);
             }
+            let event = Event::ToInstance { to: from, life, question, at_us: self.now, answer };
+            self.at(self.now + delay, event);
         }
     }
 
@@ -309,21 +313,20 @@ impl World {
         let now_ms = self.server_ms();
         match change {
             Change::Forget => {
-                self.forgotten = self.model.used(now_ms, self.rules.borrow().limits[0].span);
+                self.forgotten = self.model.used(now_ms, self.limits.borrow().limits[0].span);
                 self.model.lose();
             }
             Change::Delete => self.model.delete(now_ms),
             Change::Set(count) => {
-                let _ = self.model.set(now_ms, self.rules.borrow().limits[0].span, count);
+                let _ = self.model.set(now_ms, self.limits.borrow().limits[0].span, count);
             }
-            Change::Limit(capacity) => self.rules = self.setup.rules(capacity),
-            Change::StepBack(ms) => self.back_ms += ms,
+            Change::Limit(capacity) => self.limits = self.setup.limits(capacity),
+            Change::StepBack(ms) => self.back_ms += ms as i64,
+            Change::StepForward(ms) => self.back_ms -= ms as i64,
             Change::GiveBack => {
                 for instance in 0..self.instances.len() {
-                    self.order += 1;
-                    if let Some(message) = self.instances[instance].1.give_back(self.now, self.order, &self.rules) {
-                        self.send(instance, &message);
-                    }
+                    let effects = self.instances[instance].1.give_back(self.now, &self.limits);
+                    self.apply(instance, effects, self.now);
                 }
             }
         }

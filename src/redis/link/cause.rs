@@ -61,9 +61,6 @@ pub(super) const SENTINEL_URL_MESSAGE: &str = "the URL is that of a sentinel; wr
 pub(super) const UNKNOWN_MASTER_MESSAGE: &str = "the sentinels know no master of this name; see SENTINEL MASTERS, and \
      sentinel monitor in their configuration";
 
-pub(super) const WRONGTYPE_MESSAGE: &str = "the key of a limit holds a value of another type that another program \
-     wrote; delete it, and give the limits a key prefix of their own";
-
 /// The code that a server's error begins with, and what it means. Redis up to 6.2 wraps the errors of a script
 /// (`ERR Error running script (..): .. -READONLY ..`), so that the code is also looked for behind a minus sign.
 const CODES: [(&str, FailureKind, &str); 20] = [

@@ -6,7 +6,7 @@
 local ALLOWED, REJECTED, PASSED, SHED, FULL = 0, 1, 2, 3, 4
 local RECORD = '<I1I1I1I5I6I6I5d'
 -- Fills the answers of a key that holds a value of another type. No verdict and no lending answer begins with it.
-local FOREIGN, RECORD_BYTES, LENT_BYTES = '\255', 33, 49
+local FOREIGN, RECORD_BYTES, LENT_BYTES = '\255', 33, 61
 
 -- Answers a key that holds a value of another type, so that its callers get an error and no other key does.
 local function foreign(asks)

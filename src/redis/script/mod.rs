@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-pub(crate) use self::lease::{LeaseId, Lent, Part, Report};
+pub(crate) use self::lease::{LeaseId, Report, ReportKind, SyncReply, SyncRequest};
 pub(crate) use self::wire::{Answered, Ask, Corrected, Correction, Lending, Mode, PolicyBytes};
 
 /// Decides on the costs of many keys, and lends.

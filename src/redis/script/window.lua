@@ -150,6 +150,19 @@ local function fits_at(span, capacity, cost, spent, first, used)
     if not leases or lease > #leases then break end
     gone, last = gone + leases[lease][3], leases[lease][2]
   until last >= best
+  if leases then
+    -- Units of the log and of leases leave together.
+    local low, high, cum = first, n, spent
+    while low < high do
+      local middle = floor((low + high) / 2)
+      if open - (open - unpack('<I4', words, 9 * middle + 1)) % M32 <= best then low = middle + 1 else high = middle end
+    end
+    if open <= best then cum = total elseif low > first then cum = unpack('<I5', words, 9 * low - 4) end
+    left = used - (cum - spent) % M40
+    for i = 1, #leases do
+      if now - leases[i][2] <= span and leases[i][2] <= best then left = left - leases[i][3] end
+    end
+  end
   return best + span + 1, left
 end
 

@@ -41,7 +41,8 @@ impl Call {
         let policy = PolicyBytes::lend(10, &horizon, self.mode, &self.limits, lending);
         let asks = [Ask { cost: 1, random: 7 }; 2];
         let id = LeaseId { nonce: 3, counter: 4 };
-        let part = Part { id, expected: 0, proposed: 9, rate: 0.5, declined: 1, wants: true, reports: Vec::new() };
+        let part =
+            SyncRequest { id, expected: 0, proposed: 9, rate: 0.5, shed_units: 1, wants: true, reports: Vec::new() };
         let mut body = Vec::new();
         match self.interval_ms {
             0 => asks.iter().for_each(|ask| ask.write(&mut body)),
@@ -50,14 +51,15 @@ impl Call {
         let time = NOW.to_string();
         let args = [policy.as_bytes(), time.as_bytes(), &body, &body, &body];
         let answer: Vec<u8> = DECIDE.eval(&NAMES, args).query(&mut self.server).unwrap();
-        let each = 2 * Answered::RECORD + if self.interval_ms > 0 { Lent::BYTES } else { 0 };
+        let each = 2 * Answered::RECORD + if self.interval_ms > 0 { SyncReply::BYTES } else { 0 };
         [0, 1, 2].map(|key| {
             if Answered::is_foreign(&answer, key * each) {
                 return Answer::Foreign;
             }
             let answered = Answered::read(&answer, 3 * each, key * each..(key + 1) * each).unwrap();
             if self.interval_ms > 0 {
-                answered.behind(2).and_then(Lent::read).unwrap();
+                let limits = self.limits.len();
+                answered.behind(2).and_then(|reply| SyncReply::read(reply, limits)).unwrap();
             }
             Answer::Decided(
                 [0, 1].map(|at| answered.outcome(at, asks[at], &self.limits, NOW / 10).unwrap().is_allowed()),
