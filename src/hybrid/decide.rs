@@ -149,12 +149,7 @@ impl Shared {
     }
 
     /// Asks Redis for one request alone, while its key is being synced or is not kept here.
-    async fn ask_alone(
-        &self,
-        key: &KeyRef,
-        wanted: &Wanted<'_>,
-        limits: &OwnedLimitSet,
-    ) -> Result<Decision, Failure> {
+    async fn ask_alone(&self, key: &KeyRef, wanted: &Wanted<'_>, limits: &OwnedLimitSet) -> Result<Decision, Failure> {
         let (sent, ask) = (self.time.now_ms(), Ask { cost: wanted.cost, random: fastrand::u32(..) });
         let changes = key.with(|state| state.changes()).unwrap_or(0);
         let keys = &key.table.keys;

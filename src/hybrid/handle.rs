@@ -53,8 +53,12 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     pub async fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Result<Decision, StoreError> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
-        let wanted =
-            Wanted { key: key.as_ref(), cost: n, limits: Self::limit_set(&limits), on_store_error: shared.on_store_error };
+        let wanted = Wanted {
+            key: key.as_ref(),
+            cost: n,
+            limits: Self::limit_set(&limits),
+            on_store_error: shared.on_store_error,
+        };
         let result = match shared.decide(&shared.main, &wanted, || Self::own(shared, &limits)) {
             Answer::Ready(result) => result,
             Answer::Pending(pending) => pending.await,

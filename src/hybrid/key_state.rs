@@ -90,8 +90,14 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) enum Reaction {
     /// Redis has lost the key: this is to be sent in the place of what was.
-    Resubmit { request: SyncRequest, has_lost_units: bool },
-    Done { decision: Option<Decision>, wake: Option<Wake> },
+    Resubmit {
+        request: SyncRequest,
+        has_lost_units: bool,
+    },
+    Done {
+        decision: Option<Decision>,
+        wake: Option<Wake>,
+    },
     /// The answer is of a sync that another one has replaced.
     Stale,
 }
@@ -110,7 +116,9 @@ pub(super) enum TimerAction {
     /// To be looked at again at that instant.
     Later(u64),
     /// To be synced, for another lease if that is wanted.
-    Sync { wants: bool },
+    Sync {
+        wants: bool,
+    },
 }
 
 /// What an instance knows of one key.
@@ -354,11 +362,8 @@ impl KeyState {
         self.update_rate(now, params.interval_ms);
         let is_first = std::mem::take(&mut self.is_new);
         self.close_lease(now, horizon, params);
-        let mut expected = if self.epoch > 0 && now + params.lag_ms + params.deadline_ms < self.lives_until {
-            self.epoch
-        } else {
-            0
-        };
+        let mut expected =
+            if self.epoch > 0 && now + params.lag_ms + params.deadline_ms < self.lives_until { self.epoch } else { 0 };
         let mut reports = Vec::new();
         if let Some(outbox) = &mut self.outbox {
             outbox.expire(now, kept_ms(horizon, params));
@@ -521,15 +526,7 @@ impl KeyState {
     }
 
     /// Keeps a refusal that a wait can end.
-    fn refuse(
-        &mut self,
-        now: u64,
-        asked: &Asked,
-        cost: u64,
-        decision: Decision,
-        limits_id: u64,
-        params: &StoreParams,
-    ) {
+    fn refuse(&mut self, now: u64, asked: &Asked, cost: u64, decision: Decision, limits_id: u64, params: &StoreParams) {
         let wait = decision.retry_after_ms;
         // One from before a change by hand may be untrue.
         if wait == 0 || asked.changes != self.changes {

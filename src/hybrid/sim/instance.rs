@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::super::key_state::{Action, Answer, Asked, KeyState, Reaction, Request, RoundTrip, StoreParams, TimerAction, Wake};
+use super::super::key_state::{
+    Action, Answer, Asked, KeyState, Reaction, Request, RoundTrip, StoreParams, TimerAction, Wake,
+};
 use super::super::limit_set::OwnedLimitSet;
 use super::super::names::NameSource;
 use super::setup::Without;
@@ -154,8 +156,7 @@ impl Instance {
     ) {
         let (now, params) = (self.clock.at(us), self.params);
         let request = Request { cost, limits: limits.borrow(), is_retry: waited_since.is_some() };
-        let state =
-            self.state.get_or_insert_with(|| KeyState::new(b"key".as_slice().into(), now, &params.scale));
+        let state = self.state.get_or_insert_with(|| KeyState::new(b"key".as_slice().into(), now, &params.scale));
         let ask = Some(Ask { cost, random: 0 });
         match state.handle_request(now, &request, &params) {
             Action::Decided(decision) => effects.admitted += if decision.is_allowed() { cost } else { 0 },

@@ -67,10 +67,7 @@ impl Policy<'_> {
         let spare = (smallest as f64 * tolerance / (1.0 + tolerance) / instances as f64 / 2.0).floor();
         let wish = |horizon: u64| (rate * horizon as f64 + (rate * horizon as f64).sqrt()).ceil();
         let mut horizon = self.longest_ms(bucket_ms);
-        while horizon > interval
-            && 2.0 * (free_of as f64 - wish(horizon)) < capacity as f64
-            && wish(horizon) > spare
-        {
+        while horizon > interval && 2.0 * (free_of as f64 - wish(horizon)) < capacity as f64 && wish(horizon) > spare {
             horizon = interval.max(horizon / 2);
         }
         let units = if rate * (horizon as f64) < 1.0 {

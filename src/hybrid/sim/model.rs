@@ -238,16 +238,7 @@ impl Model {
         if violated == 0 {
             used_then = used;
         }
-        Outcome {
-            verdict,
-            binding: binding as u8,
-            violated,
-            factor: 0.0,
-            used,
-            newest: self.open,
-            fits_at,
-            used_then,
-        }
+        Outcome { verdict, binding: binding as u8, violated, factor: 0.0, used, newest: self.open, fits_at, used_then }
     }
 
     /// One call, with its asks; none is answered where the key was lost.
@@ -311,7 +302,8 @@ impl Model {
 
     /// Charges leases that ended before a tick as if they were spent, at most so many; how many there were.
     fn fold(&mut self, now: u64, before: u64, most: usize) -> usize {
-        let mut ended: Vec<(u64, u64)> = self.counting(now)
+        let mut ended: Vec<(u64, u64)> = self
+            .counting(now)
             .filter(|loan| loan.units > 0 && loan.last < before)
             .map(|loan| (loan.last, loan.units))
             .collect();
@@ -325,14 +317,7 @@ impl Model {
         ended.len()
     }
 
-    fn lend(
-        &mut self,
-        now: u64,
-        now_ms: u64,
-        request: &SyncRequest,
-        policy: Policy<'_>,
-        is_lost: bool,
-    ) -> SyncReply {
+    fn lend(&mut self, now: u64, now_ms: u64, request: &SyncRequest, policy: Policy<'_>, is_lost: bool) -> SyncReply {
         let views: Vec<View> = policy.limits.iter().map(|limit| self.view(now, limit.span)).collect();
         let frees: Vec<u64> =
             policy.limits.iter().zip(&views).map(|(limit, view)| limit.capacity.saturating_sub(view.used())).collect();
@@ -387,7 +372,7 @@ impl Model {
             used_then,
             life_ms: life_ms as u32,
             horizon_ms: share.horizon_ms as u32,
-            ask_again_ms: if self.without == Without::AskAgain { 0 } else { share.ask_again_ms as u32 },
+            ask_again_ms: share.ask_again_ms as u32,
             ratio: 1.0,
             epoch: 0,
             ttl_ms: 0,

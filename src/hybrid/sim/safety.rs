@@ -27,7 +27,15 @@ fn setup(seed: u64, instances: usize, per_second: u64, window_ms: u64, sync_ms: 
 /// Nothing too much, all accounted for, all free again in the end; and a part of what a perfect limiter admits.
 fn check(world: &World, least_part: f64) {
     let (setup, window) = (&world.setup, world.setup.window_us());
-    let told = || format!("{:?} lost {} {setup:?}: {} offered, {} admitted", world.model, world.lost(), world.offered, world.admitted);
+    let told = || {
+        format!(
+            "{:?} lost {} {setup:?}: {} offered, {} admitted",
+            world.model,
+            world.lost(),
+            world.offered,
+            world.admitted
+        )
+    };
     assert!(world.peak_from(0) <= setup.bound(), "{} of {}: {}", world.peak_from(0), setup.bound(), told());
     assert_eq!(world.ledger.missing(window, 0), 0, "{}", told());
     assert_eq!(world.ledger.held_last(), 0, "{}", told());

@@ -41,8 +41,6 @@ pub(super) enum Without {
     Marks,
     /// Reports are stamped by the server's clock as it is, whatever instant decides.
     OneClock,
-    /// The server does not say when units may come back.
-    AskAgain,
     /// A sync that has no end is waited for.
     Takeover,
     /// A report is forgotten with the answer that does not come.
@@ -82,8 +80,17 @@ pub(super) enum Change {
     GiveBack,
 }
 
-pub(super) const CALM: Faults =
-    Faults { delay: (200, 300), slow: 0.0, loss: 0.0, twice: 0.0, asks_twice: false, drift: 0, life: 0, freeze: 0.0, name_bits: 64 };
+pub(super) const CALM: Faults = Faults {
+    delay: (200, 300),
+    slow: 0.0,
+    loss: 0.0,
+    twice: 0.0,
+    asks_twice: false,
+    drift: 0,
+    life: 0,
+    freeze: 0.0,
+    name_bits: 64,
+};
 pub(super) const ROUGH: Faults = Faults {
     delay: (200, 12_000),
     slow: 0.03,

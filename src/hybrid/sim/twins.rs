@@ -141,7 +141,9 @@ impl Caller {
         let (id, units) = match (random.u32(0..12), self.given.len()) {
             // Few names, so that some come again.
             (0, _) => (LeaseId { nonce: random.u64(1..5), counter: u32::MAX - random.u32(0..20) }, self.largest / 8),
-            (1, _) | (_, 0) => (LeaseId { nonce: random.u64(1..5), counter: random.u32(1 << 30..1 << 31) }, self.largest),
+            (1, _) | (_, 0) => {
+                (LeaseId { nonce: random.u64(1..5), counter: random.u32(1 << 30..1 << 31) }, self.largest)
+            }
             // It may be reported once more, later.
             (2, count) => (self.given[random.usize(0..count)].0, self.largest),
             (_, count) => self.given.swap_remove(random.usize(0..count)),
@@ -216,7 +218,15 @@ impl Course {
             assert_eq!(real_outcomes.len(), outcomes.len());
             for (real, outcome) in real_outcomes.iter().zip(&outcomes) {
                 let key = |outcome: &Outcome| {
-                    (outcome.verdict, outcome.binding, outcome.violated, outcome.used, outcome.newest, outcome.fits_at, outcome.used_then)
+                    (
+                        outcome.verdict,
+                        outcome.binding,
+                        outcome.violated,
+                        outcome.used,
+                        outcome.newest,
+                        outcome.fits_at,
+                        outcome.used_then,
+                    )
                 };
                 assert_eq!(key(real), key(outcome), "{}", told());
             }
