@@ -64,7 +64,7 @@ impl Ledger {
     fn compare(&self, window_us: u64, from_us: u64, by: impl Fn(u64, u64) -> u64) -> u64 {
         let (mut first, mut last, mut units, mut most) = (0, 0, 0, 0);
         for &(at, held) in &self.held {
-            while last < self.admitted.len() && self.admitted[last].0 <= at {
+            while last < self.admitted.len() && self.admitted[last].0 < at {
                 units += self.admitted[last].1;
                 last += 1;
             }
@@ -117,7 +117,7 @@ fn the_judge_finds_what_is_too_much() {
         ledger.admit(at, 1);
     }
     ledger.hold(500, 2);
-    ledger.hold(1_001, 2);
+    ledger.hold(1_002, 2);
     ledger.close();
     assert_eq!(ledger.peak(1_000, 0, u64::MAX), 4);
     assert_eq!(ledger.peak(1_000, 0, 400), 3);

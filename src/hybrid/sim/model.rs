@@ -372,7 +372,7 @@ impl Model {
             used_then,
             life_ms: life_ms as u32,
             horizon_ms: share.horizon_ms as u32,
-            ask_again_ms: if self.without == Without::AskAgain { 0 } else { share.ask_again_ms as u32 },
+            ask_again_ms: share.ask_again_ms as u32,
             ratio: 1.0,
             epoch: 0,
             ttl_ms: 0,

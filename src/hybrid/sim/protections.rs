@@ -52,7 +52,7 @@ fn one_clock_decides_and_stamps() {
         let (mut model, start, id) =
             (Model::new(BUCKET_MS, 1_000).without(without), SERVER_MS, LeaseId { nonce: 1, counter: 1 });
         assert!(model.ask(start, Ask { cost: 1, random: 0 }, &limits).is_allowed());
-        let report = Report { id, kind: ReportKind::Extra, spent: vec![(50, 7)] };
+        let report = Report { id, kind: ReportKind::Extra, spent: vec![(500, 7)] };
         let request =
             SyncRequest { id, expected: 0, proposed: 1, rate: 0.0, shed_units: 0, wants: false, reports: vec![report] };
         // The clock is behind by less than the shorter window.
@@ -73,22 +73,6 @@ fn what_is_brought_back_counts_once() {
     let most = |world: &World| world.ledger.surplus(world.setup.window_us(), 4 * SECOND);
     println!("held and not admitted: {} and {}", most(&with), most(&without));
     assert!(most(&with) * 2 < most(&without), "{} and {}", most(&with), most(&without));
-}
-
-#[test]
-fn a_refusal_ends_when_units_may_come_back() {
-    let base = Setup {
-        instances: 8,
-        per_second: 100,
-        window_ms: 10_000,
-        sync_ms: 1_000,
-        until: 60 * SECOND,
-        is_skewed: true,
-        ..setup(&[(0, 0.95), (20 * SECOND, 1.2), (40 * SECOND, 0.95)])
-    };
-    let (with, without) = both(base, Without::AskAgain);
-    assert!(part(&with) > 0.97, "{}", part(&with));
-    assert!(part(&without) < part(&with), "{}", part(&without));
 }
 
 #[test]

@@ -41,8 +41,6 @@ pub(super) enum Without {
     Marks,
     /// Reports are stamped by the server's clock as it is, whatever instant decides.
     OneClock,
-    /// The server does not say when units may come back.
-    AskAgain,
     /// A sync that has no end is waited for.
     Takeover,
     /// A report is forgotten with the answer that does not come.
