@@ -78,6 +78,16 @@ impl SyncSchedule {
         u32::try_from(configured.max(2 * self.latency_ms.load(Ordering::Relaxed))).unwrap_or(u32::MAX)
     }
 
+    /// Adds a lease that was just given, and makes room for the entry that renews it early: the decision by which it
+    /// runs low allocates nothing.
+    pub(super) fn add_given(&self, at: u64, lease: LeaseId, key: &KeyRef, limits: &OwnedLimitSet) {
+        let mut heap = self.due();
+        let room = heap.len() + 2;
+        heap.reserve(room);
+        drop(heap);
+        self.add(at, Some(lease), key, limits);
+    }
+
     /// Adds a lease that is to be looked at at an instant, or reports that are to be sent then.
     pub(super) fn add(&self, at: u64, lease: Option<LeaseId>, key: &KeyRef, limits: &OwnedLimitSet) {
         let scheduled = Scheduled { at, lease, key: key.clone(), limits: limits.clone() };

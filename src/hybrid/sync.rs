@@ -106,7 +106,7 @@ impl SyncOp {
         if let Some(wake) = wake {
             // A limiter that was shut down meanwhile holds nothing.
             let at = if shared.is_closed.load(Ordering::SeqCst) { shared.time.now_ms() } else { wake.at };
-            shared.schedule.add(at, Some(wake.id), &self.key, &self.limits);
+            shared.schedule.add_given(at, wake.id, &self.key, &self.limits);
         }
         Ok(decision)
     }
