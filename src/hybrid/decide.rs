@@ -38,8 +38,7 @@ impl Shared {
         match self.decide_at_once(table, wanted) {
             (_, Some((decision, None))) => Answer::Ready(Ok(decision)),
             (_, Some((decision, Some(low)))) => {
-                let key = table.key_ref(wanted.key);
-                self.schedule.add(self.time.now_ms(), Some(low), &key, &owned_limits());
+                self.renew_early(&table.key_ref(wanted.key), low);
                 Answer::Ready(Ok(decision))
             }
             _ if !self.redis.lanes.allows(|| table.keys.names.name(wanted.key)) => {
@@ -47,6 +46,14 @@ impl Shared {
                 Answer::Ready(self.without_redis(&key, wanted, owned_limits, Failure::unavailable()))
             }
             (is_known, None) => self.ask(table, wanted, is_known, owned_limits()),
+        }
+    }
+
+    /// Schedules the renewal of a lease that runs low, without an allocation.
+    #[cold]
+    pub(super) fn renew_early(&self, key: &KeyRef, low: LeaseId) {
+        if let Some(limits) = key.with(|state| state.lent_limits()).flatten() {
+            self.schedule.add(self.time.now_ms(), Some(low), key, &limits);
         }
     }
 

@@ -113,24 +113,24 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         };
         let (_, decided) = shared.decide_at_once(&shared.main, &wanted);
         if let Some((_, Some(low))) = decided {
-            let key = shared.main.key_ref(key.as_ref());
-            shared.schedule.add(shared.time.now_ms(), Some(low), &key, &Self::own(shared, &limits));
+            shared.renew_early(&shared.main.key_ref(key.as_ref()), low);
         }
         Ok(decided.map(|(decision, _)| decision.into()))
     }
 
-    /// The units that the key has used in the window, without those that other instances hold.
+    /// The units that the key has used in the window, with those that other instances hold: never less than is used.
     ///
-    /// What this instance holds goes back before. Other instances report what they have spent within two sync
-    /// intervals or a little more. See [`usage`](Self::usage) for what they hold, and
+    /// What this instance holds goes back before. See [`usage`](Self::usage) for the two figures apart, and
     /// [`get_estimate`](Self::get_estimate) for an answer without I/O.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
-        Ok(self.usage(key).await?.used)
+        let usage = self.usage(key).await?;
+        Ok(usage.used + usage.held)
     }
 
     /// The units that the key has used in the window, and apart from them those that other instances hold.
     ///
-    /// What this instance holds goes back before. A unit that is held is spent or comes back.
+    /// What this instance holds goes back before. Other instances report what they have spent within two sync
+    /// intervals or a little more, and until then it counts as held. What they do not spend comes back.
     pub async fn usage(&self, key: impl AsRef<[u8]>) -> Result<Usage, StoreError> {
         let shared = self.shared()?;
         self.give_back(shared, key.as_ref()).await?;

@@ -136,6 +136,8 @@ pub(super) struct KeyState {
     sync_done: Option<Arc<Semaphore>>,
     /// The limits under which the last answer came; 0 where there is none that counts.
     limits_id: u64,
+    /// The limits that the lease was given for.
+    lent_limits: Option<OwnedLimitSet>,
     /// What the last answer said of the limit that binds: units used, lent ones aside, and free.
     binding: u8,
     used: u64,
@@ -173,6 +175,7 @@ impl KeyState {
             sync: None,
             sync_done: None,
             limits_id: 0,
+            lent_limits: None,
             binding: 0,
             used: 0,
             free: 0,
@@ -428,6 +431,7 @@ impl KeyState {
         let mut wake = None;
         if is_current {
             wake = self.apply_reply(now, trip, reply, &limits.borrow(), params);
+            self.lent_limits = wake.map(|_| limits.clone());
         } else if reply.units > 0 {
             self.outbox().push_unspent(trip.id, now);
         }
@@ -498,6 +502,11 @@ impl KeyState {
         let lease = Lease::new(trip.id, reply.units, now, trip.asked.sent + life, params.scale.bucket_ms());
         self.lease = Some(Box::new(lease));
         Some(Wake { at: trip.asked.sent + horizon_ms, id: trip.id })
+    }
+
+    /// The limits to sync with for another lease.
+    pub(super) fn lent_limits(&self) -> Option<OwnedLimitSet> {
+        self.lent_limits.clone()
     }
 
     /// No answer came. What was reported is reported again, and a lease that may have been given goes back.
