@@ -156,7 +156,7 @@ impl Default for Dither {
 
 impl Dither {
     /// The most that is owed while the hard cap admits nothing: the next request that fits passes at once.
-    const MOST_OWED: f64 = 2.0;
+    const MOST_OWED: f64 = 4.0;
 
     /// Owes a request that the hard cap refused its part, so that the cap does not lower the average.
     fn owe(&mut self, ratio: f64) {

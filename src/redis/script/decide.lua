@@ -80,7 +80,7 @@ if mode < 2 then
 end
 
 -- From here on the suppressed strategy.
-local FACTOR, SLOTS, STEEPEST, MAX32, MOST_OWED = 3, 16, 5, 4294967295, 2
+local FACTOR, SLOTS, STEEPEST, MAX32, MOST_OWED = 3, 16, 5, 4294967295, 4
 
 local function answer(verdict, binding, violated, used, fits, used_then, ratio)
   answers[#answers + 1] = pack(RECORD, verdict, binding - 1, violated, used, open, fits, used_then, ratio)
