@@ -552,6 +552,7 @@ impl KeyState {
     }
 
     /// Keeps what a decision of Redis means for the next ones, here and while Redis is gone.
+    #[expect(clippy::too_many_arguments, reason = "what a driver knows of a decision and of its store")]
     pub(super) fn record_outcome(
         &mut self,
         now: u64,
