@@ -17,10 +17,16 @@ use crate::fingerprint::{Fingerprint, Prehashed, Secret};
 /// How often a full cache may look for entries that are over: it looks at all of them.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Refusals that still hold, at most a fixed number of them.
+/// Costs of one key whose refusals are kept.
+const COSTS: usize = 8;
+
+/// For how long a refusal holds that no wait can end. What it says of the units in use may be that old.
+const NEVER_FITS: Duration = Duration::from_secs(1);
+
+/// Refusals that still hold, for at most a fixed number of keys.
 pub(super) struct Denied {
     secret: Secret,
-    entries: DashMap<Fingerprint, Entry, Prehashed>,
+    entries: DashMap<Fingerprint, Vec<Entry>, Prehashed>,
     count: AtomicUsize,
     most: usize,
     /// How many changes by hand there were.
@@ -69,13 +75,17 @@ impl Denied {
             return None;
         }
         let (print, now) = (self.secret.fingerprint(key), Instant::now());
-        let entry = self.entries.get(&print)?;
-        if now < entry.until {
-            // A larger cost does not fit either, but how long it has to wait only the server knows.
-            return (cost == entry.cost && entry.limits == Limit::digest(limits)).then(|| entry.refusal_at(now));
+        let entries = self.entries.get(&print)?;
+        // A larger cost does not fit either, but how long it has to wait only the server knows.
+        let is_it = |entry: &&Entry| cost == entry.cost && now < entry.until && entry.limits == Limit::digest(limits);
+        if let Some(entry) = entries.iter().find(is_it) {
+            return Some(entry.refusal_at(now));
         }
-        drop(entry);
-        self.remove(print, |entry| now >= entry.until);
+        let are_over = entries.iter().all(|entry| now >= entry.until);
+        drop(entries);
+        if are_over {
+            self.remove(print, |entries| entries.iter().all(|entry| now >= entry.until));
+        }
         None
     }
 
@@ -84,12 +94,15 @@ impl Denied {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Remembers a refusal of the absolute strategy that a wait can end.
+    /// Remembers a refusal of the absolute strategy.
     ///
     /// Unless a key was changed by hand since it was asked for, for then it may be from before that.
     pub(super) fn insert(&self, key: &[u8], cost: u64, limits: &[Limit], refusal: &Decision, asked: Asked) {
         let Asked { sent, received, changes } = asked;
-        let Some(wait) = refusal.retry_after().filter(|wait| *wait > Duration::ZERO) else { return };
+        let wait = refusal.retry_after().unwrap_or(NEVER_FITS);
+        if wait.is_zero() {
+            return;
+        }
         let (Some(until), Some(free_at)) = (sent.checked_add(wait), received.checked_add(wait)) else { return };
         if self.count.load(Ordering::Relaxed) >= self.most {
             self.sweep(received);
@@ -98,8 +111,19 @@ impl Denied {
             }
         }
         let entry = Entry { until, free_at, cost, limits: Limit::digest(limits), refusal: *refusal };
-        if self.entries.insert(self.secret.fingerprint(key), entry).is_none() {
-            self.count.fetch_add(1, Ordering::Relaxed);
+        match self.entries.entry(self.secret.fingerprint(key)) {
+            dashmap::Entry::Vacant(place) => {
+                place.insert(vec![entry]);
+                self.count.fetch_add(1, Ordering::Relaxed);
+            }
+            dashmap::Entry::Occupied(mut entries) => {
+                let entries = entries.get_mut();
+                entries.retain(|old| received < old.until && (old.cost, old.limits) != (entry.cost, entry.limits));
+                if entries.len() >= COSTS {
+                    entries.remove(0);
+                }
+                entries.push(entry);
+            }
         }
         // Looked at last: a change either sees the entry, or is seen here.
         if self.changes() != changes {
@@ -113,8 +137,8 @@ impl Denied {
         self.remove(self.secret.fingerprint(key), |_| true);
     }
 
-    fn remove(&self, print: Fingerprint, if_so: impl Fn(&Entry) -> bool) {
-        if self.entries.remove_if(&print, |_, entry| if_so(entry)).is_some() {
+    fn remove(&self, print: Fingerprint, if_so: impl Fn(&[Entry]) -> bool) {
+        if self.entries.remove_if(&print, |_, entries| if_so(entries)).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -144,8 +168,8 @@ impl Denied {
     }
 
     fn retain(&self, keep: impl Fn(&Entry) -> bool) {
-        self.entries.retain(|_, entry| {
-            let stays = keep(entry);
+        self.entries.retain(|_, entries| {
+            let stays = entries.iter().any(&keep);
             if !stays {
                 self.count.fetch_sub(1, Ordering::Relaxed);
             }
@@ -157,6 +181,9 @@ impl Denied {
 impl Entry {
     /// The refusal with what is left of its waits.
     fn refusal_at(&self, now: Instant) -> Decision {
+        if self.refusal.retry_after().is_none() {
+            return self.refusal;
+        }
         let left = self.free_at.saturating_duration_since(now);
         let retry_after_ms = u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1);
         let gone = self.refusal.retry_after_ms.saturating_sub(retry_after_ms);
@@ -231,11 +258,30 @@ mod tests {
     }
 
     #[test]
-    fn what_no_wait_can_end_is_not_kept() {
+    fn what_no_wait_can_end_is_kept_for_a_second() {
         let denied = Denied::new(10);
         let now = Instant::now();
-        denied.insert(b"k", 1, &limits(10), &Decision::rejected(10, 10, None), asked(now, now));
-        assert!(denied.get(b"k", 1, &limits(10)).is_none());
+        let never = Decision::rejected(10, 10, None);
+        denied.insert(b"k", 11, &limits(10), &never, asked(now, now));
+        assert_eq!(denied.get(b"k", 11, &limits(10)).unwrap().retry_after(), None);
+        let before = now.checked_sub(Duration::from_secs(1)).unwrap();
+        denied.insert(b"j", 11, &limits(10), &never, asked(before, before));
+        assert!(denied.get(b"j", 11, &limits(10)).is_none());
+    }
+
+    /// If one cost replaced the other, requests that alternate would ask Redis each time.
+    #[test]
+    fn costs_that_alternate_are_kept_side_by_side_up_to_a_bound() {
+        let denied = Denied::new(10);
+        let now = Instant::now();
+        for cost in 1..=20 {
+            denied.insert(b"k", cost, &limits(10), &refusal(60_000), asked(now, now));
+            denied.insert(b"k", cost, &limits(10), &refusal(60_000), asked(now, now));
+        }
+        let kept = (1..=20).filter(|&cost| denied.get(b"k", cost, &limits(10)).is_some()).count();
+        assert_eq!((kept, denied.count.load(Ordering::Relaxed)), (COSTS, 1));
+        denied.outdate(b"k");
+        assert!((1..=20).all(|cost| denied.get(b"k", cost, &limits(10)).is_none()));
     }
 
     #[test]
