@@ -63,9 +63,9 @@ pub use self::handle::HybridLimits;
 ///   yet may be admitted once more, since each brings its own back when it next comes to a key
 /// - [`OnStoreError`]: while Redis is gone leases are spent to their end, and then the policy decides
 ///
-/// Units that an instance holds and does not spend are missed elsewhere until it gives them back: near a limit
-/// after two or three [`sync intervals`](SyncIntervalMs), far below it after ten; of a slow key up to an eighth of
-/// what is free after half a window or a minute.
+/// Units that an instance holds and does not spend come back when their lease ends: near a limit after one
+/// [`sync interval`](SyncIntervalMs), far below it after ten, at most an eighth of the window and two seconds. Other
+/// instances cannot use them until then.
 ///
 /// # Examples
 ///
