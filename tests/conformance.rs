@@ -40,6 +40,7 @@ on_every_store! {
     60:
     engine::what_fits_is_admitted_and_the_rest_refused,
     engine::a_cost_is_charged_as_a_whole_or_not_at_all,
+    engine::a_cost_can_be_asked_for_without_a_charge,
     engine::a_cost_of_nothing_only_looks,
     engine::a_cost_above_the_limit_never_fits,
     engine::a_changed_rate_applies_at_once_to_the_history,

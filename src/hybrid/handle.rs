@@ -16,7 +16,7 @@ use crate::quota::RateLimit;
 use crate::redis::Finally;
 use crate::redis::script::Correction;
 use crate::store::{Answer, OnStoreError};
-use crate::strategy::{StrategyKind, Suppressed};
+use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
 /// Limits in Redis that are decided on in memory, by one strategy.
 ///
@@ -269,6 +269,30 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
 
     fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
         self.hybrid.0.as_ref().ok_or_else(StoreError::no_redis)
+    }
+}
+
+impl HybridLimits<'_, Absolute> {
+    /// Says whether `n` units would be admitted at once, and charges nothing.
+    ///
+    /// The answer is as old as the call: another request may take the units before the next one.
+    ///
+    /// What this instance holds goes back before.
+    ///
+    /// # Errors
+    ///
+    /// A [`StoreError`] if Redis does not answer.
+    pub async fn would_allow(
+        &self,
+        key: impl AsRef<[u8]>,
+        rate: &RateLimit,
+        n: u64,
+    ) -> Result<RateLimitDecision, StoreError> {
+        let (shared, key) = (self.shared()?, key.as_ref());
+        self.give_back(shared, key).await?;
+        let own = Self::own(shared, &Self::limits(shared, rate));
+        let decision = shared.redis.look(&shared.main.keys, key, n, &own.scaled).await?;
+        Ok(own.unscale(decision).into())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::decision::{Decision, RateLimitDecision};
 use crate::engine::{self, Horizon, SetMode, Window};
 use crate::limiter::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::quota::RateLimit;
-use crate::strategy::{StrategyKind, Suppressed};
+use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
 /// Limits in this process, by one strategy.
 ///
@@ -62,13 +62,17 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     /// In the suppressed strategy a request in the band may pass or not; it is told as
     /// `Suppressed { is_allowed: true, .. }`, since some of such requests do pass.
     pub fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> RateLimitDecision {
+        self.peek(key.as_ref(), rate, 1)
+    }
+
+    fn peek(&self, key: &[u8], rate: &RateLimit, n: u64) -> RateLimitDecision {
         let (shared, now_ms) = (self.shared, self.shared.time.now_ms());
         let (now, limits) = (shared.scale.at(now_ms), [shared.scale.limit(rate, K::IS_SUPPRESSED)]);
-        shared.main.peek(key.as_ref(), now, |window, horizon| {
+        shared.main.peek(key, now, |window, horizon| {
             if K::IS_SUPPRESSED {
                 return RateLimitDecision::at_factor(engine::factor(window, now, &limits, horizon));
             }
-            shared.scale.decision(&engine::absolute(window, now, 1, &limits, horizon, false), 0, &limits, now_ms).into()
+            shared.scale.decision(&engine::absolute(window, now, n, &limits, horizon, false), 0, &limits, now_ms).into()
         })
     }
 
@@ -165,6 +169,28 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
 
     fn span(&self) -> u32 {
         self.shared.scale.span()
+    }
+}
+
+impl LocalLimits<'_, Absolute> {
+    /// Says whether `n` units would be admitted at once, and charges nothing.
+    ///
+    /// The answer is as old as the call: another request may take the units before the next one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimit, RateLimiter};
+    ///
+    /// let rl = RateLimiter::builder().build()?;
+    /// let (calls, rate) = (rl.local().absolute(), RateLimit::try_from(1.0)?); // 60 in any minute
+    /// assert!(calls.would_allow("k", &rate, 60).is_allowed());
+    /// assert!(!calls.would_allow("k", &rate, 61).is_allowed());
+    /// assert_eq!(calls.get("k"), 0);
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn would_allow(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> RateLimitDecision {
+        self.peek(key.as_ref(), rate, n)
     }
 }
 

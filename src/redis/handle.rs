@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::limiter::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::quota::RateLimit;
 use crate::store::{Answer, OnStoreError};
-use crate::strategy::{StrategyKind, Suppressed};
+use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
 /// Limits in Redis, by one strategy.
 ///
@@ -183,6 +183,26 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
 
     fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
         self.redis.0.as_ref().ok_or_else(StoreError::no_redis)
+    }
+}
+
+impl RedisLimits<'_, Absolute> {
+    /// Says whether `n` units would be admitted at once, and charges nothing.
+    ///
+    /// The answer is as old as the call: another request may take the units before the next one.
+    ///
+    /// # Errors
+    ///
+    /// A [`StoreError`] if Redis does not answer.
+    pub async fn would_allow(
+        &self,
+        key: impl AsRef<[u8]>,
+        rate: &RateLimit,
+        n: u64,
+    ) -> Result<RateLimitDecision, StoreError> {
+        let shared = self.shared()?;
+        let limits = Self::limits(shared, rate);
+        Ok(shared.look(&shared.main.keys, key.as_ref(), n, &limits).await?.into())
     }
 }
 

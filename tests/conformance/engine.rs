@@ -52,6 +52,26 @@ pub(crate) async fn a_cost_is_charged_as_a_whole_or_not_at_all(rig: &Rig, kind: 
     }
 }
 
+pub(crate) async fn a_cost_can_be_asked_for_without_a_charge(rig: &Rig, kind: Kind) {
+    if kind == Kind::Suppressed {
+        return;
+    }
+    let (calls, rate, key) = (rig.calls(kind), rig.rate(10), key(kind, "ask"));
+    for used in [0, 4, 9, 10] {
+        while calls.get(&key).await < used {
+            assert_eq!(calls.inc(&key, &rate, 1).await, RateLimitDecision::Allowed);
+        }
+        for cost in [1, 2, 6, 10, 11, u64::MAX] {
+            let decision = rig.would_allow(&key, &rate, cost).await;
+            assert_eq!(decision.is_allowed(), cost <= 10 - used, "{cost} beside {used}: {decision:?}");
+            assert_eq!(calls.get(&key).await, used, "a question was charged");
+            if !decision.is_allowed() {
+                assert_eq!(decision.retry_after().is_some(), cost <= 10, "{cost} beside {used}");
+            }
+        }
+    }
+}
+
 pub(crate) async fn a_cost_of_nothing_only_looks(rig: &Rig, kind: Kind) {
     let (calls, rate, key) = (rig.calls(kind), rig.rate(10), key(kind, "look"));
     for _ in 0..3 {

@@ -188,6 +188,15 @@ impl Rig {
         }
     }
 
+    /// Whether so many units would be admitted.
+    pub(crate) async fn would_allow(&self, key: &[u8], rate: &RateLimit, n: u64) -> RateLimitDecision {
+        match self.place {
+            Place::Local => self.rl.local().absolute().would_allow(key, rate, n),
+            Place::Redis => self.rl.redis().absolute().would_allow(key, rate, n).await.unwrap(),
+            Place::Hybrid => self.rl.hybrid().absolute().would_allow(key, rate, n).await.unwrap(),
+        }
+    }
+
     /// The stores of the two instances, as a layer takes them.
     pub(crate) fn stores(&self) -> [Arc<dyn Store>; 2] {
         [&self.rl, &self.twin].map(|rl| match self.place {
