@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::lanes::Lanes;
 use super::link::{Failure, FailureKind};
+use super::nonce::Nonce;
 use super::{outage, runtime};
 use crate::telemetry::{self, Notice};
 
@@ -36,7 +37,7 @@ enum Kind {
 struct Counted {
     key: Box<str>,
     /// This instance, by a random name.
-    name: u64,
+    name: Nonce,
     count: AtomicU64,
     /// What the last beat counted. A server's clock that steps makes one count too low, until all have beaten again.
     last: AtomicU64,
@@ -54,7 +55,7 @@ impl Instances {
             Some(count) => Kind::Fixed(count),
             None => Kind::Counted(Arc::new(Counted {
                 key: format!("{prefix}:instances").into(),
-                name: fastrand::u64(..),
+                name: Nonce::default(),
                 count: AtomicU64::new(1),
                 last: AtomicU64::new(1),
                 start: Instant::now(),
@@ -108,7 +109,7 @@ impl Counted {
 
     async fn ask(&self, lanes: &Lanes) -> Option<u64> {
         let mut command = redis::cmd("EVAL");
-        command.arg(SCRIPT).arg(1).arg(&*self.key).arg(format!("{:x}", self.name)).arg(GONE.as_millis() as u64);
+        command.arg(SCRIPT).arg(1).arg(&*self.key).arg(format!("{:x}", self.name.get())).arg(GONE.as_millis() as u64);
         match runtime::timeout(BEAT, lanes.link().send(&command)).ok()?.await {
             Ok(Ok(redis::Value::Int(count))) => u64::try_from(count).ok(),
             Ok(Err(failure)) => {

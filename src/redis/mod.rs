@@ -12,6 +12,7 @@ mod instances;
 mod keys;
 mod lanes;
 mod link;
+mod nonce;
 mod options;
 mod outage;
 pub(crate) mod runtime;
@@ -43,6 +44,7 @@ use crate::time::TimeSource;
 pub use self::handle::RedisLimits;
 pub(crate) use self::lanes::{Body, Question, Reply};
 pub(crate) use self::link::Failure;
+pub(crate) use self::nonce::Nonce;
 pub use self::options::RedisOptions;
 
 /// Limits in Redis, shared by all instances that use the same server and prefix. Cloning shares it.

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use super::super::key_state::{Action, Answer, KeyState, Reaction, Request, RoundTrip, StoreParams};
 use super::super::limit_set::OwnedLimitSet;
-use super::super::names::{NameSource, draw};
+use super::super::names::NameSource;
 use super::instance::{OwnClock, params};
 use super::model::{Model, NOTHING, Policy};
 use super::setup::{BUCKET_MS, CALM, Change, Faults, MS, SECOND, Setup, Without};
 use super::world::World;
 use crate::engine::{Horizon, Limit};
 use crate::quota::Tolerance;
+use crate::redis::Nonce;
 use crate::redis::script::{Ask, LeaseId, Lending, Report, ReportKind, SyncReply, SyncRequest};
 
 fn steady(seed: u64, load: &[(u64, f64)]) -> Setup {
@@ -34,7 +35,7 @@ fn steady(seed: u64, load: &[(u64, f64)]) -> Setup {
 
 #[test]
 fn nobody_shares_a_name() {
-    let names: HashSet<u64> = (0..1 << 17).map(|_| draw(1)).collect();
+    let names: HashSet<u64> = (0..1 << 17).map(|_| Nonce::default().get()).collect();
     assert_eq!(names.len(), 1 << 17);
     let run = |name_bits| {
         World::run(Setup { faults: Faults { name_bits, ..CALM }, ..steady(1, &[(0, 0.9), (3 * SECOND, 4.0)]) })

@@ -1,0 +1,74 @@
+//! The random name of this process for one instance, which a fork does not share.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::process;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::SystemTime;
+
+/// A number of the system's randomness, drawn when it is first wanted and drawn anew in a forked process.
+///
+/// The copy of a virtual machine's snapshot in which it is drawn already has the same number.
+#[derive(Debug, Default)]
+pub(crate) struct Nonce {
+    value: AtomicU64,
+    /// The process that drew it; 0 if there is none yet.
+    process: AtomicU32,
+}
+
+impl Nonce {
+    /// A given number, for this process.
+    #[cfg(test)]
+    pub(crate) fn fixed(value: u64) -> Self {
+        Self { value: value.into(), process: process::id().into() }
+    }
+
+    /// The number, never 0.
+    pub(crate) fn get(&self) -> u64 {
+        let process = process::id();
+        if self.process.load(Ordering::Acquire) != process {
+            // If two threads draw, one number may be returned once and then no more.
+            self.value.store(draw(process), Ordering::Release);
+            self.process.store(process, Ordering::Release);
+        }
+        self.value.load(Ordering::Acquire)
+    }
+}
+
+/// A random number of the system, never 0. A fork inherits the keys of the hash, so the process and the time go in.
+fn draw(process: u32) -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(process);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    hasher.write_u128(since.map_or(0, |since| since.as_nanos()));
+    hasher.finish().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As in a child process that inherited the number.
+    #[test]
+    fn another_process_draws_a_number_of_its_own() {
+        let nonce = Nonce::fixed(7);
+        assert_eq!(nonce.get(), 7);
+        nonce.process.store(process::id() ^ 1, Ordering::Relaxed);
+        let inherited = nonce.get();
+        assert_ne!(inherited, 7);
+        assert_eq!(nonce.get(), inherited);
+    }
+
+    /// Both inherit the same keys of the hash, at the same instant.
+    #[test]
+    fn two_children_of_one_process_draw_different_numbers() {
+        let keys = RandomState::new();
+        let of = |process: u32| {
+            let mut hasher = keys.build_hasher();
+            hasher.write_u32(process);
+            hasher.finish()
+        };
+        assert_ne!(of(1), of(2));
+        assert_ne!(draw(1), draw(1));
+    }
+}
