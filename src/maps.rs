@@ -5,8 +5,10 @@
 //! used costs next to nothing.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::fingerprint::{Fingerprint, Prehashed, Secret};
 
@@ -198,7 +200,7 @@ impl<T> Shard<T> {
 
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Places<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
