@@ -1,4 +1,4 @@
-//! The driver of a request: it locks, sends, waits and wakes; what is to be done says the key's state.
+//! The driver of a request: it locks, sends, waits and wakes. The key's state decides what it does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

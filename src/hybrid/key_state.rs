@@ -60,7 +60,7 @@ pub(super) enum Action {
     AskAlone,
 }
 
-/// A question under way: when it was sent, and the key's changes by hand before that.
+/// A question that was sent: when, and how often the key had been changed through the API before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub(super) sent: u64,
@@ -152,12 +152,12 @@ pub(super) struct KeyState {
     dither: Dither,
     /// Units that were shed since the last report.
     shed_units: u64,
-    /// Units that were asked for since that instant, and those a millisecond of late.
+    /// Units that were asked for since `since`, and the recent rate in units a millisecond.
     offered: u64,
     since: u64,
     rate: f64,
     is_new: bool,
-    /// The value in Redis, and until when it surely lives.
+    /// The value in Redis, and until when it exists at least.
     epoch: u32,
     lives_until: u64,
     /// What this instance has admitted.
@@ -537,7 +537,7 @@ impl KeyState {
     /// Keeps a refusal that a wait can end.
     fn refuse(&mut self, now: u64, asked: &Asked, cost: u64, decision: Decision, limits_id: u64, params: &StoreParams) {
         let wait = decision.retry_after_ms;
-        // One from before a change by hand may be untrue.
+        // A change through the API may have made an older refusal untrue.
         if wait == 0 || asked.changes != self.changes {
             return;
         }
@@ -572,7 +572,7 @@ impl KeyState {
         }
     }
 
-    /// How often the key was changed by hand.
+    /// How often the key was changed through the API.
     pub(super) fn changes(&self) -> u32 {
         self.changes
     }
@@ -583,13 +583,13 @@ impl KeyState {
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// Forgets what a change by hand makes untrue.
+    /// Forgets what a change through the API makes untrue.
     pub(super) fn invalidate(&mut self) {
         self.clear_refusals();
         (self.limits_id, self.shed_units, self.used) = (0, 0, 0);
     }
 
-    /// Takes the key's total from a change by hand.
+    /// Takes the key's total from a change through the API.
     pub(super) fn record_total(&mut self, now: u64, total: u64, params: &StoreParams) {
         self.used = total;
         self.used_until = now + u64::from(params.scale.span() + 1) * params.scale.bucket_ms();
@@ -616,7 +616,7 @@ impl KeyState {
         (self.epoch, self.lives_until) = (0, 0);
     }
 
-    /// Decides by this instance's part of the limits, one of `instances`. Redis is told of it later.
+    /// Decides by this instance's part of the limits, one of `instances`. A report tells Redis later.
     pub(super) fn decide_by_share(
         &mut self,
         now: u64,
@@ -626,7 +626,7 @@ impl KeyState {
         params: &StoreParams,
     ) -> Decision {
         let Request { cost, limits, .. } = request;
-        // What was spent of a lease counts; one that may still be spent stays, and what it holds counts as spent.
+        // Spent units of a lease count. A lease that can still be spent stays, and all of its units count as spent.
         if self.lease.as_ref().is_some_and(|lease| lease.left(now) == 0) {
             self.close_lease(now, horizon, params);
         }
@@ -700,7 +700,7 @@ impl KeyState {
         }
     }
 
-    /// Forgets what is not acknowledged, which a test does to see what follows.
+    /// Forgets reports that are not acknowledged, so that a test sees what follows.
     #[cfg(test)]
     pub(super) fn forget_reports(&mut self) {
         self.outbox = None;
@@ -737,7 +737,7 @@ fn kept_ms(horizon: &Horizon, params: &StoreParams) -> u64 {
     u64::from(horizon.keep()).saturating_mul(params.scale.bucket_ms())
 }
 
-/// How long ago something surely was that was before an instant, by the server's clock.
+/// The least age, by the server's clock, of something that happened before an instant.
 pub(super) fn min_age_ms(before: u64, now: u64, params: &StoreParams) -> u32 {
     u32::try_from(min_elapsed(now.saturating_sub(before).saturating_sub(params.lag_ms))).unwrap_or(u32::MAX)
 }
