@@ -5,6 +5,11 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+/// What an error shows of a text that may be long.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
 /// A mistake in the configuration, found before the first request.
 ///
 /// Its message says what to write instead.

@@ -103,18 +103,16 @@ impl<T> Maps<T> {
 
     /// Forgets a key.
     pub(crate) fn remove(&self, print: Fingerprint) -> Option<T> {
-        let removed = self.with_keys(print, |keys| keys.remove(&print))?;
+        let removed = self.lock(print)?.keys.remove(&print)?;
         self.leave_place();
         Some(removed)
     }
 
     /// Removes a key if `goes` is true of what it has.
     pub(crate) fn remove_if(&self, print: Fingerprint, goes: impl FnOnce(&T) -> bool) {
-        let is_removed = self.with_keys(print, |keys| {
-            let is_over = keys.get(&print).is_some_and(goes);
-            is_over && keys.remove(&print).is_some()
-        });
-        if is_removed {
+        let Some(mut places) = self.lock(print) else { return };
+        if places.keys.get(&print).is_some_and(goes) {
+            places.keys.remove(&print);
             self.leave_place();
         }
     }

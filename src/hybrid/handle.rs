@@ -53,12 +53,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     pub async fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Result<Decision, StoreError> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
-        let wanted = Wanted {
-            key: key.as_ref(),
-            cost: n,
-            limits: Self::limit_set(&limits),
-            on_store_error: shared.on_store_error,
-        };
+        let wanted = Self::wanted(shared, key.as_ref(), n, &limits);
         let result = match shared.decide(&shared.main, &wanted, || Self::own(shared, &limits)) {
             Answer::Ready(result) => result,
             Answer::Pending(pending) => pending.await,
@@ -105,12 +100,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     ) -> Result<Option<RateLimitDecision>, StoreError> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
-        let wanted = Wanted {
-            key: key.as_ref(),
-            cost: n,
-            limits: Self::limit_set(&limits),
-            on_store_error: shared.on_store_error,
-        };
+        let wanted = Self::wanted(shared, key.as_ref(), n, &limits);
         let (_, decided) = shared.decide_at_once(&shared.main, &wanted);
         if let Some((_, Some(low))) = decided {
             shared.renew_early(&shared.main.key_ref(key.as_ref()), low);
@@ -261,6 +251,10 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
 
     fn limit_set(limits: &[Limit]) -> LimitSet<'_> {
         LimitSet { limits, is_suppressed: K::IS_SUPPRESSED, limits_id: limits_id(limits, K::IS_SUPPRESSED) }
+    }
+
+    fn wanted<'w>(shared: &Shared, key: &'w [u8], cost: u64, limits: &'w [Limit]) -> Wanted<'w> {
+        Wanted { key, cost, limits: Self::limit_set(limits), on_store_error: shared.on_store_error }
     }
 
     fn own(shared: &Shared, limits: &[Limit]) -> OwnedLimitSet {

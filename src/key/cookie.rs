@@ -1,7 +1,7 @@
 use http::{HeaderMap, HeaderValue, header};
 
 use super::{KeyExtractor, KeyWriter, MissingKey, RequestView, digest, percent};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, shortened};
 
 /// A key from the value of a cookie, such as a session.
 ///
@@ -44,7 +44,7 @@ impl Cookie {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let is_legal = !name.is_empty() && name.bytes().all(is_token);
-        let illegal = || ConfigError::InvalidCookieName(name.chars().take(64).collect());
+        let illegal = || ConfigError::InvalidCookieName(shortened(name));
         Self { name: is_legal.then(|| name.into()).ok_or_else(illegal), is_hashed: false }
     }
 

@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::values::Values;
 use super::{KeyExtractor, KeyWriter, MissingKey, RequestView, credentials, digest};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, shortened};
 
 /// A key from the value of a header, such as an API key.
 ///
@@ -59,7 +59,7 @@ impl Header {
     /// If the name is invalid, the layer's `build` returns an error.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let name = name.parse().map_err(|_| ConfigError::InvalidHeaderName(name.chars().take(64).collect()));
+        let name = name.parse().map_err(|_| ConfigError::InvalidHeaderName(shortened(name)));
         Self { name, form: Form::plain() }
     }
 

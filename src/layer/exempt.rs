@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::RateLimitLayerBuilder;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, shortened};
 use crate::key::RequestView;
 use crate::response;
 
@@ -34,7 +34,7 @@ impl Exemptions {
     pub(super) fn build(self) -> Result<Exempt, ConfigError> {
         let Self { is_off, preflight, paths, methods, mut predicates } = self;
         if let Some(path) = paths.iter().find(|path| !is_plain_path(path)) {
-            return Err(ConfigError::InvalidExemptPath(path.chars().take(64).collect()));
+            return Err(ConfigError::InvalidExemptPath(shortened(path)));
         }
         if !paths.is_empty() {
             predicates.push(Arc::new(move |request| paths.iter().any(|path| path == request.uri().path())));

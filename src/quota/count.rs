@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::MAX_CAPACITY;
 use super::ratio::Ratio;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, shortened};
 use crate::quota::{RateLimit, WindowSizeSeconds};
 use crate::time::millis;
 
@@ -162,11 +162,6 @@ impl FromStr for Quota {
 
 /// The most periods over which the fraction of a count is spread.
 const MOST_PERIODS: u64 = 10;
-
-/// What an error shows of a text that may be long.
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
-}
 
 /// The quota with a whole count that is nearest to a fraction of a count: in the next larger unit of time, or one in
 /// some periods.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::MAX_CAPACITY;
 use super::count::count_and_period;
 use super::ratio::Ratio;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, shortened};
 use crate::quota::WindowSizeSeconds;
 
 /// A rate in units per second; it may be a fraction, as in 0.5 or 5.5.
@@ -108,7 +108,7 @@ impl FromStr for RateLimit {
     /// [`Quota`](crate::Quota), of which only the average counts here.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let read = count_and_period(text);
-        let (count, period_ms) = read.ok_or_else(|| ConfigError::InvalidQuota(text.chars().take(64).collect()))?;
+        let (count, period_ms) = read.ok_or_else(|| ConfigError::InvalidQuota(shortened(text)))?;
         Ok(Self::of(Ratio::reduced(u128::from(count.num()) * 1_000, u128::from(count.den()) * u128::from(period_ms))))
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::network::Prefixes;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, shortened};
 
 /// Whom to believe, by address.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ impl Proxies {
             self.unix = true;
             return Ok(());
         }
-        let invalid = || ConfigError::InvalidTrustedProxy(text.chars().take(64).collect());
+        let invalid = || ConfigError::InvalidTrustedProxy(shortened(text));
         let (ip, bits) = split(text).ok_or_else(invalid)?;
         let whole = if ip.is_ipv4() { 32 } else { 128 };
         let (ip, bits) = unmap(ip, bits.unwrap_or(whole));

@@ -9,7 +9,7 @@ use super::forwarded::Forwarded;
 use super::forwarded_for::XForwardedFor;
 use super::node;
 use super::walk::{Element, List, Walk};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, shortened};
 use crate::key::MissingKey;
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -30,8 +30,7 @@ pub(super) enum Source {
 
 impl Source {
     pub(super) fn named(name: &str) -> Result<Self, ConfigError> {
-        let name =
-            HeaderName::try_from(name).map_err(|_| ConfigError::InvalidHeaderName(name.chars().take(64).collect()))?;
+        let name = HeaderName::try_from(name).map_err(|_| ConfigError::InvalidHeaderName(shortened(name)))?;
         Ok(match name.as_str() {
             "x-forwarded-for" => Self::XForwardedFor,
             "forwarded" => Self::Forwarded,

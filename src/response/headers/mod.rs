@@ -10,7 +10,7 @@ mod tests;
 
 pub(super) use self::fields::{Fields, Standing};
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, shortened};
 
 /// Which fields tell clients, admitted and refused, of their quota.
 ///
@@ -58,7 +58,7 @@ pub enum ResetFormat {
 pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
     match name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         true => Ok(()),
-        false => Err(ConfigError::InvalidPolicyName(name.chars().take(64).collect())),
+        false => Err(ConfigError::InvalidPolicyName(shortened(name))),
     }
 }
 
