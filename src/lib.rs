@@ -61,50 +61,61 @@
 //! | `redis-rustls` | `rediss://`: TLS to Redis |
 //! | `metrics` | counts and gauges of the Redis store, through the `metrics` facade |
 
+// Vocabulary: values.
+mod correction;
 mod decision;
-mod engine;
 mod error;
-mod fingerprint;
-mod limiter;
-mod local;
-mod maps;
-mod names;
+mod policy;
 mod quota;
-mod scale;
-mod store;
 mod strategy;
 mod telemetry;
 mod time;
-
-pub use self::decision::{Decision, RateLimitDecision, Verdict};
-pub use self::error::{ConfigError, StoreError, StoreErrorKind};
+// Pure protocol: time and chance are arguments.
+mod engine;
+mod geometry;
 #[cfg(feature = "_redis")]
-pub use self::hybrid::{Hybrid, HybridLimits, Usage};
-pub use self::limiter::{
-    HistoryPreservation, RateLimitComparator, RateLimiter, RateLimiterBuilder, RateLimiterOptions, SetOutcome,
-};
-pub use self::local::{Local, LocalLimits};
-pub use self::quota::{
-    HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, SyncIntervalMs, Tolerance, WindowSizeSeconds,
-};
+mod lease;
 #[cfg(feature = "_redis")]
-pub use self::redis::{Redis, RedisLimits, RedisOptions};
-pub use self::store::{Answer, Ask, Budget, OnStoreError, Policy, Store, Strategy};
-pub use self::strategy::{Absolute, Suppressed};
-pub use self::telemetry::Notice;
-pub use self::time::{Clock, ManualClock, PreciseClock};
-
+mod script;
+// Keyed storage.
+mod keyspace;
+// I/O.
 #[cfg(feature = "_redis")]
-mod hybrid;
+mod nonce;
 #[cfg(feature = "_redis")]
 mod redis;
-
+#[cfg(feature = "_redis")]
+mod runtime;
+// Stores, and what builds them.
+mod limiter;
+mod store;
+// The middleware.
 #[cfg(feature = "middleware")]
 mod key;
 #[cfg(feature = "middleware")]
 pub mod layer;
 #[cfg(feature = "middleware")]
 mod response;
+
+pub use self::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
+pub use self::decision::{Decision, RateLimitDecision, Verdict};
+pub use self::error::{ConfigError, StoreError, StoreErrorKind};
+pub use self::limiter::{RateLimiter, RateLimiterBuilder, RateLimiterOptions};
+pub use self::policy::{OnStoreError, Policy};
+pub use self::quota::{
+    HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, SyncIntervalMs, Tolerance, WindowSizeSeconds,
+};
+#[cfg(feature = "_redis")]
+pub use self::redis::RedisOptions;
+#[cfg(feature = "_redis")]
+pub use self::store::hybrid::{Hybrid, HybridLimits, Usage};
+pub use self::store::local::{Local, LocalLimits};
+#[cfg(feature = "_redis")]
+pub use self::store::redis::{Redis, RedisLimits};
+pub use self::store::{Answer, Ask, Budget, Store};
+pub use self::strategy::{Absolute, Strategy, Suppressed};
+pub use self::telemetry::Notice;
+pub use self::time::{Clock, ManualClock, PreciseClock};
 
 #[cfg(feature = "axum")]
 pub use self::key::Route;

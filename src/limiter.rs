@@ -3,14 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::engine::SetMode;
 use crate::error::ConfigError;
-#[cfg(feature = "_redis")]
-use crate::hybrid::Hybrid;
-use crate::local::{Local, Settings};
+use crate::keyspace::Settings;
 use crate::quota::{HardLimitFactor, RateGroupSizeMs, SyncIntervalMs, Tolerance, WindowSizeSeconds};
 #[cfg(feature = "_redis")]
-use crate::redis::{Redis, RedisOptions};
+use crate::redis::{Client, RedisOptions};
+#[cfg(feature = "_redis")]
+use crate::store::hybrid::Hybrid;
+use crate::store::local::Local;
+#[cfg(feature = "_redis")]
+use crate::store::redis::Redis;
 use crate::time::{Clock, TimeSource};
 
 /// A rate limiter: one set of options, and the stores that work by them. Cloning shares its state.
@@ -59,15 +61,19 @@ impl RateLimiter {
             max_keys: options.max_keys,
         };
         #[cfg(feature = "_redis")]
-        let redis = match &options.redis {
-            Some(redis) => Redis::new(redis, &settings)?,
-            None => Redis::none(),
+        let (redis, hybrid) = match &options.redis {
+            Some(redis) => {
+                let client = Client::new(redis, &settings)?;
+                let hybrid = Hybrid::new(&client, &settings, options.sync_interval_ms, options.tolerance)?;
+                (Redis::new(&client, redis.denies, &settings)?, hybrid)
+            }
+            None => (Redis::none(), Hybrid::none()),
         };
         Ok(Self {
             #[cfg(feature = "_redis")]
-            hybrid: Hybrid::new(&redis, &settings, options.sync_interval_ms, options.tolerance)?,
-            #[cfg(feature = "_redis")]
             redis,
+            #[cfg(feature = "_redis")]
+            hybrid,
             local: Local::new(settings)?,
         })
     }
@@ -254,63 +260,4 @@ impl RateLimiterBuilder {
         limiter.run_cleanup_loop();
         Ok(limiter)
     }
-}
-
-/// What `set_if` demands of a key's current total.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RateLimitComparator {
-    /// Equal to the operand.
-    Eq(u64),
-    /// Less than the operand.
-    Lt(u64),
-    /// Greater than the operand.
-    Gt(u64),
-    /// Not equal to the operand.
-    Ne(u64),
-    /// Anything.
-    Always,
-}
-
-impl RateLimitComparator {
-    /// Whether a total satisfies it.
-    #[must_use]
-    pub fn matches(self, total: u64) -> bool {
-        match self {
-            Self::Eq(operand) => total == operand,
-            Self::Lt(operand) => total < operand,
-            Self::Gt(operand) => total > operand,
-            Self::Ne(operand) => total != operand,
-            Self::Always => true,
-        }
-    }
-}
-
-/// Which units `set_if_preserve_history` keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HistoryPreservation {
-    /// The newest: a lower total drops the oldest, a higher one adds units that are stamped now.
-    PreserveNewest,
-    /// The oldest: a lower total drops the newest, a higher one adds to the oldest bucket.
-    PreserveOldest,
-}
-
-impl From<HistoryPreservation> for SetMode {
-    fn from(which: HistoryPreservation) -> Self {
-        match which {
-            HistoryPreservation::PreserveNewest => Self::Newest,
-            HistoryPreservation::PreserveOldest => Self::Oldest,
-        }
-    }
-}
-
-/// What `set_if` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SetOutcome {
-    /// Whether the comparator held, and the total was set.
-    pub matched: bool,
-    /// The units in the window before.
-    pub previous_total: u64,
-    /// The units in the window after.
-    pub current_total: u64,
 }

@@ -1,4 +1,16 @@
-//! The two strategies as types: which of them a store's handle calls.
+//! The two strategies: as a value, and as types that a store's calls carry.
+
+use crate::quota::HardLimitFactor;
+
+/// How requests over the limit are treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Strategy {
+    /// What fits is admitted and the rest rejected, with the exact time of the next chance.
+    #[default]
+    Absolute,
+    /// An overload is thinned smoothly to the limit, and never passes the limit times this factor.
+    Suppressed(HardLimitFactor),
+}
 
 /// Marks calls of the absolute strategy.
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,7 @@ use super::limit::{Horizon, Limit};
 use super::outcome::NEVER;
 use super::ring::{Ring, Word, base_word, between, full_tick};
 use super::suppressed::Shed;
+use crate::correction::HistoryPreservation;
 use crate::quota::MAX_CAPACITY;
 
 /// One key's sliding window: 48 bytes, and a ring on the heap once a second bucket is live.
@@ -27,6 +28,15 @@ pub(crate) enum SetMode {
     Newest,
     /// The oldest ones; what is missing is stamped as the oldest bucket.
     Oldest,
+}
+
+impl From<HistoryPreservation> for SetMode {
+    fn from(which: HistoryPreservation) -> Self {
+        match which {
+            HistoryPreservation::PreserveNewest => Self::Newest,
+            HistoryPreservation::PreserveOldest => Self::Oldest,
+        }
+    }
 }
 
 /// A look back from one instant: the running total that has expired, and the first live closed bucket.

@@ -10,10 +10,12 @@ use super::{OnMissingKey, RateLimitLayer};
 use crate::error::ConfigError;
 use crate::key::{ClientIp, FromFn, Global, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
 use crate::limiter::{RateLimiter, RateLimiterOptions};
-use crate::local::Local;
+use crate::policy::{OnStoreError, Policy};
 use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs, WindowSizeSeconds};
 use crate::response::{self, Answers};
-use crate::store::{OnStoreError, Policy, Store, Strategy};
+use crate::store::Store;
+use crate::store::local::Local;
+use crate::strategy::Strategy;
 use crate::telemetry::Discards;
 
 /// Builds a [`RateLimitLayer`].
@@ -391,14 +393,14 @@ impl IntoStore for &Local {
 }
 
 #[cfg(feature = "_redis")]
-impl IntoStore for &crate::redis::Redis {
+impl IntoStore for &crate::store::redis::Redis {
     fn into_store(self) -> Arc<dyn Store> {
         Arc::new(self.clone())
     }
 }
 
 #[cfg(feature = "_redis")]
-impl IntoStore for &crate::hybrid::Hybrid {
+impl IntoStore for &crate::store::hybrid::Hybrid {
     fn into_store(self) -> Arc<dyn Store> {
         Arc::new(self.clone())
     }

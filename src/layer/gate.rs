@@ -11,8 +11,9 @@ use super::exempt::Exempt;
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::key::{Fault, KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
+use crate::policy::OnStoreError;
 use crate::response::{Answers, HeadersToAdd, Refusal};
-use crate::store::{Answer, Ask, Budget, OnStoreError};
+use crate::store::{Answer, Ask, Budget};
 use crate::telemetry::{self, Discards, Notice};
 
 pub(super) struct Gate {

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::runtime;
+use crate::runtime;
 
 const OPEN: u32 = u32::MAX;
 const DOUBTFUL: u32 = u32::MAX - 1;

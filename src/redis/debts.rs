@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Keys;
+use super::key_name::Keyspace;
 
 /// The keys that are remembered; what the shares of more admit is not told.
 const MOST_KEYS: usize = 20_000;
@@ -18,7 +18,7 @@ const MOST_STAMPS: usize = 16;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Debts {
+pub(crate) struct Debts {
     /// The number of keys.
     keys: AtomicUsize,
     book: Mutex<HashMap<Box<[u8]>, Debt>>,
@@ -26,7 +26,7 @@ pub(super) struct Debts {
 
 /// What one key owes.
 pub(super) struct Debt {
-    pub(super) keys: Arc<Keys>,
+    pub(super) keys: Arc<Keyspace>,
     /// The oldest first. Each is a group: when it began, when its last unit came, and its units.
     units: Vec<(Instant, Instant, u64)>,
 }
@@ -41,12 +41,12 @@ impl Debt {
 
 impl Debts {
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.keys.load(Ordering::Relaxed) == 0
     }
 
     /// Adds units that were admitted now under a name in Redis; those within `apart` have one stamp, the last.
-    pub(super) fn owe(&self, keys: &Arc<Keys>, name: Box<[u8]>, units: u64, apart: Duration) {
+    pub(crate) fn owe(&self, keys: &Arc<Keyspace>, name: Box<[u8]>, units: u64, apart: Duration) {
         let now = Instant::now();
         let mut book = self.book();
         let is_full = book.len() >= MOST_KEYS;
@@ -68,7 +68,7 @@ impl Debts {
     }
 
     /// Takes back units of the newest.
-    pub(super) fn forgive(&self, name: &[u8], mut units: u64) {
+    pub(crate) fn forgive(&self, name: &[u8], mut units: u64) {
         if self.is_empty() {
             return;
         }
@@ -107,7 +107,7 @@ impl Debts {
 }
 
 /// How far apart two stamps of a key are kept, for a window of that length.
-pub(super) fn apart(window: Duration) -> Duration {
+pub(crate) fn apart(window: Duration) -> Duration {
     window / (MOST_STAMPS as u32 - 2)
 }
 
@@ -115,8 +115,8 @@ pub(super) fn apart(window: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    fn keys() -> Arc<Keys> {
-        Arc::new(Keys::new("weir", None, false))
+    fn keys() -> Arc<Keyspace> {
+        Arc::new(Keyspace::new("weir", None))
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use redis::aio::ConnectionLike;
 
-use super::link::Link;
+use super::transport::Link;
 use crate::error::ConfigError;
-use crate::store::OnStoreError;
+use crate::policy::OnStoreError;
 
 /// Where [`Redis`](crate::Redis) is, and what a limiter expects of it.
 ///
@@ -33,7 +33,7 @@ pub struct RedisOptions {
     pub(super) deadline: Duration,
     pub(super) instances: Option<u64>,
     pub(super) on_store_error: OnStoreError,
-    pub(super) denies: bool,
+    pub(crate) denies: bool,
 }
 
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use super::refusal::RefusalBody;
 use super::{names, problem};
 use crate::decision::Decision;
 use crate::key::Fault;
-use crate::store::Policy;
+use crate::policy::Policy;
 
 /// One kind for each row of what can go wrong.
 pub(super) struct Kinds {

@@ -38,7 +38,7 @@ use self::protocol::Wire;
 use crate::decision::{Decision, Verdict};
 use crate::error::ConfigError;
 use crate::key::RequestView;
-use crate::store::Policy;
+use crate::policy::Policy;
 use crate::time::millis;
 
 /// How the answers of a layer look, as it was configured.
@@ -218,7 +218,7 @@ mod tests {
     use http::header::RETRY_AFTER;
 
     use super::*;
-    use crate::store::Strategy;
+    use crate::strategy::Strategy;
 
     /// With and without header fields, since the wait of a stack does not depend on them.
     #[test]

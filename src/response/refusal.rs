@@ -6,7 +6,7 @@ use http::Response;
 use super::protocol::{Protocol, Wire};
 use crate::decision::Decision;
 use crate::key::{Fault, MissingKey};
-use crate::store::Policy;
+use crate::policy::Policy;
 
 /// Why a request was not passed on.
 #[derive(Clone, Copy, Debug)]

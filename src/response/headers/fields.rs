@@ -8,10 +8,10 @@ use super::merge::{self, DRAFT6, X};
 use super::{RateLimitHeaders, ResetFormat, quoted};
 use crate::decision::{Decision, Verdict};
 use crate::error::ConfigError;
+use crate::policy::Policy;
 use crate::quota::Quota;
 use crate::response::line::{self, line};
 use crate::response::{names, retry_after};
-use crate::store::Policy;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

@@ -10,8 +10,9 @@ use super::merge::epoch;
 use super::{Fields, RateLimitHeaders, ResetFormat, check_name};
 use crate::decision::{Decision, Verdict};
 use crate::error::ConfigError;
+use crate::policy::Policy;
 use crate::quota::Quota;
-use crate::store::{Policy, Strategy};
+use crate::strategy::Strategy;
 
 const X_DELTA: RateLimitHeaders = RateLimitHeaders::XRateLimit { reset: ResetFormat::DeltaSeconds };
 

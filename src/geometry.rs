@@ -1,0 +1,215 @@
+//! How a store measures: from rates and quotas to limits in ticks, and from outcomes in ticks to decisions.
+
+use crate::decision::Decision;
+use crate::engine::{Limit, NEVER, Outcome};
+use crate::error::ConfigError;
+use crate::policy::Policy;
+use crate::quota::{HardLimitFactor, MAX_QUOTAS, Quota, RateLimit};
+use crate::strategy::Strategy;
+use crate::telemetry::{self, Notice};
+use crate::time::Ticks;
+
+/// The options of a store that tell what a limit and an instant mean in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WindowGeometry {
+    ticks: Ticks,
+    lag_ms: u64,
+    lag: u32,
+    fifth_of_a_second: u32,
+    /// The window of a bare rate, in seconds and in ticks.
+    window_seconds: u64,
+    window: u32,
+    hard: HardLimitFactor,
+}
+
+impl WindowGeometry {
+    /// A scale in buckets of `bucket_ms`, for a clock that may lag by `lag_ms`.
+    pub(crate) fn new(
+        bucket_ms: u64,
+        lag_ms: u64,
+        window_seconds: u64,
+        hard: HardLimitFactor,
+    ) -> Result<Self, ConfigError> {
+        let ticks = Ticks::new(bucket_ms);
+        let lag = narrow(ticks.covering(lag_ms));
+        let window = window_ticks(ticks, lag, window_seconds.saturating_mul(1_000))?;
+        let fifth_of_a_second = narrow(ticks.covering(200));
+        Ok(Self { ticks, lag_ms, lag, fifth_of_a_second, window_seconds, window, hard })
+    }
+
+    pub(crate) fn bucket_ms(&self) -> u64 {
+        self.ticks.bucket_ms()
+    }
+
+    /// The tick that contains an instant.
+    #[inline]
+    pub(crate) fn at(&self, now_ms: u64) -> u64 {
+        self.ticks.at(now_ms)
+    }
+
+    /// How long a unit of a bare rate is held, in ticks.
+    #[inline]
+    pub(crate) fn span(&self) -> u32 {
+        self.window + self.lag
+    }
+
+    /// The limit that a bare rate means.
+    #[inline]
+    pub(crate) fn limit(&self, rate: &RateLimit, suppressed: bool) -> Limit {
+        let capacity = rate.capacity_over(self.window_seconds);
+        let hard = if suppressed { self.hard.cap(capacity) } else { capacity };
+        self.limit_over(capacity, hard, self.window)
+    }
+
+    /// A limit of that many units in the window of a bare rate.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn limit_of(&self, capacity: u64) -> Limit {
+        self.limit_over(capacity, capacity, self.window)
+    }
+
+    /// The limits that a policy means.
+    pub(crate) fn limits(&self, policy: &Policy) -> Result<Box<[Limit]>, ConfigError> {
+        if policy.quotas().is_empty() {
+            return Err(ConfigError::NoQuota);
+        }
+        if policy.quotas().len() > MAX_QUOTAS {
+            return Err(ConfigError::TooManyQuotas { most: MAX_QUOTAS });
+        }
+        let limit = |quota: &Quota| {
+            let window = window_ticks(self.ticks, self.lag, quota.window_ms())?;
+            self.check_bucket(quota.window_ms());
+            let hard = match policy.strategy() {
+                Strategy::Absolute => quota.count(),
+                Strategy::Suppressed(factor) => factor.cap(quota.count()),
+            };
+            Ok(self.limit_over(quota.count(), hard, window))
+        };
+        policy.quotas().iter().map(limit).collect()
+    }
+
+    /// Logs once if the buckets are so coarse for a window that much of its limit goes unused.
+    pub(crate) fn check_bucket(&self, window_ms: u64) {
+        if self.bucket_ms() > 1 && self.bucket_ms().saturating_mul(10) > window_ms {
+            telemetry::notify(Notice::CoarseBuckets, None);
+        }
+    }
+
+    #[inline]
+    fn limit_over(&self, capacity: u64, hard: u64, window: u32) -> Limit {
+        Limit { capacity, hard, window, span: window + self.lag, fifth: self.fifth_of_a_second }
+    }
+
+    /// A limit of another scale with buckets of the same size, held for this clock's lag.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn with_lag(&self, limit: Limit) -> Limit {
+        Limit { span: limit.window + self.lag, ..limit }
+    }
+
+    /// The part of each limit that is one instance's of so many: at least 1 where the limit is not 0.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn parts<'a>(&self, limits: &[Limit], instances: u64, room: &'a mut Parts) -> &'a mut [Limit] {
+        let part = |units: u64| if units == 0 { 0 } else { (units / instances.max(1)).max(1) };
+        let parts = &mut room[..limits.len().min(MAX_QUOTAS)];
+        for (here, limit) in parts.iter_mut().zip(limits) {
+            let limit = self.with_lag(*limit);
+            *here = Limit { capacity: part(limit.capacity), hard: part(limit.hard), ..limit };
+        }
+        parts
+    }
+
+    /// A decision by [`parts`](Self::parts) of limits.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn part_decision(
+        &self,
+        outcome: &Outcome,
+        cost: u64,
+        limits: &[Limit],
+        parts: &[Limit],
+        now_ms: u64,
+    ) -> Decision {
+        let decision = self.decision(outcome, cost, parts, now_ms);
+        // More than a part ever admits may well fit the limit, once it is decided on as a whole again.
+        let retry_after_ms = match limits.get(decision.limit_index) {
+            Some(limit) if decision.retry_after_ms == u64::MAX && cost <= limit.capacity => self.window_ms(limit),
+            _ => decision.retry_after_ms,
+        };
+        Decision { is_local_share: true, retry_after_ms, ..decision }
+    }
+
+    /// A limit's window, rounded up to buckets.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn window_ms(&self, limit: &Limit) -> u64 {
+        self.ticks.start_ms(u64::from(limit.window))
+    }
+
+    /// An outcome's ticks as milliseconds from now, and what follows from the limit that binds.
+    #[inline]
+    pub(crate) fn decision(&self, outcome: &Outcome, charged: u64, limits: &[Limit], now_ms: u64) -> Decision {
+        let limit = outcome.capacity(limits);
+        Decision {
+            verdict: outcome.verdict,
+            limit_index: usize::from(outcome.binding),
+            violated: outcome.violated,
+            limit,
+            used: outcome.used,
+            retry_after_ms: self.wait_ms(outcome.fits_at, now_ms),
+            remaining_after_waiting: limit.saturating_sub(outcome.used_then),
+            reset_after_ms: self.wait_ms(outcome.empty_at(limits), now_ms),
+            factor: f64::from(outcome.factor),
+            stamp: outcome.newest,
+            charged: if outcome.is_allowed() { charged } else { 0 },
+            is_local_share: false,
+            is_overflow: false,
+            is_from_lease: false,
+        }
+    }
+
+    /// How long until this clock surely shows `tick`: by then even a clock that lags has come to it.
+    #[inline]
+    fn wait_ms(&self, tick: u64, now_ms: u64) -> u64 {
+        match tick {
+            0 => 0,
+            NEVER => u64::MAX,
+            tick => self.ticks.start_ms(tick).saturating_sub(now_ms).saturating_add(self.lag_ms).max(1),
+        }
+    }
+}
+
+/// Room for the parts of all limits of a decision.
+#[cfg(feature = "_redis")]
+pub(crate) type Parts = [Limit; MAX_QUOTAS];
+
+/// [`Parts`] that are not filled yet.
+#[cfg(feature = "_redis")]
+pub(crate) const EMPTY_SHARES: Parts = [Limit { capacity: 0, hard: 0, window: 1, span: 1, fifth: 1 }; MAX_QUOTAS];
+
+/// A window in ticks, if a bucket fits it and its history can be addressed.
+fn window_ticks(ticks: Ticks, lag: u32, window_ms: u64) -> Result<u32, ConfigError> {
+    let bucket_ms = ticks.bucket_ms();
+    if bucket_ms > window_ms {
+        return Err(ConfigError::BucketExceedsWindow { bucket_ms, window_ms });
+    }
+    let most = Ticks::MAX_SPAN.saturating_sub(u64::from(lag));
+    match ticks.covering(window_ms) {
+        window if window <= most => Ok(narrow(window)),
+        _ => Err(ConfigError::WindowTooLong { window_ms, least_bucket_ms: window_ms.div_ceil(most.max(1)) }),
+    }
+}
+
+fn narrow(ticks: u64) -> u32 {
+    u32::try_from(ticks).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_end_at_the_end_of_time() {
+        let scale = WindowGeometry::new(1 << 40, 100_000, 1 << 41, HardLimitFactor::default()).unwrap();
+        assert_eq!(scale.wait_ms(1 << 47, 0), u64::MAX);
+        assert_eq!(scale.wait_ms(1, 0), (1 << 40) + 100_000);
+        assert_eq!(scale.wait_ms(1, u64::MAX), 100_000);
+        assert_eq!((scale.wait_ms(0, 7), scale.wait_ms(NEVER, 7)), (0, u64::MAX));
+    }
+}

@@ -1,0 +1,81 @@
+//! What the keys share that find the table full of others.
+
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use super::fingerprint::Fingerprint;
+use crate::engine::{Horizon, Window};
+use crate::telemetry::{self, Notice};
+
+/// The windows that unknown keys share: a key always meets the same one, whoever else does.
+const WINDOWS: usize = 1024;
+
+/// A fixed number of windows, made when the first key needs one.
+///
+/// The window of a key is locked by who makes the key known and by who charges it here, and always before the key's
+/// own lock. So no key can be charged here and start afresh there at once.
+pub(super) struct Overflow(RwLock<Option<Windows>>);
+
+type Windows = Box<[Mutex<Window>]>;
+
+impl Overflow {
+    pub(super) const fn new() -> Self {
+        Self(RwLock::new(None))
+    }
+
+    fn windows(&self) -> RwLockReadGuard<'_, Option<Windows>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, with: impl FnOnce(&mut Option<Windows>)) {
+        with(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Does something while nobody else can charge or make known the same key, with the window that it shares.
+    pub(super) fn hold<R>(&self, print: Fingerprint, act: impl FnOnce(Option<&mut Window>) -> R) -> R {
+        match &*self.windows() {
+            Some(windows) => act(Some(&mut lock(windows, print))),
+            None => act(None),
+        }
+    }
+
+    /// The same for a key that needs a window.
+    pub(super) fn charge<R>(&self, print: Fingerprint, now: u64, act: impl FnOnce(&mut Window) -> R) -> R {
+        loop {
+            if let Some(windows) = &*self.windows() {
+                return act(&mut lock(windows, print));
+            }
+            self.replace(|windows| {
+                windows.get_or_insert_with(|| (0..WINDOWS).map(|_| Mutex::new(Window::new(now))).collect());
+            });
+            telemetry::notify(Notice::KeysFull, None);
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        self.replace(|windows| *windows = None);
+    }
+
+    /// Gives the windows back if all of them are idle.
+    pub(super) fn tidy(&self, now: u64, horizon: &Horizon) {
+        if self.windows().is_none() {
+            return;
+        }
+        self.replace(|shared| {
+            let is_idle = |window: &mut Mutex<Window>| {
+                window.get_mut().unwrap_or_else(PoisonError::into_inner).is_idle(now, horizon)
+            };
+            if shared.as_deref_mut().is_some_and(|windows| windows.iter_mut().all(is_idle)) {
+                *shared = None;
+            }
+        });
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.windows().is_none()
+    }
+}
+
+/// Locks the window of a key; the bits that select it do not select the key's shard.
+fn lock(windows: &[Mutex<Window>], print: Fingerprint) -> MutexGuard<'_, Window> {
+    windows[print.low as usize % WINDOWS].lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,225 @@
+//! What stores keep for each key: lookup by fingerprint, the bound on keys, and their sweep.
+//!
+//! The keys stand in many small hash tables, each behind a lock of its own. A step of the sweep visits one of them, so
+//! no lock is held for long, and no call that pays for a step is slow. Tables are made as keys come: one that was never
+//! used costs next to nothing.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::fingerprint::{Fingerprint, Prehashed, Secret};
+
+/// Keys in a shard when all are full: what a step of the sweep visits, give or take.
+///
+/// A table of 1024 places holds 896 keys before it doubles. With 825 the shards at their bound are nine tenths full,
+/// and less than one in a hundred has doubled.
+pub(crate) const KEYS_PER_SHARD: usize = 825;
+/// New keys from one step of the sweep to the next: some 25 visits pay for one new key.
+const INSERTS_PER_STEP: usize = 32;
+/// The fewest shards, so that threads seldom meet at one lock.
+const LEAST_SHARDS: usize = 128;
+/// Shards that are made together.
+const SHARDS_PER_BLOCK: usize = 16;
+
+/// The keys of a shard.
+pub(crate) type Keys<T> = HashMap<Fingerprint, T, Prehashed>;
+
+/// A `T` for each key, for at most so many of them.
+pub(crate) struct ShardedMap<T> {
+    secret: Secret,
+    blocks: OnceLock<Box<[OnceLock<Block<T>>]>>,
+    shards: usize,
+    most: usize,
+    keys: AtomicUsize,
+    inserts: AtomicUsize,
+    /// The shard that the next step visits.
+    cursor: AtomicUsize,
+}
+
+type Block<T> = Box<[Shard<T>]>;
+
+/// A lock and the table behind it, in one cache line.
+#[repr(align(64))]
+struct Shard<T>(Mutex<Places<T>>);
+
+/// The table of a shard.
+pub(crate) struct Places<T> {
+    keys: Keys<T>,
+    /// How many keys fit the table, less none for removed ones.
+    room: usize,
+}
+
+impl<T> ShardedMap<T> {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            secret: Secret::random(),
+            blocks: OnceLock::new(),
+            shards: most.div_ceil(KEYS_PER_SHARD).clamp(LEAST_SHARDS, 1 << 18),
+            most,
+            keys: AtomicUsize::new(0),
+            inserts: AtomicUsize::new(0),
+            cursor: AtomicUsize::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn print(&self, key: &[u8]) -> Fingerprint {
+        self.secret.fingerprint(key)
+    }
+
+    /// The number of the shard in which a key stands, or would.
+    #[inline]
+    fn at(&self, print: Fingerprint) -> usize {
+        ((u128::from(print.low) * self.shards as u128) >> 64) as usize
+    }
+
+    /// Locks the shard in which a key stands, if it was made.
+    #[inline]
+    pub(crate) fn lock(&self, print: Fingerprint) -> Option<MutexGuard<'_, Places<T>>> {
+        let at = self.at(print);
+        let block = self.blocks.get()?.get(at / SHARDS_PER_BLOCK)?.get()?;
+        Some(block[at % SHARDS_PER_BLOCK].lock())
+    }
+
+    /// Does something with a key that is known, under its lock.
+    #[inline]
+    pub(crate) fn known<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.lock(print)?.get_mut(print).map(visit)
+    }
+
+    /// Does something with the keys of a shard, under its lock: the one in which a key stands, or would.
+    pub(crate) fn with_keys<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut Keys<T>) -> R) -> R {
+        let at = self.at(print);
+        let blocks = self.blocks.get_or_init(|| {
+            std::iter::repeat_with(OnceLock::new).take(self.shards.div_ceil(SHARDS_PER_BLOCK)).collect()
+        });
+        let new = || std::iter::repeat_with(Shard::new).take(SHARDS_PER_BLOCK).collect();
+        let block = blocks[at / SHARDS_PER_BLOCK].get_or_init(new);
+        visit(&mut block[at % SHARDS_PER_BLOCK].lock().keys)
+    }
+
+    /// Forgets a key.
+    pub(crate) fn remove(&self, print: Fingerprint) -> Option<T> {
+        let removed = self.lock(print)?.keys.remove(&print)?;
+        self.leave_place();
+        Some(removed)
+    }
+
+    /// Removes a key if `goes` is true of what it has.
+    pub(crate) fn remove_if(&self, print: Fingerprint, goes: impl FnOnce(&T) -> bool) {
+        let Some(mut places) = self.lock(print) else { return };
+        if places.keys.get(&print).is_some_and(goes) {
+            places.keys.remove(&print);
+            self.leave_place();
+        }
+    }
+
+    /// The number of keys.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// The number of steps that make up one pass of the sweep.
+    pub(crate) fn steps(&self) -> usize {
+        self.shards
+    }
+
+    /// Takes a place for a key, if there is one left.
+    pub(crate) fn take_place(&self) -> bool {
+        let take = |keys: usize| (keys < self.most).then_some(keys + 1);
+        self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// Gives a place back.
+    pub(crate) fn leave_place(&self) {
+        self.keys.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts a new key, or a call that pays like one; whether it is time for a step of the sweep.
+    pub(crate) fn is_sweep_due(&self) -> bool {
+        self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_STEP == INSERTS_PER_STEP - 1
+    }
+
+    /// Sweeps the next shard; returns how many keys it visited.
+    pub(crate) fn sweep_step(&self, keep: impl FnMut(&mut T) -> bool) -> usize {
+        let at = self.cursor.fetch_add(1, Ordering::Relaxed) % self.shards;
+        let block = self.blocks.get().and_then(|blocks| blocks[at / SHARDS_PER_BLOCK].get());
+        block.map_or(0, |block| self.sweep(&block[at % SHARDS_PER_BLOCK], keep))
+    }
+
+    /// The keys that `wanted` selects.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn find(&self, wanted: impl Fn(&T) -> bool) -> Vec<Fingerprint> {
+        let mut found = Vec::new();
+        for shard in self.made() {
+            let places = shard.lock();
+            found.extend(places.keys.iter().filter(|(_, value)| wanted(value)).map(|(print, _)| *print));
+        }
+        found
+    }
+
+    /// Sweeps all shards.
+    pub(crate) fn sweep_all(&self, mut keep: impl FnMut(&mut T) -> bool) {
+        for shard in self.made() {
+            self.sweep(shard, &mut keep);
+        }
+    }
+
+    fn made(&self) -> impl Iterator<Item = &Shard<T>> {
+        self.blocks.get().into_iter().flatten().filter_map(OnceLock::get).flatten()
+    }
+
+    fn sweep(&self, shard: &Shard<T>, mut keep: impl FnMut(&mut T) -> bool) -> usize {
+        let mut places = shard.lock();
+        let visited = places.keys.len();
+        places.keys.retain(|_, value| keep(value));
+        let gone = visited - places.keys.len();
+        if gone > 0 {
+            self.keys.fetch_sub(gone, Ordering::Relaxed);
+        }
+        places.tidy();
+        visited
+    }
+
+    /// The number of keys in the fullest shard.
+    #[cfg(test)]
+    pub(crate) fn fullest(&self) -> usize {
+        self.made().map(|shard| shard.lock().keys.len()).max().unwrap_or(0)
+    }
+}
+
+impl<T> Shard<T> {
+    fn new() -> Self {
+        Self(Mutex::new(Places { keys: Keys::default(), room: 0 }))
+    }
+
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Places<T>> {
+        self.0.lock()
+    }
+}
+
+impl<T> Places<T> {
+    #[inline]
+    pub(crate) fn get_mut(&mut self, print: Fingerprint) -> Option<&mut T> {
+        self.keys.get_mut(&print)
+    }
+
+    /// Gives back memory that is not needed.
+    ///
+    /// The place of a removed key is used again only by a key that happens to come by, and a table without other
+    /// places doubles. So a table in which many were removed is written anew, before it doubles.
+    fn tidy(&mut self) {
+        let (kept, capacity) = (self.keys.len(), self.keys.capacity());
+        self.room = self.room.max(capacity);
+        if self.room - capacity > self.room / 16 || self.room >= 2 * (kept + kept / 8 + 2) {
+            let mut keys = Keys::with_capacity_and_hasher(kept + kept / 16, Prehashed::default());
+            keys.extend(self.keys.drain());
+            self.room = keys.capacity();
+            self.keys = keys;
+        }
+    }
+}

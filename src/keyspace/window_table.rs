@@ -1,0 +1,271 @@
+//! The windows of one limit's keys: lookup, the bound on keys, and the overflow behind it.
+
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::cleanup;
+use super::fingerprint::Fingerprint;
+use super::overflow::Overflow;
+use super::registry::Kept;
+use super::sharded_map::{KEYS_PER_SHARD, ShardedMap};
+use crate::engine::{Horizon, Window};
+
+/// Words of history for each span in a window that unknown keys share.
+///
+/// Each key that gets a window of its own takes a copy along, so these must stay small: a flood of keys makes a million
+/// of them. Above this a shared unit is held for up to a sixth of the window longer.
+const SHARED_WORDS_PER_SPAN: usize = 16;
+
+/// A table of windows, at most `max_keys` of them.
+pub(crate) struct WindowTable {
+    maps: ShardedMap<Window>,
+    horizon: Horizon,
+    /// The same spans with fewer words, for the windows that unknown keys share.
+    shared_horizon: Horizon,
+    /// The tick of the last step that a full table asked for.
+    forced: AtomicU64,
+    /// What unknown keys share while the table is full of live ones.
+    overflow: Overflow,
+}
+
+/// Whose window decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Own,
+    Shared,
+}
+
+impl WindowTable {
+    pub(crate) fn new(max_keys: usize) -> Self {
+        Self {
+            maps: ShardedMap::new(max_keys),
+            horizon: Horizon::new(Horizon::WORDS_PER_SPAN),
+            shared_horizon: Horizon::new(SHARED_WORDS_PER_SPAN),
+            forced: AtomicU64::new(0),
+            overflow: Overflow::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.maps.len()
+    }
+
+    /// Runs a decision on a key's window under its lock; an unknown key is known from then on if `keep` says so.
+    #[inline]
+    pub(crate) fn with<R>(
+        &self,
+        key: &[u8],
+        now: u64,
+        decide: impl Fn(&mut Window, &Horizon) -> R,
+        keep: impl FnOnce(&R) -> bool,
+    ) -> (R, Place) {
+        let print = self.maps.print(key);
+        // Without closures that return the result: it is large, and each would copy it.
+        if let Some(mut shard) = self.maps.lock(print)
+            && let Some(window) = shard.get_mut(print)
+        {
+            return (decide(window, &self.horizon), Place::Own);
+        }
+        if self.reserve(now) {
+            return (self.with_unknown(print, now, decide, keep), Place::Own);
+        }
+        self.with_overflow(print, now, decide)
+    }
+
+    /// Runs a correction on a key's own window; an unknown key starts with nothing, whatever others have used.
+    ///
+    /// `keep` is given the result, and whether a key without a window may be charged for others. Returns nothing if
+    /// the key is unknown and the table is full.
+    pub(crate) fn correct<R>(
+        &self,
+        key: &[u8],
+        now: u64,
+        correct: impl Fn(&mut Window, &Horizon) -> R,
+        keep: impl FnOnce(&R, bool) -> bool,
+    ) -> Option<R> {
+        let print = self.maps.print(key);
+        if !self.reserve(now) {
+            return self.maps.known(print, |window| correct(window, &self.horizon));
+        }
+        let entered = self.overflow.hold(print, |shared| {
+            let is_shared = shared.is_some_and(|shared| !shared.is_idle(now, &self.horizon));
+            self.enter(print, Window::new(now), correct, |result| keep(result, is_shared))
+        });
+        Some(self.count(entered, now))
+    }
+
+    /// Looks at a key's own window; an unknown key has an empty one.
+    pub(crate) fn peek_own<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Horizon) -> R) -> R {
+        let known = self.maps.known(self.maps.print(key), |window| look(window, &self.horizon));
+        known.unwrap_or_else(|| look(&mut Window::new(now), &self.horizon))
+    }
+
+    /// Looks at the window by which a key would be decided on, without making the key known.
+    pub(crate) fn peek<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Horizon) -> R) -> R {
+        let print = self.maps.print(key);
+        if let Some(seen) = self.maps.known(print, |window| look(window, &self.horizon)) {
+            return seen;
+        }
+        self.overflow.hold(print, |shared| look(&mut self.fresh(shared, now), &self.horizon))
+    }
+
+    /// Changes a key's window if it is known, and else the one that it may have shared.
+    pub(crate) fn settle(&self, key: &[u8], settle: impl Fn(&mut Window, &Horizon)) {
+        let print = self.maps.print(key);
+        self.overflow.hold(print, |shared| {
+            let known = self.maps.known(print, |window| settle(window, &self.horizon));
+            if let (None, Some(shared)) = (known, shared) {
+                settle(shared, &self.shared_horizon);
+            }
+        });
+    }
+
+    /// What an unknown key starts with: nothing, or all that its shared window holds, for it may have been this key
+    /// that used it.
+    fn fresh(&self, shared: Option<&mut Window>, now: u64) -> Window {
+        match shared {
+            Some(shared) if !shared.is_idle(now, &self.horizon) => shared.copied(),
+            _ => Window::new(now),
+        }
+    }
+
+    /// Like [`with`](Self::with), for a key that most likely has no window; its place is taken already.
+    #[cold]
+    fn with_unknown<R>(
+        &self,
+        print: Fingerprint,
+        now: u64,
+        decide: impl Fn(&mut Window, &Horizon) -> R,
+        keep: impl FnOnce(&R) -> bool,
+    ) -> R {
+        let entered = self.overflow.hold(print, |shared| self.enter(print, self.fresh(shared, now), decide, keep));
+        self.count(entered, now)
+    }
+
+    /// Runs a decision on a key's window, or on a fresh one; the result, and whether the fresh one is kept.
+    fn enter<R>(
+        &self,
+        print: Fingerprint,
+        mut fresh: Window,
+        decide: impl Fn(&mut Window, &Horizon) -> R,
+        keep: impl FnOnce(&R) -> bool,
+    ) -> (R, bool) {
+        self.maps.with_keys(print, |keys| match keys.entry(print) {
+            Entry::Occupied(mut window) => (decide(window.get_mut(), &self.horizon), false),
+            Entry::Vacant(place) => {
+                let result = decide(&mut fresh, &self.horizon);
+                let keeps = keep(&result);
+                if keeps {
+                    place.insert(fresh);
+                }
+                (result, keeps)
+            }
+        })
+    }
+
+    /// Gives a place back that was not needed, or lets the new key pay for the sweep; no lock is held.
+    fn count<R>(&self, (result, is_new): (R, bool), now: u64) -> R {
+        if !is_new {
+            self.maps.leave_place();
+        } else if self.maps.is_sweep_due() {
+            cleanup::follow_fork();
+            self.sweep_step(now);
+        }
+        result
+    }
+
+    /// Runs a decision on a key's window if it has got one by now, and else on the one that it shares.
+    #[cold]
+    fn with_overflow<R>(
+        &self,
+        print: Fingerprint,
+        now: u64,
+        decide: impl Fn(&mut Window, &Horizon) -> R,
+    ) -> (R, Place) {
+        self.overflow.charge(print, now, |shared| {
+            match self.maps.known(print, |window| decide(window, &self.horizon)) {
+                Some(result) => (result, Place::Own),
+                None => (decide(shared, &self.shared_horizon), Place::Shared),
+            }
+        })
+    }
+
+    /// Takes a place for a new key. A full table first looks for idle keys: once a tick, and as often as new keys would
+    /// pay for, among about as many as one step visits.
+    fn reserve(&self, now: u64) -> bool {
+        if self.maps.take_place() {
+            return true;
+        }
+        let is_first = self.forced.load(Ordering::Relaxed) < now && self.forced.fetch_max(now, Ordering::Relaxed) < now;
+        if !is_first && !self.maps.is_sweep_due() {
+            return false;
+        }
+        let mut visited = 0;
+        for _ in 0..self.maps.steps() {
+            visited += self.sweep_step(now);
+            if self.maps.take_place() {
+                return true;
+            }
+            if visited >= KEYS_PER_SHARD / 4 {
+                break;
+            }
+        }
+        false
+    }
+
+    /// Forgets a key; returns what `look` saw of it.
+    pub(crate) fn remove<R>(&self, key: &[u8], look: impl FnOnce(&Window, &Horizon) -> R) -> Option<R> {
+        let window = self.maps.remove(self.maps.print(key))?;
+        Some(look(&window, &self.horizon))
+    }
+
+    /// Forgets a key that holds nothing, unless it would then share a window that others have charged.
+    pub(crate) fn forget_empty(&self, key: &[u8], now: u64) {
+        let print = self.maps.print(key);
+        self.overflow.hold(print, |shared| {
+            if shared.is_none_or(|shared| shared.is_idle(now, &self.horizon)) {
+                self.maps.remove_if(print, |window| window.is_empty(now, &self.horizon));
+            }
+        });
+    }
+
+    pub(crate) fn clear(&self) {
+        self.overflow.clear();
+        self.maps.sweep_all(|_| false);
+    }
+
+    /// The number of keys in the fullest shard, which a step of the sweep visits.
+    #[cfg(test)]
+    pub(crate) fn fullest_shard(&self) -> usize {
+        self.maps.fullest()
+    }
+
+    /// A part of the sweep: one in so many of a pass.
+    pub(crate) fn sweep_part(&self, now: u64, parts: usize) {
+        if self.len() > 0 {
+            for _ in 0..self.maps.steps().div_ceil(parts) {
+                self.sweep_step(now);
+            }
+        }
+        self.overflow.tidy(now, &self.horizon);
+    }
+
+    /// Reclaims the idle keys of one shard, and memory that it no longer needs; returns how many it visited.
+    pub(crate) fn sweep_step(&self, now: u64) -> usize {
+        self.maps.sweep_step(|window| {
+            window.trim(now);
+            !window.is_idle(now, &self.horizon)
+        })
+    }
+}
+
+impl Kept for WindowTable {
+    fn keep_history(&self, spans: &[u32]) {
+        self.horizon.assign(spans);
+        self.shared_horizon.assign(spans);
+    }
+
+    fn may_go(&self, _: bool) -> bool {
+        self.len() == 0 && self.overflow.is_unused()
+    }
+}

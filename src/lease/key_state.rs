@@ -1,0 +1,748 @@
+//! One key on one instance, as a state machine: no I/O, no clock, no lock and no await; time is an argument.
+//!
+//! A driver tells it what happens and does what it answers. A request is decided, or asks for a sync. A sync takes
+//! the lease out of use ([`KeyState::start_sync`]) and ends with one of [`KeyState::handle_reply`] and
+//! [`KeyState::abandon`]. Its name tells it from later ones, so that an answer that comes late does no harm.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::lease::{Lease, min_elapsed};
+use super::limit_set::{LimitSet, OwnedLimitSet};
+use super::names::NameSource;
+use super::outbox::Outbox;
+use super::params::StoreParams;
+use super::refusal::Refusals;
+use crate::decision::{Decision, Verdict};
+use crate::engine::{self, Dither, Horizon, Outcome, Window, band_factor, come_back_at};
+use crate::geometry::{EMPTY_SHARES, WindowGeometry};
+use crate::script::{Ask, LeaseId, Report, SyncReply, SyncRequest};
+
+/// How long a sync may take beyond the deadline before another one may take its place.
+const GRACE_MS: u64 = 25;
+/// How long a refusal is kept that no wait ends.
+const NEVER_FITS_MS: u64 = 1_000;
+
+/// A request for units.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) cost: u64,
+    pub(crate) limits: LimitSet<'a>,
+    /// Whether it was counted before.
+    pub(crate) is_retry: bool,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    Decided(Decision),
+    /// It is decided, from the lease of this name, which runs low.
+    DecidedLow(Decision, LeaseId),
+    /// A sync has to decide.
+    Sync,
+    /// A sync is under way, for so many more milliseconds at most.
+    Wait(u64),
+    /// Redis has to decide this request alone.
+    AskAlone,
+}
+
+/// A question that was sent: when, and how often the key had been changed through the API before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) sent: u64,
+    pub(crate) changes: u32,
+    /// Whether it asks for one request alone, so that the answer says nothing of leases.
+    pub(crate) is_alone: bool,
+}
+
+/// A sync under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoundTrip {
+    pub(crate) id: LeaseId,
+    pub(crate) asked: Asked,
+}
+
+/// What Redis has answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// The server's time.
+    pub(crate) now_ms: u64,
+    /// The request that went along, and its outcome.
+    pub(crate) outcome: Option<(Ask, Outcome)>,
+    pub(crate) reply: SyncReply,
+}
+
+/// What follows from an answer.
+#[derive(Debug)]
+pub(crate) enum Reaction {
+    /// Redis has lost the key: this is to be sent in the place of what was.
+    Resubmit {
+        request: SyncRequest,
+        has_lost_units: bool,
+    },
+    Done {
+        decision: Option<Decision>,
+        wake: Option<Wake>,
+    },
+    /// The answer is of a sync that another one has replaced.
+    Stale,
+}
+
+/// When a lease is to be looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wake {
+    pub(crate) at: u64,
+    pub(crate) id: LeaseId,
+}
+
+/// What is to become of a lease, or of reports, at their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimerAction {
+    Nothing,
+    /// To be looked at again at that instant.
+    Later(u64),
+    /// To be synced, for another lease if that is wanted.
+    Sync {
+        wants: bool,
+    },
+}
+
+/// What an instance knows of one key.
+#[derive(Debug)]
+pub(crate) struct KeyState {
+    /// The key's name in Redis.
+    pub(crate) name: Box<[u8]>,
+    lease: Option<Box<Lease>>,
+    outbox: Option<Box<Outbox>>,
+    refusals: Refusals,
+    changes: u32,
+    /// The sync under way, and since when.
+    sync: Option<(LeaseId, u64)>,
+    /// Closes when the key is synced; for those who wait for that.
+    sync_done: Option<Arc<Semaphore>>,
+    /// The limits under which the last answer came; 0 where there is none that counts.
+    limits_id: u64,
+    /// The limits that the lease was given for.
+    lent_limits: Option<OwnedLimitSet>,
+    /// What the last answer said of the limit that binds: units used, lent ones aside, and free.
+    binding: u8,
+    used: u64,
+    free: u64,
+    /// Until when the units that were used then may count.
+    used_until: u64,
+    /// After how long a refusal may be untrue, by the last answer; 0 where it stays true.
+    ask_again_ms: u32,
+    /// The suppressed strategy's ratio, and until when it stands.
+    ratio: f64,
+    ratio_until: u64,
+    dither: Dither,
+    /// Units that were shed since the last report.
+    shed_units: u64,
+    /// Units that were asked for since `since`, and the recent rate in units a millisecond.
+    offered: u64,
+    since: u64,
+    rate: f64,
+    is_new: bool,
+    /// The value in Redis, and until when it exists at least.
+    epoch: u32,
+    lives_until: u64,
+    /// What this instance has admitted.
+    local_history: Window,
+}
+
+impl KeyState {
+    pub(crate) fn new(name: Box<[u8]>, now: u64, scale: &WindowGeometry) -> Self {
+        Self {
+            name,
+            lease: None,
+            outbox: None,
+            refusals: Refusals::default(),
+            changes: 0,
+            sync: None,
+            sync_done: None,
+            limits_id: 0,
+            lent_limits: None,
+            binding: 0,
+            used: 0,
+            free: 0,
+            used_until: 0,
+            ask_again_ms: 0,
+            ratio: 1.0,
+            ratio_until: 0,
+            dither: Dither::default(),
+            shed_units: 0,
+            offered: 0,
+            since: now,
+            rate: 0.0,
+            is_new: true,
+            epoch: 0,
+            lives_until: 0,
+            local_history: Window::new(scale.at(now)),
+        }
+    }
+
+    /// Decides a request, if that needs nobody else.
+    #[inline]
+    pub(crate) fn handle_request(&mut self, now: u64, request: &Request<'_>, params: &StoreParams) -> Action {
+        let (cost, limits) = (request.cost, &request.limits);
+        if cost == 0 {
+            return Action::AskAlone;
+        }
+        if limits.is_suppressed {
+            return self.spend_or_shed(now, request, params);
+        }
+        if self.limits_id == limits.limits_id
+            && let Some(lease) = &mut self.lease
+            && lease.spend(now, cost)
+        {
+            if !request.is_retry {
+                self.offered = self.offered.saturating_add(cost);
+            }
+            let low = (lease.runs_low() && self.free >= lease.units()).then_some(lease.id);
+            let decision = self.admitted(now, cost, Verdict::Allowed, 0.0, limits, params);
+            return low.map_or(Action::Decided(decision), |id| Action::DecidedLow(decision, id));
+        }
+        self.refuse_or_sync(now, request, params)
+    }
+
+    fn spend_or_shed(&mut self, now: u64, request: &Request<'_>, params: &StoreParams) -> Action {
+        let (cost, limits) = (request.cost, &request.limits);
+        let left = self.lease.as_ref().map_or(0, |lease| lease.left(now));
+        if self.limits_id != limits.limits_id || now >= self.ratio_until || left < cost {
+            return self.refuse_or_sync(now, request, params);
+        }
+        if !request.is_retry {
+            self.offered = self.offered.saturating_add(cost);
+        }
+        let is_in_band = self.ratio < 1.0;
+        if is_in_band && !self.dither.draw(self.ratio, fastrand::u32(..)) {
+            self.add_shed_units(cost);
+            return Action::Decided(self.shed(now, cost, limits, params));
+        }
+        if let Some(lease) = &mut self.lease {
+            lease.spend(now, cost);
+        }
+        let (verdict, factor) = match is_in_band {
+            true => (Verdict::Suppressed { is_allowed: true }, band_factor(self.ratio)),
+            false => (Verdict::Allowed, 0.0),
+        };
+        Action::Decided(self.admitted(now, cost, verdict, factor, limits, params))
+    }
+
+    /// The refusal that holds, or a sync.
+    fn refuse_or_sync(&mut self, now: u64, request: &Request<'_>, params: &StoreParams) -> Action {
+        let (cost, limits) = (request.cost, &request.limits);
+        if !request.is_retry && self.is_demand(now, request) {
+            self.offered = self.offered.saturating_add(cost);
+        }
+        if let Some(decision) = self.refusals.get(now, cost, limits.limits_id, params) {
+            if limits.is_suppressed {
+                self.add_shed_units(cost);
+            }
+            return Action::Decided(decision);
+        }
+        match self.sync {
+            Some((_, since)) => match (since + params.deadline_ms + GRACE_MS).saturating_sub(now) {
+                // Whoever runs it stands still, or is gone.
+                0 => Action::Sync,
+                rest => Action::Wait(rest),
+            },
+            None => Action::Sync,
+        }
+    }
+
+    /// Whether a request could be admitted: what does not fit what is free asks for nothing that a lease could give.
+    fn is_demand(&self, now: u64, Request { cost, limits, .. }: &Request<'_>) -> bool {
+        let left = self.lease.as_ref().map_or(0, |lease| lease.left(now));
+        let fits_free = limits.is_suppressed
+            || self.limits_id != limits.limits_id
+            || *cost <= self.free.saturating_add(left).max(1);
+        fits_free && limits.limits.iter().all(|limit| *cost <= limit.hard)
+    }
+
+    /// An admission from the lease; what it says of other instances is from the last answer.
+    #[inline]
+    fn admitted(
+        &self,
+        now: u64,
+        cost: u64,
+        verdict: Verdict,
+        factor: f32,
+        limits: &LimitSet<'_>,
+        params: &StoreParams,
+    ) -> Decision {
+        let (used, free) = match &self.lease {
+            Some(lease) => (self.used.saturating_add(lease.used()), lease.left(now).saturating_add(self.free)),
+            None => (self.used, self.free),
+        };
+        let limit = limits.limits.get(usize::from(self.binding));
+        let window_ms = limit.map_or(0, |limit| params.scale.window_ms(limit) + params.scale.bucket_ms());
+        Decision {
+            verdict,
+            limit_index: usize::from(self.binding),
+            factor: f64::from(factor),
+            retry_after_ms: if free >= cost { 0 } else { self.wait(now, window_ms, params) },
+            reset_after_ms: window_ms,
+            stamp: now,
+            charged: cost,
+            is_from_lease: true,
+            ..Decision::allowed(limit.map_or(u64::MAX, |limit| limit.capacity), used)
+        }
+    }
+
+    /// How long until more is free: by the last answer, or at most.
+    #[cold]
+    fn wait(&self, now: u64, window_ms: u64, params: &StoreParams) -> u64 {
+        self.refusals.wait(now, params).unwrap_or(window_ms)
+    }
+
+    /// The answer to a request that is shed here.
+    fn shed(&self, now: u64, cost: u64, limits: &LimitSet<'_>, params: &StoreParams) -> Decision {
+        let index = usize::from(self.binding).min(limits.limits.len().saturating_sub(1));
+        let tick = params.scale.at(now);
+        let fits_at = limits.limits.get(index).map_or(0, |limit| come_back_at(tick, cost, limit, 0, fastrand::u32(..)));
+        let outcome = Outcome {
+            verdict: Verdict::Suppressed { is_allowed: false },
+            binding: self.binding,
+            violated: 1 << index,
+            factor: band_factor(self.ratio),
+            used: self.used.saturating_add(self.lease.as_ref().map_or(0, |lease| lease.used())),
+            newest: tick,
+            fits_at,
+            used_then: self.used,
+        };
+        params.scale.decision(&outcome, 0, limits.limits, now)
+    }
+
+    /// The decision on a look at one unit, if nobody need be asked.
+    pub(crate) fn peek(&self, now: u64, limits: &LimitSet<'_>, params: &StoreParams) -> Option<Decision> {
+        if self.limits_id == limits.limits_id && self.lease.as_ref().is_some_and(|lease| lease.left(now) > 0) {
+            return Some(Decision { charged: 0, ..self.admitted(now, 1, Verdict::Allowed, 0.0, limits, params) });
+        }
+        self.refusals.get(now, 1, limits.limits_id, params)
+    }
+
+    /// The ratio of the suppressed strategy, while it stands.
+    pub(crate) fn ratio(&self, now: u64, limits: &LimitSet<'_>) -> Option<f64> {
+        (self.limits_id == limits.limits_id && now < self.ratio_until).then_some(self.ratio)
+    }
+
+    /// The units that count in the window, as far as is known here.
+    pub(crate) fn estimate(&self, now: u64, params: &StoreParams) -> u64 {
+        let used = if now < self.used_until { self.used } else { 0 };
+        let from = now.saturating_sub(u64::from(params.scale.span()) * params.scale.bucket_ms());
+        used.saturating_add(self.lease.as_ref().map_or(0, |lease| lease.spent_since(from)))
+    }
+
+    /// Takes the lease out of use, and gives what is to be sent. A sync that is under way is given up.
+    pub(crate) fn start_sync(
+        &mut self,
+        now: u64,
+        wants: bool,
+        names: &NameSource,
+        horizon: &Horizon,
+        params: &StoreParams,
+    ) -> (RoundTrip, SyncRequest) {
+        if let Some((id, _)) = self.sync.take() {
+            self.give_up(now, id);
+        }
+        let id = names.next();
+        self.sync = Some((id, now));
+        self.update_rate(now, params.interval_ms);
+        let is_first = std::mem::take(&mut self.is_new);
+        self.close_lease(now, horizon, params);
+        let mut expected =
+            if self.epoch > 0 && now + params.lag_ms + params.deadline_ms < self.lives_until { self.epoch } else { 0 };
+        let mut reports = Vec::new();
+        if let Some(outbox) = &mut self.outbox {
+            outbox.expire(now, kept_ms(horizon, params));
+            outbox.close(now, || names.next());
+            outbox.disown(id.nonce, || names.next());
+            reports = outbox.reports(now, params);
+            if outbox.is_resubmission {
+                expected = 0;
+            }
+        }
+        let request = SyncRequest {
+            id,
+            expected,
+            proposed: fastrand::u32(1..),
+            rate: self.rate,
+            shed_units: std::mem::take(&mut self.shed_units),
+            // Whether a key comes again nobody knows at first.
+            wants: wants && !is_first,
+            reports,
+        };
+        (RoundTrip { id, asked: Asked { sent: now, changes: self.changes, is_alone: false } }, request)
+    }
+
+    /// Ends the use of the lease: what was spent of it is to be reported.
+    fn close_lease(&mut self, now: u64, horizon: &Horizon, params: &StoreParams) {
+        let Some(lease) = self.lease.take() else { return };
+        for (before, units) in lease.spent() {
+            self.local_history.absorb(params.scale.at(before.min(now)), units, horizon);
+        }
+        self.outbox().push_lease(&lease, now);
+    }
+
+    fn outbox(&mut self) -> &mut Outbox {
+        self.outbox.get_or_insert_default()
+    }
+
+    /// Takes up an answer.
+    #[expect(clippy::too_many_arguments, reason = "what a driver knows of a sync and of its store")]
+    pub(crate) fn handle_reply(
+        &mut self,
+        now: u64,
+        trip: &RoundTrip,
+        request: &SyncRequest,
+        answer: &Answer,
+        limits: &OwnedLimitSet,
+        names: &NameSource,
+        horizon: &Horizon,
+        params: &StoreParams,
+    ) -> Reaction {
+        let reply = &answer.reply;
+        let is_current = self.sync.is_some_and(|(id, _)| id == trip.id);
+        if reply.is_lost {
+            return match is_current {
+                true => self.resubmit(now, request, names, horizon, params),
+                false => Reaction::Stale,
+            };
+        }
+        let decision = answer.outcome.as_ref().map(|(ask, outcome)| {
+            let decision = params.server.decision(outcome, ask.cost, &limits.scaled, answer.now_ms);
+            (ask.cost, limits.unscale(decision))
+        });
+        let mut wake = None;
+        if is_current {
+            wake = self.apply_reply(now, trip, reply, &limits.borrow(), params);
+            self.lent_limits = wake.map(|_| limits.clone());
+        } else if reply.units > 0 {
+            self.outbox().push_unspent(trip.id, now);
+        }
+        if let Some((cost, decision)) = decision {
+            self.record_outcome(now, &trip.asked, cost, decision, &limits.borrow(), horizon, params);
+        }
+        if is_current && let Some(full) = refusal_when_full(answer, limits, params) {
+            self.refuse(now, &trip.asked, 1, full, limits.borrow().limits_id, params);
+        }
+        Reaction::Done { decision: decision.map(|(_, decision)| decision), wake }
+    }
+
+    /// What is to be sent after Redis has lost the key: all that this instance has admitted, under one name.
+    fn resubmit(
+        &mut self,
+        now: u64,
+        request: &SyncRequest,
+        names: &NameSource,
+        horizon: &Horizon,
+        params: &StoreParams,
+    ) -> Reaction {
+        let tick = params.scale.at(now);
+        let end = |(tick, units): (u64, u64)| ((tick + 1) * params.scale.bucket_ms(), units);
+        let spent: Vec<(u64, u64)> =
+            self.local_history.buckets(tick, horizon, Report::MOST).into_iter().map(end).collect();
+        (self.epoch, self.lives_until) = (0, 0);
+        let has_lost_units = !spent.is_empty();
+        let outbox = self.outbox();
+        outbox.clear();
+        outbox.push_extra(names.next(), spent, now);
+        outbox.is_resubmission = has_lost_units;
+        let reports = outbox.reports(now, params);
+        Reaction::Resubmit { request: SyncRequest { expected: 0, reports, ..request.clone() }, has_lost_units }
+    }
+
+    fn apply_reply(
+        &mut self,
+        now: u64,
+        trip: &RoundTrip,
+        reply: &SyncReply,
+        limits: &LimitSet<'_>,
+        params: &StoreParams,
+    ) -> Option<Wake> {
+        self.end_sync();
+        if let Some(outbox) = &mut self.outbox {
+            outbox.acknowledge();
+            self.outbox.take_if(|outbox| outbox.is_empty() && !outbox.is_scheduled);
+        }
+        self.limits_id = limits.limits_id;
+        (self.binding, self.used, self.free) = (reply.binding, reply.used, reply.free);
+        let window_ms = limits.limits.get(usize::from(reply.binding)).map_or(0, |limit| params.scale.window_ms(limit));
+        self.used_until = now + window_ms + params.scale.bucket_ms();
+        self.ask_again_ms = reply.ask_again_ms;
+        // It was full while this instance held the rest.
+        self.refusals.clear();
+        let horizon_ms = u64::from(reply.horizon_ms);
+        (self.ratio, self.ratio_until) = (reply.ratio, trip.asked.sent + horizon_ms);
+        if reply.epoch != self.epoch {
+            (self.epoch, self.lives_until) = (reply.epoch, 0);
+        }
+        if reply.ttl_ms > 0 {
+            self.lives_until = self.lives_until.max(trip.asked.sent + min_elapsed(u64::from(reply.ttl_ms)));
+        }
+        if reply.units == 0 {
+            return None;
+        }
+        let life = min_elapsed(u64::from(reply.life_ms).saturating_sub(1)).saturating_sub(params.lag_ms);
+        let lease = Lease::new(trip.id, reply.units, now, trip.asked.sent + life, params.scale.bucket_ms());
+        self.lease = Some(Box::new(lease));
+        Some(Wake { at: trip.asked.sent + horizon_ms, id: trip.id })
+    }
+
+    /// The limits to sync with for another lease.
+    pub(crate) fn lent_limits(&self) -> Option<OwnedLimitSet> {
+        self.lent_limits.clone()
+    }
+
+    /// No answer came. What was reported is reported again, and a lease that may have been given goes back.
+    pub(crate) fn abandon(&mut self, now: u64, trip: &RoundTrip) {
+        if self.sync.is_some_and(|(id, _)| id == trip.id) {
+            self.end_sync();
+            self.give_up(now, trip.id);
+        }
+    }
+
+    fn give_up(&mut self, now: u64, id: LeaseId) {
+        self.outbox().push_unspent(id, now);
+        self.limits_id = 0;
+    }
+
+    /// What closes when the key is synced, while it is being synced.
+    pub(crate) fn sync_done(&mut self) -> Option<Arc<Semaphore>> {
+        self.sync.map(|_| Arc::clone(self.sync_done.get_or_insert_with(|| Arc::new(Semaphore::new(0)))))
+    }
+
+    fn end_sync(&mut self) {
+        self.sync = None;
+        if let Some(done) = self.sync_done.take() {
+            done.close();
+        }
+    }
+
+    /// Keeps a refusal that a wait can end.
+    fn refuse(&mut self, now: u64, asked: &Asked, cost: u64, decision: Decision, limits_id: u64, params: &StoreParams) {
+        let wait = decision.retry_after_ms;
+        // A change through the API may have made an older refusal untrue.
+        if wait == 0 || asked.changes != self.changes {
+            return;
+        }
+        let holds = match self.ask_again_ms {
+            _ if wait == u64::MAX => NEVER_FITS_MS,
+            _ if asked.is_alone => wait.min(params.interval_ms),
+            0 => wait,
+            again => wait.min(u64::from(again)),
+        };
+        let instants = (asked.sent.saturating_add(holds), now.saturating_add(wait));
+        self.refusals.insert(cost, limits_id, instants, decision);
+    }
+
+    /// Keeps what a decision of Redis means for the next ones, here and while Redis is gone.
+    #[expect(clippy::too_many_arguments, reason = "what a driver knows of a decision and of its store")]
+    pub(crate) fn record_outcome(
+        &mut self,
+        now: u64,
+        asked: &Asked,
+        cost: u64,
+        decision: Decision,
+        limits: &LimitSet<'_>,
+        horizon: &Horizon,
+        params: &StoreParams,
+    ) {
+        if decision.charged > 0 {
+            // A refusal describes the key before that.
+            self.refusals.clear();
+            self.local_history.absorb(params.scale.at(now), decision.charged, horizon);
+        } else if !decision.is_allowed() && (!limits.is_suppressed || decision.factor >= 1.0) {
+            self.refuse(now, asked, cost, decision, limits.limits_id, params);
+        }
+    }
+
+    /// How often the key was changed through the API.
+    pub(crate) fn changes(&self) -> u32 {
+        self.changes
+    }
+
+    /// Forgets refusals, after units came back.
+    pub(crate) fn clear_refusals(&mut self) {
+        self.refusals.clear();
+        self.changes = self.changes.wrapping_add(1);
+    }
+
+    /// Forgets what a change through the API makes untrue.
+    pub(crate) fn invalidate(&mut self) {
+        self.clear_refusals();
+        (self.limits_id, self.shed_units, self.used) = (0, 0, 0);
+    }
+
+    /// Takes the key's total from a change through the API.
+    pub(crate) fn record_total(&mut self, now: u64, total: u64, params: &StoreParams) {
+        self.used = total;
+        self.used_until = now + u64::from(params.scale.span() + 1) * params.scale.bucket_ms();
+    }
+
+    /// Forgets all that was admitted.
+    pub(crate) fn forget(&mut self, now: u64, params: &StoreParams) {
+        self.local_history = Window::new(params.scale.at(now));
+        self.invalidate();
+    }
+
+    /// Counts units that the suppressed strategy shed.
+    pub(crate) fn add_shed_units(&mut self, units: u64) {
+        self.shed_units = self.shed_units.saturating_add(units);
+    }
+
+    /// Gives back memory that a busier time has left behind.
+    pub(crate) fn trim(&mut self, now: u64, params: &StoreParams) {
+        self.local_history.trim(params.scale.at(now));
+    }
+
+    /// Expects nothing in Redis any more.
+    pub(crate) fn clear_epoch(&mut self) {
+        (self.epoch, self.lives_until) = (0, 0);
+    }
+
+    /// Decides by this instance's part of the limits, one of `instances`. A report tells Redis later.
+    pub(crate) fn decide_by_share(
+        &mut self,
+        now: u64,
+        request: &Request<'_>,
+        instances: u64,
+        horizon: &Horizon,
+        params: &StoreParams,
+    ) -> Decision {
+        let Request { cost, limits, .. } = request;
+        // Spent units of a lease count. A lease that can still be spent stays, and all of its units count as spent.
+        if self.lease.as_ref().is_some_and(|lease| lease.left(now) == 0) {
+            self.close_lease(now, horizon, params);
+        }
+        let held = self.lease.as_ref().map_or(0, |lease| lease.units());
+        let mut parts = EMPTY_SHARES;
+        let parts = params.scale.parts(limits.limits, instances, &mut parts);
+        for part in parts.iter_mut() {
+            (part.capacity, part.hard) = (part.capacity.saturating_sub(held), part.hard.saturating_sub(held));
+        }
+        let tick = params.scale.at(now);
+        let outcome = match limits.is_suppressed {
+            true => engine::suppressed(&mut self.local_history, tick, *cost, parts, horizon, fastrand::u32(..)),
+            false => engine::absolute(&mut self.local_history, tick, *cost, parts, horizon, true),
+        };
+        let decision = params.scale.part_decision(&outcome, *cost, limits.limits, parts, now);
+        if decision.charged > 0 {
+            self.outbox().admit(now, decision.charged, kept_ms(horizon, params));
+        }
+        decision
+    }
+
+    /// Takes back what a decision here has charged, as far as that is still known.
+    pub(crate) fn refund(&mut self, cost: u64, decision: &Decision, horizon: &Horizon) {
+        if decision.is_from_lease {
+            self.lease.as_mut().map(|lease| lease.refund(decision.stamp, cost));
+        } else if decision.is_local_share {
+            self.local_history.refund(decision.stamp, decision.stamp, cost, horizon);
+            if let Some(outbox) = &mut self.outbox {
+                outbox.refund(cost);
+            }
+        }
+    }
+
+    /// What is to become of a lease whose time has come.
+    pub(crate) fn handle_timeout(&mut self, now: u64, id: LeaseId, params: &StoreParams) -> TimerAction {
+        let Some(lease) = self.lease.as_deref().filter(|lease| lease.id == id) else { return TimerAction::Nothing };
+        if self.sync.is_some() {
+            TimerAction::Nothing
+        } else if now < lease.deadline() && lease.used() == 0 {
+            TimerAction::Later(lease.deadline() + params.lag_ms)
+        } else {
+            TimerAction::Sync { wants: now < lease.deadline() && lease.unspent() > 0 }
+        }
+    }
+
+    /// Whether a timer has to be set for reports that no request brings to Redis; it is said once.
+    pub(crate) fn needs_retry(&mut self) -> bool {
+        let Some(outbox) = &mut self.outbox else { return false };
+        !outbox.is_empty() && !std::mem::replace(&mut outbox.is_scheduled, true)
+    }
+
+    /// What is to become of reports whose time has come.
+    pub(crate) fn handle_retry(&mut self) -> TimerAction {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.is_scheduled = false;
+        }
+        self.outbox.take_if(|outbox| outbox.is_empty());
+        match self.outbox {
+            Some(_) if self.sync.is_none() => TimerAction::Sync { wants: false },
+            _ => TimerAction::Nothing,
+        }
+    }
+
+    /// Takes the lease into the reports while Redis is gone, and forgets reports that have left the window.
+    pub(crate) fn expire(&mut self, now: u64, horizon: &Horizon, params: &StoreParams) {
+        if self.lease.as_ref().is_some_and(|lease| lease.left(now) == 0) {
+            self.close_lease(now, horizon, params);
+        }
+        if let Some(outbox) = &mut self.outbox {
+            outbox.expire(now, kept_ms(horizon, params));
+        }
+    }
+
+    /// Forgets reports that are not acknowledged, so that a test sees what follows.
+    #[cfg(test)]
+    pub(crate) fn forget_reports(&mut self) {
+        self.outbox = None;
+    }
+
+    /// Whether anything can be given back or reported now.
+    pub(crate) fn can_return(&self) -> bool {
+        let reports = self.outbox.as_ref().is_some_and(|outbox| !outbox.is_empty());
+        (self.lease.is_some() || reports) && self.sync.is_none()
+    }
+
+    /// Whether it may be forgotten.
+    pub(crate) fn is_idle(&self, now: u64, horizon: &Horizon, params: &StoreParams) -> bool {
+        // What an outbox reports is in the history, too, unless it is a lease of which nothing was spent.
+        let holds = |lease: &Lease| now <= lease.deadline().saturating_add(kept_ms(horizon, params));
+        !self.lease.as_deref().is_some_and(holds)
+            && !self.refusals.holds_any(now)
+            && self.sync.is_none()
+            && self.local_history.is_idle(params.scale.at(now), horizon)
+    }
+
+    /// Takes what was asked for into the rate; within three intervals an older rate fades.
+    fn update_rate(&mut self, now: u64, interval_ms: u64) {
+        let (passed, fades) = ((now.saturating_sub(self.since)) as f64, (3 * interval_ms) as f64);
+        let offered = std::mem::take(&mut self.offered) as f64;
+        self.rate =
+            if passed < fades { self.rate * (1.0 - passed / fades) + offered / fades } else { offered / passed };
+        self.since = now;
+    }
+}
+
+/// How long this instance keeps what it has admitted.
+fn kept_ms(horizon: &Horizon, params: &StoreParams) -> u64 {
+    u64::from(horizon.keep()).saturating_mul(params.scale.bucket_ms())
+}
+
+/// The refusal of one unit that follows from an answer, if nothing is free.
+fn refusal_when_full(answer: &Answer, limits: &OwnedLimitSet, params: &StoreParams) -> Option<Decision> {
+    let (reply, is_suppressed) = (&answer.reply, limits.borrow().is_suppressed);
+    if reply.fits_at == 0 || (is_suppressed && reply.ratio >= 1.0) {
+        return None;
+    }
+    let verdict = match is_suppressed {
+        true => Verdict::Suppressed { is_allowed: false },
+        false => Verdict::Rejected,
+    };
+    let outcome = Outcome {
+        verdict,
+        binding: reply.binding,
+        violated: 1_u8.checked_shl(u32::from(reply.binding)).unwrap_or(0),
+        factor: if is_suppressed { 1.0 } else { 0.0 },
+        used: reply.used.saturating_add(reply.units),
+        newest: params.server.at(answer.now_ms),
+        fits_at: reply.fits_at,
+        used_then: reply.used_then,
+    };
+    Some(limits.unscale(params.server.decision(&outcome, 0, &limits.scaled, answer.now_ms)))
+}

@@ -1,0 +1,161 @@
+//! Units that were lent: spent here without asking, and accounted for by age.
+
+use crate::script::LeaseId;
+
+/// Parts of a lease's life in which what is spent is counted together.
+const SLOTS: usize = 16;
+/// One part in so many: by how much this clock and the server's may drift apart.
+const DRIFT: u64 = 64;
+
+/// A lease.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease {
+    pub(crate) id: LeaseId,
+    units: u64,
+    left: u64,
+    /// With less than that left it is time for another.
+    low: u64,
+    /// From this instant on nothing of it is spent.
+    deadline: u64,
+    since: u64,
+    slot_ms: u64,
+    spent: [u64; SLOTS],
+}
+
+/// How long of this clock's time surely passes within `ms` of the server's, with the drift; also the reverse.
+pub(crate) fn min_elapsed(ms: u64) -> u64 {
+    ms - ms.div_ceil(DRIFT)
+}
+
+impl Lease {
+    /// A lease of some units that is spent from `now` until `deadline`.
+    pub(crate) fn new(id: LeaseId, units: u64, now: u64, deadline: u64, bucket_ms: u64) -> Self {
+        let slot_ms = deadline.saturating_sub(now).div_ceil(SLOTS as u64).max(bucket_ms);
+        Self { id, units, left: units, low: units / 4, deadline, since: now, slot_ms, spent: [0; SLOTS] }
+    }
+
+    /// Spends a cost, if it is there.
+    #[inline]
+    pub(crate) fn spend(&mut self, now: u64, cost: u64) -> bool {
+        if now >= self.deadline || cost > self.left {
+            return false;
+        }
+        self.left -= cost;
+        self.spent[self.slot(now)] += cost;
+        true
+    }
+
+    /// Whether it is running low; said once.
+    #[inline]
+    pub(crate) fn runs_low(&mut self) -> bool {
+        let is_low = self.left < self.low;
+        if is_low {
+            self.low = 0;
+        }
+        is_low
+    }
+
+    /// Takes back what was spent at `stamp`, and gives what there was of it back to be spent.
+    pub(crate) fn refund(&mut self, stamp: u64, cost: u64) -> u64 {
+        // A clock that stands still for a moment may give a lease's first instant to what the one before was charged.
+        if stamp <= self.since || stamp >= self.deadline {
+            return 0;
+        }
+        let slot = self.slot(stamp);
+        let units = cost.min(self.spent[slot]);
+        self.spent[slot] -= units;
+        self.left += units;
+        units
+    }
+
+    fn slot(&self, now: u64) -> usize {
+        let slot = now.saturating_sub(self.since) / self.slot_ms;
+        usize::try_from(slot).unwrap_or(SLOTS).min(SLOTS - 1)
+    }
+
+    /// Units that may be spent at `now`.
+    #[inline]
+    pub(crate) fn left(&self, now: u64) -> u64 {
+        if now < self.deadline { self.left } else { 0 }
+    }
+
+    /// Units that nobody has spent, whether they still may be or not.
+    pub(crate) fn unspent(&self) -> u64 {
+        self.left
+    }
+
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
+    /// The units that were spent since an instant, or a little before it.
+    pub(crate) fn spent_since(&self, from: u64) -> u64 {
+        self.spent().filter(|&(before, _)| before > from).map(|(_, units)| units).sum()
+    }
+
+    /// Units that were lent.
+    pub(crate) fn units(&self) -> u64 {
+        self.units
+    }
+
+    /// Units that were spent.
+    pub(crate) fn used(&self) -> u64 {
+        self.units - self.left
+    }
+
+    /// What was spent, oldest first: an instant before which each was, by this clock, and the units.
+    pub(crate) fn spent(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let end = |slot: usize| self.since + (slot as u64 + 1) * self.slot_ms;
+        self.spent.iter().enumerate().filter(|&(_, &units)| units > 0).map(move |(slot, &units)| (end(slot), units))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From `now` 1000 until 1160: slots of 10 ms.
+    fn lease(units: u64) -> Lease {
+        Lease::new(LeaseId { nonce: 1, counter: 1 }, units, 1_000, 1_160, 10)
+    }
+
+    #[test]
+    fn what_is_there_is_spent_until_the_deadline_and_no_more() {
+        let mut lease = lease(3);
+        assert!(lease.spend(1_000, 2) && !lease.spend(1_000, 2) && lease.spend(1_159, 1));
+        assert_eq!((lease.used(), lease.unspent(), lease.left(1_159)), (3, 0, 0));
+        let mut late = super::tests::lease(3);
+        assert!(!late.spend(1_160, 1) && late.left(1_160) == 0);
+        assert_eq!(late.unspent(), 3, "what nobody spent is to be given back all the same");
+    }
+
+    #[test]
+    fn each_part_of_its_life_is_told_by_its_end() {
+        let mut lease = lease(100);
+        // A caller that read the clock before the lease was there, and one just before its end.
+        for (now, units) in [(990, 1), (1_009, 2), (1_010, 4), (1_159, 8)] {
+            assert!(lease.spend(now, units));
+        }
+        assert_eq!(lease.spent().collect::<Vec<_>>(), [(1_010, 3), (1_020, 4), (1_160, 8)]);
+    }
+
+    #[test]
+    fn a_refund_takes_back_what_was_spent_then() {
+        let mut lease = lease(5);
+        assert!(lease.spend(1_000, 2) && lease.spend(1_050, 3));
+        assert_eq!(lease.refund(1_051, 9), 3, "no more than was spent");
+        assert_eq!(lease.refund(1_051, 1), 0);
+        assert_eq!((lease.refund(1_000, 1), lease.refund(1_160, 1)), (0, 0), "perhaps of another lease");
+        assert_eq!((lease.used(), lease.left(1_100)), (2, 3));
+    }
+
+    /// A clock that runs fast by one part in 64 must not make an age out of less than it.
+    #[test]
+    fn an_interval_by_this_clock_is_no_longer_than_by_one_that_runs_slower() {
+        for ms in [0_u64, 1, 2, 63, 64, 65, 1_000, 3_600_000] {
+            let slow = ms - ms / DRIFT;
+            assert!(min_elapsed(ms) <= slow, "{ms}");
+            assert!(ms == 0 || min_elapsed(ms) + ms / 32 + 2 >= ms, "{ms} is hardly {}", min_elapsed(ms));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Reports that Redis has not acknowledged: each is sent with every call until an answer comes.
+
+use super::lease::Lease;
+use super::params::{StoreParams, min_age_ms};
+use crate::script::{LeaseId, Report, ReportKind, SyncRequest};
+
+/// Parts of a window in which units that Redis does not hold are counted together.
+const SLOTS: u64 = 32;
+
+/// What an instance has to tell Redis of one key.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    entries: Vec<Entry>,
+    /// Units that were admitted while Redis was gone: an instant before which each was, and the units.
+    admitted: Vec<(u64, u64)>,
+    /// Whether it brings back what Redis has lost.
+    pub(crate) is_resubmission: bool,
+    /// Whether a timer that sends it is set.
+    pub(crate) is_scheduled: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: LeaseId,
+    kind: ReportKind,
+    spent: Vec<(u64, u64)>,
+    since: u64,
+}
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.admitted.is_empty()
+    }
+
+    fn push(&mut self, id: LeaseId, kind: ReportKind, spent: Vec<(u64, u64)>, since: u64) {
+        if self.entries.len() == SyncRequest::MOST_REPORTS {
+            // Its units stay charged until they leave the window.
+            self.entries.remove(0);
+        }
+        self.entries.push(Entry { id, kind, spent, since });
+    }
+
+    /// Adds a lease that is over.
+    pub(crate) fn push_lease(&mut self, lease: &Lease, now: u64) {
+        self.push(lease.id, ReportKind::Lease, lease.spent().collect(), now);
+    }
+
+    /// Adds a lease that may have been given, and of which nothing was spent.
+    pub(crate) fn push_unspent(&mut self, id: LeaseId, now: u64) {
+        self.push(id, ReportKind::Lease, Vec::new(), now);
+    }
+
+    /// Adds units that Redis does not hold.
+    pub(crate) fn push_extra(&mut self, id: LeaseId, spent: Vec<(u64, u64)>, now: u64) {
+        if !spent.is_empty() {
+            self.push(id, ReportKind::Extra, spent, now);
+        }
+    }
+
+    /// Counts units that were admitted while Redis was gone.
+    pub(crate) fn admit(&mut self, now: u64, units: u64, window_ms: u64) {
+        match self.admitted.last_mut() {
+            Some((before, sum)) if now < *before => *sum = sum.saturating_add(units),
+            _ => {
+                self.admitted.retain(|&(before, _)| before + window_ms >= now);
+                self.admitted.push((now + (window_ms / SLOTS).max(1), units));
+            }
+        }
+    }
+
+    /// Takes back units that were admitted while Redis was gone.
+    pub(crate) fn refund(&mut self, mut units: u64) {
+        while let Some((_, last)) = self.admitted.last_mut() {
+            let gone = units.min(*last);
+            (*last, units) = (*last - gone, units - gone);
+            if *last > 0 {
+                return;
+            }
+            self.admitted.pop();
+        }
+    }
+
+    /// Makes one report of what was admitted while Redis was gone.
+    pub(crate) fn close(&mut self, now: u64, id: impl FnOnce() -> LeaseId) {
+        if !self.admitted.is_empty() {
+            let admitted = std::mem::take(&mut self.admitted);
+            self.push_extra(id(), admitted, now);
+        }
+    }
+
+    /// Forgets what has left the window.
+    pub(crate) fn expire(&mut self, now: u64, kept_ms: u64) {
+        self.entries.retain(|entry| entry.since.saturating_add(kept_ms) >= now);
+        self.admitted.retain(|&(before, _)| before.saturating_add(kept_ms) >= now);
+    }
+
+    /// Makes new units of what was spent of another process's lease: a forked process inherits leases that its parent
+    /// reports.
+    pub(crate) fn disown(&mut self, nonce: u64, id: impl Fn() -> LeaseId) {
+        self.entries.retain_mut(|entry| {
+            let is_own = entry.id.nonce == nonce;
+            if !is_own {
+                (entry.id, entry.kind) = (id(), ReportKind::Extra);
+            }
+            is_own || !entry.spent.is_empty()
+        });
+    }
+
+    /// The reports, with ages as of now.
+    pub(crate) fn reports(&self, now: u64, params: &StoreParams) -> Vec<Report> {
+        let aged = |&(before, units): &(u64, u64)| (min_age_ms(before, now, params), units);
+        let report = |Entry { id, kind, spent, .. }: &Entry| Report {
+            id: *id,
+            kind: *kind,
+            spent: spent.iter().map(aged).collect(),
+        };
+        self.entries.iter().map(report).collect()
+    }
+
+    /// Forgets what was sent, since an answer came.
+    pub(crate) fn acknowledge(&mut self) {
+        self.entries.clear();
+        self.is_resubmission = false;
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.admitted.clear();
+        self.acknowledge();
+    }
+}

@@ -1,0 +1,297 @@
+//! One instance: a driver of the store's state machine in virtual time, with a clock of its own.
+
+use std::collections::HashMap;
+
+use super::super::key_state::{Action, Answer, Asked, KeyState, Reaction, Request, RoundTrip, TimerAction, Wake};
+use super::super::limit_set::OwnedLimitSet;
+use super::super::names::NameSource;
+use super::super::params::StoreParams;
+use super::setup::Without;
+use crate::engine::Horizon;
+use crate::geometry::WindowGeometry;
+use crate::quota::HardLimitFactor;
+use crate::script::{Ask, LeaseId, SyncRequest};
+
+/// The lag of each instance's clock.
+pub(super) const LAG_MS: u64 = 8;
+/// How often such a clock moves: it is late by less than two steps and a millisecond.
+const STEP_US: u64 = 3_500;
+/// How long a question may be under way.
+pub(super) const DEADLINE_MS: u64 = 50;
+
+/// A clock that started some time ago, runs too fast or too slow, and moves in steps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnClock {
+    pub(super) offset_us: u64,
+    /// Parts of a million by which it runs faster.
+    pub(super) drift: i64,
+}
+
+impl OwnClock {
+    /// What it shows at an instant, in ms: the time of its last step, and those do not come evenly.
+    pub(super) fn at(self, us: u64) -> u64 {
+        let own = self.offset_us + us.saturating_add_signed(us as i64 / 1_000 * self.drift / 1_000);
+        let step = |number: u64| number * STEP_US + (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % STEP_US;
+        let last = own / STEP_US;
+        let shown = if step(last) <= own { step(last) } else { step(last.saturating_sub(1)) };
+        shown / 1_000
+    }
+
+    /// When it surely shows so much.
+    pub(super) fn when(self, ms: u64) -> u64 {
+        let passed = ((ms + LAG_MS) * 1_000).saturating_sub(self.offset_us);
+        (passed as f64 / (1.0 + self.drift as f64 / 1e6)) as u64
+    }
+}
+
+/// What goes to the server.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) question: u64,
+    pub(super) request: Option<SyncRequest>,
+    pub(super) ask: Option<Ask>,
+    pub(super) interval_ms: u32,
+    pub(super) limits: OwnedLimitSet,
+}
+
+/// A question under way.
+#[derive(Debug)]
+struct Open {
+    sync: Option<(RoundTrip, SyncRequest)>,
+    asked: Asked,
+    ask: Option<Ask>,
+    began: u64,
+    limits: OwnedLimitSet,
+}
+
+/// A request that waits for a sync: when it came, and its cost.
+type Waiting = (u64, u64, OwnedLimitSet);
+
+/// What the world has to do.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Units that are admitted now, and those that the server has admitted when it was asked.
+    pub(super) admitted: u64,
+    pub(super) admitted_by_server: u64,
+    pub(super) messages: Vec<Message>,
+    /// When leases, or reports, are to be looked at, by the clock of the instance.
+    pub(super) wakes: Vec<(u64, Option<LeaseId>)>,
+}
+
+pub(super) struct Instance {
+    pub(super) clock: OwnClock,
+    pub(super) params: StoreParams,
+    names: NameSource,
+    here: Horizon,
+    pub(super) state: Option<KeyState>,
+    open: HashMap<u64, Open>,
+    waiting: Vec<Waiting>,
+    question: u64,
+    latency_ms: u64,
+    without: Without,
+    /// How often it was told that its key is lost.
+    pub(super) lost: u32,
+}
+
+/// A scale of 10 ms buckets.
+pub(super) fn scale(lag_ms: u64) -> WindowGeometry {
+    WindowGeometry::new(10, lag_ms, 60, HardLimitFactor::default()).unwrap()
+}
+
+pub(super) fn params(interval_ms: u64) -> StoreParams {
+    StoreParams { scale: scale(LAG_MS), server: scale(0), lag_ms: LAG_MS, interval_ms, deadline_ms: DEADLINE_MS }
+}
+
+impl Instance {
+    pub(super) fn new(clock: OwnClock, interval_ms: u64, limits: &OwnedLimitSet, nonce: u64, without: Without) -> Self {
+        let mut params = params(interval_ms);
+        if without == Without::Takeover {
+            params.deadline_ms = u64::MAX / 4;
+        }
+        let here = Horizon::new(Horizon::WORDS_PER_SPAN);
+        let spans: Vec<u32> = limits.borrow().limits.iter().map(|limit| params.scale.with_lag(*limit).span).collect();
+        assert!(here.widen(&spans));
+        Self {
+            clock,
+            params,
+            names: NameSource::with_nonce(nonce),
+            here,
+            state: None,
+            open: HashMap::new(),
+            waiting: Vec::new(),
+            question: 0,
+            latency_ms: 0,
+            without,
+            lost: 0,
+        }
+    }
+
+    /// Dies, and comes back knowing nothing.
+    pub(super) fn crash(&mut self, nonce: u64) {
+        self.state = None;
+        self.open.clear();
+        self.waiting.clear();
+        (self.names, self.latency_ms) = (NameSource::with_nonce(nonce), 0);
+    }
+
+    fn interval_ms(&self) -> u32 {
+        self.params.interval_ms.max(2 * self.latency_ms) as u32
+    }
+
+    pub(super) fn arrive(&mut self, us: u64, cost: u64, limits: &OwnedLimitSet) -> Effects {
+        let mut effects = Effects::default();
+        self.request(us, cost, limits, None, &mut effects);
+        effects
+    }
+
+    /// One request, which has waited for a sync since that instant, or has not.
+    fn request(
+        &mut self,
+        us: u64,
+        cost: u64,
+        limits: &OwnedLimitSet,
+        waited_since: Option<u64>,
+        effects: &mut Effects,
+    ) {
+        let (now, params) = (self.clock.at(us), self.params);
+        let request = Request { cost, limits: limits.borrow(), is_retry: waited_since.is_some() };
+        let state = self.state.get_or_insert_with(|| KeyState::new(b"key".as_slice().into(), now, &params.scale));
+        let ask = Some(Ask { cost, random: 0 });
+        match state.handle_request(now, &request, &params) {
+            Action::Decided(decision) => effects.admitted += if decision.is_allowed() { cost } else { 0 },
+            Action::DecidedLow(_, id) => {
+                effects.admitted += cost;
+                effects.wakes.push((now, Some(id)));
+            }
+            Action::Sync => self.sync(now, true, ask, limits, effects),
+            Action::Wait(_) if waited_since.is_none() => self.waiting.push((now, cost, limits.clone())),
+            Action::Wait(_) | Action::AskAlone => {
+                let asked = Asked { sent: now, changes: state.changes(), is_alone: true };
+                self.send(Open { sync: None, asked, ask, began: now, limits: limits.clone() }, effects);
+            }
+        }
+    }
+
+    fn sync(&mut self, now: u64, wants: bool, ask: Option<Ask>, limits: &OwnedLimitSet, effects: &mut Effects) {
+        let Some(state) = &mut self.state else { return };
+        let (trip, request) = state.start_sync(now, wants, &self.names, &self.here, &self.params);
+        let sync = Some((trip, request));
+        self.send(Open { sync, asked: trip.asked, ask, began: now, limits: limits.clone() }, effects);
+    }
+
+    fn send(&mut self, open: Open, effects: &mut Effects) {
+        self.question += 1;
+        effects.messages.push(Message {
+            question: self.question,
+            request: open.sync.as_ref().map(|(_, request)| request.clone()),
+            ask: open.ask,
+            interval_ms: self.interval_ms(),
+            limits: open.limits.clone(),
+        });
+        self.open.insert(self.question, open);
+    }
+
+    /// Those who waited for a sync come again.
+    fn retry(&mut self, us: u64, effects: &mut Effects) {
+        let now = self.clock.at(us);
+        for (since, cost, limits) in std::mem::take(&mut self.waiting) {
+            if now < since + DEADLINE_MS {
+                self.request(us, cost, &limits, Some(since), effects);
+            }
+        }
+    }
+
+    /// The time of a lease, or of reports, has come.
+    pub(super) fn wake(&mut self, us: u64, id: Option<LeaseId>, limits: &OwnedLimitSet) -> Effects {
+        let (now, mut effects) = (self.clock.at(us), Effects::default());
+        let Some(state) = &mut self.state else { return effects };
+        let action = match id {
+            Some(id) => state.handle_timeout(now, id, &self.params),
+            None => state.handle_retry(),
+        };
+        match action {
+            TimerAction::Nothing => {}
+            TimerAction::Later(at) => effects.wakes.push((at, id)),
+            TimerAction::Sync { wants } => self.sync(now, wants, None, limits, &mut effects),
+        }
+        effects
+    }
+
+    /// Gives back what is held.
+    pub(super) fn give_back(&mut self, us: u64, limits: &OwnedLimitSet) -> Effects {
+        let (now, mut effects) = (self.clock.at(us), Effects::default());
+        if self.state.as_ref().is_some_and(KeyState::can_return) {
+            self.sync(now, false, None, limits, &mut effects);
+        }
+        effects
+    }
+
+    /// No answer came in time.
+    pub(super) fn lose(&mut self, us: u64, question: u64) -> Effects {
+        let (now, mut effects) = (self.clock.at(us), Effects::default());
+        let Some(open) = self.open.remove(&question) else { return effects };
+        if let (Some((trip, _)), Some(state)) = (&open.sync, &mut self.state) {
+            state.abandon(now, trip);
+            if self.without == Without::KeptReports {
+                state.forget_reports();
+            }
+            if state.needs_retry() {
+                effects.wakes.push((now + 200, None));
+            }
+            self.retry(us, &mut effects);
+        }
+        effects
+    }
+
+    pub(super) fn land(&mut self, us: u64, question: u64, answer: &Answer) -> Effects {
+        let (now, params, mut effects) = (self.clock.at(us), self.params, Effects::default());
+        let Some(open) = self.open.remove(&question) else { return effects };
+        let Some(state) = &mut self.state else { return effects };
+        let limits = &open.limits;
+        match open.sync {
+            Some((trip, request)) => {
+                match state.handle_reply(now, &trip, &request, answer, limits, &self.names, &self.here, &params) {
+                    // As in the store: it goes out within the deadline of the whole sync.
+                    Reaction::Resubmit { .. } if now >= open.began + DEADLINE_MS => state.abandon(now, &trip),
+                    Reaction::Resubmit { request, .. } => {
+                        self.lost += 1;
+                        let asked = Asked { sent: now, ..trip.asked };
+                        let sync = Some((RoundTrip { asked, ..trip }, request));
+                        let (ask, began, limits) = (open.ask, open.began, limits.clone());
+                        self.send(Open { sync, asked, ask, began, limits }, &mut effects);
+                    }
+                    Reaction::Done { decision, wake } => {
+                        effects.admitted_by_server = decision.map_or(0, |decision| decision.charged);
+                        effects.wakes.extend(wake.map(|Wake { at, id }| (at, Some(id))));
+                        if open.ask.is_none() {
+                            self.latency_ms = (3 * self.latency_ms + (now - open.began).min(DEADLINE_MS)) / 4;
+                        }
+                        self.retry(us, &mut effects);
+                    }
+                    Reaction::Stale => {}
+                }
+            }
+            None => {
+                let Some((ask, outcome)) = &answer.outcome else { return effects };
+                let decision = params.server.decision(outcome, ask.cost, &limits.scaled, answer.now_ms);
+                let decision = limits.unscale(decision);
+                effects.admitted_by_server = decision.charged;
+                state.record_outcome(now, &open.asked, ask.cost, decision, &limits.borrow(), &self.here, &params);
+            }
+        }
+        effects
+    }
+
+    /// Forgets the key, if it is idle.
+    pub(super) fn sweep(&mut self, us: u64) {
+        let now = self.clock.at(us);
+        if self.state.as_ref().is_some_and(|state| state.is_idle(now, &self.here, &self.params)) {
+            self.state = None;
+        }
+    }
+
+    /// A name that nobody else has, of so many random bits.
+    pub(super) fn name(bits: u32) -> u64 {
+        fastrand::u64(1..) >> (64 - bits)
+    }
+}

@@ -1,0 +1,254 @@
+//! Each rule of the protocol by itself, in a world in which it matters.
+
+use std::collections::HashSet;
+
+use super::super::key_state::{Action, Answer, KeyState, Reaction, Request, RoundTrip};
+use super::super::limit_set::OwnedLimitSet;
+use super::super::names::NameSource;
+use super::super::params::StoreParams;
+use super::instance::{OwnClock, params};
+use super::model::{Model, NOTHING, Policy};
+use super::setup::{BUCKET_MS, CALM, Change, Faults, MS, SECOND, Setup, Without};
+use super::world::World;
+use crate::engine::{Horizon, Limit};
+use crate::nonce::Nonce;
+use crate::quota::Tolerance;
+use crate::script::{Ask, LeaseId, Lending, Report, ReportKind, SyncReply, SyncRequest};
+
+fn steady(seed: u64, load: &[(u64, f64)]) -> Setup {
+    Setup {
+        seed,
+        instances: 8,
+        per_second: 1_000,
+        window_ms: 1_000,
+        sync_ms: 100,
+        tolerance: 0.0,
+        load: load.to_vec(),
+        is_skewed: false,
+        until: 8 * SECOND,
+        faults: CALM,
+        changes: Vec::new(),
+        long: (0, 0),
+        heavy: (0, 0),
+        without: Without::Nothing,
+    }
+}
+
+#[test]
+fn nobody_shares_a_name() {
+    let names: HashSet<u64> = (0..1 << 17).map(|_| Nonce::default().get()).collect();
+    assert_eq!(names.len(), 1 << 17);
+    let run = |name_bits| {
+        World::run(Setup { faults: Faults { name_bits, ..CALM }, ..steady(1, &[(0, 0.9), (3 * SECOND, 4.0)]) })
+    };
+    // Two that share a name settle each other's leases.
+    let (apart, same) = (run(64), run(1));
+    assert!(apart.peak_from(0) <= apart.setup.bound());
+    assert!(same.peak_from(0) > same.setup.bound(), "{} of {}", same.peak_from(0), same.setup.bound());
+    assert!(apart.admitted * 10 >= apart.central_admitted * 9);
+}
+
+/// A key that nobody used for a while is gone, and nothing is lost with it.
+#[test]
+fn a_key_that_came_to_its_end_is_not_lost() {
+    for seed in 0..4 {
+        let bursts: Vec<(u64, f64)> = (0..8).map(|n| (n * 1_700 * MS, if n % 2 == 0 { 0.7 } else { 0.0 })).collect();
+        let faults = Faults { drift: 10_000, ..CALM };
+        let world = World::run(Setup { faults, until: 14 * SECOND, ..steady(seed, &bursts) });
+        assert!(world.model.ended > 1, "{}", world.model.ended);
+        assert_eq!(world.lost(), 0);
+        assert!(world.peak_from(0) <= world.setup.bound());
+        assert!(world.admitted * 100 >= world.central_admitted * 98, "{} {}", world.admitted, world.central_admitted);
+    }
+}
+
+/// Units that are held are spent after the change, too, and count then.
+#[test]
+fn leases_outlive_a_change_by_hand() {
+    for (seed, change) in [(1, Change::Delete), (2, Change::Set(0)), (3, Change::Set(400)), (4, Change::Delete)] {
+        // Much is held, little is spent; then all is forgotten, and wanted.
+        let at = 3 * SECOND;
+        let changes = vec![(at, change)];
+        let world = World::run(Setup { changes, ..steady(seed, &[(0, 0.3), (at, 8.0)]) });
+        let (bound, peak) = (world.setup.bound(), world.peak_from(at));
+        assert!(peak <= bound, "{peak} of {bound} after {change:?}");
+        assert!(world.admitted * 10 >= world.central_admitted * 9);
+    }
+}
+
+#[test]
+fn a_lowered_limit_holds_at_once() {
+    for seed in 0..4 {
+        let at = 3 * SECOND;
+        let changes = vec![(at, Change::Limit(20))];
+        let world = World::run(Setup { changes, ..steady(seed, &[(0, 0.5), (at, 4.0)]) });
+        // What was lent under the old limit is not spent under the new one; what was decided is under way.
+        let from = at + MS;
+        let peak = world.peak_from(from);
+        assert!(peak <= 20, "{peak} of 20");
+        assert!(world.ledger.units(from + SECOND, world.setup.until) >= 60);
+    }
+}
+
+/// One lease in the hands of an instance whose clock is wrong: when each of its units was spent, by true time.
+struct Held {
+    last_tick: u64,
+    life_ms: u64,
+    answered: u64,
+    uses: Vec<u64>,
+    /// As the server takes the report: the tick of the stamp, and the units.
+    stamps: Vec<(u64, u64)>,
+}
+
+pub(super) fn lent(units: u64, life_ms: u32) -> Answer {
+    let reply = SyncReply { units, life_ms, horizon_ms: life_ms, epoch: 1, ..NOTHING };
+    Answer { now_ms: 0, outcome: None, reply }
+}
+
+/// A key of an instance, which is driven by hand.
+pub(super) struct Key {
+    pub(super) state: KeyState,
+    pub(super) limits: OwnedLimitSet,
+    names: NameSource,
+    here: Horizon,
+    pub(super) params: StoreParams,
+}
+
+impl Key {
+    pub(super) fn new(now: u64, window: u32) -> Self {
+        let (here, params) = (Horizon::new(256), params(10));
+        assert!(here.widen(&[window + 1]));
+        let limit = Limit { capacity: 1 << 20, hard: 1 << 20, window, span: window, fifth: 20 };
+        let limits = OwnedLimitSet::new([limit].into(), false, Tolerance::default());
+        let state = KeyState::new([].into(), now, &params.scale);
+        Self { state, limits, names: NameSource::with_nonce(1), here, params }
+    }
+
+    pub(super) fn start(&mut self, now: u64) -> (RoundTrip, SyncRequest) {
+        self.state.start_sync(now, true, &self.names, &self.here, &self.params)
+    }
+
+    pub(super) fn answer(&mut self, now: u64, (trip, request): &(RoundTrip, SyncRequest), answer: &Answer) -> Reaction {
+        let Self { state, limits, names, here, params } = self;
+        state.handle_reply(now, trip, request, answer, limits, names, here, params)
+    }
+
+    fn spends(&mut self, now: u64) -> bool {
+        let request = Request { cost: 1, limits: self.limits.borrow(), is_retry: false };
+        match self.state.handle_request(now, &request, &self.params) {
+            Action::Decided(decision) | Action::DecidedLow(decision, _) => decision.is_allowed(),
+            _ => false,
+        }
+    }
+}
+
+/// How long a message travels.
+fn way(random: &mut fastrand::Rng) -> u64 {
+    let most = [300, 4 * MS, 15 * MS][random.usize(0..3)];
+    random.u64(200..most)
+}
+
+fn hold(random: &mut fastrand::Rng, drift: i64, life_ms: u64) -> Held {
+    let clock = OwnClock { offset_us: random.u64(0..1_000 * SECOND), drift };
+    let sent = random.u64(500 * SECOND..600 * SECOND);
+    let mut key = Key::new(clock.at(sent), 6_000);
+    let sync = key.start(clock.at(sent));
+    let given = sent + way(random);
+    let last_tick = (given / MS + life_ms) / BUCKET_MS;
+    let answered = given + way(random);
+    key.answer(clock.at(answered), &sync, &lent(1 << 19, life_ms as u32));
+    let (mut uses, mut now) = (Vec::new(), answered);
+    let end = given + life_ms * MS * 21 / 20 + 50 * MS;
+    let step = 1 + life_ms / 2;
+    while now < end {
+        now += random.u64(0..=step);
+        if key.spends(clock.at(now)) {
+            uses.push(now);
+        }
+    }
+    now += random.u64(0..200 * MS);
+    let report = key.start(clock.at(now)).1.reports.remove(0);
+    let arrives_ms = (now + way(random)) / MS;
+    let stamp = |&(age, units): &(u32, u64)| ((arrives_ms - u64::from(age)) / BUCKET_MS, units);
+    Held { last_tick, life_ms, answered, uses, stamps: report.spent.iter().map(stamp).collect() }
+}
+
+fn each_lease(check: impl Fn(&Held)) {
+    let mut random = fastrand::Rng::with_seed(7);
+    // The shorter a life, the less hides the lag of a clock.
+    for (life_ms, times) in [(60, 400), (200, 40), (1_000, 8), (8_500, 8)] {
+        for drift in [-10_000, -3_000, 0, 3_000, 10_000] {
+            for _ in 0..times {
+                check(&hold(&mut random, drift, life_ms));
+            }
+        }
+    }
+}
+
+/// Units that were spent before the server's clock stepped back are not older afterwards.
+#[test]
+fn a_step_back_makes_nothing_older() {
+    let limits = [Limit { capacity: 100, hard: 100, window: 100, span: 100, fifth: 20 }];
+    let policy = Policy { limits: &limits, lending: Lending { interval_ms: 100, tolerance: 0.0 } };
+    let mut model = Model::new(BUCKET_MS, 100);
+    let start = 1_790_000_000_000;
+    let id = LeaseId { nonce: 1, counter: 1 };
+    let request =
+        SyncRequest { id, expected: 0, proposed: 1, rate: 0.2, shed_units: 0, wants: true, reports: Vec::new() };
+    let (_, lent) = model.sync(start, &request, &[], policy);
+    assert!(lent.units > 10);
+    assert!(model.ask(start + 50, Ask { cost: 1, random: 0 }, &limits).is_allowed());
+    let report = Report { id, kind: ReportKind::Lease, spent: vec![(50, lent.units)] };
+    let request = SyncRequest { id: LeaseId { counter: 2, ..id }, wants: false, reports: vec![report], ..request };
+    // It is 60 ms later, and the clock is 990 ms behind.
+    model.sync(start + 60 - 990, &request, &[], policy);
+    assert_eq!(model.used(start + 60 - 990, 100), lent.units + 1);
+    assert_eq!(model.used(start + 60 - 990 + 2_000, 100), 0);
+}
+
+/// What is reported may be free again at the server, whether its answer comes or not.
+#[test]
+fn a_lease_that_was_reported_is_not_spent_again() {
+    let mut key = Key::new(1_000, 100);
+    let first = key.start(1_000);
+    key.answer(1_000, &first, &lent(50, 1_000));
+    assert!(key.spends(1_010));
+    let second = key.start(1_010);
+    assert!(!key.spends(1_010), "while it is under way");
+    key.state.abandon(1_010, &second.0);
+    assert!(!key.spends(1_010), "after the answer was lost");
+    let third = key.start(1_010);
+    assert_eq!(third.1.reports[0], second.1.reports[0], "it is reported until an answer comes");
+    key.answer(1_010, &third, &lent(0, 1_000));
+    assert!(!key.spends(1_010), "after nothing was lent");
+    assert!(key.start(1_020).1.reports.is_empty(), "an answer came");
+}
+
+#[test]
+fn no_unit_is_spent_after_the_tick_that_it_is_charged_at() {
+    each_lease(|held| {
+        let (first, last) = (held.uses[0], held.uses[held.uses.len() - 1]);
+        assert!(last / MS / BUCKET_MS <= held.last_tick, "{last} after {}", held.last_tick);
+        // Nearly all of its life it can be used.
+        let lost = (held.last_tick * BUCKET_MS * MS).saturating_sub(last);
+        assert!(lost <= (held.life_ms / 25 + 60) * MS, "{lost} of {} ms", held.life_ms);
+        assert!(first <= held.answered + held.life_ms * MS / 20 + 10 * MS);
+    });
+}
+
+#[test]
+fn no_unit_is_charged_before_it_was_spent() {
+    each_lease(|held| {
+        let mut uses = held.uses.iter();
+        for &(tick, units) in &held.stamps {
+            for spent in uses.by_ref().take(units as usize) {
+                let spent = spent / MS / BUCKET_MS;
+                assert!(tick >= spent, "as of {tick}, and spent in {spent}");
+                // A slot, what clocks may err in a lease's life and a while, and the way.
+                let late = (held.life_ms / 10 + 90) / BUCKET_MS;
+                assert!(tick <= spent + late, "as of {tick}, and spent in {spent}");
+            }
+        }
+        assert!(uses.next().is_none(), "some are not reported");
+    });
+}

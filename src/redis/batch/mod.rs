@@ -1,0 +1,585 @@
+//! Round trips: decisions that arrive while one is under way go together with the next.
+//!
+//! A caller who finds its lane idle sends at once and waits for one round trip, no more. Whoever comes
+//! meanwhile queues, and a loop sends the queue as a whole: one script call for many keys, and for one key
+//! one step that walks its costs. So the more callers there are, the fewer calls each of them costs.
+//!
+//! A round trip that takes its time is not waited for: the next goes after an eighth of the deadline all the same.
+//!
+//! Off a cluster there is one lane. On one, each lane is a range of slots, with a breaker of its own: a node
+//! that is dead takes no other node's keys with it.
+
+mod call;
+mod settle;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use redis::Value;
+use tokio::sync::oneshot;
+
+use self::call::Call;
+use super::breaker::{Breaker, Opened};
+use super::debts::Debts;
+use super::health::{self, Outage};
+use super::transport::{Failure, FailureKind, Link, slot};
+use crate::engine::{Horizon, Limit};
+use crate::quota::MAX_CAPACITY;
+use crate::runtime;
+use crate::script::{Answered, Ask, DECIDE, Mode, PolicyBytes, Script, SyncReply};
+
+/// Lanes of a cluster; its slots are split evenly.
+const CLUSTER_LANES: usize = 64;
+const SLOTS: usize = 16_384;
+/// Keys in one script call: what the server takes about half a millisecond for.
+const KEYS_PER_CALL: usize = 64;
+/// Callers that wait in a lane; more are turned away at once.
+const MOST_WAITING: usize = 100_000;
+/// How much longer than the round trip's deadline a caller waits for the loop that should have told it.
+const GRACE: Duration = Duration::from_millis(5);
+/// The least that a probe gives Redis for a new connection and an answer.
+const CONNECTING: Duration = Duration::from_millis(500);
+
+/// The lanes to one Redis.
+pub(crate) struct Lanes {
+    link: Link,
+    lanes: Box<[Lane]>,
+    deadline: Duration,
+    /// What the keys of probes begin with; no limit's do.
+    probe: Box<str>,
+    /// What a probe is decided by.
+    probing: PolicyBytes,
+    outage: Outage,
+    /// Whether the one server turned out to be a cluster behind one address, which takes one slot in a call.
+    has_slots: AtomicBool,
+    /// Whether an unknown refusal is looked into.
+    is_questioning: AtomicBool,
+    /// What Redis has to be told of the shares, and whether it is.
+    debts: Debts,
+    is_settling: AtomicBool,
+    bucket_ms: u64,
+}
+
+/// The question whether all is refused; however it ends, the next may be asked.
+struct Questioning(Arc<Lanes>);
+
+impl Drop for Questioning {
+    fn drop(&mut self) {
+        self.0.is_questioning.store(false, Ordering::Relaxed);
+    }
+}
+
+struct Lane {
+    breaker: Arc<Breaker>,
+    traffic: Mutex<Traffic>,
+}
+
+/// What is under way in a lane, and what waits.
+#[derive(Default)]
+struct Traffic {
+    /// Whether a caller who found the lane idle is under way by itself.
+    has_single: bool,
+    /// The loop that serves the queue; one that lost its runtime is replaced by the next.
+    looping: Option<u64>,
+    loops: u64,
+    /// When the loop took the queue last.
+    turned: Option<Instant>,
+    queue: Vec<Waiting>,
+}
+
+/// One question, on its way.
+pub(crate) struct Question {
+    pub(crate) policy: PolicyBytes,
+    pub(crate) key: Box<[u8]>,
+    pub(crate) body: Body,
+}
+
+/// What is asked of a key.
+pub(crate) enum Body {
+    /// A decision; several on one key go together.
+    Ask(Ask),
+    /// What one instance reports and wants, with its asks.
+    Part { bytes: Box<[u8]>, asks: usize },
+}
+
+struct Waiting {
+    question: Question,
+    since: Instant,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// What becomes of a queued question.
+enum Answer {
+    Served(Result<Reply, Failure>),
+    /// Its loop ended before it was sent.
+    Unsent(Question),
+}
+
+/// The answer of a script call, and which part of it is whose.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    answer: Arc<Vec<u8>>,
+    /// The length of all answers of the call, and where in them this one stands.
+    total: usize,
+    part: Range<usize>,
+    /// When the call was about to be sent, and when its answer was there.
+    pub(crate) sent: Instant,
+    pub(crate) received: Instant,
+}
+
+impl Body {
+    /// Appends what is sent.
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Ask(ask) => ask.write(out),
+            Self::Part { bytes, .. } => out.extend_from_slice(bytes),
+        }
+    }
+
+    /// How many bytes answer it.
+    fn answer(&self) -> usize {
+        match self {
+            Self::Ask(_) => Answered::RECORD,
+            Self::Part { asks, .. } => asks * Answered::RECORD + SyncReply::BYTES,
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn read(&self) -> Result<Answered<'_>, Failure> {
+        Answered::read(&self.answer, self.total, self.part.clone()).ok_or_else(Failure::unreadable)
+    }
+}
+
+/// How a question is served.
+enum Entered {
+    /// By its caller, at once.
+    Alone(Question),
+    /// By the loop with this number, which the caller has to start if it is not there yet.
+    Queued { answer: oneshot::Receiver<Answer>, number: u64, starts: bool },
+}
+
+impl Lanes {
+    pub(super) fn new(link: Link, deadline: Duration, prefix: &str, bucket_ms: u64) -> Arc<Self> {
+        let count = if link.is_cluster() { CLUSTER_LANES } else { 1 };
+        // A pause, the two parts of a probe, and something for a busy machine.
+        let patience = Breaker::LONGEST_PAUSE + deadline.max(CONNECTING) * 2 + Duration::from_secs(1);
+        let breaker = || Breaker::new(Breaker::DEFAULT_THRESHOLD, patience);
+        let lane = || Lane { breaker: breaker(), traffic: Mutex::default() };
+        let lanes = std::iter::repeat_with(lane).take(count).collect();
+        Arc::new(Self {
+            link,
+            lanes,
+            deadline,
+            probe: format!("{prefix}:probe:").into(),
+            probing: probing(),
+            outage: Outage::default(),
+            has_slots: AtomicBool::new(false),
+            is_questioning: AtomicBool::new(false),
+            debts: Debts::default(),
+            is_settling: AtomicBool::new(false),
+            bucket_ms,
+        })
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn lane_of(&self, key: &[u8]) -> usize {
+        match self.lanes.len() {
+            1 => 0,
+            lanes => usize::from(slot(key)) * lanes / SLOTS,
+        }
+    }
+
+    /// Whether Redis is to be asked at all; on a cluster that depends on the key.
+    #[inline]
+    pub(crate) fn allows(&self, key: impl FnOnce() -> Box<[u8]>) -> bool {
+        match &*self.lanes {
+            [lane] => lane.breaker.allows(),
+            lanes => lanes[self.lane_of(&key())].breaker.allows(),
+        }
+    }
+
+    pub(crate) fn debts(&self) -> &Debts {
+        &self.debts
+    }
+
+    /// Whether Redis cannot be asked, or could not within that time.
+    pub(crate) fn had_outage_within(&self, time: Duration) -> bool {
+        self.outage.was_within(time)
+    }
+
+    /// Notes that Redis has lost what was charged.
+    pub(crate) fn forgot(&self) {
+        self.outage.forgot();
+    }
+
+    /// Asks one question, together with whatever else is asked meanwhile.
+    pub(crate) async fn decide(self: &Arc<Self>, mut question: Question) -> Result<Reply, Failure> {
+        let at = self.lane_of(&question.key);
+        let lane = &self.lanes[at];
+        let mut within = self.deadline;
+        // The queue's loop ends with the runtime that carries it, or is given up; what it had not sent goes again.
+        let mut began = None;
+        loop {
+            if !lane.breaker.allows() {
+                return Err(Failure::unavailable());
+            }
+            match lane.enter(question)? {
+                Entered::Alone(question) => {
+                    let _single = Single(lane);
+                    let result = self.decide_alone(&question, within).await;
+                    return self.judge(at, &question.key, result).and_then(|reply| self.checked(reply));
+                }
+                Entered::Queued { answer, number, starts } => {
+                    let began = *began.get_or_insert_with(Instant::now);
+                    // Dropped, it sets the lane free again.
+                    let turns = starts.then(|| Loop { lanes: Arc::clone(self), at, number });
+                    if let Some(Err(no_runtime)) = turns.map(|turns| runtime::spawn(turns.run())) {
+                        return self.judge(at, &[], Err(no_runtime.into()));
+                    }
+                    match runtime::timeout(within + GRACE, answer)?.await {
+                        Ok(Ok(Answer::Served(result))) => return result.and_then(|reply| self.checked(reply)),
+                        Ok(Ok(Answer::Unsent(unsent))) => question = unsent,
+                        Ok(Err(_)) => return Err(Failure::orphaned()),
+                        Err(_) => {
+                            lane.abandon_if_stuck(number, self.deadline);
+                            return Err(Failure::timeout());
+                        }
+                    }
+                    within = self.deadline.saturating_sub(began.elapsed());
+                    if within.is_zero() {
+                        return Err(Failure::timeout());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The reply, or the failure of its key alone: the other keys of the call are decided.
+    fn checked(&self, reply: Reply) -> Result<Reply, Failure> {
+        if !Answered::is_foreign(&reply.answer, reply.part.start) {
+            return Ok(reply);
+        }
+        let failure = Failure::foreign();
+        health::failed(&failure);
+        self.outage.odd(&failure);
+        Err(failure)
+    }
+
+    async fn decide_alone(&self, question: &Question, within: Duration) -> Result<Reply, Failure> {
+        let mut body = Vec::new();
+        question.body.write(&mut body);
+        let args = [question.policy.as_bytes(), b"", &body];
+        let sent = Instant::now();
+        let answer = self.evaluate(&DECIDE, &[&question.key], &args, within).await?;
+        let total = question.body.answer();
+        Ok(Reply { answer: Arc::new(answer), total, part: 0..total, sent, received: Instant::now() })
+    }
+
+    /// Runs a script on one key by itself.
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        script: &Script,
+        key: &[u8],
+        policy: &PolicyBytes,
+    ) -> Result<Vec<u8>, Failure> {
+        let at = self.lane_of(key);
+        if !self.lanes[at].breaker.allows() {
+            return Err(Failure::unavailable());
+        }
+        let result = self.evaluate(script, &[key], &[policy.as_bytes(), b""], self.deadline).await;
+        self.judge(at, key, result)
+    }
+
+    /// One round trip, or two where the server does not know the script.
+    async fn evaluate(
+        &self,
+        script: &Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        within: Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        let trip = async {
+            match self.link.send(&script.evalsha(keys, args.iter().copied())).await {
+                Err(failure) if failure.kind() == FailureKind::NoScript => {
+                    self.link.send(&script.eval(keys, args.iter().copied())).await
+                }
+                result => result,
+            }
+        };
+        match runtime::timeout(within, trip)?.await {
+            Ok(Ok(Value::BulkString(answer))) => Ok(answer),
+            Ok(Ok(_)) => Err(Failure::unreadable()),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::timeout()),
+        }
+    }
+
+    /// Tells the lane's breaker how asking went.
+    fn judge<T>(self: &Arc<Self>, at: usize, key: &[u8], result: Result<T, Failure>) -> Result<T, Failure> {
+        match &result {
+            Ok(_) => {
+                if self.lanes[at].breaker.on_success().is_some() {
+                    self.outage.ended();
+                }
+                if !self.debts.is_empty() {
+                    self.settle_in_background(at);
+                }
+            }
+            Err(failure) => self.note(at, key, failure),
+        }
+        result
+    }
+
+    /// Counts a failure; the one that opens the breaker starts to probe.
+    #[cold]
+    fn note(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
+        health::failed(failure);
+        match failure.kind() {
+            // Another program's value under our key says nothing of Redis, nor does a call from nowhere.
+            FailureKind::NoRuntime => return self.outage.odd(failure),
+            FailureKind::Protocol if failure.is_unknown_refusal() => return self.question_refusal(at, key, failure),
+            FailureKind::Protocol => return self.outage.odd(failure),
+            // On a cluster a slot that moves is a matter of moments, and its node is well.
+            FailureKind::Moved if self.link.is_cluster() => return self.outage.odd(failure),
+            _ => {}
+        }
+        self.count(at, key, failure);
+    }
+
+    fn count(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
+        let Some(opened) = self.lanes[at].breaker.on_failure() else { return };
+        if opened.is_transition() {
+            self.outage.began(failure);
+        }
+        if failure.kind() == FailureKind::Timeout {
+            // The socket may be dead without having said so.
+            self.link.reset();
+        }
+        let _ = runtime::spawn(probe(Arc::downgrade(self), at, opened, self.probe_key(key)));
+    }
+
+    /// The server refused a call in words that are not known here: is it about that key, or about all?
+    ///
+    /// A decision on a key of nobody tells. Where that is refused as well the breaker opens, or every request would
+    /// ask for nothing.
+    fn question_refusal(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
+        if self.is_questioning.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let questioning = Questioning(Arc::clone(self));
+        let (key, failure) = (key.to_vec(), failure.clone());
+        let _ = runtime::spawn(async move {
+            let lanes = &questioning.0;
+            match lanes.is_back(&lanes.probe_key(&key)).await {
+                Err(again) if again.is_unknown_refusal() => {
+                    for _ in 0..Breaker::DEFAULT_THRESHOLD {
+                        lanes.count(at, &key, &again);
+                    }
+                }
+                _ => lanes.outage.odd(&failure),
+            }
+        });
+    }
+
+    /// A key in the slot of this one that is nobody's.
+    fn probe_key(&self, key: &[u8]) -> Vec<u8> {
+        let at = |brace| key.iter().position(|&byte| byte == brace);
+        let tag = at(b'{').zip(at(b'}')).and_then(|(open, close)| key.get(open..=close));
+        [self.probe.as_bytes(), tag.unwrap_or_default()].concat()
+    }
+
+    /// Whether Redis decides again, and in time: the first may have to connect.
+    ///
+    /// It is asked what all ask. A server that takes any other command, but not the script, would else be found
+    /// to be back, and lost again, many times a second.
+    async fn is_back(&self, key: &[u8]) -> Result<(), Failure> {
+        let mut ask = Vec::new();
+        Ask { cost: 1, random: 0 }.write(&mut ask);
+        let args = [self.probing.as_bytes(), b"", &ask];
+        for (is_first, within) in [(true, self.deadline.max(CONNECTING)), (false, self.deadline)] {
+            let Err(failure) = self.evaluate(&DECIDE, &[key], &args, within).await else { continue };
+            // The socket may have died since the breaker opened. A cluster's nodes that are well keep theirs.
+            if failure.kind() == FailureKind::Timeout && is_first && !self.link.is_cluster() {
+                self.link.reset();
+            }
+            return Err(failure);
+        }
+        Ok(())
+    }
+
+    /// A probe failed: looks for the cause, once in an outage, if none is known.
+    fn goes_on(self: &Arc<Self>, failure: Failure) {
+        if !failure.is_vague() || !self.outage.seek() {
+            return self.outage.goes_on(&failure);
+        }
+        let lanes = Arc::clone(self);
+        let _ = runtime::spawn(async move {
+            let found = lanes.link.diagnose(failure).await;
+            lanes.outage.found(&found);
+        });
+    }
+
+    /// Sends what has gathered in a lane.
+    async fn serve(self: &Arc<Self>, at: usize, mut batch: Vec<Waiting>) {
+        if !self.lanes[at].breaker.allows() {
+            for waiting in batch {
+                let _ = waiting.reply.send(Answer::Served(Err(Failure::unavailable())));
+            }
+            return;
+        }
+        batch.retain(|waiting| !waiting.reply.is_closed());
+        let Some(first) = batch.iter().map(|waiting| waiting.since).min() else { return };
+        let within = self.deadline.saturating_sub(first.elapsed());
+        let has_slots = self.lanes.len() > 1 || self.has_slots.load(Ordering::Relaxed);
+        let keys_per_call = if has_slots { 1 } else { KEYS_PER_CALL };
+        let mut calls = Call::of(batch, keys_per_call);
+        let key = calls.first().and_then(|call| call.keys.first()).cloned().unwrap_or_default();
+        let results = match calls.len() {
+            1 => vec![calls.remove(0).make(self, within).await],
+            _ => join_all(calls.into_iter().map(|call| call.make(self, within))).await,
+        };
+        // They went together, so they count as one: what is slow for a moment is not what is gone.
+        let result = results.into_iter().reduce(|all, one| if all.is_ok() { all } else { one });
+        let _ = self.judge(at, &key, result.unwrap_or(Ok(())));
+    }
+}
+
+/// A limit that has room for every probe, on a key that is gone after some seconds.
+fn probing() -> PolicyBytes {
+    let (horizon, ticks) = (Horizon::new(Horizon::WORDS_PER_SPAN), 1);
+    horizon.widen(&[ticks]);
+    let limit = Limit { capacity: MAX_CAPACITY, hard: MAX_CAPACITY, window: ticks, span: ticks, fifth: ticks };
+    PolicyBytes::decide(1_000, &horizon, Mode::Absolute, &[limit])
+}
+
+/// Asks whether Redis is back until it is, or its limiter is gone.
+async fn probe(lanes: Weak<Lanes>, at: usize, opened: Opened, key: Vec<u8>) {
+    let is_back = || {
+        let (lanes, key) = (lanes.clone(), key.clone());
+        async move {
+            let Some(lanes) = lanes.upgrade() else { return false };
+            match lanes.is_back(&key).await {
+                Ok(()) => {
+                    lanes.settle(at).await;
+                    true
+                }
+                Err(failure) => {
+                    lanes.goes_on(failure);
+                    false
+                }
+            }
+        }
+    };
+    if opened.probe(is_back).await.is_some()
+        && let Some(lanes) = lanes.upgrade()
+    {
+        lanes.outage.ended();
+    }
+}
+
+impl Lane {
+    fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, question: Question) -> Result<Entered, Failure> {
+        let mut traffic = self.traffic();
+        if traffic.looping.is_none() && !traffic.has_single {
+            traffic.has_single = true;
+            return Ok(Entered::Alone(question));
+        }
+        if traffic.queue.len() >= MOST_WAITING {
+            return Err(Failure::crowded());
+        }
+        let (reply, answer) = oneshot::channel();
+        traffic.queue.push(Waiting { question, since: Instant::now(), reply });
+        let starts = traffic.looping.is_none();
+        if starts {
+            traffic.loops += 1;
+            traffic.looping = Some(traffic.loops);
+        }
+        Ok(Entered::Queued { answer, number: traffic.loops, starts })
+    }
+
+    /// Ends a loop that is gone, or stands still with its runtime; one that has just taken its turn goes on.
+    fn abandon_if_stuck(&self, number: u64, deadline: Duration) {
+        if self.traffic().turned.is_none_or(|turned| turned.elapsed() >= deadline) {
+            self.abandon(number);
+        }
+    }
+
+    /// Ends a loop that does not serve any more; those who wait for it get their questions back.
+    fn abandon(&self, number: u64) {
+        let mut traffic = self.traffic();
+        if traffic.looping == Some(number) {
+            traffic.looping = None;
+            let unsent = std::mem::take(&mut traffic.queue);
+            drop(traffic);
+            for waiting in unsent {
+                let _ = waiting.reply.send(Answer::Unsent(waiting.question));
+            }
+        }
+    }
+}
+
+/// A caller that is under way by itself; dropped, it leaves the lane.
+struct Single<'a>(&'a Lane);
+
+impl Drop for Single<'_> {
+    fn drop(&mut self) {
+        self.0.traffic().has_single = false;
+    }
+}
+
+/// What serves a lane's queue until it is empty.
+struct Loop {
+    lanes: Arc<Lanes>,
+    at: usize,
+    number: u64,
+}
+
+impl Loop {
+    async fn run(self) {
+        // For that long those behind wait, and gather; then they are off too, or a round trip of more than half the
+        // deadline would leave them none.
+        let alone = self.lanes.deadline / 8;
+        while let Some(batch) = self.next() {
+            let (lanes, at) = (Arc::clone(&self.lanes), self.at);
+            let mut flight = Box::pin(async move { lanes.serve(at, batch).await });
+            let Ok(landed) = runtime::timeout(alone, &mut flight) else { return };
+            if landed.await.is_err() {
+                let _ = runtime::spawn(flight);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Vec<Waiting>> {
+        let mut traffic = self.lanes.lanes[self.at].traffic();
+        if traffic.looping != Some(self.number) {
+            return None;
+        }
+        if traffic.queue.is_empty() {
+            traffic.looping = None;
+            return None;
+        }
+        traffic.turned = Some(Instant::now());
+        Some(std::mem::take(&mut traffic.queue))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.lanes.lanes[self.at].abandon(self.number);
+    }
+}

@@ -1,0 +1,68 @@
+//! Telling Redis what the shares admitted while it could not be asked; see `debts`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::Lanes;
+use crate::redis::transport::Failure;
+use crate::runtime;
+use crate::script::{CORRECT, PolicyBytes};
+
+/// Keys that are told at the same time.
+const AT_ONCE: usize = 64;
+/// Rounds before a breaker closes: 4096 keys. The rest is told while Redis decides already.
+const ROUNDS: usize = 64;
+
+impl Lanes {
+    /// Tells Redis what the shares of a lane's keys admitted, as far as that is quick.
+    pub(super) async fn settle(&self, at: usize) {
+        for _ in 0..ROUNDS {
+            let taken = self.debts.take(AT_ONCE, |name| self.lane_of(name) == at);
+            if taken.is_empty() {
+                return;
+            }
+            let tell = |(name, debt): (Box<[u8]>, super::super::debts::Debt)| async move {
+                let horizon = &debt.keys.horizon;
+                let (spans, count) = horizon.spans();
+                let span = spans[..count].iter().max().copied().unwrap_or(0);
+                let longest = Duration::from_millis(u64::from(span).saturating_mul(self.bucket_ms));
+                let mut units = debt.ages(longest).peekable();
+                if units.peek().is_none() {
+                    return Ok(());
+                }
+                let policy = PolicyBytes::charge(self.bucket_ms, horizon, span, units);
+                let result = self.evaluate(&CORRECT, &[&name], &[policy.as_bytes(), b""], self.deadline).await;
+                if result.as_ref().is_err_and(|failure| !failure.may_have_run()) {
+                    self.debts.put_back(name, debt);
+                }
+                result.map(drop)
+            };
+            let results: Vec<Result<(), Failure>> = join_all(taken.into_iter().map(tell)).await;
+            if results.iter().any(Result::is_err) {
+                return;
+            }
+        }
+    }
+
+    /// The same for what is left, or was admitted by shares although no breaker opened.
+    #[cold]
+    pub(super) fn settle_in_background(self: &Arc<Self>, at: usize) {
+        if self.is_settling.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let settling = Settling(Arc::clone(self));
+        let _ = runtime::spawn(async move { settling.0.settle(at).await });
+    }
+}
+
+/// However a settling ends, the next may begin.
+struct Settling(Arc<Lanes>);
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        self.0.is_settling.store(false, Ordering::Relaxed);
+    }
+}

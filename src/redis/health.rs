@@ -1,0 +1,214 @@
+//! What the operator learns of Redis: one log line for an outage and one for its end, and figures.
+//!
+//! A Redis that comes and goes fills no log: there is at most one pair of lines in [`PAUSE`], and the next line
+//! counts the outages that had none. An outage whose first failure does not show its cause is reported when the
+//! probe has found it, or ended.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::transport::Failure;
+use crate::telemetry::{self, Notice};
+
+/// The least time from one line that reports an outage to the next.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// A question had no answer.
+pub(super) fn failed(failure: &Failure) {
+    let _ = failure;
+    #[cfg(feature = "metrics")]
+    metrics::counter!("tower_weir_redis_failures_total", "kind" => failure.kind().name()).increment(1);
+}
+
+/// What goes wrong with one Redis.
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    /// The breakers that are open. On a cluster a node's end opens many, and that is one line.
+    open: AtomicUsize,
+    lines: Mutex<Lines>,
+    is_odd: AtomicBool,
+    is_forgetful: AtomicBool,
+}
+
+/// What is to be logged of outages.
+#[derive(Debug, Default)]
+struct Lines {
+    /// Why Redis cannot be asked, while it cannot.
+    cause: Option<Failure>,
+    /// Whether the current outage has its line.
+    is_reported: bool,
+    /// Whether somebody looks for the cause, and whether that has ended.
+    search: Search,
+    /// When an outage was reported last.
+    reported_at: Option<Instant>,
+    /// The outages since then that had no line.
+    unreported: u32,
+    /// When the last outage ended.
+    ended_at: Option<Instant>,
+}
+
+/// The search for the cause of an outage.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Search {
+    #[default]
+    Open,
+    UnderWay,
+    Over,
+}
+
+/// A line to log.
+#[derive(Debug, PartialEq)]
+enum Line {
+    Lost(String),
+    Back,
+}
+
+impl Outage {
+    /// A breaker opened: Redis is not asked any more, or on a cluster not for some keys.
+    pub(super) fn began(&self, failure: &Failure) {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!("tower_weir_redis_open_breakers").increment(1.0);
+        let mut lines = self.lines();
+        if self.open.fetch_add(1, Ordering::Relaxed) == 0 {
+            let line = lines.began(failure, Instant::now());
+            drop(lines);
+            write(line);
+        }
+    }
+
+    /// A probe failed: what it found may be the cause, and an outage that had no line yet may be due for one.
+    pub(super) fn goes_on(&self, failure: &Failure) {
+        let line = self.lines().goes_on(failure, Instant::now());
+        write(line);
+    }
+
+    /// Whether the caller is to look for the cause of the current outage, and then to report it as [`found`](Self::found).
+    pub(super) fn seek(&self) -> bool {
+        self.lines().seek()
+    }
+
+    /// What a search for the cause has found.
+    pub(super) fn found(&self, failure: &Failure) {
+        let line = self.lines().found(failure, Instant::now());
+        write(line);
+    }
+
+    /// Whether there is an outage, or one ended within that time.
+    pub(super) fn was_within(&self, time: Duration) -> bool {
+        self.open.load(Ordering::Relaxed) > 0 || self.lines().ended_at.is_some_and(|ended| ended.elapsed() < time)
+    }
+
+    /// Redis answered something that makes no sense, or could not be asked from where the call is; neither opens a
+    /// breaker, and both are told once, for they may never end.
+    pub(super) fn odd(&self, failure: &Failure) {
+        if !self.is_odd.swap(true, Ordering::Relaxed) {
+            telemetry::report(Notice::RedisOdd, &format!("{}; logged once: {failure:#}", Notice::RedisOdd));
+        }
+    }
+
+    /// Redis has lost what instances had charged; told once, for it may be so with many keys.
+    #[cold]
+    pub(super) fn forgot(&self) {
+        if !self.is_forgetful.swap(true, Ordering::Relaxed) {
+            telemetry::report(Notice::RedisForgot, &format!("{}; logged once", Notice::RedisForgot));
+        }
+    }
+
+    /// A breaker closed.
+    pub(super) fn ended(&self) {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!("tower_weir_redis_open_breakers").decrement(1.0);
+        let mut lines = self.lines();
+        if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let written = lines.ended(Instant::now());
+            drop(lines);
+            written.into_iter().for_each(write);
+        }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write(line: Option<Line>) {
+    match line {
+        Some(Line::Lost(text)) => telemetry::report(Notice::RedisLost, &text),
+        Some(Line::Back) => telemetry::report(Notice::RedisBack, &Notice::RedisBack.to_string()),
+        None => {}
+    }
+}
+
+impl Lines {
+    fn began(&mut self, failure: &Failure, now: Instant) -> Option<Line> {
+        self.cause = Some(failure.clone());
+        self.is_reported = false;
+        self.search = if failure.is_vague() { Search::Open } else { Search::Over };
+        self.report(now)
+    }
+
+    fn goes_on(&mut self, failure: &Failure, now: Instant) -> Option<Line> {
+        let cause = self.cause.as_mut().filter(|_| !self.is_reported)?;
+        if cause.is_vague() && !failure.is_vague() {
+            *cause = failure.clone();
+            self.search = Search::Over;
+        }
+        self.report(now)
+    }
+
+    fn seek(&mut self) -> bool {
+        let is_wanted = self.cause.is_some() && !self.is_reported && self.search == Search::Open;
+        if is_wanted {
+            self.search = Search::UnderWay;
+        }
+        is_wanted
+    }
+
+    fn found(&mut self, failure: &Failure, now: Instant) -> Option<Line> {
+        // The outage may have ended, and another may have begun, in which nobody looks.
+        if self.search != Search::UnderWay {
+            return None;
+        }
+        self.search = Search::Over;
+        self.goes_on(failure, now)
+    }
+
+    /// The line of an outage, unless it has one, or the last is too recent.
+    fn report(&mut self, now: Instant) -> Option<Line> {
+        let is_due = self.reported_at.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE);
+        let cause = self.cause.as_ref().filter(|_| is_due && !self.is_reported && self.search == Search::Over)?;
+        let others = match self.unreported {
+            0 => String::new(),
+            count => format!(" ({count} more short outages since the last line)"),
+        };
+        let text = format!("{}{others}: {cause:#}", Notice::RedisLost);
+        (self.is_reported, self.reported_at, self.unreported) = (true, Some(now), 0);
+        Some(Line::Lost(text))
+    }
+
+    fn ended(&mut self, now: Instant) -> [Option<Line>; 2] {
+        self.search = Search::Over;
+        let lost = self.report(now);
+        let back = self.is_reported.then_some(Line::Back);
+        if !self.is_reported {
+            self.unreported = self.unreported.saturating_add(1);
+        }
+        (self.cause, self.ended_at) = (None, Some(now));
+        [lost, back]
+    }
+}
+
+/// What is open when the limiter goes is not open any more.
+#[cfg(feature = "metrics")]
+impl Drop for Outage {
+    fn drop(&mut self) {
+        match *self.open.get_mut() {
+            0 => {}
+            open => metrics::gauge!("tower_weir_redis_open_breakers").decrement(open as f64),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Key names: prefix, schema version, the key's digest in a hash tag, the limit's name.
+//!
+//! `weir:1:{5jKv0dRlAUAv5TMBZPuIWw}:api`. The digest is the first 128 bits of SHA-256 over the key's injective
+//! bytes: equal on all instances, of one length, and without a brace, so that no client chooses its slot and
+//! no secret reaches the server. The limit is not in the name, so a changed one keeps its history.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::engine::Horizon;
+
+/// The version of the value's layout; values of another one live under other names.
+const SCHEMA: u32 = 1;
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// What stands for 128 bits in digits of 6.
+const DIGEST: usize = 22;
+
+/// The names of one limit's keys.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyNames {
+    before: Box<str>,
+    after: Box<str>,
+}
+
+/// The keys of one limit in Redis: their names, and how long their history is kept.
+pub(crate) struct Keyspace {
+    pub(crate) names: KeyNames,
+    pub(crate) horizon: Horizon,
+}
+
+impl Keyspace {
+    pub(crate) fn new(prefix: &str, limit: Option<&str>) -> Self {
+        Self { names: KeyNames::new(prefix, limit), horizon: Horizon::new(Horizon::WORDS_PER_SPAN) }
+    }
+}
+
+impl KeyNames {
+    /// The names of a limit, or without a name those of the engine's own calls.
+    pub(super) fn new(prefix: &str, limit: Option<&str>) -> Self {
+        let mut after = String::from("}");
+        if let Some(limit) = limit {
+            let _ = write!(after, ":{limit}");
+        }
+        Self { before: format!("{prefix}:{SCHEMA}:{{").into(), after: after.into() }
+    }
+
+    /// The name for a key's bytes.
+    pub(crate) fn name(&self, key: &[u8]) -> Box<[u8]> {
+        let hash = Sha256::digest(key);
+        let mut name = Vec::with_capacity(self.before.len() + DIGEST + self.after.len());
+        name.extend_from_slice(self.before.as_bytes());
+        write_digest(&hash[..16], &mut name);
+        name.extend_from_slice(self.after.as_bytes());
+        name.into_boxed_slice()
+    }
+
+    /// A glob pattern that matches all of these names and no others.
+    pub(super) fn pattern(&self) -> String {
+        let digits = "?".repeat(DIGEST);
+        [escape(&self.before).as_str(), &digits, &escape(&self.after)].concat()
+    }
+}
+
+/// Base 64 for URLs without padding (RFC 4648, section 5).
+fn write_digest(digest: &[u8], out: &mut Vec<u8>) {
+    for chunk in digest.chunks(3) {
+        let bits = chunk.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        let digits = (0..=chunk.len()).map(|at| DIGITS[(bits >> (18 - 6 * at)) as usize & 63]);
+        out.extend(digits);
+    }
+}
+
+/// Takes their meaning from the characters that have one in a glob pattern.
+fn escape(text: &str) -> String {
+    text.chars().fold(String::new(), |mut escaped, char| {
+        if matches!(char, '*' | '?' | '[' | ']' | '\\' | '^') {
+            escaped.push('\\');
+        }
+        escaped.push(char);
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Another program that computes key names can rely on it: SHA-256 of "user_123" starts with 80fba0ae1c48.
+    #[test]
+    fn a_name_is_prefix_version_digest_and_limit() {
+        let expected = "weir:1:{gPugrhxI45eOQ-Tvw2XhTg}";
+        let name = |limit| String::from_utf8(KeyNames::new("weir", limit).name(b"user_123").into()).unwrap();
+        assert_eq!(name(None), expected);
+        assert_eq!(name(Some("api")), format!("{expected}:api"));
+    }
+
+    #[test]
+    fn patterns_mean_what_they_say() {
+        assert_eq!(KeyNames::new("a*b", Some("x[1]")).pattern(), format!("a\\*b:1:{{{}}}:x\\[1\\]", "?".repeat(22)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_has_one_hash_tag_of_one_length(key in prop::collection::vec(any::<u8>(), 0..200), limit in ".{0,20}") {
+            let name = KeyNames::new("weir", Some(&limit)).name(&key);
+            let open = name.iter().position(|&byte| byte == b'{').unwrap();
+            let close = name.iter().position(|&byte| byte == b'}').unwrap();
+            prop_assert_eq!(close - open - 1, DIGEST);
+        }
+
+        #[test]
+        fn digests_are_injective(a in any::<[u8; 16]>(), b in any::<[u8; 16]>()) {
+            let digits = |digest: &[u8]| { let mut out = Vec::new(); write_digest(digest, &mut out); out };
+            prop_assert_eq!(digits(&a) == digits(&b), a == b);
+        }
+    }
+}

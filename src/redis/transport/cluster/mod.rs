@@ -1,0 +1,213 @@
+//! A cluster, through redis's cluster client, made to send at most once.
+//!
+//! That client follows redirects, keeps the map of slots and looks after the nodes' connections, and it
+//! repeats what failed. It repeats after an I/O error too, which leaves open whether the command ran, and its
+//! number of retries is one for all causes: with none, a slot that moves would fail every call. So the retries
+//! stay, and [`Node`] sits between the client and each socket: an error that leaves the question open reaches
+//! the client as one that it does not repeat, and the socket's end is told to it by the *next* command, which
+//! is refused before it is sent. What the client still repeats has provably not run.
+
+mod node;
+
+use std::future::pending;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::ConnectionLike;
+use ::redis::cluster::{ClusterClient, ClusterClientBuilder};
+use ::redis::cluster_async::ClusterConnection;
+use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
+use ::redis::{Cmd, ConnectionAddr, ErrorKind, RedisResult, Value};
+
+use self::node::Node;
+use super::cause::MOVING_MESSAGE;
+use super::dial::Dial;
+use super::live::{Gone, Live};
+use super::single_flight::SingleFlight;
+use super::sweep::Place;
+use super::{Boxed, Carrier, Failure, FailureKind, Link, is_closed, tls, url};
+use crate::error::ConfigError;
+use crate::runtime;
+
+/// A redirect, a second one while the map is stale, and a node that has to be connected on the way.
+const RETRIES: u32 = 3;
+/// One node that does not answer must not hold up the others for long: the client connects to all at once, and
+/// answers nobody meanwhile.
+const CONNECT_WITHIN: Duration = Duration::from_millis(500);
+/// The same for a node that hangs while it is asked for the map of slots.
+const RESPONSE_WITHIN: Duration = Duration::from_secs(2);
+/// For the first nodes, the map, and all nodes.
+const DIAL_WITHIN: Duration = Duration::from_secs(3);
+
+impl Link {
+    /// Links to a cluster, of which some nodes are named.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] where a URL is none of Redis's, or there is none, or they differ in more than host and port.
+    pub(crate) fn to_cluster<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Self, ConfigError> {
+        let nodes = urls.into_iter().map(url::parse).collect::<Result<Vec<_>, _>>()?;
+        let first = nodes.first().ok_or(ConfigError::NoRedisUrl)?.addr().clone();
+        if nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::Unix(_))) {
+            return Err(ConfigError::InvalidRedisUrl(
+                "is a path, but the nodes of a cluster are known by host and port",
+            ));
+        }
+        let client = ClusterClientBuilder::new(nodes)
+            .tcp_settings(url::tcp_settings())
+            .connection_timeout(CONNECT_WITHIN)
+            .response_timeout(RESPONSE_WITHIN)
+            .retries(RETRIES)
+            // All of them fit into a deadline, so that what was repeated in vain is known and not just late.
+            .min_retry_wait(2)
+            .max_retry_wait(8)
+            // A node that left for good would be dialled for ever.
+            .max_connection_attempts(NonZeroUsize::MIN.saturating_add(9))
+            .build()
+            .map_err(|_| ConfigError::RedisUrlsDiffer)?;
+        Ok(Self::boxed(Cluster { nodes: SingleFlight::new(Seeds { client, first }) }))
+    }
+}
+
+struct Seeds {
+    client: ClusterClient,
+    first: ConnectionAddr,
+}
+
+impl Dial<ClusterConnection<Node>> for Seeds {
+    fn dial(&self) -> Boxed<'_, Arc<Live<ClusterConnection<Node>>>> {
+        Box::pin(async {
+            tls::prepare();
+            let connection = self.client.get_async_generic_connection::<Node>().await;
+            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, Gone::default(), pending())?)
+        })
+    }
+
+    fn within(&self) -> Duration {
+        DIAL_WITHIN
+    }
+
+    fn target(&self) -> Option<ConnectionAddr> {
+        Some(self.first.clone())
+    }
+
+    /// One node may hang while the others serve.
+    fn overlaps(&self) -> bool {
+        true
+    }
+}
+
+struct Cluster {
+    nodes: SingleFlight<ClusterConnection<Node>>,
+}
+
+impl Cluster {
+    async fn connection(&self) -> Result<ClusterConnection<Node>, Failure> {
+        let live = self.nodes.get().await?;
+        // Timers that are set outside a runtime panic.
+        runtime::check()?;
+        Ok(live.connection())
+    }
+
+    async fn route(&self, command: Cmd, routing: RoutingInfo) -> Result<Value, Failure> {
+        let mut connection = self.connection().await?;
+        self.check(connection.route_command(command, routing).await)
+    }
+
+    fn check(&self, result: RedisResult<Value>) -> Result<Value, Failure> {
+        let error = match result {
+            Err(error) if error.kind() == ErrorKind::Io && !error.is_timeout() => error,
+            known => {
+                // The client follows redirects, so that the advice to be one is wrong here.
+                return Failure::check(known).map_err(|failure| match failure.kind() {
+                    FailureKind::Moved => failure.renamed(FailureKind::Moved, MOVING_MESSAGE),
+                    _ => failure,
+                });
+            }
+        };
+        // The sockets' own errors come through `Node`. Any other is of connecting to one, before a command was
+        // sent; save this, which the client also gives when its task has ended under the command.
+        if is_closed(&error) {
+            self.nodes.reset();
+            return Err(Failure::of_command(error));
+        }
+        Err(Failure::of_connect(error))
+    }
+}
+
+impl Carrier for Cluster {
+    fn send<'a>(&'a self, command: &'a Cmd) -> Boxed<'a, Value> {
+        Box::pin(async move {
+            let mut connection = self.connection().await?;
+            self.check(connection.req_packed_command(command).await)
+        })
+    }
+
+    fn places(&self) -> Boxed<'_, Vec<Place>> {
+        Box::pin(async move {
+            // Asked of all masters, the client answers by the addresses under which it knows them.
+            let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+            match self.route(::redis::cmd("PING"), masters).await? {
+                Value::Map(answers) => answers.iter().map(|(address, _)| read_address(address).map(Some)).collect(),
+                _ => Err(Failure::protocol("the cluster's masters did not answer each for itself")),
+            }
+        })
+    }
+
+    fn send_at<'a>(&'a self, place: &'a Place, command: &'a Cmd) -> Boxed<'a, Value> {
+        let Some((host, port)) = place.clone() else { return self.send(command) };
+        let node = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
+        Box::pin(self.route(command.clone(), node))
+    }
+
+    fn reset(&self) {
+        self.nodes.reset();
+    }
+
+    fn target(&self) -> Option<ConnectionAddr> {
+        self.nodes.target()
+    }
+
+    fn is_cluster(&self) -> bool {
+        true
+    }
+}
+
+/// Reads `host:port` as the client writes it; a host of IPv6 has no brackets.
+fn read_address(address: &Value) -> Result<(String, u16), Failure> {
+    let text = match address {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    };
+    text.and_then(|text| text.rsplit_once(':'))
+        .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)))
+        .ok_or_else(|| Failure::protocol("the cluster client named a node without host and port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use ::redis::RedisError;
+
+    use super::*;
+
+    #[test]
+    fn the_kind_of_an_io_error_is_found() {
+        let error = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(is_closed(&error));
+        let error = RedisError::from(io::Error::new(io::ErrorKind::BrokenPipe, "told"));
+        assert!(is_closed(&error));
+        assert!(!is_closed(&RedisError::from((ErrorKind::Io, "untold"))));
+    }
+
+    #[test]
+    fn urls_of_a_cluster() {
+        let link = Link::to_cluster(["redis://a", "redis://b:7001"]).unwrap();
+        assert!(link.is_cluster());
+        assert_eq!(Link::to_cluster([]).unwrap_err(), ConfigError::NoRedisUrl);
+        assert_eq!(Link::to_cluster(["redis://:a@a", "redis://:b@a"]).unwrap_err(), ConfigError::RedisUrlsDiffer);
+        assert!(matches!(Link::to_cluster(["unix:///tmp/x"]), Err(ConfigError::InvalidRedisUrl(_))));
+    }
+}

@@ -1,0 +1,260 @@
+//! What a failure means: did the command run, is the connection still good, and what can be done.
+
+use std::error::Error;
+use std::fmt;
+
+use ::redis::{ErrorKind, RedisError, RedisResult, Value};
+
+use super::cause::{self, LATE_MESSAGE};
+use super::words::words;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::runtime::NoRuntime;
+
+/// Stands for a connection that was lost under a command; see `cluster::node`.
+pub(super) const LOST: &str = "WEIRLOST";
+/// Stands for a node that did not answer in time; see `cluster::node`.
+pub(super) const LATE: &str = "WEIRLATE";
+
+/// Why a command has no value.
+#[derive(Clone)]
+pub(crate) struct Failure {
+    kind: FailureKind,
+    message: &'static str,
+    source: Option<RedisError>,
+}
+
+/// The kind of a [`Failure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// The server does not have the script: it did not run, send its text.
+    NoScript,
+    /// The server cannot run it now and did not (a data set that loads, a cluster that is down).
+    NothingRan,
+    /// The server is a replica, and did not run it: what was the master is no more.
+    ReadOnly,
+    /// The server will not run it, and did not, until somebody changes something there.
+    Refused,
+    /// The keys lie in different slots of a cluster: it did not run.
+    CrossSlot,
+    /// The slot lies on another node, or is under way to one: it did not run.
+    Moved,
+    /// There is no connection, so nothing was sent.
+    Unreachable,
+    /// The caller is outside a runtime, so nothing was sent.
+    NoRuntime,
+    /// The connection was lost under the command, which may have run.
+    ConnectionLost,
+    /// No answer came in time; the command may have run.
+    Timeout,
+    /// The answer makes no sense.
+    Protocol,
+}
+
+impl FailureKind {
+    /// As a label of metrics.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NoScript => "no_script",
+            Self::NothingRan => "nothing_ran",
+            Self::ReadOnly => "read_only",
+            Self::Refused => "refused",
+            Self::CrossSlot => "cross_slot",
+            Self::Moved => "moved",
+            Self::Unreachable => "unreachable",
+            Self::NoRuntime => "no_runtime",
+            Self::ConnectionLost => "connection_lost",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn new(kind: FailureKind, message: &'static str) -> Self {
+        Self { kind, message, source: None }
+    }
+
+    /// The answer to a question that was not answered in the time of whoever asked.
+    #[cold]
+    pub(crate) fn timeout() -> Self {
+        Self::new(FailureKind::Timeout, LATE_MESSAGE)
+    }
+
+    /// An answer of Redis that is not what the script or command returns.
+    #[cold]
+    pub(crate) fn protocol(message: &'static str) -> Self {
+        Self::new(FailureKind::Protocol, message)
+    }
+
+    /// An answer of a script that is not what our scripts answer.
+    #[cold]
+    pub(crate) fn unreadable() -> Self {
+        Self::protocol("Redis answered something else than the script does; see whether a proxy changes answers")
+    }
+
+    /// The connection ended twice before a command could be sent.
+    #[cold]
+    pub(super) fn lost() -> Self {
+        Self::new(FailureKind::Unreachable, cause::CLOSED_MESSAGE)
+    }
+
+    /// A key of ours holds a value of another type.
+    #[cold]
+    pub(crate) fn foreign() -> Self {
+        Self::protocol(cause::WRONGTYPE_MESSAGE)
+    }
+
+    /// The runtime that carried a call was shut down.
+    #[cold]
+    pub(crate) fn orphaned() -> Self {
+        Self::new(FailureKind::NoRuntime, cause::RUNTIME_GONE_MESSAGE)
+    }
+
+    /// The answer while Redis is not asked.
+    #[cold]
+    pub(crate) fn unavailable() -> Self {
+        Self::new(FailureKind::Unreachable, "Redis failed lately, and is not asked until a probe is answered")
+    }
+
+    /// The answer where more wait for Redis than it can serve in time.
+    #[cold]
+    pub(crate) fn crowded() -> Self {
+        Self::new(FailureKind::Unreachable, "too many requests wait for Redis; see whether it is overloaded")
+    }
+
+    pub(crate) fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// Whether the command may have run, so that sending it again may charge twice.
+    pub(crate) fn may_have_run(&self) -> bool {
+        matches!(self.kind, FailureKind::ConnectionLost | FailureKind::Timeout | FailureKind::Protocol)
+            || self.message == cause::RUNTIME_GONE_MESSAGE
+    }
+
+    pub(super) fn calls_for_reconnect(&self) -> bool {
+        match self.kind {
+            FailureKind::ConnectionLost | FailureKind::ReadOnly => true,
+            // Out of step with the server, or an answer that the script did not expect: only the former is the
+            // connection's fault.
+            FailureKind::Protocol => self.source.as_ref().is_some_and(|error| error.kind() == ErrorKind::Parse),
+            _ => false,
+        }
+    }
+
+    /// Whether this does not show the cause, so that it is worth to look for it; see `diagnosis`.
+    pub(crate) fn is_vague(&self) -> bool {
+        matches!(self.kind, FailureKind::Timeout | FailureKind::ConnectionLost) || cause::is_vague(self.message)
+    }
+
+    /// Whether this is the server's refusal of what was asked, in words that this crate does not know.
+    pub(crate) fn is_unknown_refusal(&self) -> bool {
+        self.kind == FailureKind::Protocol
+            && self
+                .source
+                .as_ref()
+                .is_some_and(|error| matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension))
+            && self.message == cause::UNKNOWN_MESSAGE
+    }
+
+    /// Whether the failure of a connection has a cause of its own: a certificate, or a name that cannot be resolved.
+    #[cfg(feature = "redis-sentinel")]
+    pub(super) fn is_exact(&self) -> bool {
+        !self.is_vague() && ![cause::REFUSED_MESSAGE, cause::NO_ROUTE_MESSAGE].contains(&self.message)
+    }
+
+    /// The same failure under another name, with the words of its source.
+    pub(super) fn renamed(self, kind: FailureKind, message: &'static str) -> Self {
+        Self { kind, message, ..self }
+    }
+
+    /// Whether the server itself refuses to serve, for a reason that is not the asker's login.
+    pub(super) fn turns_all_away(&self) -> bool {
+        let is_login = [cause::NOAUTH_MESSAGE, cause::WRONGPASS_MESSAGE, cause::NOPERM_MESSAGE].contains(&self.message);
+        matches!(self.kind, FailureKind::Refused | FailureKind::NothingRan) && !is_login
+    }
+
+    pub(super) fn message(&self) -> &'static str {
+        self.message
+    }
+
+    /// Sorts a result of redis: server errors come as values, or as errors.
+    pub(super) fn check(result: RedisResult<Value>) -> Result<Value, Self> {
+        match result {
+            Ok(Value::ServerError(error)) => Err(Self::of_command(error.into())),
+            Ok(value) => Ok(value),
+            Err(error) => Err(Self::of_command(error)),
+        }
+    }
+
+    /// Sorts an error that came while connecting, so that nothing was sent yet.
+    #[cold]
+    pub(super) fn of_connect(error: RedisError) -> Self {
+        let message = cause::of_connect(&error);
+        let failure = Self::of_command(error);
+        match failure.kind {
+            // The server has said why.
+            FailureKind::Refused | FailureKind::NothingRan | FailureKind::ReadOnly | FailureKind::Unreachable => {
+                failure
+            }
+            _ => failure.renamed(FailureKind::Unreachable, message),
+        }
+    }
+
+    #[cold]
+    pub(super) fn of_command(error: RedisError) -> Self {
+        let (kind, message) = cause::of(&error);
+        Self { kind, message, source: cause::tells_no_address(&error).then_some(error) }
+    }
+}
+
+impl From<NoRuntime> for Failure {
+    fn from(error: NoRuntime) -> Self {
+        Self::new(FailureKind::NoRuntime, error.message())
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        let kind = match failure.kind {
+            FailureKind::Timeout => StoreErrorKind::Timeout,
+            FailureKind::Protocol => StoreErrorKind::Protocol,
+            _ => StoreErrorKind::Unavailable,
+        };
+        let error = Self::new(kind, failure.message);
+        match failure.source {
+            Some(source) => error.with_source(source),
+            None => error,
+        }
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure").field("kind", &self.kind).field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Failure {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, self.message) == (other.kind, other.message)
+    }
+}
+
+impl fmt::Display for Failure {
+    /// The cause and the fix. `{:#}` adds what the source says, without addresses and keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message)?;
+        match self.source.as_ref().filter(|_| f.alternate()).and_then(words) {
+            Some(words) => write!(f, " ({words})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}

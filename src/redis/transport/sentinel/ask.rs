@@ -1,0 +1,203 @@
+//! Asking all sentinels, and which of them to believe.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{ConnectionInfo, Value, cmd, from_redis_value};
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use crate::redis::transport::cause::{
+    NOAUTH_MESSAGE, NOPERM_MESSAGE, UNKNOWN_COMMAND_MESSAGE, UNKNOWN_MASTER_MESSAGE, WRONGPASS_MESSAGE,
+};
+use crate::redis::transport::dial::connect;
+use crate::redis::transport::live::Gone;
+use crate::redis::transport::{Failure, FailureKind};
+use crate::runtime;
+
+/// How long one sentinel may take.
+const WITHIN: Duration = Duration::from_secs(1);
+/// How long the others are waited for when one has answered: they may know of a newer master.
+const OTHERS_WITHIN: Duration = Duration::from_millis(10);
+
+const LOGIN_MESSAGE: &str = "a sentinel does not take the user and password; write them in the sentinels' URLs, as in \
+     redis://user:password@host:26379 (the master's own stand in the master's URL)";
+const NOPERM_SENTINEL_MESSAGE: &str = "the sentinels' user lacks a permission; grant it there: ACL SETUSER weir reset on \
+     >secret resetchannels +sentinel|masters";
+const NO_SENTINEL_MESSAGE: &str = "a URL among those of the sentinels is that of a server; write those of the sentinels, \
+     most often with port 26379";
+const UNREACHABLE_SENTINELS_MESSAGE: &str = "no sentinel can be reached; see the sentinels' URLs, and whether they run";
+const DOWN_MESSAGE: &str = "the sentinels hold the Redis master for down; see SENTINEL MASTERS, and whether a replica can \
+     be promoted";
+
+/// The sentinels of a master.
+pub(super) struct Sentinels {
+    places: Vec<Place>,
+    name: String,
+}
+
+/// A sentinel, and the connection to it as long as that lasts.
+struct Place {
+    info: ConnectionInfo,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+/// What a sentinel says of a master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Master {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Each failover has a higher one.
+    epoch: u64,
+    is_down: bool,
+}
+
+impl Master {
+    /// Whether it is another server than that one, by newer news.
+    pub(super) fn replaces(&self, other: &Self) -> bool {
+        self.epoch >= other.epoch && (&self.host, self.port) != (&other.host, other.port)
+    }
+}
+
+impl Sentinels {
+    pub(super) fn new(infos: Vec<ConnectionInfo>, name: String) -> Self {
+        let places = infos.into_iter().map(|info| Place { info, connection: Mutex::default() }).collect();
+        Self { places, name }
+    }
+
+    /// The master by the newest epoch that a sentinel knows.
+    ///
+    /// All are asked at once, so that one which hangs or is cut off neither delays nor decides.
+    pub(super) async fn master(&self) -> Result<Master, Failure> {
+        let mut asked: FuturesUnordered<_> = self.places.iter().map(|place| place.ask(&self.name)).collect();
+        let (mut found, mut failure): (Option<Master>, Option<Failure>) = (None, None);
+        while let Some(said) = asked.next().await {
+            take(said, &mut found, &mut failure);
+            if found.is_some() {
+                break;
+            }
+        }
+        let mut rest = Box::pin(runtime::sleep(OTHERS_WITHIN)?);
+        while found.is_some() {
+            match select(asked.next(), rest.as_mut()).await {
+                Either::Left((Some(said), _)) => take(said, &mut found, &mut failure),
+                _ => break,
+            }
+        }
+        match found {
+            Some(master) if master.is_down => Err(Failure::new(FailureKind::Unreachable, DOWN_MESSAGE)),
+            Some(master) => Ok(master),
+            None => Err(failure.unwrap_or_else(|| Failure::new(FailureKind::Unreachable, UNKNOWN_MASTER_MESSAGE))),
+        }
+    }
+}
+
+/// Keeps the newest news, and of failures the one that a sentinel has answered.
+fn take(said: Result<Option<Master>, Failure>, found: &mut Option<Master>, failure: &mut Option<Failure>) {
+    match said {
+        Ok(Some(master)) => {
+            let rank = |master: &Master| (master.epoch, !master.is_down);
+            if found.as_ref().is_none_or(|other| rank(&master) > rank(other)) {
+                *found = Some(master);
+            }
+        }
+        Ok(None) => *failure = Some(Failure::new(FailureKind::Unreachable, UNKNOWN_MASTER_MESSAGE)),
+        Err(why) => {
+            if why.kind() == FailureKind::Refused || failure.is_none() {
+                *failure = Some(why);
+            }
+        }
+    }
+}
+
+impl Place {
+    fn connection(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this sentinel says of the master of a name; nothing where it knows none.
+    async fn ask(&self, name: &str) -> Result<Option<Master>, Failure> {
+        let known = self.connection().clone();
+        let is_known = known.is_some();
+        let mut answer = self.masters(known).await;
+        // The connection may have ended since the last question, or with its runtime.
+        if is_known && answer.is_err() {
+            answer = self.masters(None).await;
+        }
+        let masters: Vec<HashMap<String, String>> = from_redis_value(answer?)
+            .map_err(|_| Failure::protocol("a sentinel answered something else than its masters"))?;
+        Ok(masters.iter().find(|master| master.get("name").is_some_and(|said| said == name)).and_then(read))
+    }
+
+    async fn masters(&self, known: Option<MultiplexedConnection>) -> Result<Value, Failure> {
+        let trip = async {
+            let mut connection = match known {
+                Some(connection) => connection,
+                None => connect(self.info.clone(), &Gone::default()).await.map_err(of_sentinel)?,
+            };
+            let mut command = cmd("SENTINEL");
+            command.arg("MASTERS");
+            let answer = Failure::check(connection.send_packed_command(&command).await).map_err(of_sentinel)?;
+            Ok((answer, connection))
+        };
+        let result = match runtime::timeout(WITHIN, trip)?.await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(FailureKind::Unreachable, UNREACHABLE_SENTINELS_MESSAGE)),
+        };
+        let (result, connection) = match result {
+            Ok((answer, connection)) => (Ok(answer), Some(connection)),
+            Err(failure) => (Err(failure), None),
+        };
+        *self.connection() = connection;
+        result
+    }
+}
+
+fn read(fields: &HashMap<String, String>) -> Option<Master> {
+    let flags = fields.get("flags").map_or("", String::as_str);
+    Some(Master {
+        host: fields.get("ip").filter(|host| !host.is_empty())?.clone(),
+        port: fields.get("port")?.parse().ok()?,
+        epoch: fields.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0),
+        is_down: flags.split(',').any(|flag| flag == "o_down" || flag == "s_down"),
+    })
+}
+
+/// Says that it was a sentinel, which has a login and rights of its own.
+fn of_sentinel(failure: Failure) -> Failure {
+    let message = match failure.message() {
+        NOAUTH_MESSAGE | WRONGPASS_MESSAGE => LOGIN_MESSAGE,
+        NOPERM_MESSAGE => NOPERM_SENTINEL_MESSAGE,
+        UNKNOWN_COMMAND_MESSAGE => NO_SENTINEL_MESSAGE,
+        _ if failure.kind() == FailureKind::Unreachable && !failure.is_exact() => UNREACHABLE_SENTINELS_MESSAGE,
+        _ if failure.kind() == FailureKind::ConnectionLost => UNREACHABLE_SENTINELS_MESSAGE,
+        other => other,
+    };
+    let kind = match failure.kind() {
+        FailureKind::ConnectionLost => FailureKind::Unreachable,
+        kind => kind,
+    };
+    failure.renamed(kind, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn master(port: u16, epoch: u64) -> Master {
+        Master { host: "10.0.0.1".into(), port, epoch, is_down: false }
+    }
+
+    #[test]
+    fn a_sentinel_that_was_cut_off_does_not_decide() {
+        let (mut found, mut failure) = (None, None);
+        for said in [master(1, 3), master(2, 4), master(1, 3)] {
+            take(Ok(Some(said)), &mut found, &mut failure);
+        }
+        assert_eq!(found, Some(master(2, 4)));
+        assert!(master(2, 4).replaces(&master(1, 3)));
+        assert!(!master(1, 3).replaces(&master(2, 4)) && !master(2, 4).replaces(&master(2, 4)));
+    }
+}

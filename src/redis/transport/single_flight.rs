@@ -1,0 +1,176 @@
+//! One connection for all, made on the first use and again when it is gone.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ::redis::ConnectionAddr;
+use tokio::sync::watch;
+
+use super::cause::SLOW_CONNECT_MESSAGE;
+use super::dial::Dial;
+use super::live::Live;
+use super::{Boxed, Failure, FailureKind};
+use crate::runtime;
+
+/// How much longer than it may take an attempt is waited for. It is stuck then: its runtime stands still.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// See the module.
+///
+/// The attempt runs as a task of its own. Whoever waits for it may give up (a decision's deadline is shorter
+/// than many a TLS handshake) without stopping it, and whoever comes meanwhile joins.
+pub(super) struct SingleFlight<C> {
+    shared: Arc<Shared<C>>,
+}
+
+struct Shared<C> {
+    dial: Box<dyn Dial<C>>,
+    /// Held for moves only, never across an await.
+    state: Mutex<State<C>>,
+    /// Since when a renewal is under way.
+    renewing: Mutex<Option<Instant>>,
+}
+
+enum State<C> {
+    Down,
+    Dialing(watch::Receiver<Outcome<C>>, Instant),
+    Up(Arc<Live<C>>),
+}
+
+/// `None` while the attempt lasts.
+type Outcome<C> = Option<Result<Arc<Live<C>>, Failure>>;
+
+impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
+    pub(super) fn new(dial: impl Dial<C>) -> Self {
+        let state = Mutex::new(State::Down);
+        Self { shared: Arc::new(Shared { dial: Box::new(dial), state, renewing: Mutex::default() }) }
+    }
+
+    /// The connection; waits for the attempt that is under way, or starts one.
+    pub(super) async fn get(&self) -> Result<Arc<Live<C>>, Failure> {
+        // The second round is for an attempt whose runtime was shut down under it.
+        for _ in 0..2 {
+            let mut attempt = match self.begin()? {
+                Begun::Up(live) => return Ok(live),
+                Begun::Dialing(attempt) => attempt,
+            };
+            if let Ok(outcome) = attempt.wait_for(Option::is_some).await
+                && let Some(outcome) = outcome.clone()
+            {
+                return outcome;
+            }
+        }
+        Err(Failure::new(
+            FailureKind::Unreachable,
+            "the runtime that connected to Redis was shut down, or has no I/O; build it with `enable_all()`",
+        ))
+    }
+
+    fn begin(&self) -> Result<Begun<C>, Failure> {
+        let mut state = self.shared.lock();
+        match &*state {
+            State::Up(live) if !live.is_gone() => return Ok(Begun::Up(live.clone())),
+            // An attempt that ended has changed the state first; one whose sender is gone was dropped.
+            State::Dialing(attempt, since) if attempt.has_changed().is_ok() && !self.shared.is_stuck(*since) => {
+                return Ok(Begun::Dialing(attempt.clone()));
+            }
+            _ => {}
+        }
+        let (told, attempt) = watch::channel(None);
+        let (shared, own) = (self.shared.clone(), attempt.clone());
+        runtime::spawn(async move {
+            let outcome = shared.dial().await;
+            let state = outcome.clone().map_or(State::Down, State::Up);
+            shared.replace(state, |now| matches!(now, State::Dialing(attempt, _) if attempt.same_channel(&own)));
+            told.send_replace(Some(outcome));
+        })?;
+        let before = mem::replace(&mut *state, State::Dialing(attempt.clone(), Instant::now()));
+        drop(state);
+        drop(before);
+        Ok(Begun::Dialing(attempt))
+    }
+
+    /// The address that is connected to, as far as there is one.
+    pub(super) fn target(&self) -> Option<ConnectionAddr> {
+        self.shared.dial.target()
+    }
+
+    /// Gives up the connection; an attempt that is under way is a new one already.
+    pub(super) fn reset(&self) {
+        if self.shared.dial.overlaps() {
+            return self.renew();
+        }
+        let mut state = self.shared.lock();
+        if matches!(*state, State::Up(_)) {
+            let before = mem::replace(&mut *state, State::Down);
+            drop(state);
+            drop(before);
+        }
+    }
+
+    /// Makes a new connection in the background; the old one serves until it is there.
+    fn renew(&self) {
+        let since = self.shared.renewing().replace(Instant::now());
+        if let Some(since) = since.filter(|since| !self.shared.is_stuck(*since)) {
+            *self.shared.renewing() = Some(since);
+            return;
+        }
+        let renewal = Renewal(self.shared.clone());
+        // Without a runtime nothing was sent, so there is nothing to renew.
+        let _ = runtime::spawn(async move {
+            if let Ok(live) = renewal.0.dial().await {
+                renewal.0.replace(State::Up(live), |_| true);
+            }
+        });
+    }
+}
+
+/// Lets the next renewal begin, also where the runtime drops this one.
+struct Renewal<C>(Arc<Shared<C>>);
+
+impl<C> Drop for Renewal<C> {
+    fn drop(&mut self) {
+        *self.0.renewing() = None;
+    }
+}
+
+enum Begun<C> {
+    Up(Arc<Live<C>>),
+    Dialing(watch::Receiver<Outcome<C>>),
+}
+
+impl<C> Shared<C> {
+    fn renewing(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.renewing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Send + Sync + 'static> Shared<C> {
+    async fn dial(&self) -> Result<Arc<Live<C>>, Failure> {
+        let dial: Boxed<'_, Arc<Live<C>>> = self.dial.dial();
+        match runtime::timeout(self.dial.within(), dial)?.await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::new(FailureKind::Unreachable, SLOW_CONNECT_MESSAGE)),
+        }
+    }
+
+    /// Whether an attempt that began then has not ended in its time.
+    fn is_stuck(&self, since: Instant) -> bool {
+        since.elapsed() > self.dial.within() + GRACE
+    }
+
+    fn replace(&self, state: State<C>, if_so: impl Fn(&State<C>) -> bool) {
+        let mut now = self.lock();
+        if if_so(&now) {
+            // What was there is dropped outside the lock.
+            let before = mem::replace(&mut *now, state);
+            drop(now);
+            drop(before);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

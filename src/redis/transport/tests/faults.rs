@@ -1,0 +1,228 @@
+use std::time::Duration;
+
+use ::redis::{Client, Value};
+
+use super::{ask, cmd, int};
+use crate::redis::servers::{Flavor, Server};
+use crate::redis::transport::{FailureKind, Link};
+
+async fn client_id(link: &Link) -> i64 {
+    int(link, &["CLIENT", "ID"]).await
+}
+
+fn connections_received(server: &Server) -> u64 {
+    server.info("stats")["total_connections_received"].parse().unwrap()
+}
+
+#[tokio::test]
+async fn every_form_of_url_serves() {
+    let path = std::env::temp_dir().join(format!("weir-link-{}.sock", std::process::id()));
+    let server = Server::start_with(Flavor::Debian, &["--unixsocket", path.to_str().unwrap(), "--requirepass", "s@fe"]);
+    let host = format!("127.0.0.1:{}", server.port());
+    let urls = [
+        (format!("redis://:s%40fe@{host}"), "db=0"),
+        (format!("redis://default:s%40fe@{host}/3"), "db=3"),
+        (format!("redis://:s%40fe@{host}?protocol=resp3"), "db=0"),
+        (format!("unix://{}?pass=s%40fe&db=3", path.display()), "db=3"),
+    ];
+    for (url, db) in &urls {
+        let link = Link::to_url(url).unwrap();
+        match ask(&link, &["CLIENT", "INFO"]).await.unwrap() {
+            Value::BulkString(text) => assert!(String::from_utf8(text).unwrap().contains(db), "{url}"),
+            Value::VerbatimString { text, .. } => assert!(text.contains(db), "{url}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    for url in [format!("redis://{host}"), format!("redis://:wrong@{host}"), format!("redis://:s%40fe@{host}/77")] {
+        let failure = ask(&Link::to_url(&url).unwrap(), &["GET", "a"]).await.unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::Refused, "{url}: {failure:?}");
+        assert!(!format!("{failure} {failure:?}").contains("wrong"));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_connected_before_the_first_use_and_a_server_may_come_late() {
+    let server = Server::start(Flavor::Debian);
+    let before = connections_received(&server);
+    let link = Link::to_url(&server.url()).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(connections_received(&server), before);
+
+    server.kill();
+    let failure = ask(&link, &["PING"]).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Unreachable);
+    assert!(!failure.may_have_run());
+    server.restart();
+    ask(&link, &["PING"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_users_make_one_connection() {
+    let server = Server::start(Flavor::Debian);
+    let link = Link::to_url(&server.url()).unwrap();
+    let before = connections_received(&server);
+    let users: Vec<_> = (0..64)
+        .map(|_| {
+            let link = link.clone();
+            tokio::spawn(async move { client_id(&link).await })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for user in users {
+        ids.push(user.await.unwrap());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    assert_eq!(connections_received(&server), before + 1);
+}
+
+/// Users have deadlines that are shorter than a login to a busy server; the attempt must not start over for each.
+#[tokio::test]
+async fn users_who_give_up_do_not_stop_the_attempt() {
+    let server = Server::start(Flavor::Debian);
+    let before = connections_received(&server);
+    server.pause();
+    let link = Link::to_url(&server.url()).unwrap();
+    for _ in 0..20 {
+        let late = tokio::time::timeout(Duration::from_millis(10), ask(&link, &["PING"])).await;
+        assert!(late.is_err());
+    }
+    server.resume();
+    ask(&link, &["PING"]).await.unwrap();
+    assert_eq!(connections_received(&server), before + 1);
+}
+
+#[tokio::test]
+async fn a_killed_server_is_found_again() {
+    let server = Server::start(Flavor::Debian);
+    for suffix in ["", "?protocol=resp3"] {
+        let link = Link::to_url(&format!("{}{suffix}", server.url())).unwrap();
+        ask(&link, &["SET", "a", "1"]).await.unwrap();
+        let hanging = tokio::spawn({
+            let link = link.clone();
+            async move { ask(&link, &["BLPOP", "nothing", "0"]).await }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        server.kill();
+        let failure = hanging.await.unwrap().unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::ConnectionLost);
+        assert!(failure.may_have_run());
+        let failure = ask(&link, &["PING"]).await.unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::Unreachable);
+        server.restart();
+        ask(&link, &["PING"]).await.unwrap();
+    }
+}
+
+/// With RESP3 the client tells of the end of a connection while it is idle, so that not even one call fails.
+#[tokio::test]
+async fn with_resp3_a_restart_while_idle_costs_no_call() {
+    let server = Server::start(Flavor::Debian);
+    let link = Link::to_url(&format!("{}?protocol=resp3", server.url())).unwrap();
+    ask(&link, &["PING"]).await.unwrap();
+    server.kill();
+    server.restart();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    ask(&link, &["PING"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hung_server_is_left_by_reset() {
+    let server = Server::start(Flavor::Debian);
+    let link = Link::to_url(&server.url()).unwrap();
+    let first = client_id(&link).await;
+    server.pause();
+    for _ in 0..3 {
+        assert!(tokio::time::timeout(Duration::from_millis(20), ask(&link, &["PING"])).await.is_err());
+    }
+    link.reset();
+    assert!(tokio::time::timeout(Duration::from_millis(20), ask(&link, &["PING"])).await.is_err());
+    server.resume();
+    assert_ne!(client_id(&link).await, first);
+    let clients = server.cli(&["CLIENT", "LIST"]);
+    assert_eq!(clients.matches("id=").count(), 2, "the old one is closed: {clients}");
+}
+
+/// Behind a name that moves, the old master is healthy and wrong: only a new connection finds the new one.
+#[tokio::test]
+async fn a_replica_is_left() {
+    let server = Server::start(Flavor::Debian);
+    let link = Link::to_url(&server.url()).unwrap();
+    let first = client_id(&link).await;
+    assert!(server.cli(&["REPLICAOF", "127.0.0.1", "1"]).contains("OK"));
+    let script = ["EVAL", "return redis.call('SET', KEYS[1], '1')", "1", "a"];
+    for words in [&["SET", "a", "1"][..], &script] {
+        assert_eq!(ask(&link, words).await.unwrap_err().kind(), FailureKind::ReadOnly);
+    }
+    assert!(server.cli(&["REPLICAOF", "NO", "ONE"]).contains("OK"));
+    ask(&link, &script).await.unwrap();
+    assert_ne!(client_id(&link).await, first);
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_the_connection() {
+    let server = Server::start(Flavor::Debian);
+    let link = Link::to_url(&server.url()).unwrap();
+    let first = client_id(&link).await;
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let script = ["EVAL", "return redis.call('SET', KEYS[1], '1')", "1", "a"];
+    assert_eq!(ask(&link, &script).await.unwrap_err().kind(), FailureKind::Refused);
+    let missing = ["EVALSHA", "0000000000000000000000000000000000000000", "0"];
+    assert_eq!(ask(&link, &missing).await.unwrap_err().kind(), FailureKind::NoScript);
+    assert_eq!(client_id(&link).await, first);
+}
+
+#[tokio::test]
+async fn delete_matching_goes_through_all() {
+    let server = Server::start(Flavor::Debian);
+    let other = Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    for link in [Link::to_url(&server.url()).unwrap(), Link::over(other)] {
+        for key in 0..2000 {
+            server_set(&link, &format!("weir:{key}")).await;
+        }
+        server_set(&link, "else").await;
+        assert_eq!(link.delete_matching("weir:*").await.unwrap(), 2000);
+        assert_eq!(int(&link, &["DBSIZE"]).await, 1);
+        assert_eq!(link.delete_matching("weir:*").await.unwrap(), 0);
+    }
+}
+
+async fn server_set(link: &Link, key: &str) {
+    link.send(&cmd(&["SET", key, "1"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn over_a_connection_of_the_user() {
+    let server = Server::start(Flavor::Debian);
+    let connection = Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let link = Link::over(connection.clone());
+    assert!(!link.is_cluster());
+    assert!(Link::over_cluster(connection).is_cluster());
+    assert_eq!(int(&link, &["INCR", "a"]).await, 1);
+    link.reset();
+    assert_eq!(int(&link, &["INCR", "a"]).await, 2);
+    server.kill();
+    assert_eq!(ask(&link, &["PING"]).await.unwrap_err().kind(), FailureKind::ConnectionLost);
+}
+
+/// The tables of `may_have_run` in action: what is told as lost is counted at most once.
+#[tokio::test]
+async fn killed_sockets_never_count_twice() {
+    let server = Server::start(Flavor::Debian);
+    let link = Link::to_url(&server.url()).unwrap();
+    let (mut sure, mut open) = (0, 0);
+    for round in 0..400 {
+        if round % 20 == 10 {
+            server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        }
+        match ask(&link, &["INCR", "counter"]).await {
+            Ok(_) => sure += 1,
+            Err(failure) => open += i64::from(failure.may_have_run()),
+        }
+    }
+    // The last kill may have come since.
+    let _ = ask(&link, &["PING"]).await;
+    let counted = int(&link, &["INCRBY", "counter", "0"]).await;
+    assert!((sure..=sure + open).contains(&counted), "{sure} <= {counted} <= {sure} + {open}");
+    assert!(open > 0, "the sockets were killed");
+}

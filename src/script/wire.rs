@@ -1,0 +1,274 @@
+//! What is sent to the scripts, and what they answer.
+
+use std::ops::Range;
+
+use crate::correction::RateLimitComparator;
+use crate::decision::Verdict;
+use crate::engine::{Horizon, Limit, NEVER, Outcome, SetMode, band_factor, come_back_at};
+
+/// What a call does with a cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The absolute strategy.
+    Absolute = 0,
+    /// The absolute strategy, charging nothing.
+    Look = 1,
+    /// The suppressed strategy.
+    Suppressed = 2,
+    /// The suppressed strategy's factor.
+    Factor = 3,
+}
+
+/// How units are lent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Lending {
+    /// How often an instance settles a key at least, while it uses it; 0 where nothing is lent.
+    pub(crate) interval_ms: u32,
+    /// By what part the limits may be exceeded; their capacities are so much larger already.
+    pub(crate) tolerance: f64,
+}
+
+/// One cost of one key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub(crate) cost: u64,
+    /// Uniform; the scripts draw no random numbers, which some servers seed alike.
+    pub(crate) random: u32,
+}
+
+impl Ask {
+    /// Appends the ask. What is above 2^39 fits no limit, so that a larger cost need not be told apart.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        put(out, self.cost.min(MOST_UNITS), 5);
+        put(out, u64::from(self.random), 4);
+    }
+}
+
+/// The largest number of units that is sent.
+pub(super) const MOST_UNITS: u64 = (1 << 40) - 1;
+/// The largest tick that is sent; in an answer it stands for never.
+pub(super) const MOST_TICK: u64 = (1 << 48) - 1;
+
+/// The first argument of a call: the window's shape, then what the call itself needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PolicyBytes(Box<[u8]>);
+
+impl PolicyBytes {
+    /// The argument of a decision.
+    pub(crate) fn decide(bucket_ms: u64, horizon: &Horizon, mode: Mode, limits: &[Limit]) -> Self {
+        Self::lend(bucket_ms, horizon, mode, limits, Lending { interval_ms: 0, tolerance: 0.0 })
+    }
+
+    /// The argument of a decision that lends.
+    pub(crate) fn lend(bucket_ms: u64, horizon: &Horizon, mode: Mode, limits: &[Limit], lending: Lending) -> Self {
+        let mut out = shape(bucket_ms, horizon);
+        out.extend([mode as u8, limits.len() as u8]);
+        put(&mut out, u64::from(lending.interval_ms), 4);
+        put(&mut out, lending.tolerance.to_bits(), 8);
+        for limit in limits {
+            put(&mut out, limit.capacity, 5);
+            put(&mut out, limit.hard, 5);
+            for ticks in [limit.window, limit.span, limit.fast()] {
+                put(&mut out, u64::from(ticks), 4);
+            }
+        }
+        Self(out.into_boxed_slice())
+    }
+
+    /// The argument of a correction.
+    pub(crate) fn correct(bucket_ms: u64, horizon: &Horizon, span: u32, correction: Correction) -> Self {
+        let mut out = shape(bucket_ms, horizon);
+        out.push(correction.operation());
+        put(&mut out, u64::from(span), 4);
+        match correction {
+            Correction::Set { comparator, count, mode } => {
+                let (comparator, operand) = match comparator {
+                    RateLimitComparator::Eq(operand) => (0, operand),
+                    RateLimitComparator::Lt(operand) => (1, operand),
+                    RateLimitComparator::Gt(operand) => (2, operand),
+                    RateLimitComparator::Ne(operand) => (3, operand),
+                    RateLimitComparator::Always => (4, 0),
+                };
+                out.push(comparator);
+                put(&mut out, operand.min(MOST_TICK), 6);
+                put(&mut out, count.min(crate::quota::MAX_CAPACITY), 5);
+                out.push(match mode {
+                    SetMode::Replace => 0,
+                    SetMode::Newest => 1,
+                    SetMode::Oldest => 2,
+                });
+            }
+            Correction::Refund { stamp, units } => {
+                put(&mut out, stamp.min(MOST_TICK), 6);
+                put(&mut out, units.min(MOST_UNITS), 5);
+            }
+            Correction::Delete => {}
+        }
+        Self(out.into_boxed_slice())
+    }
+
+    /// The argument of a correction that charges units of a past time, at most 255 entries, the oldest first.
+    pub(crate) fn charge(
+        bucket_ms: u64,
+        horizon: &Horizon,
+        span: u32,
+        entries: impl IntoIterator<Item = (std::time::Duration, u64)>,
+    ) -> Self {
+        let mut out = shape(bucket_ms, horizon);
+        out.push(CHARGE);
+        put(&mut out, u64::from(span), 4);
+        let count_at = out.len();
+        out.push(0);
+        for (age, units) in entries.into_iter().take(usize::from(u8::MAX)) {
+            out[count_at] += 1;
+            put(&mut out, u64::try_from(age.as_millis()).unwrap_or(u64::MAX).min(u64::from(u32::MAX)), 4);
+            put(&mut out, units.min(MOST_UNITS), 5);
+        }
+        Self(out.into_boxed_slice())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The operation of [`PolicyBytes::charge`]; the others are in [`Correction::operation`].
+const CHARGE: u8 = 3;
+
+/// A change of a key that is no decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Correction {
+    Set { comparator: RateLimitComparator, count: u64, mode: SetMode },
+    Refund { stamp: u64, units: u64 },
+    Delete,
+}
+
+impl Correction {
+    fn operation(self) -> u8 {
+        match self {
+            Self::Set { .. } => 0,
+            Self::Refund { .. } => 1,
+            Self::Delete => 2,
+        }
+    }
+}
+
+/// What a correction answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Corrected {
+    /// Whether it was done; of a deletion, whether the key was known.
+    pub(crate) done: bool,
+    pub(crate) before: u64,
+    pub(crate) after: u64,
+}
+
+impl Corrected {
+    pub(crate) fn read(answer: &[u8]) -> Option<Self> {
+        let mut reader = Reader(answer);
+        let (done, before, after) = (reader.number(1)? == 1, reader.number(5)?, reader.number(5)?);
+        Some(Self { done, before, after })
+    }
+}
+
+/// The answers to a call of the decide script: the server's time, and one record for each ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered<'a> {
+    pub(crate) now_ms: u64,
+    records: &'a [u8],
+}
+
+impl<'a> Answered<'a> {
+    /// The bytes that answer one ask.
+    pub(crate) const RECORD: usize = 33;
+
+    /// What fills the answers of a key that holds a value of another type.
+    const FOREIGN: u8 = 0xff;
+
+    /// Whether the key whose answers begin at `at`, behind the time, holds a value of another type.
+    pub(crate) fn is_foreign(answer: &[u8], at: usize) -> bool {
+        answer.get(size_of::<f64>() + at) == Some(&Self::FOREIGN)
+    }
+
+    /// Reads a part of an answer that is `total` bytes long behind the time; nothing where it has another length.
+    pub(crate) fn read(answer: &'a [u8], total: usize, part: Range<usize>) -> Option<Self> {
+        let mut reader = Reader(answer);
+        let now_ms = reader.double()? as u64;
+        if reader.0.len() != total {
+            return None;
+        }
+        Some(Self { now_ms, records: reader.0.get(part)? })
+    }
+
+    /// What follows the answers to `asks` asks.
+    pub(crate) fn behind(&self, asks: usize) -> Option<&'a [u8]> {
+        self.records.get(asks * Self::RECORD..)
+    }
+
+    /// The outcome of the ask with this index; `now` is the tick of the answer's time.
+    pub(crate) fn outcome(&self, index: usize, ask: Ask, limits: &[Limit], now: u64) -> Option<Outcome> {
+        let mut reader = Reader(self.records.get(index * Self::RECORD..(index + 1) * Self::RECORD)?);
+        let verdict = reader.number(1)?;
+        let (binding, violated) = (reader.number(1)? as u8, reader.number(1)? as u8);
+        let (used, newest) = (reader.number(5)?, reader.number(6)?);
+        let fits_at = reader.tick()?;
+        let (used_then, ratio) = (reader.number(5)?, reader.double()?);
+        let (verdict, factor, fits_at) = match verdict {
+            0 => (Verdict::Allowed, 0.0, fits_at),
+            1 => (Verdict::Rejected, 0.0, fits_at),
+            2 => (Verdict::Suppressed { is_allowed: true }, band_factor(ratio), fits_at),
+            3 => {
+                let limit = limits.get(usize::from(binding))?;
+                let fits_at = come_back_at(now.max(newest), ask.cost, limit, fits_at, ask.random);
+                (Verdict::Suppressed { is_allowed: false }, band_factor(ratio), fits_at)
+            }
+            4 => (Verdict::Suppressed { is_allowed: false }, 1.0, fits_at),
+            _ => return None,
+        };
+        Some(Outcome { verdict, binding, violated, factor, used, newest, fits_at, used_then })
+    }
+
+    /// The suppression factor, 0 to 1, that a call in the mode [`Mode::Factor`] answered.
+    pub(crate) fn factor(&self, index: usize) -> Option<f64> {
+        let ratio = self.records.get((index + 1) * Self::RECORD - 8..)?;
+        Reader(ratio).double().map(|ratio| 1.0 - ratio)
+    }
+}
+
+fn shape(bucket_ms: u64, horizon: &Horizon) -> Vec<u8> {
+    let (spans, count) = horizon.spans();
+    let mut out = Vec::with_capacity(64);
+    put(&mut out, bucket_ms, 4);
+    put(&mut out, horizon.words() as u64, 2);
+    put(&mut out, horizon.cells_in_a_span(), 2);
+    out.push(count as u8);
+    for span in &spans[..count] {
+        put(&mut out, u64::from(*span), 4);
+    }
+    out
+}
+
+/// Appends the low bytes of a number, little endian.
+pub(super) fn put(out: &mut Vec<u8>, number: u64, bytes: usize) {
+    out.extend_from_slice(&number.to_le_bytes()[..bytes]);
+}
+
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl Reader<'_> {
+    pub(super) fn number(&mut self, bytes: usize) -> Option<u64> {
+        let (head, rest) = self.0.split_at_checked(bytes)?;
+        let mut number = [0; 8];
+        number.get_mut(..bytes)?.copy_from_slice(head);
+        self.0 = rest;
+        Some(u64::from_le_bytes(number))
+    }
+
+    /// A tick, which may be never.
+    pub(super) fn tick(&mut self) -> Option<u64> {
+        self.number(6).map(|tick| if tick == MOST_TICK { NEVER } else { tick })
+    }
+
+    pub(super) fn double(&mut self) -> Option<f64> {
+        self.number(8).map(f64::from_bits)
+    }
+}

@@ -1,0 +1,199 @@
+//! The driver of a request: it locks, sends, waits and wakes. The key's state decides what it does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use super::state::{Shared, Wanted};
+use super::sync::SyncOp;
+use super::table::{KeyRef, KeyTable};
+use super::task;
+use crate::decision::Decision;
+use crate::error::StoreError;
+use crate::lease::{Action, Asked, KeyState, OwnedLimitSet, Request};
+use crate::policy::OnStoreError;
+use crate::redis::Failure;
+use crate::runtime;
+use crate::script::{Ask, LeaseId};
+use crate::store::Answer;
+
+/// What a request has to do that is not decided at once.
+enum Next {
+    Decided(Decision),
+    Sync(SyncOp),
+    /// To wait for a sync, for so many milliseconds at most.
+    Wait(Arc<Semaphore>, u64),
+    AskAlone,
+}
+
+impl Shared {
+    /// Decides: at once from a lease or by a refusal that holds, else after a round trip.
+    #[inline]
+    pub(super) fn decide(
+        self: &Arc<Self>,
+        table: &Arc<KeyTable>,
+        wanted: &Wanted<'_>,
+        owned_limits: impl FnOnce() -> OwnedLimitSet,
+    ) -> Answer {
+        match self.decide_at_once(table, wanted) {
+            (_, Some((decision, None))) => Answer::Ready(Ok(decision)),
+            (_, Some((decision, Some(low)))) => {
+                self.renew_early(&table.key_ref(wanted.key), low);
+                Answer::Ready(Ok(decision))
+            }
+            _ if !self.redis.lanes.allows(|| table.keys.names.name(wanted.key)) => {
+                let key = table.key_ref(wanted.key);
+                Answer::Ready(self.without_redis(&key, wanted, owned_limits, Failure::unavailable()))
+            }
+            (is_known, None) => self.ask(table, wanted, is_known, owned_limits()),
+        }
+    }
+
+    /// Schedules the renewal of a lease that runs low, without an allocation.
+    #[cold]
+    pub(super) fn renew_early(&self, key: &KeyRef, low: LeaseId) {
+        if let Some(limits) = key.with(|state| state.lent_limits()).flatten() {
+            self.schedule.add(self.time.now_ms(), Some(low), key, &limits);
+        }
+    }
+
+    /// The decision that needs nobody else, with the lease that runs low by it; and whether the key is known.
+    #[inline]
+    pub(super) fn decide_at_once(
+        &self,
+        table: &KeyTable,
+        wanted: &Wanted<'_>,
+    ) -> (bool, Option<(Decision, Option<LeaseId>)>) {
+        let (now, print) = (self.time.now_ms(), table.print(wanted.key));
+        let request = Request { cost: wanted.cost, limits: wanted.limits, is_retry: false };
+        match table.with(print, |state| state.handle_request(now, &request, &self.params)) {
+            Some(Action::Decided(decision)) => (true, Some((decision, None))),
+            Some(Action::DecidedLow(decision, low)) => (true, Some((decision, Some(low)))),
+            action => (action.is_some(), None),
+        }
+    }
+
+    #[cold]
+    fn ask(
+        self: &Arc<Self>,
+        table: &Arc<KeyTable>,
+        wanted: &Wanted<'_>,
+        is_known: bool,
+        limits: OwnedLimitSet,
+    ) -> Answer {
+        let (shared, key_ref) = (Arc::clone(self), table.key_ref(wanted.key));
+        let (key, cost, on_store_error) = (Box::<[u8]>::from(wanted.key), wanted.cost, wanted.on_store_error);
+        // Nothing begins before the first poll, so that a future that is never polled leaves nothing behind.
+        Answer::Pending(Box::pin(async move {
+            let wanted = Wanted { key: &key, cost, limits: limits.borrow(), on_store_error };
+            let result = shared.decide_with_redis(&key_ref, &wanted, is_known, &limits).await;
+            result.or_else(|failure| shared.without_redis(&key_ref, &wanted, || limits.clone(), failure))
+        }))
+    }
+
+    async fn decide_with_redis(
+        self: &Arc<Self>,
+        key: &KeyRef,
+        wanted: &Wanted<'_>,
+        is_known: bool,
+        limits: &OwnedLimitSet,
+    ) -> Result<Decision, Failure> {
+        task::start(self);
+        let (began, deadline) = (Instant::now(), self.redis.lanes.deadline());
+        let (mut is_retry, mut has_waited) = (is_known, false);
+        loop {
+            let rest = deadline.saturating_sub(began.elapsed());
+            match self.next(key, wanted, is_retry, has_waited, limits) {
+                Next::Decided(decision) => return Ok(decision),
+                Next::Sync(sync) => {
+                    return sync.wait(rest).await?.ok_or_else(Failure::unreadable);
+                }
+                Next::AskAlone => {
+                    let asked = runtime::timeout(rest, self.ask_alone(key, wanted, limits))?.await;
+                    return asked.unwrap_or(Err(Failure::timeout()));
+                }
+                Next::Wait(done, most_ms) => {
+                    let most = rest.min(Duration::from_millis(most_ms));
+                    // It closes; nobody ever gets a permit.
+                    has_waited |= runtime::timeout(most, done.acquire())?.await.is_ok();
+                    if began.elapsed() >= deadline {
+                        return Err(Failure::timeout());
+                    }
+                }
+            }
+            is_retry = true;
+        }
+    }
+
+    fn next(
+        self: &Arc<Self>,
+        key: &KeyRef,
+        wanted: &Wanted<'_>,
+        is_retry: bool,
+        has_waited: bool,
+        limits: &OwnedLimitSet,
+    ) -> Next {
+        let (now, cost) = (self.time.now_ms(), wanted.cost);
+        let request = Request { cost, limits: wanted.limits, is_retry };
+        let visit = |state: &mut KeyState| match state.handle_request(now, &request, &self.params) {
+            Action::Decided(decision) => Next::Decided(decision),
+            Action::DecidedLow(decision, low) => {
+                self.schedule.add(now, Some(low), key, limits);
+                Next::Decided(decision)
+            }
+            Action::Sync => Next::Sync(SyncOp::start(self, key, state, limits, true).with_ask(cost)),
+            // So many who come at once are not as many syncs, one after the other.
+            Action::Wait(_) if has_waited => Next::AskAlone,
+            Action::Wait(most_ms) => state.sync_done().map_or(Next::AskAlone, |done| Next::Wait(done, most_ms)),
+            Action::AskAlone => Next::AskAlone,
+        };
+        let is_peek = cost == 0;
+        let next = match is_peek {
+            true => key.with(visit),
+            false => key.table.with_new(key.print, wanted.key, now, &self.params, visit),
+        };
+        next.unwrap_or(Next::AskAlone)
+    }
+
+    /// Asks Redis for one request alone, while its key is being synced or is not kept here.
+    async fn ask_alone(&self, key: &KeyRef, wanted: &Wanted<'_>, limits: &OwnedLimitSet) -> Result<Decision, Failure> {
+        let (sent, ask) = (self.time.now_ms(), Ask { cost: wanted.cost, random: fastrand::u32(..) });
+        let changes = key.with(|state| state.changes()).unwrap_or(0);
+        let keys = &key.table.keys;
+        let reply = self.redis.question(keys, wanted.key, limits.mode(), &limits.scaled, ask).await?;
+        let decision = limits.unscale(self.redis.read(&reply, ask, wanted.cost, &limits.scaled)?);
+        let (now, asked) = (self.time.now_ms(), Asked { sent, changes, is_alone: true });
+        key.with(|state| {
+            let (here, params) = (&key.table.here, &self.params);
+            state.record_outcome(now, &asked, wanted.cost, decision, &wanted.limits, here, params);
+        });
+        Ok(decision)
+    }
+
+    /// What the policy says while Redis cannot be asked.
+    fn without_redis(
+        self: &Arc<Self>,
+        key: &KeyRef,
+        wanted: &Wanted<'_>,
+        limits: impl FnOnce() -> OwnedLimitSet,
+        failure: Failure,
+    ) -> Result<Decision, StoreError> {
+        if wanted.on_store_error != OnStoreError::LocalShare {
+            return Err(failure.into());
+        }
+        let (now, instances) = (self.time.now_ms(), self.redis.instances());
+        let request = Request { cost: wanted.cost, limits: wanted.limits, is_retry: true };
+        let share = |state: &mut KeyState| {
+            let decision = state.decide_by_share(now, &request, instances, &key.table.here, &self.params);
+            (decision, state.needs_retry())
+        };
+        let shared = key.table.with_new(key.print, wanted.key, now, &self.params, share);
+        let (decision, needs_retry) = shared.ok_or(failure)?;
+        if needs_retry {
+            task::start(self);
+            self.schedule.retry(now, key, &limits());
+        }
+        Ok(decision)
+    }
+}

@@ -1,0 +1,92 @@
+//! What the handles of one hybrid store share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::schedule::SyncSchedule;
+use super::table::KeyTable;
+use crate::error::ConfigError;
+use crate::geometry::WindowGeometry;
+use crate::keyspace::Settings;
+use crate::keyspace::registry::PolicyRegistry;
+use crate::lease::{LimitSet, NameSource, OwnedLimitSet, StoreParams};
+use crate::policy::OnStoreError;
+use crate::quota::{SyncIntervalMs, Tolerance};
+use crate::redis::Client;
+use crate::time::{TimeSource, millis};
+
+/// What the handles of one store share.
+pub(super) struct Shared {
+    pub(super) redis: Arc<Client>,
+    pub(super) time: TimeSource,
+    pub(super) params: StoreParams,
+    pub(super) tolerance: Tolerance,
+    pub(super) max_keys: usize,
+    pub(super) names: NameSource,
+    pub(super) on_store_error: OnStoreError,
+    /// The keys of the engine's own calls.
+    pub(super) main: Arc<KeyTable>,
+    /// The keys of the limits that layers opened.
+    pub(super) named: PolicyRegistry<KeyTable>,
+    pub(super) schedule: Arc<SyncSchedule>,
+    pub(super) is_closed: AtomicBool,
+}
+
+/// One decision that is wanted.
+pub(super) struct Wanted<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) cost: u64,
+    pub(super) limits: LimitSet<'a>,
+    pub(super) on_store_error: OnStoreError,
+}
+
+impl Shared {
+    pub(super) fn new(
+        redis: &Arc<Client>,
+        settings: &Settings,
+        interval: SyncIntervalMs,
+        tolerance: Tolerance,
+    ) -> Result<Self, ConfigError> {
+        // Not the clock of the options: it may be set by hand, and Redis goes by the real one.
+        let time = TimeSource::system();
+        let lag_ms = time.lag_ms();
+        let params = StoreParams {
+            scale: WindowGeometry::new(settings.bucket_ms, lag_ms, settings.window_seconds, settings.hard)?,
+            server: redis.scale,
+            lag_ms,
+            interval_ms: interval.get(),
+            deadline_ms: millis(redis.lanes.deadline()),
+        };
+        let main = KeyTable::new(redis.keyspace(None), settings.max_keys);
+        main.keys.horizon.widen(&[redis.scale.span()]);
+        main.here.widen(&[params.scale.span()]);
+        Ok(Self {
+            time,
+            params,
+            tolerance,
+            max_keys: settings.max_keys,
+            names: NameSource::default(),
+            on_store_error: redis.on_store_error,
+            redis: Arc::clone(redis),
+            main: Arc::new(main),
+            named: PolicyRegistry::new(TimeSource::system()),
+            schedule: SyncSchedule::new(),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Limits for a sync that asks for nothing: any over the window do.
+    pub(super) fn any_limits(&self) -> OwnedLimitSet {
+        OwnedLimitSet::new([self.redis.scale.limit_of(1)].into(), false, self.tolerance)
+    }
+
+    pub(super) fn tables(&self) -> Vec<Arc<KeyTable>> {
+        std::iter::once(Arc::clone(&self.main)).chain(self.named.all()).collect()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.schedule.wake();
+    }
+}

@@ -1,0 +1,190 @@
+//! How a key is synced with Redis: one round trip that reports, decides, and lends.
+//!
+//! A sync belongs to nobody who waits for it: it runs in a task of its own, and callers listen. Where its runtime
+//! stands still, another sync takes its place after the deadline; where its runtime ends, it is given up at once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::state::Shared;
+use super::table::{KeyRef, KeyTable};
+use crate::decision::Decision;
+use crate::lease::{Answer, KeyState, OwnedLimitSet, Reaction, RoundTrip};
+use crate::redis::{Body, Failure, Question, Reply};
+use crate::runtime;
+use crate::script::{Answered, Ask, LeaseId, Lending, PolicyBytes, SyncReply, SyncRequest};
+
+/// How much longer than the deadline a caller waits for the task that should have told it.
+const GRACE: Duration = Duration::from_millis(5);
+
+/// A sync. Dropped before there is an answer, it is given up.
+pub(super) struct SyncOp {
+    shared: Arc<Shared>,
+    key: KeyRef,
+    /// The key's name in Redis.
+    name: Box<[u8]>,
+    limits: OwnedLimitSet,
+    trip: RoundTrip,
+    request: SyncRequest,
+    ask: Option<Ask>,
+    began: Instant,
+    is_done: bool,
+}
+
+impl SyncOp {
+    /// Starts the sync of a key, whose lock the caller holds.
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        key: &KeyRef,
+        state: &mut KeyState,
+        limits: &OwnedLimitSet,
+        wants: bool,
+    ) -> Self {
+        let wants = wants && !shared.is_closed.load(Ordering::Relaxed);
+        let now = shared.time.now_ms();
+        let (trip, mut request) = state.start_sync(now, wants, &shared.names, &key.table.here, &shared.params);
+        if !limits.borrow().is_suppressed {
+            // Only the suppressed strategy's script takes them.
+            state.add_shed_units(std::mem::take(&mut request.shed_units));
+        }
+        Self {
+            shared: Arc::clone(shared),
+            key: key.clone(),
+            name: state.name.clone(),
+            limits: limits.clone(),
+            trip,
+            request,
+            ask: None,
+            began: Instant::now(),
+            is_done: false,
+        }
+    }
+
+    /// Decides on a request, too.
+    pub(super) fn with_ask(mut self, cost: u64) -> Self {
+        self.ask = Some(Ask { cost, random: fastrand::u32(..) });
+        self
+    }
+
+    /// Runs it in the background, and listens for so long.
+    pub(super) async fn wait(self, within: Duration) -> Result<Option<Decision>, Failure> {
+        let (result, listener) = oneshot::channel();
+        runtime::spawn(async move {
+            let _ = result.send(self.run().await);
+        })?;
+        match runtime::timeout(within + GRACE, listener)?.await {
+            Ok(Ok(result)) => result,
+            // It is late, or its runtime ended.
+            _ => Err(Failure::timeout()),
+        }
+    }
+
+    /// The round trip, or two, where Redis has lost the key; the decision on the request that went along.
+    pub(super) async fn run(mut self) -> Result<Option<Decision>, Failure> {
+        let shared = Arc::clone(&self.shared);
+        let mut answer = self.read(&shared.redis.lanes.decide(self.question()).await?)?;
+        let mut reaction = self.handle_reply(&answer)?;
+        if let Reaction::Resubmit { request, has_lost_units } = reaction {
+            if has_lost_units {
+                shared.redis.lanes.forgot();
+            }
+            (self.request, self.trip.asked.sent) = (request, shared.time.now_ms());
+            let within = Duration::from_millis(shared.params.deadline_ms).saturating_sub(self.began.elapsed());
+            let trip = shared.redis.lanes.decide(self.question());
+            let reply = runtime::timeout(within, trip)?.await.unwrap_or(Err(Failure::timeout()))?;
+            answer = self.read(&reply)?;
+            reaction = self.handle_reply(&answer)?;
+        }
+        let Reaction::Done { decision, wake } = reaction else { return Err(Failure::unreadable()) };
+        self.is_done = true;
+        if wake.is_some() || decision.is_some_and(|decision| decision.charged > 0) {
+            shared.redis.beat();
+        }
+        if let Some(wake) = wake {
+            // A limiter that was shut down meanwhile holds nothing.
+            let at = if shared.is_closed.load(Ordering::SeqCst) { shared.time.now_ms() } else { wake.at };
+            shared.schedule.add_given(at, wake.id, &self.key, &self.limits);
+        }
+        Ok(decision)
+    }
+
+    fn handle_reply(&self, answer: &Answer) -> Result<Reaction, Failure> {
+        let shared = &self.shared;
+        let now = shared.time.now_ms();
+        let (names, here, params) = (&shared.names, &self.key.table.here, &shared.params);
+        let visit = |state: &mut KeyState| {
+            state.handle_reply(now, &self.trip, &self.request, answer, &self.limits, names, here, params)
+        };
+        self.key.with(visit).ok_or_else(Failure::timeout)
+    }
+
+    fn question(&self) -> Question {
+        let asks = self.ask.as_slice();
+        let body = Body::Part { bytes: self.request.bytes(asks), asks: asks.len() };
+        Question { policy: policy(&self.shared, &self.key.table, &self.limits), key: self.name.clone(), body }
+    }
+
+    fn read(&self, reply: &Reply) -> Result<Answer, Failure> {
+        let answered = reply.read()?;
+        let (now_ms, asks) = (answered.now_ms, self.ask.as_slice().len());
+        let reply = read(&answered, asks, self.limits.scaled.len())?;
+        let outcome = match self.ask {
+            Some(ask) if !reply.is_lost => {
+                let tick = self.shared.params.server.at(now_ms);
+                let outcome = answered.outcome(0, ask, &self.limits.scaled, tick).ok_or_else(Failure::unreadable)?;
+                Some((ask, outcome))
+            }
+            _ => None,
+        };
+        Ok(Answer { now_ms, outcome, reply })
+    }
+}
+
+fn read(answered: &Answered<'_>, asks: usize, limits: usize) -> Result<SyncReply, Failure> {
+    answered.behind(asks).and_then(|bytes| SyncReply::read(bytes, limits)).ok_or_else(Failure::unreadable)
+}
+
+/// What counts against a key in the window of a bare rate; nothing is reported, wanted or changed.
+pub(super) async fn peek(shared: &Shared, table: &KeyTable, key: &[u8]) -> Result<SyncReply, Failure> {
+    let request = SyncRequest {
+        id: LeaseId { nonce: 0, counter: 0 },
+        expected: 0,
+        proposed: 0,
+        rate: 0.0,
+        shed_units: 0,
+        wants: false,
+        reports: Vec::new(),
+    };
+    let limits = shared.any_limits();
+    let body = Body::Part { bytes: request.bytes(&[]), asks: 0 };
+    let question = Question { policy: policy(shared, table, &limits), key: table.keys.names.name(key), body };
+    read(&shared.redis.lanes.decide(question).await?.read()?, 0, limits.scaled.len())
+}
+
+fn policy(shared: &Shared, table: &KeyTable, limits: &OwnedLimitSet) -> PolicyBytes {
+    let lending = Lending {
+        interval_ms: shared.schedule.interval_ms(shared.params.interval_ms),
+        tolerance: shared.tolerance.get(),
+    };
+    let bucket_ms = shared.params.scale.bucket_ms();
+    PolicyBytes::lend(bucket_ms, &table.keys.horizon, limits.mode(), &limits.scaled, lending)
+}
+
+impl Drop for SyncOp {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let (shared, now) = (&self.shared, self.shared.time.now_ms());
+        let needs_retry = self.key.with(|state| {
+            state.abandon(now, &self.trip);
+            state.needs_retry()
+        });
+        if needs_retry == Some(true) {
+            shared.schedule.retry(now, &self.key, &self.limits);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The engine's calls on a local store.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
+use crate::decision::{Decision, RateLimitDecision};
+use crate::engine::{self, Horizon, SetMode, Window};
+use crate::keyspace::Windows;
+use crate::quota::RateLimit;
+use crate::strategy::{Absolute, StrategyKind, Suppressed};
+
+/// Limits in this process, by one strategy.
+///
+/// A key is any bytes; the rate is an argument of each call and is applied to the key's history as it
+/// stands. Costs are in units.
+///
+/// Now and then a call with a new key cleans up, for about 800 keys. No call does more, and none waits for longer than
+/// such a step of another one takes.
+#[must_use]
+pub struct LocalLimits<'a, K> {
+    windows: &'a Windows,
+    kind: PhantomData<K>,
+}
+
+impl<'a, K: StrategyKind> LocalLimits<'a, K> {
+    #[inline]
+    pub(super) fn new(windows: &'a Windows) -> Self {
+        Self { windows, kind: PhantomData }
+    }
+
+    /// Asks for `n` units and charges them if they are admitted, all or none.
+    ///
+    /// With `n` of 0 it only looks, and changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimit, RateLimitDecision, RateLimiter};
+    ///
+    /// let rl = RateLimiter::builder().build()?;
+    /// let rate = RateLimit::try_from(10.0)?; // 600 in any minute
+    /// assert_eq!(rl.local().absolute().inc("job", &rate, 600), RateLimitDecision::Allowed);
+    /// let refused = rl.local().absolute().inc("job", &rate, 1);
+    /// assert!(refused.retry_after().is_some_and(|wait| wait.as_secs() >= 59));
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    #[inline]
+    pub fn inc(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> RateLimitDecision {
+        self.decide(key, rate, n).into()
+    }
+
+    /// Like [`inc`](Self::inc), and tells all that the decision knows.
+    #[inline]
+    pub fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Decision {
+        let limits = [self.windows.scale.limit(rate, K::IS_SUPPRESSED)];
+        self.windows.decide(&self.windows.main, key.as_ref(), n, &limits, K::IS_SUPPRESSED)
+    }
+
+    /// Says whether one unit would be admitted, and charges nothing.
+    ///
+    /// In the suppressed strategy a request in the band may pass or not; it is told as
+    /// `Suppressed { is_allowed: true, .. }`, since some of such requests do pass.
+    pub fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> RateLimitDecision {
+        self.peek(key.as_ref(), rate, 1)
+    }
+
+    fn peek(&self, key: &[u8], rate: &RateLimit, n: u64) -> RateLimitDecision {
+        let (windows, now_ms) = (self.windows, self.windows.time.now_ms());
+        let (now, limits) = (windows.scale.at(now_ms), [windows.scale.limit(rate, K::IS_SUPPRESSED)]);
+        windows.main.peek(key, now, |window, horizon| {
+            if K::IS_SUPPRESSED {
+                return RateLimitDecision::at_factor(engine::factor(window, now, &limits, horizon));
+            }
+            windows
+                .scale
+                .decision(&engine::absolute(window, now, n, &limits, horizon, false), 0, &limits, now_ms)
+                .into()
+        })
+    }
+
+    /// The units that the key has used in the window; 0 for a key that the store does not know.
+    ///
+    /// While the store is full, unknown keys share budgets, which it does not count here; see
+    /// [`Decision::is_overflow`].
+    #[must_use]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> u64 {
+        let now = self.windows.now();
+        self.windows.main.peek_own(key.as_ref(), now, |window, horizon| window.used(now, self.span(), horizon))
+    }
+
+    /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
+    ///
+    /// The rate is part of the signature that all stores share; no limit is checked, and `count` may be
+    /// above it. It is capped at 2^39. A lower total ends the shedding of the suppressed strategy. A key that is set
+    /// to 0 is forgotten, as by [`delete`](Self::delete).
+    ///
+    /// The store keeps at most `max_keys` keys. If it is full and does not know the key, nothing is set, and `matched`
+    /// is false.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimit, RateLimitComparator, RateLimiter};
+    ///
+    /// let rl = RateLimiter::builder().build()?;
+    /// let rate = RateLimit::try_from(1.0)?;
+    /// let outcome = rl.local().absolute().set_if("k", &rate, RateLimitComparator::Lt(40), 40);
+    /// assert!(outcome.matched);
+    /// assert_eq!((outcome.previous_total, outcome.current_total), (0, 40));
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn set_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        rate: &RateLimit,
+        comparator: RateLimitComparator,
+        count: u64,
+    ) -> SetOutcome {
+        self.set(key.as_ref(), rate, comparator, count, SetMode::Replace)
+    }
+
+    /// Like [`set_if`](Self::set_if), and keeps as much of the history as `count` has room for.
+    pub fn set_if_preserve_history(
+        &self,
+        key: impl AsRef<[u8]>,
+        rate: &RateLimit,
+        comparator: RateLimitComparator,
+        count: u64,
+        which: HistoryPreservation,
+    ) -> SetOutcome {
+        self.set(key.as_ref(), rate, comparator, count, which.into())
+    }
+
+    fn set(
+        &self,
+        key: &[u8],
+        _rate: &RateLimit,
+        comparator: RateLimitComparator,
+        count: u64,
+        mode: SetMode,
+    ) -> SetOutcome {
+        let (now, span) = (self.windows.now(), self.span());
+        let correct = |window: &mut Window, horizon: &Horizon| {
+            let previous_total = window.used(now, span, horizon);
+            let matched = comparator.matches(previous_total);
+            if matched {
+                window.set(now, count, mode, span, horizon);
+            }
+            SetOutcome { matched, previous_total, current_total: window.used(now, span, horizon) }
+        };
+        let outcome = self.windows.main.correct(key, now, correct, |outcome, is_windows| {
+            // Nothing that stays nothing needs no window, unless the key would be charged for others without one.
+            outcome.matched && (outcome.previous_total > 0 || outcome.current_total > 0 || is_windows)
+        });
+        if outcome.is_some_and(|outcome| outcome.matched && outcome.current_total == 0) {
+            self.windows.main.forget_empty(key, now);
+        }
+        outcome.unwrap_or(SetOutcome { matched: false, previous_total: 0, current_total: 0 })
+    }
+
+    /// Forgets the key; returns the units that it had used in the window, if it was known.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Option<u64> {
+        let now = self.windows.now();
+        self.windows.main.remove(key.as_ref(), |window, horizon| window.used(now, self.span(), horizon))
+    }
+
+    /// Forgets every key of the engine's calls; the limits that layers opened keep theirs.
+    pub fn clear(&self) {
+        self.windows.main.clear();
+    }
+
+    fn span(&self) -> u32 {
+        self.windows.scale.span()
+    }
+}
+
+impl LocalLimits<'_, Absolute> {
+    /// Says whether `n` units would be admitted at once, and charges nothing.
+    ///
+    /// The answer is as old as the call: another request may take the units before the next one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimit, RateLimiter};
+    ///
+    /// let rl = RateLimiter::builder().build()?;
+    /// let (calls, rate) = (rl.local().absolute(), RateLimit::try_from(1.0)?); // 60 in any minute
+    /// assert!(calls.would_allow("k", &rate, 60).is_allowed());
+    /// assert!(!calls.would_allow("k", &rate, 61).is_allowed());
+    /// assert_eq!(calls.get("k"), 0);
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn would_allow(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> RateLimitDecision {
+        self.peek(key.as_ref(), rate, n)
+    }
+}
+
+impl LocalLimits<'_, Suppressed> {
+    /// The part of the demand that would be turned away now: 0 below the limit, 1 at the hard cap.
+    #[must_use]
+    pub fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> f64 {
+        let (now, limits) = (self.windows.now(), [self.windows.scale.limit(rate, true)]);
+        self.windows.main.peek(key.as_ref(), now, |window, horizon| engine::factor(window, now, &limits, horizon))
+    }
+}
+
+impl<K> Clone for LocalLimits<'_, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for LocalLimits<'_, K> {}
+
+impl<K> fmt::Debug for LocalLimits<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalLimits").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,98 @@
+use std::fmt;
+use std::sync::Arc;
+
+use super::calls::LocalLimits;
+use crate::decision::Decision;
+use crate::engine::Limit;
+use crate::error::ConfigError;
+use crate::keyspace::{Settings, WindowTable, Windows};
+use crate::policy::Policy;
+use crate::store::{Answer, Ask, Budget, Store};
+use crate::strategy::{Absolute, Strategy, Suppressed};
+
+/// A local store: the engine's in-process limits, and a store for layers. Cloning shares it.
+///
+/// See [`RateLimiter::local`](crate::RateLimiter::local).
+#[derive(Clone)]
+pub struct Local(pub(super) Arc<Windows>);
+
+impl Local {
+    pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
+        Windows::new(settings).map(Self)
+    }
+
+    /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
+    #[inline]
+    pub fn absolute(&self) -> LocalLimits<'_, Absolute> {
+        LocalLimits::new(&self.0)
+    }
+
+    /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
+    ///
+    /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
+    #[inline]
+    pub fn suppressed(&self) -> LocalLimits<'_, Suppressed> {
+        LocalLimits::new(&self.0)
+    }
+
+    /// The number of keys that the store remembers, over all limits.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.0.keys()
+    }
+
+    pub(crate) fn start_cleanup(&self) {
+        self.0.start_cleanup();
+    }
+
+    pub(crate) fn stop_cleanup(&self) {
+        self.0.stop_cleanup();
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local")
+            .field("clock", &self.0.time)
+            .field("bucket_ms", &self.0.scale.bucket_ms())
+            .field("max_keys", &self.0.max_keys)
+            .field("keys", &self.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for Local {
+    fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
+        let windows = &self.0;
+        let limits = windows.scale.limits(policy)?;
+        let (table, opened) = windows.open(policy, &limits)?;
+        let (windows, strategy) = (Arc::clone(windows), policy.strategy());
+        Ok(Arc::new(LocalBudget { windows, table, limits, strategy, opened }))
+    }
+}
+
+/// One policy's limits on one of the store's tables.
+struct LocalBudget {
+    windows: Arc<Windows>,
+    table: Arc<WindowTable>,
+    limits: Box<[Limit]>,
+    strategy: Strategy,
+    opened: Arc<Policy>,
+}
+
+impl Budget for LocalBudget {
+    fn decide(&self, ask: Ask<'_>) -> Answer {
+        let suppressed = matches!(self.strategy, Strategy::Suppressed(_));
+        Answer::Ready(Ok(self.windows.decide(&self.table, ask.key, ask.cost, &self.limits, suppressed)))
+    }
+
+    fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
+        self.windows.refund(&self.table, key, cost, decision);
+    }
+}
+
+impl fmt::Debug for LocalBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalBudget").field("policy", &self.opened).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! The engine's calls on a Redis store.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::redis_store::Redis;
+use super::state::{Shared, Wanted};
+use crate::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
+use crate::decision::{Decision, RateLimitDecision};
+use crate::engine::{Limit, SetMode};
+use crate::error::StoreError;
+use crate::policy::OnStoreError;
+use crate::quota::RateLimit;
+use crate::script::{Correction, Mode};
+use crate::store::Answer;
+use crate::strategy::{Absolute, StrategyKind, Suppressed};
+
+/// Limits in Redis, by one strategy.
+///
+/// [`Redis::absolute`] and [`Redis::suppressed`] give it. The calls are those of
+/// [`LocalLimits`](crate::LocalLimits), with the same meaning, for all instances that share the server and the
+/// prefix. They take one round trip and end within the deadline, except for [`clear`](Self::clear).
+///
+/// They run on tokio where it runs the caller; elsewhere with the feature `redis-smol`.
+///
+/// # Examples
+///
+/// ```no_run
+/// use tower_weir::{RateLimit, RateLimitDecision, RateLimiter};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let rl = RateLimiter::builder().redis_url("redis://127.0.0.1:6379").build()?;
+/// let rate = RateLimit::try_from(0.1)?; // 6 in any minute
+/// let logins = rl.redis().absolute();
+/// match logins.inc("alice", &rate, 1).await? {
+///     RateLimitDecision::Rejected { retry_after_ms, .. } => println!("try again in {retry_after_ms} ms"),
+///     _ => println!("{} of 6 tries used", logins.get("alice").await?),
+/// }
+/// logins.delete("alice").await?; // she remembered her password
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// A [`StoreError`] where Redis cannot be asked. [`inc`](Self::inc) and [`decide`](Self::decide) then follow
+/// [`RedisOptions::on_store_error`](crate::RedisOptions::on_store_error): they err only where that says
+/// [`Reject`](OnStoreError::Reject). [`Decision::is_local_share`] tells a decision that this instance took
+/// alone. The other calls err in any case. So do all, whatever is said there, where the limiter was built
+/// without Redis.
+///
+/// # Cancellation
+///
+/// A call that is dropped, or comes too late, may have been carried out all the same.
+#[must_use]
+pub struct RedisLimits<'a, K> {
+    redis: &'a Redis,
+    kind: PhantomData<K>,
+}
+
+impl<'a, K: StrategyKind> RedisLimits<'a, K> {
+    pub(super) fn new(redis: &'a Redis) -> Self {
+        Self { redis, kind: PhantomData }
+    }
+
+    /// Asks for `n` units and charges them if they are admitted, all or none.
+    ///
+    /// With `n` of 0 it only looks, and changes nothing.
+    pub async fn inc(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Result<RateLimitDecision, StoreError> {
+        self.decide(key, rate, n).await.map(Into::into)
+    }
+
+    /// Like [`inc`](Self::inc), and tells all that the decision knows.
+    pub async fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Result<Decision, StoreError> {
+        let shared = self.shared()?;
+        let limits = Self::limits(shared, rate);
+        let mode = if K::IS_SUPPRESSED { Mode::Suppressed } else { Mode::Absolute };
+        let wanted = Wanted { key: key.as_ref(), cost: n, limits: &limits, mode };
+        let result = match shared.decide(&shared.main, &wanted) {
+            Answer::Ready(result) => result,
+            Answer::Pending(pending) => pending.await,
+        };
+        match result {
+            Err(_) if shared.client.on_store_error == OnStoreError::Admit => {
+                Ok(Decision::allowed(limits[0].capacity, 0))
+            }
+            result => result,
+        }
+    }
+
+    /// Says whether one unit would be admitted, and charges nothing.
+    ///
+    /// In the suppressed strategy a request in the band may pass or not; it is told as
+    /// `Suppressed { is_allowed: true, .. }`, since some of such requests do pass.
+    pub async fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> Result<RateLimitDecision, StoreError> {
+        if K::IS_SUPPRESSED {
+            return self.factor(key.as_ref(), rate).await.map(RateLimitDecision::at_factor);
+        }
+        let shared = self.shared()?;
+        let limits = Self::limits(shared, rate);
+        Ok(shared.client.look(&shared.main.keys.space, key.as_ref(), 1, &limits).await?.into())
+    }
+
+    /// The units that the key has used in the window.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
+        let shared = self.shared()?;
+        // Any limit over the window does: without a cost it refuses nothing.
+        let limits = [shared.client.scale.limit_of(1)];
+        Ok(shared.client.look(&shared.main.keys.space, key.as_ref(), 0, &limits).await?.used)
+    }
+
+    /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
+    ///
+    /// The rate is part of the signature that all stores share; no limit is checked, and `count` may be
+    /// above it. It is capped at 2^39. A lower total ends the shedding of the suppressed strategy. A key that is set
+    /// to 0 is forgotten, as by [`delete`](Self::delete).
+    pub async fn set_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        rate: &RateLimit,
+        comparator: RateLimitComparator,
+        count: u64,
+    ) -> Result<SetOutcome, StoreError> {
+        self.set(key.as_ref(), rate, comparator, count, SetMode::Replace).await
+    }
+
+    /// Like [`set_if`](Self::set_if), and keeps as much of the history as `count` has room for.
+    pub async fn set_if_preserve_history(
+        &self,
+        key: impl AsRef<[u8]>,
+        rate: &RateLimit,
+        comparator: RateLimitComparator,
+        count: u64,
+        which: HistoryPreservation,
+    ) -> Result<SetOutcome, StoreError> {
+        self.set(key.as_ref(), rate, comparator, count, which.into()).await
+    }
+
+    async fn set(
+        &self,
+        key: &[u8],
+        _rate: &RateLimit,
+        comparator: RateLimitComparator,
+        count: u64,
+        mode: SetMode,
+    ) -> Result<SetOutcome, StoreError> {
+        let shared = self.shared()?;
+        let set = Correction::Set { comparator, count, mode };
+        let corrected = shared.correct(&shared.main.keys, key, set).await?;
+        let (previous_total, current_total) = (corrected.before, corrected.after);
+        Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
+    }
+
+    /// Forgets the key; returns the units that it had used in the window, if it was known.
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>, StoreError> {
+        let shared = self.shared()?;
+        let corrected = shared.correct(&shared.main.keys, key.as_ref(), Correction::Delete).await?;
+        if let Some(share) = &shared.main.share {
+            share.forget(key.as_ref());
+        }
+        Ok(corrected.done.then_some(corrected.before))
+    }
+
+    /// Forgets every key of the engine's calls; the limits that layers opened keep theirs.
+    ///
+    /// It looks through all keys of the database, on a cluster of every master, in steps, and has no deadline.
+    /// Through a connection that was made elsewhere it reaches the keys of one server.
+    pub async fn clear(&self) -> Result<(), StoreError> {
+        let shared = self.shared()?;
+        shared.clear(&shared.main.keys).await?;
+        if let Some(share) = &shared.main.share {
+            share.clear();
+        }
+        Ok(())
+    }
+
+    async fn factor(&self, key: &[u8], rate: &RateLimit) -> Result<f64, StoreError> {
+        let shared = self.shared()?;
+        let limits = Self::limits(shared, rate);
+        Ok(shared.client.factor(&shared.main.keys.space, key, &limits).await?)
+    }
+
+    fn limits(shared: &Shared, rate: &RateLimit) -> Arc<[Limit]> {
+        Arc::new([shared.client.scale.limit(rate, K::IS_SUPPRESSED)])
+    }
+
+    fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
+        self.redis.0.as_ref().ok_or_else(StoreError::no_redis)
+    }
+}
+
+impl RedisLimits<'_, Absolute> {
+    /// Says whether `n` units would be admitted at once, and charges nothing.
+    ///
+    /// The answer is as old as the call: another request may take the units before the next one.
+    ///
+    /// # Errors
+    ///
+    /// A [`StoreError`] if Redis does not answer.
+    pub async fn would_allow(
+        &self,
+        key: impl AsRef<[u8]>,
+        rate: &RateLimit,
+        n: u64,
+    ) -> Result<RateLimitDecision, StoreError> {
+        let shared = self.shared()?;
+        let limits = Self::limits(shared, rate);
+        Ok(shared.client.look(&shared.main.keys.space, key.as_ref(), n, &limits).await?.into())
+    }
+}
+
+impl RedisLimits<'_, Suppressed> {
+    /// The part of the demand that would be turned away now: 0 below the limit, 1 at the hard cap.
+    pub async fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> Result<f64, StoreError> {
+        self.factor(key.as_ref(), rate).await
+    }
+}
+
+impl<K> Clone for RedisLimits<'_, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for RedisLimits<'_, K> {}
+
+impl<K> fmt::Debug for RedisLimits<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisLimits").finish_non_exhaustive()
+    }
+}

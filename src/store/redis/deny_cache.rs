@@ -1,0 +1,320 @@
+//! The deny cache: keys that are over their limit are refused here until the instant they free up.
+//!
+//! A refusal of the absolute strategy is final until then: nothing is charged meanwhile, so the same or a
+//! larger cost cannot fit earlier. The exceptions are a change of the key by hand or of its limits: those of
+//! this instance end the entry at once, those of another are seen when it ends.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+
+use crate::decision::Decision;
+use crate::engine::Limit;
+use crate::keyspace::fingerprint::{Fingerprint, Prehashed, Secret};
+
+/// How often a full cache may look for entries that are over: it looks at all of them.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Costs of one key whose refusals are kept.
+const COSTS: usize = 8;
+
+/// For how long a refusal holds that no wait can end. What it says of the units in use may be that old.
+const NEVER_FITS: Duration = Duration::from_secs(1);
+
+/// Refusals that still hold, for at most a fixed number of keys.
+pub(super) struct Denied {
+    secret: Secret,
+    entries: DashMap<Fingerprint, Vec<Entry>, Prehashed>,
+    count: AtomicUsize,
+    most: usize,
+    /// How many changes by hand there were.
+    changes: AtomicU64,
+    /// When it last looked for entries that are over.
+    swept: Mutex<Option<Instant>>,
+}
+
+struct Entry {
+    /// Until when it surely holds: counted from before the question was sent.
+    until: Instant,
+    /// When the request surely fits: counted from when the answer was there.
+    free_at: Instant,
+    cost: u64,
+    limits: u64,
+    refusal: Decision,
+}
+
+/// When a question was sent and when its answer was there, and the changes by hand before that.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) sent: Instant,
+    pub(super) received: Instant,
+    pub(super) changes: u64,
+}
+
+impl Denied {
+    /// Entries are small; a flood is one key or many, and the many cost the server one look each.
+    pub(super) const MOST: usize = 100_000;
+
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            secret: Secret::random(),
+            entries: DashMap::with_hasher(Prehashed::default()),
+            count: AtomicUsize::new(0),
+            most,
+            changes: AtomicU64::new(0),
+            swept: Mutex::default(),
+        }
+    }
+
+    /// The refusal that still holds for this cost and these limits, if there is one.
+    pub(super) fn get(&self, key: &[u8], cost: u64, limits: &[Limit]) -> Option<Decision> {
+        // While nobody is refused nobody pays for a lookup.
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let (print, now) = (self.secret.fingerprint(key), Instant::now());
+        let entries = self.entries.get(&print)?;
+        // A larger cost does not fit either, but how long it has to wait only the server knows.
+        let is_it = |entry: &&Entry| cost == entry.cost && now < entry.until && entry.limits == Limit::digest(limits);
+        if let Some(entry) = entries.iter().find(is_it) {
+            return Some(entry.refusal_at(now));
+        }
+        let are_over = entries.iter().all(|entry| now >= entry.until);
+        drop(entries);
+        if are_over {
+            self.remove(print, |entries| entries.iter().all(|entry| now >= entry.until));
+        }
+        None
+    }
+
+    /// What an answer has to be newer than: read before asking.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Remembers a refusal of the absolute strategy.
+    ///
+    /// Unless a key was changed by hand since it was asked for, for then it may be from before that.
+    pub(super) fn insert(&self, key: &[u8], cost: u64, limits: &[Limit], refusal: &Decision, asked: Asked) {
+        let Asked { sent, received, changes } = asked;
+        let wait = refusal.retry_after().unwrap_or(NEVER_FITS);
+        if wait.is_zero() {
+            return;
+        }
+        let (Some(until), Some(free_at)) = (sent.checked_add(wait), received.checked_add(wait)) else { return };
+        if self.count.load(Ordering::Relaxed) >= self.most {
+            self.sweep(received);
+            if self.count.load(Ordering::Relaxed) >= self.most {
+                return;
+            }
+        }
+        let entry = Entry { until, free_at, cost, limits: Limit::digest(limits), refusal: *refusal };
+        match self.entries.entry(self.secret.fingerprint(key)) {
+            dashmap::Entry::Vacant(place) => {
+                place.insert(vec![entry]);
+                self.count.fetch_add(1, Ordering::Relaxed);
+            }
+            dashmap::Entry::Occupied(mut entries) => {
+                let entries = entries.get_mut();
+                entries.retain(|old| received < old.until && (old.cost, old.limits) != (entry.cost, entry.limits));
+                if entries.len() >= COSTS {
+                    entries.remove(0);
+                }
+                entries.push(entry);
+            }
+        }
+        // Looked at last: a change either sees the entry, or is seen here.
+        if self.changes() != changes {
+            self.remove(self.secret.fingerprint(key), |_| true);
+        }
+    }
+
+    /// Ends an entry: the key was changed.
+    pub(super) fn forget(&self, key: &[u8]) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.remove(self.secret.fingerprint(key), |_| true);
+    }
+
+    fn remove(&self, print: Fingerprint, if_so: impl Fn(&[Entry]) -> bool) {
+        if self.entries.remove_if(&print, |_, entries| if_so(entries)).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends an entry: something was charged, after which a heavier cost has to wait longer than it was told.
+    pub(super) fn outdate(&self, key: &[u8]) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            self.remove(self.secret.fingerprint(key), |_| true);
+        }
+    }
+
+    /// Ends all entries.
+    pub(super) fn clear(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.retain(|_| false);
+    }
+
+    /// Ends what is over. A flood on more keys than there is room for must not pay for that with each refusal.
+    fn sweep(&self, now: Instant) {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.is_some_and(|last| now.saturating_duration_since(last) < SWEEP_EVERY) {
+            return;
+        }
+        *swept = Some(now);
+        drop(swept);
+        self.retain(|entry| now < entry.until);
+    }
+
+    fn retain(&self, keep: impl Fn(&Entry) -> bool) {
+        self.entries.retain(|_, entries| {
+            let stays = entries.iter().any(&keep);
+            if !stays {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
+            stays
+        });
+    }
+}
+
+impl Entry {
+    /// The refusal with what is left of its waits.
+    fn refusal_at(&self, now: Instant) -> Decision {
+        if self.refusal.retry_after().is_none() {
+            return self.refusal;
+        }
+        let left = self.free_at.saturating_duration_since(now);
+        let retry_after_ms = u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1);
+        let gone = self.refusal.retry_after_ms.saturating_sub(retry_after_ms);
+        let reset_after_ms = self.refusal.reset_after_ms.saturating_sub(gone);
+        Decision { retry_after_ms, reset_after_ms, ..self.refusal }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(capacity: u64) -> [Limit; 1] {
+        [Limit { capacity, hard: capacity, window: 100, span: 100, fifth: 20 }]
+    }
+
+    fn asked(sent: Instant, received: Instant) -> Asked {
+        Asked { sent, received, changes: 0 }
+    }
+
+    fn refusal(ms: u64) -> Decision {
+        Decision::rejected(10, 10, Some(Duration::from_millis(ms)))
+    }
+
+    #[test]
+    fn a_refusal_holds_for_its_cost_and_limits_until_it_ends() {
+        let denied = Denied::new(10);
+        let now = Instant::now();
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), asked(now, now + Duration::from_millis(4)));
+        let held = denied.get(b"k", 3, &limits(10)).unwrap();
+        assert!((59_000..=60_004).contains(&held.retry_after_ms), "{held:?}");
+        assert!(!held.is_allowed() && held.charged == 0);
+        for (key, cost, limit) in [(b"k", 2, 10), (b"k", 4, 10), (b"k", 3, 11), (b"j", 3, 10)] {
+            assert!(denied.get(key, cost, &limits(limit)).is_none(), "{cost} of {limit}");
+        }
+        denied.forget(b"k");
+        assert!(denied.get(b"k", 3, &limits(10)).is_none());
+    }
+
+    /// Else a service with traffic on many keys would hardly ever remember a refusal.
+    #[test]
+    fn an_admission_ends_the_entry_of_its_key_and_no_others() {
+        let denied = Denied::new(10);
+        let (now, changes) = (Instant::now(), denied.changes());
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        denied.outdate(b"k");
+        assert!(denied.get(b"k", 3, &limits(10)).is_none());
+        denied.outdate(b"j");
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        assert!(denied.get(b"k", 3, &limits(10)).is_some());
+    }
+
+    /// A reset overtakes the answer to a question from before it.
+    #[test]
+    fn a_refusal_from_before_a_change_is_not_kept() {
+        let denied = Denied::new(10);
+        let (now, changes) = (Instant::now(), denied.changes());
+        denied.forget(b"k");
+        denied.insert(b"k", 1, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        assert!(denied.get(b"k", 1, &limits(10)).is_none());
+        assert_eq!(denied.count.load(Ordering::Relaxed), 0);
+    }
+
+    /// Counted from before the question was sent, so that it ends no later than on the server.
+    #[test]
+    fn it_ends_at_the_earliest_instant_at_which_the_request_may_fit() {
+        let denied = Denied::new(10);
+        let sent = Instant::now().checked_sub(Duration::from_millis(50)).unwrap();
+        denied.insert(b"k", 1, &limits(10), &refusal(50), asked(sent, Instant::now()));
+        assert!(denied.get(b"k", 1, &limits(10)).is_none());
+        assert_eq!(denied.count.load(Ordering::Relaxed), 0, "it is gone");
+    }
+
+    #[test]
+    fn what_no_wait_can_end_is_kept_for_a_second() {
+        let denied = Denied::new(10);
+        let now = Instant::now();
+        let never = Decision::rejected(10, 10, None);
+        denied.insert(b"k", 11, &limits(10), &never, asked(now, now));
+        assert_eq!(denied.get(b"k", 11, &limits(10)).unwrap().retry_after(), None);
+        let before = now.checked_sub(Duration::from_secs(1)).unwrap();
+        denied.insert(b"j", 11, &limits(10), &never, asked(before, before));
+        assert!(denied.get(b"j", 11, &limits(10)).is_none());
+    }
+
+    /// If one cost replaced the other, requests that alternate would ask Redis each time.
+    #[test]
+    fn costs_that_alternate_are_kept_side_by_side_up_to_a_bound() {
+        let denied = Denied::new(10);
+        let now = Instant::now();
+        for cost in 1..=20 {
+            denied.insert(b"k", cost, &limits(10), &refusal(60_000), asked(now, now));
+            denied.insert(b"k", cost, &limits(10), &refusal(60_000), asked(now, now));
+        }
+        let kept = (1..=20).filter(|&cost| denied.get(b"k", cost, &limits(10)).is_some()).count();
+        assert_eq!((kept, denied.count.load(Ordering::Relaxed)), (COSTS, 1));
+        denied.outdate(b"k");
+        assert!((1..=20).all(|cost| denied.get(b"k", cost, &limits(10)).is_none()));
+    }
+
+    #[test]
+    fn it_is_bounded_and_makes_room_of_what_is_over() {
+        let denied = Denied::new(100);
+        let now = Instant::now();
+        let long_ago = now.checked_sub(Duration::from_secs(10)).unwrap();
+        for n in 0..100_u32 {
+            denied.insert(&n.to_le_bytes(), 1, &limits(10), &refusal(1_000), asked(long_ago, now));
+        }
+        assert_eq!(denied.entries.len(), 100);
+        for n in 100..300_u32 {
+            denied.insert(&n.to_le_bytes(), 1, &limits(10), &refusal(60_000), asked(now, now));
+        }
+        assert_eq!((denied.entries.len(), denied.count.load(Ordering::Relaxed)), (100, 100));
+        assert!(denied.get(&100_u32.to_le_bytes(), 1, &limits(10)).is_some());
+        denied.clear();
+        assert_eq!((denied.entries.len(), denied.count.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    /// With each refusal it would be a hundred thousand looks for one, in a flood on that many keys.
+    #[test]
+    fn a_full_cache_is_swept_once_a_second_at_most() {
+        let denied = Denied::new(1);
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let holds = |key: &[u8]| denied.get(key, 1, &limits(10)).is_some();
+        denied.insert(b"first", 1, &limits(10), &refusal(100), asked(start, start));
+        let insert = |key: &[u8], at| denied.insert(key, 1, &limits(10), &refusal(600_000), asked(at, at));
+        insert(b"full", after(0));
+        insert(b"too soon", after(999));
+        assert!(!holds(b"full") && !holds(b"too soon"));
+        insert(b"second", after(1_000));
+        assert!(holds(b"second"));
+    }
+}

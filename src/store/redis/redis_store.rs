@@ -1,0 +1,153 @@
+use std::fmt;
+use std::sync::Arc;
+
+use super::calls::RedisLimits;
+use super::state::{Account, Shared, Wanted};
+use crate::decision::Decision;
+use crate::engine::Limit;
+use crate::error::ConfigError;
+use crate::keyspace::Settings;
+use crate::policy::{OnStoreError, Policy};
+use crate::redis::Client;
+use crate::script::Mode;
+use crate::store::local_share::LocalShare;
+use crate::store::{Answer, Ask, Budget, Store};
+use crate::strategy::{Absolute, Strategy, Suppressed};
+
+/// Limits in Redis, shared by all instances that use the same server and prefix. Cloning shares it.
+///
+/// [`RateLimiter::redis`](crate::RateLimiter::redis) gives it. It is a store for layers, and has the engine's
+/// calls. A decision takes one round trip at most and ends within the deadline; what happens while Redis is
+/// gone says [`OnStoreError`]. Where it is and what is expected of it says [`RedisOptions`].
+///
+/// Each key has one value in Redis, under a name like `weir:1:{7Vn2CZAg7Atqz3y_mppdsg}:api`: the prefix, a
+/// version, a digest of the key and the limit's name. It expires by itself.
+///
+/// # Examples
+///
+/// For the engine's calls:
+///
+/// ```no_run
+/// use tower_weir::{RateLimit, RateLimiter};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let rl = RateLimiter::builder().redis_url("redis://127.0.0.1:6379").build()?;
+/// let rate = RateLimit::try_from(10.0)?; // 600 in any minute, on all instances together
+/// if !rl.redis().absolute().inc("user_123", &rate, 1).await?.is_allowed() {
+///     println!("later");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// For a layer:
+///
+/// ```
+/// # #[cfg(feature = "middleware")] {
+/// use tower_weir::{RateLimitLayer, RateLimiter};
+///
+/// let rl = RateLimiter::builder().redis_url("redis://127.0.0.1:6379").build()?; // Redis need not run yet
+/// let layer = RateLimitLayer::builder().quota("100/s".parse()?).limiter(rl.redis()).build()?;
+/// # }
+/// # Ok::<(), tower_weir::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Redis(pub(super) Option<Arc<Shared>>);
+
+impl Redis {
+    /// A store that has no Redis, and says so.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn new(client: &Arc<Client>, denies: bool, settings: &Settings) -> Result<Self, ConfigError> {
+        Shared::new(client, denies, settings).map(|shared| Self(Some(Arc::new(shared))))
+    }
+
+    /// Starts to return the memory of this instance's shares.
+    pub(crate) fn start_cleanup(&self) {
+        self.0.iter().for_each(|shared| shared.windows.start_cleanup());
+    }
+
+    pub(crate) fn stop_cleanup(&self) {
+        self.0.iter().for_each(|shared| shared.windows.stop_cleanup());
+    }
+
+    /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
+    pub fn absolute(&self) -> RedisLimits<'_, Absolute> {
+        RedisLimits::new(self)
+    }
+
+    /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
+    ///
+    /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
+    pub fn suppressed(&self) -> RedisLimits<'_, Suppressed> {
+        RedisLimits::new(self)
+    }
+}
+
+impl fmt::Debug for Redis {
+    /// The address and the password are not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(shared) => f
+                .debug_struct("Redis")
+                .field("prefix", &shared.client.prefix)
+                .field("on_store_error", &shared.client.on_store_error)
+                .finish_non_exhaustive(),
+            None => f.write_str("Redis(not configured)"),
+        }
+    }
+}
+
+impl Store for Redis {
+    fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
+        let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
+        let limits: Arc<[Limit]> = shared.client.scale.limits(policy)?.into();
+        let new = || shared.keys_of(policy.name());
+        let (keys, opened) = shared.named.open(policy, &limits, new)?;
+        let share = match policy.on_store_error() {
+            OnStoreError::LocalShare => Some(LocalShare::new(&shared.windows, Some(policy), &limits)?),
+            _ => None,
+        };
+        Ok(Arc::new(RedisBudget { shared: Arc::clone(shared), account: Account { keys, share }, limits, opened }))
+    }
+}
+
+/// One policy's limits on the keys of its name.
+struct RedisBudget {
+    shared: Arc<Shared>,
+    account: Account,
+    limits: Arc<[Limit]>,
+    opened: Arc<Policy>,
+}
+
+impl Budget for RedisBudget {
+    fn decide(&self, ask: Ask<'_>) -> Answer {
+        let mode = match self.opened.strategy() {
+            Strategy::Absolute => Mode::Absolute,
+            Strategy::Suppressed(_) => Mode::Suppressed,
+        };
+        self.shared.decide(&self.account, &Wanted { key: ask.key, cost: ask.cost, limits: &self.limits, mode })
+    }
+
+    fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
+        let units = cost.min(decision.charged);
+        match &self.account.share {
+            Some(share) if decision.is_local_share => {
+                share.refund(key, units, decision);
+                self.shared.client.lanes.debts().forgive(&self.account.keys.space.names.name(key), units);
+            }
+            _ if units > 0 && !decision.is_local_share => {
+                self.shared.refund(&self.account.keys, key, units, decision.stamp);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Debug for RedisBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBudget").field("policy", &self.opened).finish_non_exhaustive()
+    }
+}

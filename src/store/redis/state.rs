@@ -1,0 +1,205 @@
+//! What the handles of one Redis store share, and how a request is decided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::deny_cache::{Asked, Denied};
+use crate::decision::Decision;
+use crate::engine::Limit;
+use crate::error::{ConfigError, StoreError};
+use crate::keyspace::registry::{Kept, PolicyRegistry};
+use crate::keyspace::{Settings, Windows};
+use crate::policy::OnStoreError;
+use crate::redis::{Client, Failure, Finally, Keyspace};
+use crate::runtime;
+use crate::script::{self, Corrected, Correction, Mode};
+use crate::store::Answer;
+use crate::store::local_share::LocalShare;
+use crate::telemetry::{self, Notice};
+use crate::time::TimeSource;
+
+/// What the handles of one store share.
+pub(super) struct Shared {
+    pub(super) client: Arc<Client>,
+    /// What this instance has admitted, for its shares.
+    pub(super) windows: Arc<Windows>,
+    denies: bool,
+    /// The keys of the engine's own calls.
+    pub(super) main: Account,
+    /// The keys of the limits that layers opened.
+    pub(super) named: PolicyRegistry<Keys>,
+}
+
+/// The keys of one limit's name, and what Redis refuses of them.
+pub(super) struct Keys {
+    pub(super) space: Arc<Keyspace>,
+    denied: Option<Denied>,
+}
+
+/// The keys of a name, and what goes on with them while Redis is gone.
+#[derive(Clone)]
+pub(super) struct Account {
+    pub(super) keys: Arc<Keys>,
+    pub(super) share: Option<LocalShare>,
+}
+
+/// One decision that is wanted.
+pub(super) struct Wanted<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) cost: u64,
+    pub(super) limits: &'a Arc<[Limit]>,
+    pub(super) mode: Mode,
+}
+
+impl Kept for Keys {
+    fn keep_history(&self, spans: &[u32]) {
+        self.space.horizon.assign(spans);
+    }
+
+    /// The history is in Redis, and the spans say how much of it stays there.
+    fn may_go(&self, is_past: bool) -> bool {
+        is_past
+    }
+}
+
+impl Keys {
+    fn new(client: &Client, name: Option<&str>, denies: bool) -> Self {
+        let denied = denies.then(|| Denied::new(Denied::MOST));
+        Self { space: Arc::new(client.keyspace(name)), denied }
+    }
+
+    fn forget(&self, key: &[u8]) {
+        if let Some(denied) = &self.denied {
+            denied.forget(key);
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(client: &Arc<Client>, denies: bool, settings: &Settings) -> Result<Self, ConfigError> {
+        let windows = Windows::new(settings.clone())?;
+        let keys = Keys::new(client, None, denies);
+        keys.space.horizon.widen(&[client.scale.span()]);
+        let share = match client.on_store_error {
+            OnStoreError::LocalShare => Some(LocalShare::new(&windows, None, &[])?),
+            _ => None,
+        };
+        Ok(Self {
+            client: Arc::clone(client),
+            windows,
+            denies,
+            main: Account { keys: Arc::new(keys), share },
+            named: PolicyRegistry::new(TimeSource::system()),
+        })
+    }
+
+    /// The keys of a limit that a layer opens.
+    pub(super) fn keys_of(&self, name: &str) -> Keys {
+        Keys::new(&self.client, Some(name), self.denies)
+    }
+
+    /// Decides: at once where no one need be asked, else after a round trip.
+    pub(super) fn decide(self: &Arc<Self>, account: &Account, wanted: &Wanted<'_>) -> Answer {
+        let keys = &account.keys;
+        if !self.client.lanes.allows(|| keys.space.names.name(wanted.key)) {
+            return Answer::Ready(self.without_redis(account, wanted, Failure::unavailable()));
+        }
+        if wanted.mode == Mode::Absolute
+            && let Some(denied) = &keys.denied
+            && let Some(refusal) = denied.get(wanted.key, wanted.cost, wanted.limits)
+        {
+            return Answer::Ready(Ok(refusal));
+        }
+        let (shared, account) = (Arc::clone(self), account.clone());
+        let (key, limits, cost, mode) = (Box::from(wanted.key), Arc::clone(wanted.limits), wanted.cost, wanted.mode);
+        Answer::Pending(Box::pin(async move {
+            let wanted = Wanted { key: &key, cost, limits: &limits, mode };
+            match shared.ask(&account.keys, &wanted).await {
+                Ok((decision, asked)) => {
+                    shared.remember(&account, &wanted, &decision, asked);
+                    Ok(decision)
+                }
+                Err(failure) => shared.without_redis(&account, &wanted, failure),
+            }
+        }))
+    }
+
+    /// Asks Redis; the decision, and when it was asked and answered.
+    async fn ask(&self, keys: &Keys, wanted: &Wanted<'_>) -> Result<(Decision, Asked), Failure> {
+        let changes = keys.denied.as_ref().map_or(0, Denied::changes);
+        let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
+        let reply = self.client.question(&keys.space, wanted.key, wanted.mode, wanted.limits, ask).await?;
+        let charged = if wanted.mode == Mode::Look { 0 } else { wanted.cost };
+        let decision = self.client.read(&reply, ask, charged, wanted.limits)?;
+        Ok((decision, Asked { sent: reply.sent, received: reply.received, changes }))
+    }
+
+    /// Keeps what a decision means for the next ones, here and while Redis is gone.
+    fn remember(&self, account: &Account, wanted: &Wanted<'_>, decision: &Decision, asked: Asked) {
+        if decision.used() > decision.limit() {
+            self.check_use(&account.keys, wanted, decision);
+        }
+        if decision.charged > 0 {
+            if let Some(denied) = &account.keys.denied {
+                denied.outdate(wanted.key);
+            }
+            if let Some(share) = &account.share {
+                share.record(wanted.key, decision.charged);
+                self.client.beat();
+            }
+        } else if wanted.mode == Mode::Absolute
+            && !decision.is_allowed()
+            && let Some(denied) = &account.keys.denied
+        {
+            denied.insert(wanted.key, wanted.cost, wanted.limits, decision, asked);
+        }
+    }
+
+    /// Reports that a key holds more than its limits admit: somebody else charges it by other ones.
+    #[cold]
+    fn check_use(&self, keys: &Keys, wanted: &Wanted<'_>, decision: &Decision) {
+        // The suppressed strategy admits some of what is above the capacity; around an outage the shares do.
+        let is_ours = wanted.limits.iter().any(|limit| decision.used() <= limit.hard.max(limit.capacity))
+            && wanted.mode == Mode::Suppressed;
+        if !is_ours
+            && !self.client.lanes.had_outage_within(self.client.longest(&keys.space.horizon) + Duration::from_secs(10))
+        {
+            telemetry::notify(Notice::RedisNameShared, None);
+        }
+    }
+
+    /// What the policy says while Redis cannot be asked.
+    fn without_redis(&self, account: &Account, wanted: &Wanted<'_>, failure: Failure) -> Result<Decision, StoreError> {
+        let Some(share) = &account.share else { return Err(failure.into()) };
+        let (instances, is_suppressed) = (self.client.instances(), wanted.mode == Mode::Suppressed);
+        let decision = share.decide(wanted.key, wanted.cost, wanted.limits, instances, is_suppressed);
+        // What may have run may have been charged: told again it would count twice.
+        if decision.charged > 0 && !failure.may_have_run() {
+            self.client.owe(&account.keys.space, wanted.key, decision.charged);
+        }
+        Ok(decision)
+    }
+
+    /// Forgets all keys of a name.
+    pub(super) async fn clear(&self, keys: &Keys) -> Result<(), Failure> {
+        // If it ends early, some keys are gone.
+        let _changed = Finally(|| keys.denied.iter().for_each(Denied::clear));
+        self.client.clear(&keys.space).await
+    }
+
+    /// Corrects a key.
+    pub(super) async fn correct(&self, keys: &Keys, key: &[u8], correction: Correction) -> Result<Corrected, Failure> {
+        // Even if no answer came, or nobody waited for it, Redis may have done it.
+        let _changed = Finally(|| keys.forget(key));
+        self.client.correct(&keys.space, key, correction).await
+    }
+
+    /// Takes units back, in the background and best effort.
+    pub(super) fn refund(self: &Arc<Self>, keys: &Arc<Keys>, key: &[u8], units: u64, stamp: u64) {
+        let (shared, keys, key) = (Arc::clone(self), Arc::clone(keys), Box::<[u8]>::from(key));
+        keys.forget(&key);
+        let _ = runtime::spawn(async move {
+            let _ = shared.correct(&keys, &key, Correction::Refund { stamp, units }).await;
+        });
+    }
+}
