@@ -6,7 +6,9 @@ use http::StatusCode;
 use super::drain::DrainOptions;
 use super::exempt::Exemptions;
 use super::gate::Gate;
-use super::{OnMissingKey, RateLimitLayer};
+use super::into_store::IntoStore;
+use super::on_missing_key::OnMissingKey;
+use super::rate_limit_layer::RateLimitLayer;
 use crate::error::ConfigError;
 use crate::key::{ClientIp, FromFn, Global, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
 use crate::limiter::{RateLimiter, RateLimiterOptions};
@@ -14,7 +16,6 @@ use crate::policy::{OnStoreError, Policy};
 use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs, WindowSizeSeconds};
 use crate::response::{self, Answers};
 use crate::store::Store;
-use crate::store::local::Local;
 use crate::strategy::Strategy;
 use crate::telemetry::Discards;
 
@@ -52,6 +53,59 @@ pub struct RateLimitLayerBuilder {
     pub(super) drain: DrainOptions,
     on_missing_key: OnMissingKey,
     on_store_error: OnStoreError,
+}
+
+impl RateLimitLayer {
+    /// Admits `n` requests in any second from each peer address; 0 refuses everything.
+    #[must_use]
+    pub fn per_second(n: u64) -> Self {
+        Self::simple(Quota::clamped(n, 1_000))
+    }
+
+    /// Admits `n` requests in any minute from each peer address; 0 refuses everything.
+    #[must_use]
+    pub fn per_minute(n: u64) -> Self {
+        Self::simple(Quota::clamped(n, 60_000))
+    }
+
+    /// Admits `n` requests in any hour from each peer address; 0 refuses everything.
+    #[must_use]
+    pub fn per_hour(n: u64) -> Self {
+        Self::simple(Quota::clamped(n, 3_600_000))
+    }
+
+    /// Admits `n` requests in any 24 hours from each peer address; 0 refuses everything.
+    #[must_use]
+    pub fn per_day(n: u64) -> Self {
+        Self::simple(Quota::clamped(n, 86_400_000))
+    }
+
+    /// A layer that limits nothing, for a limit that may be absent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let limit: Option<RateLimitLayer> = None; // from the configuration
+    /// let layer = limit.unwrap_or_else(RateLimitLayer::disabled);
+    /// ```
+    #[must_use]
+    #[allow(clippy::expect_used)]
+    pub fn disabled() -> Self {
+        let builder = Self::builder().quota(Quota::refuse_all()).enabled(false);
+        builder.build().expect("one quota is always possible")
+    }
+
+    /// Starts a layer of one's own.
+    pub fn builder() -> RateLimitLayerBuilder {
+        RateLimitLayerBuilder::new()
+    }
+
+    #[allow(clippy::expect_used)]
+    fn simple(quota: Quota) -> Self {
+        Self::builder().quota(quota).build().expect("one quota of at most a day is always possible")
+    }
 }
 
 impl RateLimitLayerBuilder {
@@ -359,49 +413,5 @@ impl fmt::Debug for RateLimitLayerBuilder {
             .field("name", &self.name)
             .field("quotas", &self.quotas)
             .finish_non_exhaustive()
-    }
-}
-
-/// What can be given as a layer's limiter: a [`Store`], shared or not, or a handle to one.
-pub trait IntoStore {
-    /// The store.
-    fn into_store(self) -> Arc<dyn Store>;
-}
-
-impl<S: Store> IntoStore for S {
-    fn into_store(self) -> Arc<dyn Store> {
-        Arc::new(self)
-    }
-}
-
-impl IntoStore for Arc<dyn Store> {
-    fn into_store(self) -> Arc<dyn Store> {
-        self
-    }
-}
-
-impl<S: Store> IntoStore for Arc<S> {
-    fn into_store(self) -> Arc<dyn Store> {
-        self
-    }
-}
-
-impl IntoStore for &Local {
-    fn into_store(self) -> Arc<dyn Store> {
-        Arc::new(self.clone())
-    }
-}
-
-#[cfg(feature = "_redis")]
-impl IntoStore for &crate::store::redis::Redis {
-    fn into_store(self) -> Arc<dyn Store> {
-        Arc::new(self.clone())
-    }
-}
-
-#[cfg(feature = "_redis")]
-impl IntoStore for &crate::store::hybrid::Hybrid {
-    fn into_store(self) -> Arc<dyn Store> {
-        Arc::new(self.clone())
     }
 }

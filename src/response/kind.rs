@@ -8,9 +8,10 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::details::Violation;
 use super::grpc::{Code, Status};
+use super::problem;
 use super::protocol::Wire;
+use super::quota_names::quota_names;
 use super::refusal::RefusalBody;
-use super::{names, problem};
 use crate::decision::Decision;
 use crate::key::Fault;
 use crate::policy::Policy;
@@ -79,7 +80,7 @@ impl Kind {
             false => (Code::ResourceExhausted, "rate limit exceeded"),
             true => (Code::Unavailable, "overloaded"),
         };
-        let names: Box<[String]> = names(policy).collect();
+        let names: Box<[String]> = quota_names(policy).collect();
         let violation = |(name, quota): (&String, &crate::quota::Quota)| {
             let (count, ms) = (quota.count(), quota.window_ms());
             let (window, unit) = if ms.is_multiple_of(1_000) { (ms / 1_000, "s") } else { (ms, "ms") };

@@ -14,6 +14,7 @@ mod kind;
 mod line;
 mod problem;
 mod protocol;
+mod quota_names;
 mod refusal;
 mod retry_after;
 
@@ -205,12 +206,6 @@ const MOST_HEADER_BYTES: usize = 8_192;
 /// Whether a client goes on to another address. 304 answers the request itself.
 fn is_redirect(status: StatusCode) -> bool {
     status.is_redirection() && status != StatusCode::NOT_MODIFIED
-}
-
-/// The names under which the quotas of a limit are told: the limit's, and from the second on with a number.
-fn names(policy: &Policy) -> impl Iterator<Item = String> {
-    let name = policy.name();
-    (1..=policy.quotas().len()).map(move |n| if n == 1 { name.to_owned() } else { format!("{name}-{n}") })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Clock, PreciseClock};
+use super::clock::{Clock, PreciseClock};
 
 /// A step back by more than this corrects the clock. A smaller one is waited out.
 const CORRECTION_MS: u64 = 60_000;

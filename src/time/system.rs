@@ -47,14 +47,14 @@ mod portable {
 
         #[inline]
         pub(crate) fn now_ms(self) -> u64 {
-            crate::time::millis(self.0.elapsed())
+            crate::time::ticks::millis(self.0.elapsed())
         }
     }
 }
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use crate::time::TimeSource;
+    use crate::time::source::TimeSource;
     use rustix::time::{ClockId, Timespec, clock_gettime};
 
     fn nanos(time: Timespec) -> i128 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::failure::{FailureKind, LATE, LOST};
+use super::failure_kind::{FailureKind, LATE, LOST};
 use super::tls;
 
 /// What the README grants to the user of a limiter, as one literal.

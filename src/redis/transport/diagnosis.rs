@@ -15,8 +15,9 @@ use tokio::sync::oneshot;
 use super::cause::{
     CLOSED_MESSAGE, DNS_MESSAGE, NO_REDIS_MESSAGE, NO_ROUTE_MESSAGE, REFUSED_MESSAGE, SLOW_CONNECT_MESSAGE,
 };
+use super::failure::Failure;
+use super::failure_kind::FailureKind;
 use super::tls::NO_TLS;
-use super::{Failure, FailureKind};
 
 const CONNECT_WITHIN: Duration = Duration::from_millis(800);
 /// How long a server may take to turn a connection away.

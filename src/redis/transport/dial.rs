@@ -6,8 +6,10 @@ use std::time::Duration;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, PushInfo, PushKind};
 
+use super::backend::Boxed;
+use super::failure::Failure;
 use super::live::{Gone, Live, ping_until_gone};
-use super::{Boxed, Failure, tls};
+use super::tls;
 
 /// The client's own patience, which is there so that nothing can wait for ever.
 ///

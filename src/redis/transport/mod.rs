@@ -4,21 +4,24 @@
 //! or with a [`Failure`] of which the store can tell what to do next. On links that are built here a command
 //! is sent **at most once**, except where Redis itself has said that it did not run.
 
+mod backend;
 mod cause;
 #[cfg(feature = "redis-cluster")]
 mod cluster;
 mod diagnosis;
 mod dial;
+mod external;
 mod failure;
+mod failure_kind;
+mod link;
 #[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster's is not one socket"))]
 mod live;
-mod over;
+mod scan_delete;
 #[cfg(feature = "redis-sentinel")]
 mod sentinel;
 #[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster's connection is renewed"))]
 mod single_flight;
-pub(crate) mod slot;
-mod sweep;
+mod slot;
 #[cfg(test)]
 mod tests;
 #[cfg_attr(not(feature = "redis-rustls"), path = "tls_absent.rs")]
@@ -26,249 +29,7 @@ mod tls;
 mod url;
 mod words;
 
-use std::fmt;
-use std::future::{Future, poll_fn, ready};
-use std::io;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
-
-use ::redis::aio::{ConnectionLike, MultiplexedConnection};
-use ::redis::{Cmd, ConnectionAddr, RedisError, Value};
-
-use self::dial::Direct;
-pub(crate) use self::failure::{Failure, FailureKind};
-use self::live::Live;
-use self::over::Over;
-use self::single_flight::SingleFlight;
+pub(crate) use self::failure::Failure;
+pub(crate) use self::failure_kind::FailureKind;
+pub(crate) use self::link::Link;
 pub(crate) use self::slot::slot;
-use self::sweep::Place;
-use crate::error::ConfigError;
-use crate::runtime;
-
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
-
-/// The way to one Redis, or one cluster. Cloning shares it.
-#[derive(Clone)]
-pub(crate) struct Link {
-    way: Arc<Way>,
-}
-
-enum Way {
-    /// One connection of our own, to a server that is found anew at each connect.
-    Own(SingleFlight<MultiplexedConnection>),
-    /// What boxes its calls in any case.
-    Boxed(Box<dyn Carrier>),
-}
-
-/// What carries commands to Redis at the price of a box.
-trait Carrier: Send + Sync {
-    fn send<'a>(&'a self, command: &'a Cmd) -> Boxed<'a, Value>;
-
-    /// The servers that hold keys.
-    fn places(&self) -> Boxed<'_, Vec<Place>> {
-        Box::pin(ready(Ok(vec![None])))
-    }
-
-    /// Sends to one of the [`places`](Self::places).
-    fn send_at<'a>(&'a self, _place: &'a Place, command: &'a Cmd) -> Boxed<'a, Value> {
-        self.send(command)
-    }
-
-    fn reset(&self);
-
-    /// An address that it connects to, as far as there is one.
-    fn target(&self) -> Option<ConnectionAddr> {
-        None
-    }
-
-    fn is_cluster(&self) -> bool;
-}
-
-impl Link {
-    /// Links to the server at `url`, on the first use; one that is down fails no start-up.
-    ///
-    /// # Errors
-    ///
-    /// A [`ConfigError`] where the URL is none of Redis's. It never shows the URL, which may hold a password.
-    pub(crate) fn to_url(url: &str) -> Result<Self, ConfigError> {
-        Ok(Self::own(SingleFlight::new(Direct::new(url::parse(url)?))))
-    }
-
-    /// Links through a connection that was made elsewhere: a connection manager, multiplexed, cluster, or any other.
-    ///
-    /// How often it sends a command is its own affair, and so are reconnects and timeouts.
-    pub(crate) fn over<C>(connection: C) -> Self
-    where
-        C: ConnectionLike + Clone + Send + Sync + 'static,
-    {
-        // A name is a guess, but the type itself cannot be named where only the user's crate has the cluster
-        // client on. A wrong guess of "cluster" costs batching; of "no cluster", CROSSSLOT: see `over_cluster`.
-        let is_cluster = std::any::type_name::<C>().contains("ClusterConnection");
-        Self::boxed(Over::new(connection, is_cluster))
-    }
-
-    /// Links through a connection to a cluster whose type does not tell; see [`over`](Self::over).
-    pub(crate) fn over_cluster<C>(connection: C) -> Self
-    where
-        C: ConnectionLike + Clone + Send + Sync + 'static,
-    {
-        Self::boxed(Over::new(connection, true))
-    }
-
-    fn own(connection: SingleFlight<MultiplexedConnection>) -> Self {
-        Self { way: Arc::new(Way::Own(connection)) }
-    }
-
-    fn boxed(carrier: impl Carrier + 'static) -> Self {
-        Self { way: Arc::new(Way::Boxed(Box::new(carrier))) }
-    }
-
-    /// Sends one command and waits for its value; an error that Redis answers is a [`Failure`] too.
-    ///
-    /// # Cancellation
-    ///
-    /// May be dropped at any time. A command that has been handed to the connection may run all the same.
-    pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
-        match &*self.way {
-            Way::Own(connection) => {
-                let live = connection.get().await?;
-                if let Ok(result) = send_over(&live, command).await {
-                    return result;
-                }
-                let live = connection.get().await?;
-                send_over(&live, command).await.unwrap_or_else(|Unsent| Err(Failure::lost()))
-            }
-            Way::Boxed(carrier) => carrier.send(command).await,
-        }
-    }
-
-    /// Looks for the cause of a failure that does not show it; the failure itself where nothing is found.
-    pub(crate) async fn diagnose(&self, failure: Failure) -> Failure {
-        if failure.message() == cause::UNKNOWN_COMMAND_MESSAGE {
-            let mut role = Cmd::new();
-            role.arg("ROLE");
-            let is_sentinel = match runtime::timeout(diagnosis::ANSWER_WITHIN, self.send(&role)) {
-                Ok(role) => is_sentinel(role.await),
-                Err(_) => false,
-            };
-            let message = if is_sentinel { cause::SENTINEL_URL_MESSAGE } else { cause::FOREIGN_COMMAND_MESSAGE };
-            return failure.renamed(FailureKind::Refused, message);
-        }
-        let target = match &*self.way {
-            Way::Own(connection) => connection.target(),
-            Way::Boxed(carrier) => carrier.target(),
-        };
-        match target {
-            Some(address) => diagnosis::diagnose(address).await.unwrap_or(failure),
-            None => failure,
-        }
-    }
-
-    /// Lets the next use make a new connection; for the caller who has waited in vain several times.
-    ///
-    /// Commands under way keep the old one until they are done. A connection that was made elsewhere stays.
-    pub(crate) fn reset(&self) {
-        match &*self.way {
-            Way::Own(connection) => connection.reset(),
-            Way::Boxed(carrier) => carrier.reset(),
-        }
-    }
-
-    /// Whether keys of different slots must not share a command.
-    pub(crate) fn is_cluster(&self) -> bool {
-        match &*self.way {
-            Way::Own(_) => false,
-            Way::Boxed(carrier) => carrier.is_cluster(),
-        }
-    }
-
-    /// Deletes the keys that match a glob pattern, on every master; says how many.
-    ///
-    /// Not atomic: keys that are written meanwhile may stay. Over a connection that was made elsewhere it goes
-    /// through one server, the one that the connection sends a `SCAN` to; on a cluster that is not all.
-    pub(crate) async fn delete_matching(&self, pattern: &str) -> Result<u64, Failure> {
-        let places = match &*self.way {
-            Way::Own(_) => vec![None],
-            Way::Boxed(carrier) => carrier.places().await?,
-        };
-        let mut deleted = 0u64;
-        for place in &places {
-            deleted = deleted.saturating_add(sweep::sweep(self, place, pattern).await?);
-        }
-        Ok(deleted)
-    }
-
-    async fn send_at(&self, place: &Place, command: &Cmd) -> Result<Value, Failure> {
-        match &*self.way {
-            Way::Own(_) => self.send(command).await,
-            Way::Boxed(carrier) => carrier.send_at(place, command).await,
-        }
-    }
-}
-
-/// The connection had ended before the command was handed to it.
-struct Unsent;
-
-/// Sends over a connection of our own, and marks it as gone where the failure says so.
-async fn send_over(live: &Live<MultiplexedConnection>, command: &Cmd) -> Result<Result<Value, Failure>, Unsent> {
-    // Timers that are set outside a runtime panic.
-    if let Err(no_runtime) = runtime::check() {
-        return Ok(Err(no_runtime.into()));
-    }
-    // A runtime that was busy or asleep has not yet looked at a socket that was closed meanwhile.
-    if live.use_after_idling() {
-        runtime::give_way().await;
-    }
-    let mut connection = live.connection();
-    let mut trip = pin!(connection.send_packed_command(command));
-    let result = match poll_fn(|cx| Poll::Ready(trip.as_mut().poll(cx))).await {
-        // The task of the connection had ended, so that nobody took the command: it was not sent.
-        Poll::Ready(Err(error)) if is_closed(&error) => {
-            live.mark_gone();
-            return Err(Unsent);
-        }
-        Poll::Ready(result) => result,
-        Poll::Pending => trip.await,
-    };
-    let result = Failure::check(result);
-    if result.as_ref().is_err_and(Failure::calls_for_reconnect) {
-        live.mark_gone();
-        if result.as_ref().is_err_and(|failure| failure.kind() == FailureKind::ConnectionLost)
-            && is_orphaned(live).await
-        {
-            return Ok(Err(Failure::orphaned()));
-        }
-    }
-    Ok(result)
-}
-
-/// Whether the client says that a connection has ended.
-fn is_closed(error: &RedisError) -> bool {
-    cause::io_error(error).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Whether a connection was lost with its runtime, whose tasks are dropped one after the other.
-async fn is_orphaned(live: &Live<MultiplexedConnection>) -> bool {
-    if !live.lost_its_runtime()
-        && let Ok(rest) = runtime::sleep(Duration::from_millis(1))
-    {
-        rest.await;
-    }
-    live.lost_its_runtime()
-}
-
-fn is_sentinel(role: Result<Result<Value, Failure>, runtime::Elapsed>) -> bool {
-    match role {
-        Ok(Ok(Value::Array(role))) => matches!(role.first(), Some(Value::BulkString(name)) if name == b"sentinel"),
-        _ => false,
-    }
-}
-
-impl fmt::Debug for Link {
-    /// Addresses and passwords are not shown.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("is_cluster", &self.is_cluster()).finish_non_exhaustive()
-    }
-}

@@ -13,11 +13,15 @@ use ::redis::{ConnectionAddr, ConnectionInfo, Value, cmd};
 use futures_util::future::{Either, select};
 
 use self::ask::{Master, Sentinels};
+use super::backend::Boxed;
 use super::cause::{NOAUTH_MESSAGE, WRONGPASS_MESSAGE};
 use super::dial::{Dial, connect};
+use super::failure::Failure;
+use super::failure_kind::FailureKind;
+use super::link::Link;
 use super::live::{Gone, Live, ping_until_gone};
 use super::single_flight::SingleFlight;
-use super::{Boxed, Failure, FailureKind, Link, url};
+use super::url;
 use crate::error::ConfigError;
 use crate::runtime;
 

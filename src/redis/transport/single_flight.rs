@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use ::redis::ConnectionAddr;
 use tokio::sync::watch;
 
+use super::backend::Boxed;
 use super::cause::SLOW_CONNECT_MESSAGE;
 use super::dial::Dial;
+use super::failure::Failure;
+use super::failure_kind::FailureKind;
 use super::live::Live;
-use super::{Boxed, Failure, FailureKind};
 use crate::runtime;
 
 /// How much longer than it may take an attempt is waited for. It is stuck then: its runtime stands still.

@@ -50,7 +50,7 @@ mod tests {
     use ::redis::parse_redis_value;
 
     use super::*;
-    use crate::redis::transport::Failure;
+    use crate::redis::transport::failure::Failure;
 
     fn said(line: &str) -> String {
         let value = parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();

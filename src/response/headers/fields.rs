@@ -11,7 +11,8 @@ use crate::error::ConfigError;
 use crate::policy::Policy;
 use crate::quota::Quota;
 use crate::response::line::{self, line};
-use crate::response::{names, retry_after};
+use crate::response::quota_names::quota_names;
+use crate::response::retry_after;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -90,7 +91,7 @@ impl Fields {
             limit: line::number(integer(quota.count())),
             window: integer(retry_after::seconds(quota.window())),
         };
-        let members: Box<[Member]> = names(policy).zip(policy.quotas()).map(member).collect();
+        let members: Box<[Member]> = quota_names(policy).zip(policy.quotas()).map(member).collect();
         let listed = |(index, it): (usize, &Member)| match draft {
             RateLimitHeaders::Draft8 => {
                 Some(format!("{}q={};w={}", it.prefix.strip_suffix("r=")?, it.count, it.window))

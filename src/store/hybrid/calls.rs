@@ -4,8 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::hybrid_store::{Hybrid, Usage};
-use super::state::{Shared, Wanted};
+use super::state::{Shared, Usage, Wanted};
 use super::sync::{self, SyncOp};
 use crate::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::decision::{Decision, RateLimitDecision};
@@ -34,13 +33,13 @@ use crate::strategy::{Absolute, StrategyKind, Suppressed};
 /// As for [`RedisLimits`](crate::RedisLimits).
 #[must_use]
 pub struct HybridLimits<'a, K> {
-    hybrid: &'a Hybrid,
+    shared: Option<&'a Arc<Shared>>,
     kind: PhantomData<K>,
 }
 
 impl<'a, K: StrategyKind> HybridLimits<'a, K> {
-    pub(super) fn new(hybrid: &'a Hybrid) -> Self {
-        Self { hybrid, kind: PhantomData }
+    pub(super) fn new(shared: Option<&'a Arc<Shared>>) -> Self {
+        Self { shared, kind: PhantomData }
     }
 
     /// Asks for `n` units and charges them if they are admitted, all or none.
@@ -263,7 +262,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     }
 
     fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
-        self.hybrid.0.as_ref().ok_or_else(StoreError::no_redis)
+        self.shared.ok_or_else(StoreError::no_redis)
     }
 }
 

@@ -55,17 +55,7 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Hybrid(pub(super) Option<Arc<Shared>>);
-
-/// The units that count against a key; see [`HybridLimits::usage`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Usage {
-    /// Units that were admitted, as far as they are reported.
-    pub used: u64,
-    /// Units that instances hold in advance: each is spent, or comes back.
-    pub held: u64,
-}
+pub struct Hybrid(Option<Arc<Shared>>);
 
 impl Hybrid {
     /// A store that has no Redis, and says so.
@@ -84,14 +74,14 @@ impl Hybrid {
 
     /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
     pub fn absolute(&self) -> HybridLimits<'_, Absolute> {
-        HybridLimits::new(self)
+        HybridLimits::new(self.0.as_ref())
     }
 
     /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
     ///
     /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
     pub fn suppressed(&self) -> HybridLimits<'_, Suppressed> {
-        HybridLimits::new(self)
+        HybridLimits::new(self.0.as_ref())
     }
 
     /// Gives back all units that are held and not spent, so that the other instances have them at once.

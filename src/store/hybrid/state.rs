@@ -32,6 +32,16 @@ pub(super) struct Shared {
     pub(super) is_closed: AtomicBool,
 }
 
+/// The units that count against a key; see [`HybridLimits::usage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Units that were admitted, as far as they are reported.
+    pub used: u64,
+    /// Units that instances hold in advance: each is spent, or comes back.
+    pub held: u64,
+}
+
 /// One decision that is wanted.
 pub(super) struct Wanted<'a> {
     pub(super) key: &'a [u8],

@@ -4,7 +4,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::redis_store::Redis;
 use super::state::{Shared, Wanted};
 use crate::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::decision::{Decision, RateLimitDecision};
@@ -55,13 +54,13 @@ use crate::strategy::{Absolute, StrategyKind, Suppressed};
 /// A call that is dropped, or comes too late, may have been carried out all the same.
 #[must_use]
 pub struct RedisLimits<'a, K> {
-    redis: &'a Redis,
+    shared: Option<&'a Arc<Shared>>,
     kind: PhantomData<K>,
 }
 
 impl<'a, K: StrategyKind> RedisLimits<'a, K> {
-    pub(super) fn new(redis: &'a Redis) -> Self {
-        Self { redis, kind: PhantomData }
+    pub(super) fn new(shared: Option<&'a Arc<Shared>>) -> Self {
+        Self { shared, kind: PhantomData }
     }
 
     /// Asks for `n` units and charges them if they are admitted, all or none.
@@ -186,7 +185,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     }
 
     fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
-        self.redis.0.as_ref().ok_or_else(StoreError::no_redis)
+        self.shared.ok_or_else(StoreError::no_redis)
     }
 }
 

@@ -52,7 +52,7 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 /// # Ok::<(), tower_weir::ConfigError>(())
 /// ```
 #[derive(Clone)]
-pub struct Redis(pub(super) Option<Arc<Shared>>);
+pub struct Redis(Option<Arc<Shared>>);
 
 impl Redis {
     /// A store that has no Redis, and says so.
@@ -75,14 +75,14 @@ impl Redis {
 
     /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
     pub fn absolute(&self) -> RedisLimits<'_, Absolute> {
-        RedisLimits::new(self)
+        RedisLimits::new(self.0.as_ref())
     }
 
     /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
     ///
     /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
     pub fn suppressed(&self) -> RedisLimits<'_, Suppressed> {
-        RedisLimits::new(self)
+        RedisLimits::new(self.0.as_ref())
     }
 }
 

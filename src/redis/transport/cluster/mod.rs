@@ -21,12 +21,16 @@ use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeR
 use ::redis::{Cmd, ConnectionAddr, ErrorKind, RedisResult, Value};
 
 use self::node::Node;
+use super::backend::Place;
+use super::backend::{Boxed, Carrier};
 use super::cause::MOVING_MESSAGE;
 use super::dial::Dial;
+use super::failure::Failure;
+use super::failure_kind::FailureKind;
+use super::link::{Link, is_closed};
 use super::live::{Gone, Live};
 use super::single_flight::SingleFlight;
-use super::sweep::Place;
-use super::{Boxed, Carrier, Failure, FailureKind, Link, is_closed, tls, url};
+use super::{tls, url};
 use crate::error::ConfigError;
 use crate::runtime;
 

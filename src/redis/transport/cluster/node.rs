@@ -13,8 +13,8 @@ use ::redis::{
     make_extension_error,
 };
 
-use crate::redis::transport::failure::{LATE, LOST};
-use crate::redis::transport::is_closed;
+use crate::redis::transport::failure_kind::{LATE, LOST};
+use crate::redis::transport::link::is_closed;
 use crate::redis::transport::live::{Gone, Live, ping_until_gone};
 
 /// A socket that reports an end that leaves a question open in two steps.

@@ -13,8 +13,9 @@ use crate::redis::transport::cause::{
     NOAUTH_MESSAGE, NOPERM_MESSAGE, UNKNOWN_COMMAND_MESSAGE, UNKNOWN_MASTER_MESSAGE, WRONGPASS_MESSAGE,
 };
 use crate::redis::transport::dial::connect;
+use crate::redis::transport::failure::Failure;
+use crate::redis::transport::failure_kind::FailureKind;
 use crate::redis::transport::live::Gone;
-use crate::redis::transport::{Failure, FailureKind};
 use crate::runtime;
 
 /// How long one sentinel may take.

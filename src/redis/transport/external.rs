@@ -3,7 +3,8 @@
 use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, Value};
 
-use super::{Boxed, Carrier, Failure};
+use super::backend::{Boxed, Carrier};
+use super::failure::Failure;
 use crate::runtime;
 
 /// See [`Link::over`](super::Link::over).

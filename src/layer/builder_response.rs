@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::Body;
 
-use super::RateLimitLayerBuilder;
+use super::builder::RateLimitLayerBuilder;
 use crate::response::{Protocol, RateLimitHeaders, RefusalBody, RefusalContext};
 
 impl RateLimitLayerBuilder {

@@ -2,16 +2,30 @@
 
 use ::redis::{Cmd, Value, from_redis_value};
 
-use super::{Failure, FailureKind, Link};
+use super::backend::Place;
+use super::failure::Failure;
+use super::failure_kind::FailureKind;
+use super::link::Link;
 
 /// The keys that one `SCAN` looks at, about; more would hold up the server's other clients.
 const STEP: u32 = 512;
 
-/// One of the servers that hold keys: host and port, or none where there is one way only.
-pub(super) type Place = Option<(String, u16)>;
+impl Link {
+    /// Deletes the keys that match a glob pattern, on every master; says how many.
+    ///
+    /// Not atomic: keys that are written meanwhile may stay. Over a connection that was made elsewhere it goes
+    /// through one server, the one that the connection sends a `SCAN` to; on a cluster that is not all.
+    pub(crate) async fn delete_matching(&self, pattern: &str) -> Result<u64, Failure> {
+        let mut deleted = 0u64;
+        for place in &self.places().await? {
+            deleted = deleted.saturating_add(scan_delete(self, place, pattern).await?);
+        }
+        Ok(deleted)
+    }
+}
 
 /// Goes through all the keys of one server and unlinks what matches; returns how many keys that were.
-pub(super) async fn sweep(link: &Link, place: &Place, pattern: &str) -> Result<u64, Failure> {
+async fn scan_delete(link: &Link, place: &Place, pattern: &str) -> Result<u64, Failure> {
     let (mut cursor, mut deleted) = (0u64, 0u64);
     loop {
         let (next, keys) = read(link.send_at(place, &scan(cursor, pattern)).await?)?;

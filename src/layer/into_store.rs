@@ -1,0 +1,52 @@
+use std::sync::Arc;
+
+use crate::store::Store;
+#[cfg(feature = "_redis")]
+use crate::store::hybrid::Hybrid;
+use crate::store::local::Local;
+#[cfg(feature = "_redis")]
+use crate::store::redis::Redis;
+
+/// What can be given as a layer's limiter: a [`Store`], shared or not, or a handle to one.
+pub trait IntoStore {
+    /// The store.
+    fn into_store(self) -> Arc<dyn Store>;
+}
+
+impl<S: Store> IntoStore for S {
+    fn into_store(self) -> Arc<dyn Store> {
+        Arc::new(self)
+    }
+}
+
+impl IntoStore for Arc<dyn Store> {
+    fn into_store(self) -> Arc<dyn Store> {
+        self
+    }
+}
+
+impl<S: Store> IntoStore for Arc<S> {
+    fn into_store(self) -> Arc<dyn Store> {
+        self
+    }
+}
+
+impl IntoStore for &Local {
+    fn into_store(self) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+}
+
+#[cfg(feature = "_redis")]
+impl IntoStore for &Redis {
+    fn into_store(self) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+}
+
+#[cfg(feature = "_redis")]
+impl IntoStore for &Hybrid {
+    fn into_store(self) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+}

@@ -1,0 +1,51 @@
+use std::fmt;
+use std::sync::Arc;
+
+use tower_layer::Layer;
+
+use super::gate::Gate;
+use super::service::RateLimit;
+
+/// Limits the rate of requests to a service.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::{Router, routing::get};
+/// use tower_weir::RateLimitLayer;
+///
+/// let app: Router = Router::new()
+///     .route("/", get(|| async { "hello" }))
+///     .layer(RateLimitLayer::per_minute(60)); // by peer address, in this process
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RateLimitLayer {
+    pub(super) gate: Arc<Gate>,
+}
+
+impl fmt::Debug for RateLimitLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RateLimitLayer").field(&self.gate).finish()
+    }
+}
+
+/// The service must be `Clone`: the response of a request that waits for its decision takes the service that is
+/// ready, and leaves a clone. For a service that is not, use tower's `BoxCloneService` in place of `BoxService`, or
+/// put tower's `Buffer` between the two.
+///
+/// ```compile_fail,E0277
+/// # use tower::{Layer, service_fn, util::BoxService};
+/// # type Hello = http::Response<()>;
+/// # let hello = service_fn(async |_: http::Request<()>| Ok::<_, std::io::Error>(Hello::new(())));
+/// let service = BoxService::new(hello); // the error names `BoxService<..>: Clone`
+/// let limited = tower_weir::RateLimitLayer::per_minute(60).layer(service);
+/// ```
+impl<S: Clone> Layer<S> for RateLimitLayer {
+    type Service = RateLimit<S>;
+
+    fn layer(&self, inner: S) -> RateLimit<S> {
+        RateLimit::new(inner, Arc::clone(&self.gate))
+    }
+}

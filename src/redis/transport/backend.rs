@@ -1,0 +1,37 @@
+//! What carries commands to Redis.
+
+use std::future::{Future, ready};
+use std::pin::Pin;
+
+use ::redis::{Cmd, ConnectionAddr, Value};
+
+use super::failure::Failure;
+
+pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
+
+/// One of the servers that hold keys: host and port, or none where there is one way only.
+pub(super) type Place = Option<(String, u16)>;
+
+/// What carries commands to Redis at the price of a box.
+pub(super) trait Carrier: Send + Sync {
+    fn send<'a>(&'a self, command: &'a Cmd) -> Boxed<'a, Value>;
+
+    /// The servers that hold keys.
+    fn places(&self) -> Boxed<'_, Vec<Place>> {
+        Box::pin(ready(Ok(vec![None])))
+    }
+
+    /// Sends to one of the [`places`](Self::places).
+    fn send_at<'a>(&'a self, _place: &'a Place, command: &'a Cmd) -> Boxed<'a, Value> {
+        self.send(command)
+    }
+
+    fn reset(&self);
+
+    /// An address that it connects to, as far as there is one.
+    fn target(&self) -> Option<ConnectionAddr> {
+        None
+    }
+
+    fn is_cluster(&self) -> bool;
+}
