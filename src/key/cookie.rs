@@ -1,7 +1,11 @@
 use http::{HeaderMap, HeaderValue, header};
 
-use super::{KeyExtractor, KeyWriter, MissingKey, RequestView, digest, percent};
+use super::{digest, percent};
 use crate::error::{ConfigError, shortened};
+use crate::key::extractor::KeyExtractor;
+use crate::key::missing_key::MissingKey;
+use crate::key::request_view::RequestView;
+use crate::key::writer::KeyWriter;
 
 /// A key from the value of a cookie, such as a session.
 ///

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::MissingKey;
+use crate::key::missing_key::MissingKey;
 
 /// The value of a header that is a key, in the form in which all usual readers agree on it.
 ///

@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::KeyWriter;
+use crate::key::writer::KeyWriter;
 
 /// Writes a one-way digest of a value: SHA-256 (FIPS 180-4), cut to its first 128 bits.
 ///

@@ -2,7 +2,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Key, KeyExtractor, KeyWriter, MissingKey, RequestView};
+use crate::key::extractor::KeyExtractor;
+use crate::key::missing_key::MissingKey;
+use crate::key::request_view::RequestView;
+use crate::key::writable::Key;
+use crate::key::writer::KeyWriter;
 use crate::telemetry::{Notice, notify};
 
 /// Requests without a key, from the first on, after which the log reports the function.
@@ -24,7 +28,8 @@ impl<K: Key> IntoKey for Option<K> {}
 impl<K: Key> IntoKey for Result<K, MissingKey> {}
 
 mod sealed {
-    use super::{Key, MissingKey};
+    use crate::key::missing_key::MissingKey;
+    use crate::key::writable::Key;
 
     pub trait IntoKey {
         type Key: Key;

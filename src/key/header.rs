@@ -3,8 +3,12 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::values::Values;
-use super::{KeyExtractor, KeyWriter, MissingKey, RequestView, credentials, digest};
+use super::{credentials, digest};
 use crate::error::{ConfigError, shortened};
+use crate::key::extractor::KeyExtractor;
+use crate::key::missing_key::MissingKey;
+use crate::key::request_view::RequestView;
+use crate::key::writer::KeyWriter;
 
 /// A key from the value of a header, such as an API key.
 ///

@@ -1,4 +1,7 @@
-use super::{KeyExtractor, KeyWriter, MissingKey, RequestView};
+use crate::key::extractor::KeyExtractor;
+use crate::key::missing_key::MissingKey;
+use crate::key::request_view::RequestView;
+use crate::key::writer::KeyWriter;
 
 /// A key from the request's method, such as `GET`.
 ///

@@ -1,5 +1,8 @@
-use super::{KeyExtractor, KeyWriter, MissingKey, RequestView};
 use crate::error::ConfigError;
+use crate::key::extractor::KeyExtractor;
+use crate::key::missing_key::MissingKey;
+use crate::key::request_view::RequestView;
+use crate::key::writer::KeyWriter;
 
 macro_rules! joined_keys {
     ($count:literal: $($name:ident . $index:tt),+) => {
@@ -32,8 +35,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::key::client_ip::ClientIp;
+    use crate::key::global::Global;
+    use crate::key::header::Header;
     use crate::key::tests::{bytes, missing, request};
-    use crate::key::{ClientIp, Global, Header};
 
     /// Writes any number of values, or finds no key.
     #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Key, KeyWriter, MissingKey, RequestView};
+use crate::key::missing_key::MissingKey;
+use crate::key::request_view::RequestView;
+use crate::key::writable::Key;
+use crate::key::writer::KeyWriter;
 
 /// A key that is being looked up.
 pub(crate) type PendingKey = Pin<Box<dyn Future<Output = Result<KeyWriter, MissingKey>> + Send>>;
@@ -61,8 +64,10 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::key::HttpMethod;
+    use crate::key::extractor::KeyExtractor;
+    use crate::key::global::Global;
     use crate::key::tests::{bytes, request, written};
-    use crate::key::{Global, HttpMethod, KeyExtractor};
 
     fn found(lookup: &Lookup, before: &impl KeyExtractor) -> Result<Vec<u8>, MissingKey> {
         let (request, mut key) = (request("/"), KeyWriter::new());

@@ -1,6 +1,9 @@
 use axum::extract::MatchedPath;
 
-use super::{KeyExtractor, KeyWriter, MissingKey, RequestView};
+use crate::key::extractor::KeyExtractor;
+use crate::key::missing_key::MissingKey;
+use crate::key::request_view::RequestView;
+use crate::key::writer::KeyWriter;
 
 /// A key from the route that axum matched, such as `/users/{id}`.
 ///

@@ -2,7 +2,11 @@
 
 use http::Request;
 
-use super::{Key, KeyExtractor, KeyWriter, MissingKey, RequestView};
+use crate::key::extractor::KeyExtractor;
+use crate::key::missing_key::MissingKey;
+use crate::key::request_view::RequestView;
+use crate::key::writable::Key;
+use crate::key::writer::KeyWriter;
 
 pub(super) fn request(target: &str) -> Request<()> {
     Request::get(target).body(()).unwrap()

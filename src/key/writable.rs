@@ -12,8 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 
-use super::KeyWriter;
 use super::writer::Tag;
+use crate::key::writer::KeyWriter;
 
 /// A value that can be a key, or a part of one.
 ///

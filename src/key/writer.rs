@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Key;
+use crate::key::writable::Key;
 
 /// Key bytes up to this many are written without allocating.
 const INLINE: usize = 64;

@@ -10,5 +10,7 @@ pub(crate) mod sharded_map;
 pub(crate) mod window_table;
 mod windows;
 
-pub(crate) use self::window_table::{Place, WindowTable};
+#[cfg(feature = "_redis")]
+pub(crate) use self::window_table::Place;
+pub(crate) use self::window_table::WindowTable;
 pub(crate) use self::windows::{Settings, Windows};

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Notice, notify};
+use super::notice::Notice;
+use super::notify::notify;
 
 /// More than any suite of tests builds in one process; a service that builds one for each request soon comes to it.
 const MANY: u32 = 10_000;

@@ -5,102 +5,13 @@
 
 #[cfg(feature = "middleware")]
 mod discards;
+mod log;
 mod notice;
-
-use std::sync::atomic::{AtomicU32, Ordering};
+mod notify;
 
 #[cfg(feature = "middleware")]
 pub(crate) use self::discards::Discards;
 pub use self::notice::Notice;
-
-/// The notices that were told or silenced, a bit for each.
-static SPENT: AtomicU32 = AtomicU32::new(0);
-
-/// Tells a notice unless it was told or silenced before.
-///
-/// `case` is what is known of this one: words of the program, never of a request.
-#[cold]
-pub(crate) fn notify(notice: Notice, case: Option<&'static str>) {
-    if !is_spent(notice) && SPENT.fetch_or(notice.bit(), Ordering::Relaxed) & notice.bit() == 0 {
-        let case = case.map(|case| format!(" ({case})")).unwrap_or_default();
-        let text = format!("{notice}{case}. Told once; `Notice::{notice:?}.silence()` turns it off");
-        tell(notice.level(), notice.code(), &text);
-    }
-}
-
-/// Writes a line under a notice's code unless the notice is silenced.
-///
-/// The caller limits how often: these notices report a state that comes and goes.
+pub(crate) use self::notify::notify;
 #[cfg(feature = "_redis")]
-#[cold]
-pub(crate) fn report(notice: Notice, text: &str) {
-    if !is_spent(notice) {
-        tell(notice.level(), notice.code(), text);
-    }
-}
-
-fn is_spent(notice: Notice) -> bool {
-    SPENT.load(Ordering::Relaxed) & notice.bit() != 0
-}
-
-/// How much a line of the log matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    /// Requests are refused, or decided by the fallback.
-    Error,
-    /// Something looks wrong.
-    Warning,
-    /// Something that was wrong is right again.
-    Info,
-}
-
-/// Writes a line to the log.
-#[cfg(feature = "tracing")]
-fn tell(level: Level, code: &'static str, text: &str) {
-    match level {
-        Level::Error => tracing::error!(target: "tower_weir", code, "{text}"),
-        Level::Warning => tracing::warn!(target: "tower_weir", code, "{text}"),
-        Level::Info => tracing::info!(target: "tower_weir", code, "{text}"),
-    }
-}
-
-/// Writes a line to the log.
-#[cfg(not(feature = "tracing"))]
-fn tell(level: Level, code: &'static str, text: &str) {
-    use std::io::Write as _;
-
-    let level = match level {
-        Level::Error => "error",
-        Level::Warning => "warning",
-        Level::Info => "info",
-    };
-    // Standard error may be closed. A request must not fail for that, as it would with `eprintln!`.
-    let _ = writeln!(std::io::stderr(), "tower-weir: {level} [{code}]: {text}");
-}
-
-#[cfg(all(test, not(feature = "tracing")))]
-mod tests {
-    use std::env;
-    use std::process::{Command, Stdio};
-
-    /// A notice is logged within a request, or while a layer is dropped: neither may panic because nobody reads.
-    ///
-    /// The child process is this very test, with a pipe for its standard error that nobody reads.
-    #[test]
-    fn a_closed_standard_error_stops_nothing() {
-        const CHILD: &str = "TOWER_WEIR_CLOSED_STDERR";
-        if env::var_os(CHILD).is_some() {
-            (0..10).for_each(|_| super::tell(super::Level::Error, "code", "text"));
-            return;
-        }
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "telemetry::tests::a_closed_standard_error_stops_nothing", "--nocapture"])
-            .env(CHILD, "1")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        drop(child.stderr.take());
-        assert!(child.wait().unwrap().success());
-    }
-}
+pub(crate) use self::notify::report;

@@ -1,9 +1,12 @@
 //! The notices, their names and their words.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Level, SPENT};
+use super::log::Level;
+
+/// The notices that were told or silenced, a bit for each.
+pub(super) static SPENT: AtomicU32 = AtomicU32::new(0);
 
 /// What the log reports: a mistake that shows only in traffic, once in a process, or the state of Redis.
 ///

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use http::Extensions;
 
 use super::cidr::Proxies;
-use crate::key::MissingKey;
+use crate::key::missing_key::MissingKey;
 
 /// Who is at the other end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::forwarded_for::XForwardedFor;
 use super::node;
 use super::walk::{Element, List, Walk};
 use crate::error::{ConfigError, shortened};
-use crate::key::MissingKey;
+use crate::key::missing_key::MissingKey;
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED: HeaderName = http::header::FORWARDED;

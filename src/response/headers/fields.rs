@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::format::{RateLimitHeaders, ResetFormat, quoted};
 use super::merge::{self, DRAFT6, X};
-use super::{RateLimitHeaders, ResetFormat, quoted};
 use crate::decision::{Decision, Verdict};
 use crate::error::ConfigError;
 use crate::policy::Policy;

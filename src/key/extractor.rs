@@ -1,0 +1,71 @@
+use std::sync::Arc;
+
+use super::missing_key::MissingKey;
+use super::request_view::RequestView;
+use super::writer::KeyWriter;
+use crate::error::ConfigError;
+
+/// Reads a key from a request.
+///
+/// # Examples
+///
+/// ```
+/// use tower_weir::{KeyExtractor, KeyWriter, MissingKey, RequestView};
+///
+/// #[derive(Clone)]
+/// struct UserId(u64);
+///
+/// struct ByUser;
+///
+/// impl KeyExtractor for ByUser {
+///     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
+///         let user = req.extensions().get::<UserId>().ok_or(MissingKey::from_server("no UserId extension"))?;
+///         out.write(&user.0);
+///         Ok(())
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not read a key from a request",
+    label = "not a `KeyExtractor`",
+    note = "use a key such as `ClientIp::peer()`, `Header::new(\"x-api-key\")` or `Extension::<User>::new()`",
+    note = "pass a closure to `key_fn`, and the result of `ClientIp::behind(..)` with `?`"
+)]
+pub trait KeyExtractor: Send + Sync + 'static {
+    /// Writes the request's key.
+    ///
+    /// # Errors
+    ///
+    /// [`MissingKey`] where the request has none; the layer then does what `on_missing_key` says.
+    fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey>;
+
+    /// Whether keys are shared by all clients, as with [`Global`](crate::Global) or a key that says only what is asked for.
+    ///
+    /// Requests that are shed by such a key are answered 503, since no single client is at fault.
+    fn is_global(&self) -> bool {
+        false
+    }
+
+    /// Says what is wrong with the extractor's own configuration; called once, when a layer is built.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`], which the layer's `build` returns.
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}
+
+impl<K: KeyExtractor + ?Sized> KeyExtractor for Arc<K> {
+    fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
+        (**self).key(req, out)
+    }
+
+    fn is_global(&self) -> bool {
+        (**self).is_global()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        (**self).check()
+    }
+}

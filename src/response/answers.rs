@@ -1,0 +1,223 @@
+//! The answers of a layer: what a refusal says, and what an admitted response gets.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use super::headers::{self, Fields, RateLimitHeaders, Standing};
+use super::kind::Kinds;
+use super::protocol::{Protocol, Wire};
+use super::refusal::{OnRefusal, Refusal, RefusalBody, RefusalContext};
+use super::{grpc, retry_after};
+use crate::decision::{Decision, Verdict};
+use crate::error::ConfigError;
+use crate::key::RequestView;
+use crate::policy::Policy;
+use crate::time::millis;
+
+/// How the answers of a layer look, as it was configured.
+#[derive(Clone, Default)]
+pub(crate) struct Options {
+    pub(crate) body: RefusalBody,
+    pub(crate) message: Option<Arc<str>>,
+    pub(crate) headers: RateLimitHeaders,
+    /// Families beside `headers`.
+    pub(crate) also_headers: Vec<RateLimitHeaders>,
+    pub(crate) jitter: Duration,
+    pub(crate) protocol: Protocol,
+    pub(crate) on_refusal: Option<Arc<OnRefusal>>,
+}
+
+/// The answers of a layer.
+pub(crate) struct Answers {
+    policy: Policy,
+    kinds: Kinds,
+    fields: Option<Fields>,
+    jitter_ms: u64,
+    protocol: Protocol,
+    on_refusal: Option<Arc<OnRefusal>>,
+}
+
+impl Answers {
+    /// Renders what does not change; `rejected` and `shed` are the statuses of the two strategies' refusals.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidPolicyName`], [`ConfigError::HeadersConflict`] or [`ConfigError::AnswerTooLarge`].
+    pub(crate) fn new(
+        options: Options,
+        policy: Policy,
+        rejected: StatusCode,
+        shed: StatusCode,
+    ) -> Result<Self, ConfigError> {
+        headers::check_name(policy.name())?;
+        let kinds = Kinds::new(&policy, options.body, options.message.as_deref(), rejected, shed);
+        let answers = Self {
+            fields: Fields::new(options.headers, &options.also_headers, &policy)?,
+            policy,
+            kinds,
+            jitter_ms: millis(options.jitter),
+            protocol: options.protocol,
+            on_refusal: options.on_refusal,
+        };
+        answers.check_size()?;
+        Ok(answers)
+    }
+
+    /// Clients of gRPC refuse header lists above a size, 8 kB with some defaults, and then lose the status.
+    fn check_size(&self) -> Result<(), ConfigError> {
+        let wires = match self.protocol {
+            Protocol::Http => &[Wire::Http][..],
+            Protocol::Auto | Protocol::Grpc => &[Wire::Http, Wire::Grpc],
+        };
+        // The longest of all: every quota refuses, and every number has all its digits.
+        let decision = Decision { violated: u8::MAX, ..Decision::rejected(u64::MAX, u64::MAX, Some(LONGEST_WAIT)) };
+        for (wire, kind) in wires.iter().flat_map(|wire| [(*wire, &self.kinds.rejected), (*wire, &self.kinds.shed)]) {
+            let mut response = kind.response(wire, Some(&decision), Some(LONGEST_WAIT));
+            self.finish(&Refusal::Limited(decision), Some(LONGEST_WAIT), &mut response);
+            // The size as HTTP/2 counts it (RFC 9113 section 10.5.1).
+            let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+            let bytes = response.headers().iter().map(size).sum();
+            if bytes > MOST_HEADER_BYTES {
+                return Err(ConfigError::AnswerTooLarge { bytes, most: MOST_HEADER_BYTES });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the response to an admitted request gets, if anything.
+    #[inline]
+    pub(crate) fn admitted(&self, decision: &Decision) -> Option<HeadersToAdd> {
+        let wait = decision.retry_after().filter(|wait| !wait.is_zero());
+        let standing = self.fields.as_ref().and_then(|fields| fields.standing(decision, wait));
+        (wait.is_some() || standing.is_some()).then_some(HeadersToAdd { wait, standing })
+    }
+
+    /// Adds it, except to a redirect: a client would wait before it follows that.
+    pub(crate) fn add(&self, to_add: &HeadersToAdd, status: StatusCode, headers: &mut HeaderMap) {
+        if is_redirect(status) {
+            return;
+        }
+        if let (Some(fields), Some(standing)) = (&self.fields, &to_add.standing) {
+            fields.admitted(standing, headers);
+        }
+        // The response may be a refusal that asks for a wait. After that wait this limit must have room too.
+        if let Some(wait) = to_add.wait {
+            if retry_after::is_set(headers) {
+                retry_after::raise(headers, retry_after::seconds(wait));
+            }
+            grpc::raise(headers, wait);
+        }
+    }
+
+    /// The answer to a request that is not passed on.
+    pub(crate) fn refuse(&self, refusal: &Refusal, request: &RequestView<'_>) -> Response<Bytes> {
+        let wire = Wire::of(self.protocol, request);
+        let wait = refusal.decision().and_then(Decision::retry_after).map(|wait| self.jittered(wait));
+        let kind = match refusal {
+            Refusal::Limited(decision) if matches!(decision.verdict(), Verdict::Suppressed { .. }) => &self.kinds.shed,
+            Refusal::Limited(_) => &self.kinds.rejected,
+            Refusal::MissingKey(fault) => self.kinds.missing_key(*fault),
+            Refusal::Unavailable => &self.kinds.unavailable,
+        };
+        let mut response = kind.response(wire, refusal.decision(), wait);
+        self.finish(refusal, wait, &mut response);
+        let Some(on_refusal) = &self.on_refusal else { return response };
+        let mut theirs = on_refusal(&RefusalContext { refusal, policy: &self.policy, wire, response: &response });
+        self.finish(refusal, wait, &mut theirs);
+        theirs
+    }
+
+    /// Adds what belongs to every refusal, unless it is there.
+    fn finish(&self, refusal: &Refusal, wait: Option<Duration>, response: &mut Response<Bytes>) {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let Some(decision) = refusal.decision() else { return };
+        response.extensions_mut().insert(*decision);
+        // On a redirect Retry-After means something else (RFC 9110 section 10.2.3).
+        if is_redirect(response.status()) {
+            return;
+        }
+        if let Some(wait) = wait {
+            retry_after::raise(response.headers_mut(), retry_after::seconds(wait));
+        }
+        if let Some(fields) = &self.fields
+            && let Some(standing) = fields.standing(decision, wait)
+        {
+            fields.refused(&standing, response.headers_mut());
+        }
+    }
+
+    /// A wait and up to the jitter more, never less.
+    fn jittered(&self, wait: Duration) -> Duration {
+        match self.jitter_ms {
+            0 => wait,
+            most => wait.saturating_add(Duration::from_millis(fastrand::u64(0..=most))),
+        }
+    }
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answers").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// What the response to an admitted request gets.
+#[derive(Debug)]
+pub(crate) struct HeadersToAdd {
+    /// The time until this limit has room for another such request, if that is not now.
+    wait: Option<Duration>,
+    standing: Option<Standing>,
+}
+
+/// The longest wait that a gRPC duration can hold: 10 000 years.
+const LONGEST_WAIT: Duration = Duration::from_secs(315_576_000_000);
+
+/// gRPC's C core refuses header lists above 8 kB at random, and all above 16 kB.
+const MOST_HEADER_BYTES: usize = 8_192;
+
+/// Whether a client goes on to another address. 304 answers the request itself.
+fn is_redirect(status: StatusCode) -> bool {
+    status.is_redirection() && status != StatusCode::NOT_MODIFIED
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::RETRY_AFTER;
+
+    use super::*;
+    use crate::strategy::Strategy;
+
+    /// With and without header fields, since the wait of a stack does not depend on them.
+    #[test]
+    fn an_inner_retry_after_waits_for_this_layer_too() {
+        let full = Decision { retry_after_ms: 30_000, ..Decision::allowed(10, 10) };
+        let soon = httpdate::fmt_http_date(std::time::SystemTime::now());
+        let ok = StatusCode::TOO_MANY_REQUESTS;
+        for headers in [RateLimitHeaders::None, RateLimitHeaders::Draft8] {
+            let policy = Policy::new("a", ["10/min".parse().unwrap()], Strategy::Absolute);
+            let options = Options { headers, ..Options::default() };
+            let answers = Answers::new(options, policy, ok, ok).unwrap();
+            for (before, decision, status, want) in [
+                (Some("5"), full, ok, Some("30")),
+                (Some("31"), full, ok, Some("31")),
+                (Some("5"), Decision::allowed(10, 9), ok, Some("5")),
+                (Some(soon.as_str()), full, ok, Some("30")),
+                (Some("soon"), full, ok, Some("soon")),
+                (None, full, ok, None),
+                (Some("5"), full, StatusCode::FOUND, Some("5")),
+            ] {
+                let mut map = HeaderMap::new();
+                map.extend(before.map(|it| (RETRY_AFTER, it.parse().unwrap())));
+                if let Some(to_add) = answers.admitted(&decision) {
+                    answers.add(&to_add, status, &mut map);
+                }
+                assert_eq!(map.get(RETRY_AFTER).map(|value| value.to_str().unwrap()), want, "{before:?}");
+            }
+        }
+    }
+}
