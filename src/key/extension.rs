@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use crate::key::extractor::KeyExtractor;
 use crate::key::missing_key::MissingKey;
 use crate::key::request_view::RequestView;
-use crate::key::writable::Key;
+use crate::key::writer::Key;
 use crate::key::writer::KeyWriter;
 
 /// A key from a value in the request's extensions, such as the authenticated user.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::key::extractor::KeyExtractor;
 use crate::key::missing_key::MissingKey;
 use crate::key::request_view::RequestView;
-use crate::key::writable::Key;
+use crate::key::writer::Key;
 use crate::key::writer::KeyWriter;
 use crate::telemetry::{Notice, notify};
 
@@ -29,7 +29,7 @@ impl<K: Key> IntoKey for Result<K, MissingKey> {}
 
 mod sealed {
     use crate::key::missing_key::MissingKey;
-    use crate::key::writable::Key;
+    use crate::key::writer::Key;
 
     pub trait IntoKey {
         type Key: Key;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::key::missing_key::MissingKey;
 use crate::key::request_view::RequestView;
-use crate::key::writable::Key;
+use crate::key::writer::Key;
 use crate::key::writer::KeyWriter;
 
 /// A key that is being looked up.

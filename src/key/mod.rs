@@ -44,5 +44,4 @@ pub use self::missing_key::MissingKey;
 pub use self::request_view::RequestView;
 #[cfg(feature = "axum")]
 pub use self::route::Route;
-pub use self::writable::Key;
-pub use self::writer::KeyWriter;
+pub use self::writer::{Key, KeyWriter};

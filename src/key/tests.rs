@@ -5,7 +5,7 @@ use http::Request;
 use crate::key::extractor::KeyExtractor;
 use crate::key::missing_key::MissingKey;
 use crate::key::request_view::RequestView;
-use crate::key::writable::Key;
+use crate::key::writer::Key;
 use crate::key::writer::KeyWriter;
 
 pub(super) fn request(target: &str) -> Request<()> {

@@ -1,4 +1,4 @@
-//! The values that can be keys.
+//! The values that can be keys; see [`Key`].
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,44 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 
-use super::writer::Tag;
-use crate::key::writer::KeyWriter;
-
-/// A value that can be a key, or a part of one.
-///
-/// Implement it by writing the parts of which your type is made.
-///
-/// # Equal keys
-///
-/// Values of different types are different keys, except for these, which are one key if their values are equal:
-///
-/// - text: `str`, `String`, [`Method`] and [`HeaderName`] by their names,
-/// - bytes: `[u8]`, `[u8; N]`, `Vec<u8>`, [`Bytes`], [`HeaderValue`],
-/// - unsigned integers up to 64 bits, with their `NonZero` forms,
-/// - all signed integers, with their `NonZero` forms,
-/// - `u128` and `NonZeroU128`,
-/// - an address and an `IpAddr` that holds it,
-/// - a value and a reference, `Box`, `Rc`, `Arc` or `Cow` to it.
-///
-/// A type of your own is the sequence of what it writes.
-///
-/// # Addresses
-///
-/// An `IpAddr` is the whole address. The owner of an IPv6 network can take a new address, and so a new budget, for
-/// each request. To key by client, use [`ClientIp`](crate::ClientIp), or the address that
-/// [`ClientIp::network`](crate::ClientIp::network) returns. A `SocketAddr` is no key, since each connection has
-/// another port.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a rate limit key",
-    label = "not a `Key`",
-    note = "implement `Key` for a type of your own by writing its parts: `out.write(&self.id)`",
-    note = "a `SocketAddr` is no key, since each connection has another port: use `ClientIp` as the key, \
-            `ClientIp::network(&req)` in a closure, or `.ip()` for the whole address"
-)]
-pub trait Key {
-    /// Writes the value.
-    fn write_to(&self, out: &mut KeyWriter);
-}
+use super::writer::{Key, KeyWriter, Tag};
 
 impl Key for str {
     fn write_to(&self, out: &mut KeyWriter) {

@@ -21,7 +21,10 @@ use self::network::Prefixes;
 use self::peer::Peer;
 use self::source::Source;
 use self::watch::{BEHIND, WATCH};
-use super::{KeyExtractor, KeyWriter, MissingKey, RequestView};
+use super::extractor::KeyExtractor;
+use super::missing_key::MissingKey;
+use super::request_view::RequestView;
+use super::writer::KeyWriter;
 use crate::error::ConfigError;
 
 /// A key from the client's address, which the client cannot choose.
