@@ -76,7 +76,7 @@ mod strategy;
 mod telemetry;
 mod time;
 
-pub use self::decision::{Decision, RateLimitDecision, Verdict};
+pub use self::decision::{Decision, RateLimitDecision, SuppressionSnapshot, Verdict};
 pub use self::error::{ConfigError, StoreError, StoreErrorKind};
 #[cfg(feature = "_redis")]
 pub use self::hybrid::{Hybrid, HybridLimits, Usage};
