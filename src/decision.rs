@@ -237,6 +237,22 @@ impl From<Decision> for RateLimitDecision {
     }
 }
 
+/// Where a key stands in the suppressed strategy: what it was offered in the window, and what of that was declined.
+///
+/// See [`LocalLimits::snapshot`](crate::LocalLimits::snapshot).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct SuppressionSnapshot {
+    /// The units that requests asked for in the window: the admitted and the declined ones.
+    pub observed: u64,
+    /// The units of the requests that were declined.
+    ///
+    /// They are counted in sixteenths of the window, of which the oldest counts in part.
+    pub declined: u64,
+    /// The part of the demand that would be declined now: 0 below the limit, 1 at the hard cap.
+    pub factor: f64,
+}
+
 fn duration(ms: u64) -> Option<Duration> {
     (ms != u64::MAX).then(|| Duration::from_millis(ms))
 }

@@ -98,7 +98,7 @@ pub mod layer;
 mod response;
 
 pub use self::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
-pub use self::decision::{Decision, RateLimitDecision, Verdict};
+pub use self::decision::{Decision, RateLimitDecision, SuppressionSnapshot, Verdict};
 pub use self::error::{ConfigError, StoreError, StoreErrorKind};
 pub use self::limiter::{RateLimiter, RateLimiterBuilder, RateLimiterOptions};
 pub use self::policy::{OnStoreError, Policy};

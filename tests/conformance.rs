@@ -78,7 +78,19 @@ macro_rules! of_the_suppressed {
 of_the_suppressed! {
     nothing_is_shed_below_the_limit_and_nothing_passes_the_hard_cap,
     the_factor_tells_where_the_key_stands,
+    a_lower_total_ends_the_shedding,
     both_strategies_charge_one_history,
+}
+
+/// Only the hybrid store has it: the local one always decides at once, and the Redis store never.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_at_once_charges_once_or_not_at_all() {
+    for rig in Rig::all(60, 1.0) {
+        for kind in [Kind::Absolute, Kind::Suppressed] {
+            println!("{} {kind:?}", rig.name);
+            engine::a_decision_at_once_charges_once_or_not_at_all(&rig, kind).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -124,7 +124,15 @@ async fn an_exempt_answer_carries_no_fields() {
 
 #[tokio::test]
 async fn a_handler_reads_the_decision_only_if_that_is_asked_for() {
-    for (builder, want) in [(one().decision_in_request(true), "0"), (one(), "none"), (one().enabled(false), "none")] {
+    // With and without a wait before the decision.
+    let looked_up = || one().key_lookup(|_| async { Ok::<u64, tower_weir::MissingKey>(7) });
+    for (builder, want) in [
+        (one().decision_in_request(true), "0"),
+        (looked_up().decision_in_request(true), "0"),
+        (one(), "none"),
+        (looked_up(), "none"),
+        (one().decision_in_request(true).enabled(false), "none"),
+    ] {
         let handler = async |request: Request<Body>| {
             let decision = request.extensions().get::<Decision>();
             decision.map_or("none".to_owned(), |decision| decision.remaining().to_string())

@@ -109,6 +109,22 @@ fn a_flood_of_keys_gains_no_more_than_the_shared_budgets() {
     assert_eq!(rl.local().keys(), 100);
 }
 
+/// A refund of a charge to a shared budget takes back that charge, and no more.
+#[test]
+fn a_refund_makes_room_in_a_shared_budget() {
+    let (_, rl) = limiter(1);
+    let budget = open(&rl, &["10/60s"]);
+    assert!(ask(&budget, 1, 1).is_allowed());
+    assert!(ask(&budget, 2, 1).is_overflow());
+    let shared = ask(&budget, 2, 8);
+    assert!(shared.is_allowed() && shared.is_overflow());
+    assert!(!ask(&budget, 2, 2).is_allowed());
+    budget.refund(&2_u64.to_le_bytes(), u64::MAX, &shared);
+    let again = ask(&budget, 2, 9);
+    assert_eq!((again.is_allowed(), again.is_overflow(), again.used()), (true, true, 10));
+    assert!(!ask(&budget, 2, 1).is_allowed(), "one unit was not refunded");
+}
+
 /// Corrections obey the bound, and a key that the store does not know has used nothing.
 #[test]
 fn corrections_obey_the_bound() {

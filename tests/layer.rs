@@ -10,7 +10,7 @@ mod probe;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Ready, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use serde_json::Value;
 use tower::util::BoxCloneService;
+use tower::util::ServiceFn;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_weir::layer::{RateLimit, RateLimitBody, ResponseFuture};
 use tower_weir::{
@@ -396,7 +397,12 @@ fn the_public_types_go_wherever_a_service_goes() {
     let layer = returned();
     goes(&layer);
     goes(&layer.layer(Probe::new(Reply::Hello).0));
+    fn shares<T: Send + Sync>() {}
+    /// With a body that is only `Send`, as axum's is.
+    type Upload = Request<std::cell::Cell<u8>>;
+    type Inner = ServiceFn<fn(Upload) -> Ready<Result<Response<()>, Infallible>>>;
     sends::<ResponseFuture<Probe, Request<()>>>();
+    shares::<ResponseFuture<Inner, Upload>>();
     sends::<RateLimitBody<Full<Bytes>>>();
     sends::<RateLimitLayerBuilder>();
 }

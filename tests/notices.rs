@@ -48,6 +48,11 @@ fn send(builder: RateLimitLayerBuilder, requests: impl IntoIterator<Item = Reque
     }
 }
 
+/// A limit that refuses every request.
+fn refusing() -> RateLimitLayerBuilder {
+    RateLimitLayer::builder().quota(Quota::refuse_all()).key(Global)
+}
+
 const XFF: &str = "x-forwarded-for";
 
 fn clients(n: u32) -> impl Iterator<Item = String> + Clone {
@@ -135,6 +140,14 @@ const WRONG: &[(Notice, Case)] = &[
     (Notice::LimitOpenedTwice, ("unnamed", || open(&[(None, "10/s"), (None, "10/s"), (None, "10/s")]))),
     (Notice::LimitOpenedTwice, ("other quotas", || open(&[(Some("api"), "10/s"), (Some("api"), "20/s")]))),
     (
+        Notice::LimitOpenedTwice,
+        ("other strategies", || {
+            let rl = limiter();
+            let layer = || builder().name("api").limiter(rl.local());
+            drop([layer().build().unwrap(), layer().suppressed(1.5).build().unwrap()]);
+        }),
+    ),
+    (
         Notice::LayerPerRequest,
         ("in the handler", || {
             for _ in 0..10_001 {
@@ -159,8 +172,13 @@ const WRONG: &[(Notice, Case)] = &[
         Notice::UnreadBody,
         ("an upload of a body that the layer cannot read", || {
             let upload = |_| request("192.0.2.1", &[("content-length", "8000000")]);
-            let refusing = RateLimitLayer::builder().quota(Quota::refuse_all()).key(Global);
-            send(refusing, (0..9).map(upload));
+            send(refusing(), (0..9).map(upload));
+        }),
+    ),
+    (
+        Notice::UnreadBody,
+        ("a chunked upload of such a body", || {
+            send(refusing(), (0..9).map(|_| request("192.0.2.1", &[("transfer-encoding", "chunked")])));
         }),
     ),
 ];
@@ -205,6 +223,19 @@ const RIGHT: &[Case] = &[
         for quota in ["10/s", "20/s", "20/s"] {
             drop(RateLimitLayer::builder().quota(quota.parse::<Quota>().unwrap()).limiter(rl.local()).build().unwrap());
         }
+    }),
+    ("as many clients as keys", || {
+        let rl = RateLimiter::builder().clock(ManualClock::new()).max_keys(9).build().unwrap();
+        send(builder().limiter(rl.local()), clients(9).chain(clients(9)).map(|client: String| request(&client, &[])));
+    }),
+    ("buckets of a tenth", || {
+        let buckets = |ms: u64| RateLimiter::builder().rate_group_size_ms(ms.try_into().unwrap());
+        let rl = buckets(100).window_size_seconds(1.try_into().unwrap()).build().unwrap();
+        drop(RateLimitLayer::builder().quota("10/s".parse().unwrap()).limiter(rl.local()).build().unwrap());
+    }),
+    ("refusals without a body", || {
+        send(refusing(), (0..9).map(|_| request("192.0.2.1", &[])));
+        send(refusing(), (0..9).map(|_| request("192.0.2.1", &[("content-length", "0")])));
     }),
     ("stores of their own", || drop([RateLimitLayer::per_minute(60), RateLimitLayer::per_second(1)])),
     ("a suite of tests", || (0..9_999).for_each(|_| drop(RateLimitLayer::per_minute(60)))),

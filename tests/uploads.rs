@@ -25,7 +25,7 @@ use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_weir::{Global, Quota, RateLimitLayer, RateLimitLayerBuilder};
+use tower_weir::{Global, MissingKey, Quota, RateLimitLayer, RateLimitLayerBuilder, RequestView};
 
 use self::common::{retry_after, within};
 
@@ -121,6 +121,14 @@ async fn nothing_is_read_where_reading_is_wrong() {
     assert_eq!((polls, closes(&response)), (0, true), "0 turns reading off");
     let (response, polls) = refuse(RateLimitLayer::builder(), usize::MAX, |_| {}).await;
     assert_eq!((polls, closes(&response)), (0, false), "a type of body that nobody named is left alone");
+}
+
+/// The refusal comes from the response's future here, and in the tests above from the call.
+#[tokio::test]
+async fn a_refusal_after_a_wait_reads_the_body_too() {
+    let waits = |_: &RequestView<'_>| async { Ok::<u64, MissingKey>(7) };
+    let (response, polls) = refuse(drains().drain_bytes(8 << 20).key_lookup(waits), usize::MAX, |_| {}).await;
+    assert_eq!((polls, closes(&response)), (9, true));
 }
 
 #[tokio::test]

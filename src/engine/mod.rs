@@ -44,5 +44,5 @@ pub(crate) use limit::{Horizon, Limit};
 pub(crate) use outcome::{NEVER, Outcome};
 #[cfg(feature = "_redis")]
 pub(crate) use suppressed::{Dither, band_factor, come_back_at};
-pub(crate) use suppressed::{factor, suppressed};
+pub(crate) use suppressed::{factor, pressure, suppressed};
 pub(crate) use window::{SetMode, Window};

@@ -256,6 +256,14 @@ pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &
     1.0 - share(window, now, 1, limits, horizon).ratio
 }
 
+/// The declined units in the first limit's window, and the [`factor`] of all; records no demand.
+pub(crate) fn pressure(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) -> (u64, f64) {
+    let factor = factor(window, now, limits, horizon);
+    let demand = limits.first().and_then(|limit| window.shed()?.demand(limit));
+    let declined = demand.map_or(0.0, |demand| demand.declined(window.clamp(now)).1);
+    (declined.round() as u64, factor)
+}
+
 /// Lets the demand forget what has left its window by `now`, and follow limits that have changed.
 fn roll(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) {
     let Some(mut demands) = window.shed_mut().map(|shed| std::mem::take(&mut shed.demands)) else { return };

@@ -70,6 +70,13 @@ impl Overflow {
         });
     }
 
+    /// Whether somebody holds the window of a key.
+    #[cfg(test)]
+    pub(super) fn is_held(&self, print: Fingerprint) -> bool {
+        let windows = self.windows();
+        windows.as_ref().is_some_and(|windows| windows[print.low as usize % WINDOWS].try_lock().is_err())
+    }
+
     pub(super) fn is_unused(&self) -> bool {
         self.windows().is_none()
     }

@@ -269,3 +269,46 @@ impl Kept for WindowTable {
         self.len() == 0 && self.overflow.is_unused()
     }
 }
+
+/// The two steps of a race that a run of threads hardly ever meets.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table that holds one key and has shared a window with others.
+    fn full() -> Table {
+        let table = Table::new(1);
+        table.keep_history(&[100]);
+        assert_eq!(charge(&table, b"known"), Place::Own);
+        assert_eq!(charge(&table, b"stranger"), Place::Shared);
+        table
+    }
+
+    fn charge(table: &Table, key: &[u8]) -> Place {
+        table.with(key, 1, |window, horizon| window.absorb(1, 1, horizon), |()| true).1
+    }
+
+    fn used(window: &mut Window, horizon: &Horizon) -> u64 {
+        window.used(1, 100, horizon)
+    }
+
+    /// Another request made the key known after this one found the table full.
+    #[test]
+    fn a_key_that_became_known_is_not_served_from_the_overflow() {
+        let table = full();
+        let print = table.maps.print(b"known");
+        assert_eq!(table.with_overflow(print, 1, used), (1, Place::Own));
+        assert_eq!(table.with_overflow(table.maps.print(b"nobody"), 1, |_, _| ()).1, Place::Shared);
+    }
+
+    /// Otherwise another request charges the shared window after its copy was made.
+    #[test]
+    fn nobody_charges_the_shared_window_of_a_key_that_becomes_known() {
+        let table = full();
+        assert_eq!(table.remove(b"known", |_, _| ()), Some(()));
+        let print = table.maps.print(b"stranger");
+        let enter = |window: &mut Window, horizon: &Horizon| (used(window, horizon), table.overflow.is_held(print));
+        assert_eq!(table.with(b"stranger", 1, enter, |_| true), ((1, true), Place::Own));
+        assert!(!table.overflow.is_held(print));
+    }
+}

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -35,9 +36,10 @@ pin_project! {
         Admitted { #[pin] future: F, tell: Option<Tell> },
         Refused { response: Option<Response<Bytes>> },
         // With the rest of the request's body, which is read first.
-        Draining { refusal: Option<Box<Draining>> },
-        // On the heap, so that a future that waits for nothing stays small.
-        Undecided { undecided: Option<Box<Undecided<S, Req>>> },
+        Draining { refusal: Option<Box<Mutex<Draining>>> },
+        // On the heap, so that a future that waits for nothing stays small. Nobody takes the lock: it makes this future
+        // `Sync` where the inner one is, although bodies and the futures of stores are only `Send`.
+        Undecided { undecided: Option<Box<Mutex<Undecided<S, Req>>>> },
     }
 }
 
@@ -68,14 +70,17 @@ impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
     }
 
     pub(super) fn undecided(wait: Wait, ready: S, request: Req, gate: Arc<Gate>) -> Self {
-        Self { state: State::Undecided { undecided: Some(Box::new(Undecided { wait, ready, request, gate })) } }
+        let undecided = Mutex::new(Undecided { wait, ready, request, gate });
+        Self { state: State::Undecided { undecided: Some(Box::new(undecided)) } }
     }
 }
 
 impl<F, S, Req> State<F, S, Req> {
     fn refused(mut response: Response<Bytes>, unread: Unread) -> Self {
         match unread {
-            Unread::Draining(drain) => return Self::Draining { refusal: Some(Box::new(Draining { drain, response })) },
+            Unread::Draining(drain) => {
+                return Self::Draining { refusal: Some(Box::new(Mutex::new(Draining { drain, response }))) };
+            }
             Unread::Abandoned => announce_close(&mut response),
             Unread::Nothing => {}
         }
@@ -109,14 +114,18 @@ where
                 }
                 StateProj::Draining { refusal } => {
                     let Some(draining) = refusal else { return Poll::Pending };
-                    let is_read = ready!(draining.drain.poll(cx));
-                    let Some(draining) = refusal.take() else { return Poll::Pending };
+                    let is_read = ready!(draining.get_mut().drain.poll(cx));
+                    let Some(draining) = refusal.take().map(|draining| draining.into_inner()) else {
+                        return Poll::Pending;
+                    };
                     State::refused(draining.response, if is_read { Unread::Nothing } else { Unread::Abandoned })
                 }
                 StateProj::Undecided { undecided } => {
-                    let Some(waiting) = undecided else { return Poll::Pending };
+                    let Some(waiting) = undecided.as_mut().map(|waiting| waiting.get_mut()) else {
+                        return Poll::Pending;
+                    };
                     match ready!(waiting.gate.poll(&mut waiting.wait, cx)) {
-                        Passage::Admitted(admission) => match undecided.take().map(|waiting| *waiting) {
+                        Passage::Admitted(admission) => match undecided.take().map(|waiting| waiting.into_inner()) {
                             Some(Undecided { mut ready, mut request, gate, .. }) => {
                                 if let Some(decision) = admission.decision {
                                     request.extensions_mut().insert(decision);
@@ -128,7 +137,7 @@ where
                         },
                         Passage::Refused(refusal) => {
                             let response = waiting.gate.answers.refuse(&refusal, &RequestView::new(&waiting.request));
-                            match undecided.take() {
+                            match undecided.take().map(|waiting| waiting.into_inner()) {
                                 Some(waiting) => State::refused(response, waiting.gate.drain.begin(waiting.request)),
                                 None => return Poll::Pending,
                             }

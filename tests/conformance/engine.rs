@@ -1,13 +1,13 @@
 //! The engine's calls on a key.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tower_weir::HistoryPreservation::{PreserveNewest, PreserveOldest};
 use tower_weir::RateLimitComparator::{Always, Eq, Gt, Lt, Ne};
 use tower_weir::{RateLimitDecision, Verdict};
 
-use crate::rig::{Kind, Rig, assert_refused};
+use crate::rig::{Kind, PATIENCE, Rig, assert_refused};
 
 /// A key for each strategy, for the two share their histories.
 fn key(kind: Kind, name: &str) -> Vec<u8> {
@@ -70,6 +70,40 @@ pub(crate) async fn a_cost_can_be_asked_for_without_a_charge(rig: &Rig, kind: Ki
             }
         }
     }
+}
+
+pub(crate) async fn a_decision_at_once_charges_once_or_not_at_all(rig: &Rig, kind: Kind) {
+    let (calls, rate, key) = (rig.calls(kind), rig.rate(1_000), key(kind, "at once"));
+    let Some(first) = rig.try_inc(kind, &key, &rate, 1) else { return };
+    let try_inc = |n: u64| rig.try_inc(kind, &key, &rate, n).unwrap();
+    assert_eq!(first, None, "an unknown key has no lease");
+    assert_eq!(calls.get(&key).await, 0, "what is not decided is not charged");
+    let (mut admitted, mut at_once, began) = (0, 0, Instant::now());
+    // Each time the lease is spent, a decision that waits brings another.
+    while at_once < 20 {
+        assert!(began.elapsed() < PATIENCE, "{at_once} decisions at once");
+        assert!(admitted < 900, "{at_once} decisions at once, and the limit is near");
+        match try_inc(2) {
+            Some(decision) => {
+                assert_eq!(decision, RateLimitDecision::Allowed, "{admitted} of 1000 used");
+                (admitted, at_once) = (admitted + 2, at_once + 1);
+            }
+            None => {
+                assert!(calls.inc(&key, &rate, 1).await.is_allowed());
+                admitted += 1;
+            }
+        }
+    }
+    assert_eq!(calls.get(&key).await, admitted, "each admission was charged once");
+    // The wait of a refusal is known, and is told at once.
+    assert_eq!(calls.set_if(&key, &rate, Always, 1_000, None).await.current_total, 1_000);
+    assert_refused(calls.inc(&key, &rate, 1).await, kind);
+    if kind == Kind::Absolute {
+        assert_refused(try_inc(1).expect("the refusal is known"), kind);
+    } else if let Some(decision) = try_inc(1) {
+        assert_refused(decision, kind);
+    }
+    assert_eq!(calls.get(&key).await, 1_000, "a refusal was charged");
 }
 
 pub(crate) async fn a_cost_of_nothing_only_looks(rig: &Rig, kind: Kind) {

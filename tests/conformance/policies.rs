@@ -170,7 +170,8 @@ pub(crate) async fn without_redis() {
         suppressed.clear().await.unwrap_err(),
         suppressed.get_suppression_factor("k", &rate).await.unwrap_err(),
     ];
-    for error in errors {
+    let at_once = rl.hybrid().absolute().try_inc("k", &rate, 1).unwrap_err();
+    for error in errors.into_iter().chain([at_once]) {
         assert_eq!(error.kind(), StoreErrorKind::NotConfigured);
         assert!(error.to_string().contains("redis_url"), "it says what to write: {error}");
     }

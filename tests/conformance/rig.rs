@@ -197,6 +197,21 @@ impl Rig {
         }
     }
 
+    /// A decision without waiting, if the store has this call; nothing where it cannot decide at once.
+    pub(crate) fn try_inc(
+        &self,
+        kind: Kind,
+        key: &[u8],
+        rate: &RateLimit,
+        n: u64,
+    ) -> Option<Option<RateLimitDecision>> {
+        let hybrid = self.rl.hybrid();
+        (self.place == Place::Hybrid).then(|| match kind {
+            Kind::Absolute => hybrid.absolute().try_inc(key, rate, n).unwrap(),
+            Kind::Suppressed => hybrid.suppressed().try_inc(key, rate, n).unwrap(),
+        })
+    }
+
     /// The stores of the two instances, as a layer takes them.
     pub(crate) fn stores(&self) -> [Arc<dyn Store>; 2] {
         [&self.rl, &self.twin].map(|rl| match self.place {

@@ -51,6 +51,23 @@ pub(crate) async fn the_factor_tells_where_the_key_stands(rig: &Rig) {
     assert_eq!(rig.factor(key, &rig.rate(1_000)).await, 0.0, "a raised limit");
 }
 
+pub(crate) async fn a_lower_total_ends_the_shedding(rig: &Rig) {
+    let (calls, rate) = (rig.calls(Kind::Suppressed), rig.rate(100));
+    for total in [0, 40] {
+        let key = format!("lowered to {total}").into_bytes();
+        for _ in 0..400 {
+            calls.inc(&key, &rate, 1).await;
+        }
+        assert!(rig.factor(&key, &rate).await > 0.0, "the key sheds, so this shows something");
+        assert!(calls.set_if(&key, &rate, Always, total, None).await.matched);
+        assert_eq!(rig.factor(&key, &rate).await, 0.0, "lowered to {total}");
+        for used in total..100 {
+            assert_eq!(calls.inc(&key, &rate, 1).await, RateLimitDecision::Allowed, "{used} used of 100");
+        }
+        assert!(matches!(calls.inc(&key, &rate, 1).await, RateLimitDecision::Suppressed { .. }));
+    }
+}
+
 pub(crate) async fn both_strategies_charge_one_history(rig: &Rig) {
     let (absolute, suppressed) = (rig.calls(Kind::Absolute), rig.calls(Kind::Suppressed));
     let (rate, key) = (rig.rate(100), b"both".as_slice());

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
-use crate::decision::{Decision, RateLimitDecision};
+use crate::decision::{Decision, RateLimitDecision, SuppressionSnapshot};
 use crate::engine::{self, Horizon, SetMode, Window};
 use crate::keyspace::Windows;
 use crate::quota::RateLimit;
@@ -203,6 +203,36 @@ impl LocalLimits<'_, Suppressed> {
     pub fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> f64 {
         let (now, limits) = (self.windows.now(), [self.windows.scale.limit(rate, true)]);
         self.windows.main.peek(key.as_ref(), now, |window, horizon| engine::factor(window, now, &limits, horizon))
+    }
+
+    /// The offered and the declined units in the window, and the suppression factor, all as of one instant.
+    ///
+    /// Charges nothing. A request that costs more than the hard cap admits is no demand and is not counted. While
+    /// the store is full, an unknown key has the figures of the budget that it shares.
+    ///
+    /// Only the local store has this call; the Redis and the hybrid store report the factor alone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimit, RateLimiter};
+    ///
+    /// let rl = RateLimiter::builder().build()?;
+    /// let (calls, rate) = (rl.local().suppressed(), RateLimit::try_from(1.0)?); // 60 in any minute
+    /// let admitted = (0..100).filter(|_| calls.inc("k", &rate, 1).is_allowed()).count() as u64;
+    /// let seen = calls.snapshot("k", &rate);
+    /// assert_eq!((seen.observed, seen.declined), (100, 100 - admitted));
+    /// assert_eq!(seen.factor, calls.get_suppression_factor("k", &rate));
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> SuppressionSnapshot {
+        let (now, limits) = (self.windows.now(), [self.windows.scale.limit(rate, true)]);
+        self.windows.main.peek(key.as_ref(), now, |window, horizon| {
+            let (declined, factor) = engine::pressure(window, now, &limits, horizon);
+            let admitted = window.used(now, self.span(), horizon);
+            SuppressionSnapshot { observed: admitted.saturating_add(declined), declined, factor }
+        })
     }
 }
 
