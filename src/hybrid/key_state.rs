@@ -345,7 +345,9 @@ impl KeyState {
     pub(super) fn estimate(&self, now: u64, params: &StoreParams) -> u64 {
         let used = if now < self.used_until { self.used } else { 0 };
         let from = now.saturating_sub(u64::from(params.scale.span()) * params.scale.bucket_ms());
-        used.saturating_add(self.lease.as_ref().map_or(0, |lease| lease.spent_since(from)))
+        // What a sync reports is not in the last answer yet.
+        let reported = self.outbox.as_ref().map_or(0, |outbox| outbox.spent_since(from));
+        used.saturating_add(reported).saturating_add(self.lease.as_ref().map_or(0, |lease| lease.spent_since(from)))
     }
 
     /// Takes the lease out of use, and gives what is to be sent. A sync that is under way is given up.

@@ -117,6 +117,16 @@ impl Outbox {
         self.entries.iter().map(report).collect()
     }
 
+    /// The units that were spent since an instant, or a little before it, and that no answer of Redis includes. What is
+    /// resubmitted was in an answer before.
+    pub(super) fn spent_since(&self, from: u64) -> u64 {
+        if self.is_resubmission {
+            return 0;
+        }
+        let spent = self.entries.iter().flat_map(|entry| &entry.spent).chain(&self.admitted);
+        spent.filter(|&&(before, _)| before > from).map(|&(_, units)| units).sum()
+    }
+
     /// Forgets what was sent, since an answer came.
     pub(super) fn acknowledge(&mut self) {
         self.entries.clear();

@@ -223,6 +223,22 @@ fn a_lease_that_was_reported_is_not_spent_again() {
     assert!(key.start(1_020).1.reports.is_empty(), "an answer came");
 }
 
+/// A report under way is in no answer yet.
+#[test]
+fn an_estimate_counts_what_is_being_reported() {
+    let mut key = Key::new(1_000, 100);
+    let estimate = |key: &Key| key.state.estimate(1_010, &key.params);
+    let first = key.start(1_000);
+    key.answer(1_000, &first, &lent(50, 1_000));
+    assert!(key.spends(1_010) && estimate(&key) == 1);
+    let second = key.start(1_010);
+    assert_eq!(estimate(&key), 1, "while it is under way");
+    let mut answer = lent(0, 1_000);
+    answer.reply.used = 1;
+    key.answer(1_010, &second, &answer);
+    assert_eq!(estimate(&key), 1, "after the answer");
+}
+
 #[test]
 fn no_unit_is_spent_after_the_tick_that_it_is_charged_at() {
     each_lease(|held| {
