@@ -123,6 +123,7 @@ pub(super) enum TimerAction {
 
 /// What an instance knows of one key.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct KeyState {
     /// The key's name in Redis.
     pub(super) name: Box<[u8]>,
@@ -700,6 +701,12 @@ impl KeyState {
         if let Some(outbox) = &mut self.outbox {
             outbox.expire(now, kept_ms(horizon, params));
         }
+    }
+
+    /// The units of the lease that may still be spent.
+    #[cfg(test)]
+    pub(super) fn left(&self, now: u64) -> u64 {
+        self.lease.as_ref().map_or(0, |lease| lease.left(now))
     }
 
     /// Forgets reports that are not acknowledged, so that a test sees what follows.

@@ -9,6 +9,7 @@ const SLOTS: u64 = 32;
 
 /// What an instance has to tell Redis of one key.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Outbox {
     entries: Vec<Entry>,
     /// Units that were admitted while Redis was gone: an instant before which each was, and the units.
@@ -20,6 +21,7 @@ pub(super) struct Outbox {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Entry {
     id: LeaseId,
     kind: ReportKind,

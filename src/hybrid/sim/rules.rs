@@ -47,6 +47,25 @@ fn nobody_shares_a_name() {
     assert!(apart.admitted * 10 >= apart.central_admitted * 9);
 }
 
+/// A fork and its parent both spend what the parent held, and nothing more.
+#[test]
+fn a_fork_takes_a_name_of_its_own() {
+    for seed in 0..6 {
+        // Much is held when all instances fork, and then much is wanted.
+        let at = 3 * SECOND;
+        let changes = (0..8).map(|parent| (at, Change::Fork(parent))).collect();
+        let base = Setup { changes, ..steady(seed, &[(0, 0.5), (at, 1.5)]) };
+        let run = |without| World::run(Setup { without, ..base.clone() });
+        let (with, without) = (run(Without::Nothing), run(Without::NewName));
+        let (bound, later) = (with.setup.bound(), at + with.setup.longest_lease_us());
+        assert!(with.forked > 0, "nothing was held");
+        assert!(with.peak_from(0) <= bound + with.forked, "{} of {bound} and {}", with.peak_from(0), with.forked);
+        assert!(with.peak_from(later) <= bound, "{} of {bound}, seed {seed}", with.peak_from(later));
+        assert!(with.admitted * 10 >= with.central_admitted * 9);
+        assert!(without.peak_from(later) > bound, "{} of {bound}, seed {seed}", without.peak_from(later));
+    }
+}
+
 /// A key that nobody used for a while is gone, and nothing is lost with it.
 #[test]
 fn a_key_that_came_to_its_end_is_not_lost() {
