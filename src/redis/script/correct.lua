@@ -46,11 +46,11 @@ local function first_where(first, holds)
   return first
 end
 
--- Leases that may still be spent stay, whatever the total is to be.
+-- Leases that may still be spent stay, whatever the total is to be. So do the marks of reports: each counts once.
 local function keep_leases()
   local stay = {}
   for i = 1, leases and #leases or 0 do
-    if leases[i][2] >= now then stay[#stay + 1] = leases[i] end
+    if leases[i][2] >= now or leases[i][3] == 0 then stay[#stay + 1] = leases[i] end
   end
   leases = #stay > 0 and stay or nil
 end
