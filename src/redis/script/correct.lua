@@ -96,29 +96,6 @@ local function refund(stamp, cost)
   total, dirty = (total - units) % M40, true
 end
 
--- Adds units of a tick that is not in the future. A full log takes them with its next bucket, which is later.
-local function charge(tick, units)
-  if now - tick > kept then return end
-  known, dirty = true, true
-  if tick >= open then
-    local at_last = now
-    now = tick
-    roll()
-    now, total = at_last, (total + units) % M40
-    return
-  end
-  local first, before = first_where(0, function(age) return open - age >= tick end), base
-  if first > 0 then before = unpack('<I5', words, 9 * first - 4) end
-  local is_new = n < most and (first == n or open - word(first) ~= tick)
-  retotal(first, function(cum) return (cum + units) % M40 end)
-  if is_new then
-    local new = pack('<I4I5', tick % M32, (before + units) % M40)
-    words, n = sub(words, 1, 9 * first) .. new .. sub(words, 9 * first + 1), n + 1
-    if first < merged then merged = merged + 1 end
-  end
-  total = (total + units) % M40
-end
-
 shed = load(KEYS[1])
 if not shed then return redis.error_reply('WRONGTYPE the key of a limit holds a value of another type') end
 local before, done = used(), known
