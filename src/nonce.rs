@@ -23,6 +23,13 @@ impl Nonce {
         Self { value: value.into(), process: process::id().into() }
     }
 
+    /// The number as a forked process inherits it.
+    #[cfg(test)]
+    pub(crate) fn in_fork(&self) -> Self {
+        let value = self.value.load(Ordering::Acquire);
+        Self { value: value.into(), process: (process::id() ^ 1).into() }
+    }
+
     /// The number, never 0.
     pub(crate) fn get(&self) -> u64 {
         let process = process::id();
@@ -53,10 +60,10 @@ mod tests {
     fn another_process_draws_a_number_of_its_own() {
         let nonce = Nonce::fixed(7);
         assert_eq!(nonce.get(), 7);
-        nonce.process.store(process::id() ^ 1, Ordering::Relaxed);
-        let inherited = nonce.get();
-        assert_ne!(inherited, 7);
-        assert_eq!(nonce.get(), inherited);
+        let inherited = nonce.in_fork();
+        let own = inherited.get();
+        assert_ne!(own, 7);
+        assert_eq!(inherited.get(), own);
     }
 
     /// Both inherit the same keys of the hash, at the same instant.

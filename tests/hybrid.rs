@@ -7,14 +7,19 @@ mod calls;
 #[cfg(feature = "redis-cluster")]
 #[path = "hybrid/cluster.rs"]
 mod cluster;
+#[allow(dead_code, reason = "other suites use the rest")]
 #[path = "redis_exact/ledger.rs"]
 mod ledger;
 #[path = "hybrid/lent.rs"]
 mod lent;
 #[path = "hybrid/memory.rs"]
 mod memory;
+#[path = "hybrid/oracle.rs"]
+mod oracle;
 #[path = "hybrid/outages.rs"]
 mod outages;
+#[path = "hybrid/refusals.rs"]
+mod refusals;
 mod servers;
 #[path = "hybrid/together.rs"]
 mod together;

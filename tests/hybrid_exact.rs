@@ -15,10 +15,13 @@
 mod crew;
 #[path = "hybrid_exact/faults.rs"]
 mod faults;
+#[allow(dead_code, reason = "other suites use the rest")]
 #[path = "redis_exact/ledger.rs"]
 mod ledger;
 #[path = "hybrid_exact/matrix.rs"]
 mod matrix;
+#[path = "hybrid/oracle.rs"]
+mod oracle;
 #[path = "hybrid_exact/record.rs"]
 mod record;
 mod servers;

@@ -4,112 +4,31 @@
 //! the lease out of use ([`KeyState::start_sync`]) and ends with one of [`KeyState::handle_reply`] and
 //! [`KeyState::abandon`]. Its name tells it from later ones, so that an answer that comes late does no harm.
 
+mod round_trip;
+
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::lease::{Lease, min_elapsed};
+use super::events::{Action, Asked, Request, TimerAction};
+use super::lease::Lease;
 use super::limit_set::{LimitSet, OwnedLimitSet};
-use super::names::NameSource;
 use super::outbox::Outbox;
 use super::params::StoreParams;
 use super::refusal::Refusals;
 use crate::decision::{Decision, Verdict};
 use crate::engine::{self, Dither, Horizon, Outcome, Window, band_factor, come_back_at};
+use crate::script::LeaseId;
 use crate::geometry::{EMPTY_SHARES, WindowGeometry};
-use crate::script::{Ask, LeaseId, Report, SyncReply, SyncRequest};
 
 /// How long a sync may take beyond the deadline before another one may take its place.
 const GRACE_MS: u64 = 25;
 /// How long a refusal is kept that no wait ends.
 const NEVER_FITS_MS: u64 = 1_000;
 
-/// A request for units.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Request<'a> {
-    pub(crate) cost: u64,
-    pub(crate) limits: LimitSet<'a>,
-    /// Whether it was counted before.
-    pub(crate) is_retry: bool,
-}
-
-/// What becomes of a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Action {
-    Decided(Decision),
-    /// It is decided, from the lease of this name, which runs low.
-    DecidedLow(Decision, LeaseId),
-    /// A sync has to decide.
-    Sync,
-    /// A sync is under way, for so many more milliseconds at most.
-    Wait(u64),
-    /// Redis has to decide this request alone.
-    AskAlone,
-}
-
-/// A question that was sent: when, and how often the key had been changed through the API before.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
-    pub(crate) sent: u64,
-    pub(crate) changes: u32,
-    /// Whether it asks for one request alone, so that the answer says nothing of leases.
-    pub(crate) is_alone: bool,
-}
-
-/// A sync under way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RoundTrip {
-    pub(crate) id: LeaseId,
-    pub(crate) asked: Asked,
-}
-
-/// What Redis has answered.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer {
-    /// The server's time.
-    pub(crate) now_ms: u64,
-    /// The request that went along, and its outcome.
-    pub(crate) outcome: Option<(Ask, Outcome)>,
-    pub(crate) reply: SyncReply,
-}
-
-/// What follows from an answer.
-#[derive(Debug)]
-pub(crate) enum Reaction {
-    /// Redis has lost the key: this is to be sent in the place of what was.
-    Resubmit {
-        request: SyncRequest,
-        has_lost_units: bool,
-    },
-    Done {
-        decision: Option<Decision>,
-        wake: Option<Wake>,
-    },
-    /// The answer is of a sync that another one has replaced.
-    Stale,
-}
-
-/// When a lease is to be looked at again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wake {
-    pub(crate) at: u64,
-    pub(crate) id: LeaseId,
-}
-
-/// What is to become of a lease, or of reports, at their time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TimerAction {
-    Nothing,
-    /// To be looked at again at that instant.
-    Later(u64),
-    /// To be synced, for another lease if that is wanted.
-    Sync {
-        wants: bool,
-    },
-}
-
 /// What an instance knows of one key.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct KeyState {
     /// The key's name in Redis.
     pub(crate) name: Box<[u8]>,
@@ -332,49 +251,9 @@ impl KeyState {
     pub(crate) fn estimate(&self, now: u64, params: &StoreParams) -> u64 {
         let used = if now < self.used_until { self.used } else { 0 };
         let from = now.saturating_sub(u64::from(params.scale.span()) * params.scale.bucket_ms());
-        used.saturating_add(self.lease.as_ref().map_or(0, |lease| lease.spent_since(from)))
-    }
-
-    /// Takes the lease out of use, and gives what is to be sent. A sync that is under way is given up.
-    pub(crate) fn start_sync(
-        &mut self,
-        now: u64,
-        wants: bool,
-        names: &NameSource,
-        horizon: &Horizon,
-        params: &StoreParams,
-    ) -> (RoundTrip, SyncRequest) {
-        if let Some((id, _)) = self.sync.take() {
-            self.give_up(now, id);
-        }
-        let id = names.next();
-        self.sync = Some((id, now));
-        self.update_rate(now, params.interval_ms);
-        let is_first = std::mem::take(&mut self.is_new);
-        self.close_lease(now, horizon, params);
-        let mut expected =
-            if self.epoch > 0 && now + params.lag_ms + params.deadline_ms < self.lives_until { self.epoch } else { 0 };
-        let mut reports = Vec::new();
-        if let Some(outbox) = &mut self.outbox {
-            outbox.expire(now, kept_ms(horizon, params));
-            outbox.close(now, || names.next());
-            outbox.disown(id.nonce, || names.next());
-            reports = outbox.reports(now, params);
-            if outbox.is_resubmission {
-                expected = 0;
-            }
-        }
-        let request = SyncRequest {
-            id,
-            expected,
-            proposed: fastrand::u32(1..),
-            rate: self.rate,
-            shed_units: std::mem::take(&mut self.shed_units),
-            // Whether a key comes again nobody knows at first.
-            wants: wants && !is_first,
-            reports,
-        };
-        (RoundTrip { id, asked: Asked { sent: now, changes: self.changes, is_alone: false } }, request)
+        // What a sync reports is not in the last answer yet.
+        let reported = self.outbox.as_ref().map_or(0, |outbox| outbox.spent_since(from));
+        used.saturating_add(reported).saturating_add(self.lease.as_ref().map_or(0, |lease| lease.spent_since(from)))
     }
 
     /// Ends the use of the lease: what was spent of it is to be reported.
@@ -390,135 +269,9 @@ impl KeyState {
         self.outbox.get_or_insert_default()
     }
 
-    /// Takes up an answer.
-    #[expect(clippy::too_many_arguments, reason = "what a driver knows of a sync and of its store")]
-    pub(crate) fn handle_reply(
-        &mut self,
-        now: u64,
-        trip: &RoundTrip,
-        request: &SyncRequest,
-        answer: &Answer,
-        limits: &OwnedLimitSet,
-        names: &NameSource,
-        horizon: &Horizon,
-        params: &StoreParams,
-    ) -> Reaction {
-        let reply = &answer.reply;
-        let is_current = self.sync.is_some_and(|(id, _)| id == trip.id);
-        if reply.is_lost {
-            return match is_current {
-                true => self.resubmit(now, request, names, horizon, params),
-                false => Reaction::Stale,
-            };
-        }
-        let decision = answer.outcome.as_ref().map(|(ask, outcome)| {
-            let decision = params.server.decision(outcome, ask.cost, &limits.scaled, answer.now_ms);
-            (ask.cost, limits.unscale(decision))
-        });
-        let mut wake = None;
-        if is_current {
-            wake = self.apply_reply(now, trip, reply, &limits.borrow(), params);
-            self.lent_limits = wake.map(|_| limits.clone());
-        } else if reply.units > 0 {
-            self.outbox().push_unspent(trip.id, now);
-        }
-        if let Some((cost, decision)) = decision {
-            self.record_outcome(now, &trip.asked, cost, decision, &limits.borrow(), horizon, params);
-        }
-        if is_current && let Some(full) = refusal_when_full(answer, limits, params) {
-            self.refuse(now, &trip.asked, 1, full, limits.borrow().limits_id, params);
-        }
-        Reaction::Done { decision: decision.map(|(_, decision)| decision), wake }
-    }
-
-    /// What is to be sent after Redis has lost the key: all that this instance has admitted, under one name.
-    fn resubmit(
-        &mut self,
-        now: u64,
-        request: &SyncRequest,
-        names: &NameSource,
-        horizon: &Horizon,
-        params: &StoreParams,
-    ) -> Reaction {
-        let tick = params.scale.at(now);
-        let end = |(tick, units): (u64, u64)| ((tick + 1) * params.scale.bucket_ms(), units);
-        let spent: Vec<(u64, u64)> =
-            self.local_history.buckets(tick, horizon, Report::MOST).into_iter().map(end).collect();
-        (self.epoch, self.lives_until) = (0, 0);
-        let has_lost_units = !spent.is_empty();
-        let outbox = self.outbox();
-        outbox.clear();
-        outbox.push_extra(names.next(), spent, now);
-        outbox.is_resubmission = has_lost_units;
-        let reports = outbox.reports(now, params);
-        Reaction::Resubmit { request: SyncRequest { expected: 0, reports, ..request.clone() }, has_lost_units }
-    }
-
-    fn apply_reply(
-        &mut self,
-        now: u64,
-        trip: &RoundTrip,
-        reply: &SyncReply,
-        limits: &LimitSet<'_>,
-        params: &StoreParams,
-    ) -> Option<Wake> {
-        self.end_sync();
-        if let Some(outbox) = &mut self.outbox {
-            outbox.acknowledge();
-            self.outbox.take_if(|outbox| outbox.is_empty() && !outbox.is_scheduled);
-        }
-        self.limits_id = limits.limits_id;
-        (self.binding, self.used, self.free) = (reply.binding, reply.used, reply.free);
-        let window_ms = limits.limits.get(usize::from(reply.binding)).map_or(0, |limit| params.scale.window_ms(limit));
-        self.used_until = now + window_ms + params.scale.bucket_ms();
-        self.ask_again_ms = reply.ask_again_ms;
-        // It was full while this instance held the rest.
-        self.refusals.clear();
-        let horizon_ms = u64::from(reply.horizon_ms);
-        (self.ratio, self.ratio_until) = (reply.ratio, trip.asked.sent + horizon_ms);
-        if reply.epoch != self.epoch {
-            (self.epoch, self.lives_until) = (reply.epoch, 0);
-        }
-        if reply.ttl_ms > 0 {
-            self.lives_until = self.lives_until.max(trip.asked.sent + min_elapsed(u64::from(reply.ttl_ms)));
-        }
-        if reply.units == 0 {
-            return None;
-        }
-        let life = min_elapsed(u64::from(reply.life_ms).saturating_sub(1)).saturating_sub(params.lag_ms);
-        let lease = Lease::new(trip.id, reply.units, now, trip.asked.sent + life, params.scale.bucket_ms());
-        self.lease = Some(Box::new(lease));
-        Some(Wake { at: trip.asked.sent + horizon_ms, id: trip.id })
-    }
-
     /// The limits to sync with for another lease.
     pub(crate) fn lent_limits(&self) -> Option<OwnedLimitSet> {
         self.lent_limits.clone()
-    }
-
-    /// No answer came. What was reported is reported again, and a lease that may have been given goes back.
-    pub(crate) fn abandon(&mut self, now: u64, trip: &RoundTrip) {
-        if self.sync.is_some_and(|(id, _)| id == trip.id) {
-            self.end_sync();
-            self.give_up(now, trip.id);
-        }
-    }
-
-    fn give_up(&mut self, now: u64, id: LeaseId) {
-        self.outbox().push_unspent(id, now);
-        self.limits_id = 0;
-    }
-
-    /// What closes when the key is synced, while it is being synced.
-    pub(crate) fn sync_done(&mut self) -> Option<Arc<Semaphore>> {
-        self.sync.map(|_| Arc::clone(self.sync_done.get_or_insert_with(|| Arc::new(Semaphore::new(0)))))
-    }
-
-    fn end_sync(&mut self) {
-        self.sync = None;
-        if let Some(done) = self.sync_done.take() {
-            done.close();
-        }
     }
 
     /// Keeps a refusal that a wait can end.
@@ -687,6 +440,12 @@ impl KeyState {
         }
     }
 
+    /// The units of the lease that may still be spent.
+    #[cfg(test)]
+    pub(crate) fn left(&self, now: u64) -> u64 {
+        self.lease.as_ref().map_or(0, |lease| lease.left(now))
+    }
+
     /// Forgets reports that are not acknowledged, so that a test sees what follows.
     #[cfg(test)]
     pub(crate) fn forget_reports(&mut self) {
@@ -708,15 +467,6 @@ impl KeyState {
             && self.sync.is_none()
             && self.local_history.is_idle(params.scale.at(now), horizon)
     }
-
-    /// Takes what was asked for into the rate; within three intervals an older rate fades.
-    fn update_rate(&mut self, now: u64, interval_ms: u64) {
-        let (passed, fades) = ((now.saturating_sub(self.since)) as f64, (3 * interval_ms) as f64);
-        let offered = std::mem::take(&mut self.offered) as f64;
-        self.rate =
-            if passed < fades { self.rate * (1.0 - passed / fades) + offered / fades } else { offered / passed };
-        self.since = now;
-    }
 }
 
 /// How long this instance keeps what it has admitted.
@@ -724,25 +474,3 @@ fn kept_ms(horizon: &Horizon, params: &StoreParams) -> u64 {
     u64::from(horizon.keep()).saturating_mul(params.scale.bucket_ms())
 }
 
-/// The refusal of one unit that follows from an answer, if nothing is free.
-fn refusal_when_full(answer: &Answer, limits: &OwnedLimitSet, params: &StoreParams) -> Option<Decision> {
-    let (reply, is_suppressed) = (&answer.reply, limits.borrow().is_suppressed);
-    if reply.fits_at == 0 || (is_suppressed && reply.ratio >= 1.0) {
-        return None;
-    }
-    let verdict = match is_suppressed {
-        true => Verdict::Suppressed { is_allowed: false },
-        false => Verdict::Rejected,
-    };
-    let outcome = Outcome {
-        verdict,
-        binding: reply.binding,
-        violated: 1_u8.checked_shl(u32::from(reply.binding)).unwrap_or(0),
-        factor: if is_suppressed { 1.0 } else { 0.0 },
-        used: reply.used.saturating_add(reply.units),
-        newest: params.server.at(answer.now_ms),
-        fits_at: reply.fits_at,
-        used_then: reply.used_then,
-    };
-    Some(limits.unscale(params.server.decision(&outcome, 0, &limits.scaled, answer.now_ms)))
-}

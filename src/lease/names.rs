@@ -19,6 +19,18 @@ impl NameSource {
         Self { nonce: Nonce::fixed(nonce), counter: AtomicU32::new(0) }
     }
 
+    /// The source as a forked process inherits it.
+    #[cfg(test)]
+    pub(crate) fn in_fork(&self) -> Self {
+        Self { nonce: self.nonce.in_fork(), counter: self.counter.load(Ordering::Relaxed).into() }
+    }
+
+    /// A source that gives the same names as this one.
+    #[cfg(test)]
+    pub(crate) fn twin(&self) -> Self {
+        Self { nonce: Nonce::fixed(self.nonce.get()), counter: self.counter.load(Ordering::Relaxed).into() }
+    }
+
     /// A name that was not used before.
     pub(crate) fn next(&self) -> LeaseId {
         LeaseId { nonce: self.nonce.get(), counter: self.counter.fetch_add(1, Ordering::Relaxed) }

@@ -1,7 +1,7 @@
 //! Reports that Redis has not acknowledged: each is sent with every call until an answer comes.
 
-use super::lease::Lease;
 use super::params::{StoreParams, min_age_ms};
+use super::lease::Lease;
 use crate::script::{LeaseId, Report, ReportKind, SyncRequest};
 
 /// Parts of a window in which units that Redis does not hold are counted together.
@@ -9,6 +9,7 @@ const SLOTS: u64 = 32;
 
 /// What an instance has to tell Redis of one key.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Outbox {
     entries: Vec<Entry>,
     /// Units that were admitted while Redis was gone: an instant before which each was, and the units.
@@ -20,6 +21,7 @@ pub(crate) struct Outbox {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Entry {
     id: LeaseId,
     kind: ReportKind,
@@ -115,6 +117,16 @@ impl Outbox {
             spent: spent.iter().map(aged).collect(),
         };
         self.entries.iter().map(report).collect()
+    }
+
+    /// The units that were spent since an instant, or a little before it, and that no answer of Redis includes. What is
+    /// resubmitted was in an answer before.
+    pub(crate) fn spent_since(&self, from: u64) -> u64 {
+        if self.is_resubmission {
+            return 0;
+        }
+        let spent = self.entries.iter().flat_map(|entry| &entry.spent).chain(&self.admitted);
+        spent.filter(|&&(before, _)| before > from).map(|&(_, units)| units).sum()
     }
 
     /// Forgets what was sent, since an answer came.

@@ -8,6 +8,7 @@ const MOST: usize = 4;
 
 /// A refusal that still holds.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Refusal {
     /// Until when it is not asked again: counted from before the question was sent.
     until: u64,
@@ -20,6 +21,7 @@ struct Refusal {
 
 /// The refusals of one key.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Refusals(Vec<Refusal>);
 
 impl Refusals {

@@ -46,11 +46,11 @@ local function first_where(first, holds)
   return first
 end
 
--- Leases that may still be spent stay, whatever the total is to be.
+-- Leases that may still be spent stay, whatever the total is to be. So do the marks of reports: each counts once.
 local function keep_leases()
   local stay = {}
   for i = 1, leases and #leases or 0 do
-    if leases[i][2] >= now then stay[#stay + 1] = leases[i] end
+    if leases[i][2] >= now or leases[i][3] == 0 then stay[#stay + 1] = leases[i] end
   end
   leases = #stay > 0 and stay or nil
 end
@@ -94,29 +94,6 @@ local function refund(stamp, cost)
   local units = min(cost, (cum - before) % M40)
   retotal(first, function(of) return (of - units) % M40 end)
   total, dirty = (total - units) % M40, true
-end
-
--- Adds units of a tick that is not in the future. A full log takes them with its next bucket, which is later.
-local function charge(tick, units)
-  if now - tick > kept then return end
-  known, dirty = true, true
-  if tick >= open then
-    local at_last = now
-    now = tick
-    roll()
-    now, total = at_last, (total + units) % M40
-    return
-  end
-  local first, before = first_where(0, function(age) return open - age >= tick end), base
-  if first > 0 then before = unpack('<I5', words, 9 * first - 4) end
-  local is_new = n < most and (first == n or open - word(first) ~= tick)
-  retotal(first, function(cum) return (cum + units) % M40 end)
-  if is_new then
-    local new = pack('<I4I5', tick % M32, (before + units) % M40)
-    words, n = sub(words, 1, 9 * first) .. new .. sub(words, 9 * first + 1), n + 1
-    if first < merged then merged = merged + 1 end
-  end
-  total = (total + units) % M40
 end
 
 shed = load(KEYS[1])

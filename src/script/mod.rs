@@ -21,14 +21,16 @@ pub(crate) static DECIDE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("window.lua"),
         include_str!("limits.lua"),
+        include_str!("charge.lua"),
         include_str!("lease.lua"),
         include_str!("decide.lua"),
     ))
 });
 
 /// Sets, refunds and deletes a key.
-pub(crate) static CORRECT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("window.lua"), include_str!("correct.lua"))));
+pub(crate) static CORRECT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(include_str!("window.lua"), include_str!("charge.lua"), include_str!("correct.lua")))
+});
 
 /// A script and the name by which the server knows it.
 pub(crate) struct Script {

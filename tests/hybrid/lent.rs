@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use crate::ledger::now;
 use crate::servers::{Flavor, Server, SlowProxy, wait_until};
 use crate::{borrow, builder, held, limiter, rate, redis, scripts, spend};
 
@@ -34,17 +35,16 @@ async fn with_the_last_handle_the_syncing_ends() {
     let server = Server::start(Flavor::Debian);
     let connected = || server.info("clients")["connected_clients"].parse::<u64>().unwrap();
     let before = connected();
-    for is_kept in [true, false] {
-        let rl = limiter(&server, 60, 50);
-        borrow(&rl, &format!("kept: {is_kept}"), rate(40.0 / 60.0)).await;
-        let handle = is_kept.then(|| rl.clone());
-        drop(rl);
-        let calls = scripts(&server);
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(scripts(&server) > calls, is_kept, "it is given back only while there is somebody");
-        drop(handle);
-    }
-    wait_until("the connections are closed", || connected() == before);
+    let rl = limiter(&server, 60, 50);
+    borrow(&rl, "k", rate(40.0 / 60.0)).await;
+    let calls = scripts(&server);
+    let handle = rl.clone();
+    drop(rl);
+    tokio::task::block_in_place(|| wait_until("what is held goes back", || scripts(&server) > calls));
+    // The task has work again, and no handle is left.
+    borrow(&handle, "another", rate(40.0 / 60.0)).await;
+    drop(handle);
+    tokio::task::block_in_place(|| wait_until("the connections are closed", || connected() == before));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,6 +68,29 @@ async fn a_changed_rate_counts_at_once() {
     assert_eq!(held(&one, "k").await, 31);
     spend(&one, "k", per_minute(32.0), 1).await;
     assert!(!calls.inc("k", &per_minute(32.0), 1).await.unwrap().is_allowed());
+}
+
+/// The task that gives back what is held ends with its runtime. The next call that asks Redis starts another one.
+#[test]
+fn what_is_held_goes_back_after_its_runtime_is_dropped() {
+    let server = Server::start(Flavor::Debian);
+    let (one, other) = (limiter(&server, 60, 50), limiter(&server, 60, 50));
+    let rate = rate(40.0 / 60.0);
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let first = runtime();
+    let spent = first.block_on(borrow(&one, "k", rate));
+    drop(first);
+    runtime().block_on(async {
+        let began = now();
+        // The connection ended with the runtime, too.
+        while one.hybrid().absolute().inc("another", &rate, 1).await.is_err() {
+            assert!(now() - began < 30_000_000_000, "Redis does not decide");
+        }
+        while held(&other, "k").await > spent {
+            assert!(now() - began < 30_000_000_000, "what is held does not come back");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
 }
 
 /// Its units have left the window by then, and others may have spent them.
@@ -156,10 +179,13 @@ async fn requests_that_are_dropped_leave_nothing_behind() {
         }
     }
     proxy.heal();
-    // What nobody waited for ends all the same, and gives back what it was lent.
-    tokio::time::sleep(Duration::from_millis(100)).await;
     rl.hybrid().shutdown().await;
-    let used = held(&other, "k").await;
+    // A sync that nobody waits for still ends, and gives back what it was lent.
+    let (began, mut used) = (now(), held(&other, "k").await);
+    while used > asked && now() - began < 30_000_000_000 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        used = held(&other, "k").await;
+    }
     println!("{asked} asked, {admitted} told that they are admitted, {used} used");
     assert!((admitted..=asked).contains(&used), "{used} used, of {asked} asked and {admitted} admitted");
     // The key is not taken for one that is being settled for ever: it has leases again.

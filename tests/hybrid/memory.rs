@@ -19,7 +19,8 @@ async fn keys_are_bounded_and_all_are_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_whose_lease_is_spent_to_the_last_unit_is_forgotten() {
     let server = Server::start(Flavor::Debian);
-    let (rl, other) = (limiter(&server, 1, 1_000), limiter(&server, 1, 1_000));
+    // Leases of two seconds.
+    let (rl, other) = (limiter(&server, 4, 1_000), limiter(&server, 4, 1_000));
     let rate = rate(10_000.0);
     for key in (0..20).map(|key| format!("key {key}")) {
         spend(&rl, &key, rate, 10).await;

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::key_state::{Action, Answer, Asked, KeyState, Reaction, Request, RoundTrip, TimerAction, Wake};
+use super::super::events::{Action, Answer, Asked, Reaction, Request, RoundTrip, TimerAction, Wake};
+use super::super::key_state::KeyState;
 use super::super::limit_set::OwnedLimitSet;
 use super::super::names::NameSource;
 use super::super::params::StoreParams;
@@ -132,6 +133,32 @@ impl Instance {
         self.open.clear();
         self.waiting.clear();
         (self.names, self.latency_ms) = (NameSource::with_nonce(nonce), 0);
+    }
+
+    /// A forked process: it has the memory of its parent, and nothing that is under way.
+    pub(super) fn fork(&self) -> Self {
+        let names = if self.without == Without::NewName { self.names.twin() } else { self.names.in_fork() };
+        let here = Horizon::new(Horizon::WORDS_PER_SPAN);
+        let (spans, count) = self.here.spans();
+        assert!(here.widen(&spans[..count]));
+        Self {
+            clock: self.clock,
+            params: self.params,
+            names,
+            here,
+            state: self.state.clone(),
+            open: HashMap::new(),
+            waiting: Vec::new(),
+            question: self.question,
+            latency_ms: self.latency_ms,
+            without: self.without,
+            lost: 0,
+        }
+    }
+
+    /// The units that may be spent without asking.
+    pub(super) fn left(&self, us: u64) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.left(self.clock.at(us)))
     }
 
     fn interval_ms(&self) -> u32 {

@@ -61,6 +61,9 @@ impl Ledger {
         self.compare(window_us, from_us, |admitted, held| held.saturating_sub(admitted))
     }
 
+    // A window is half-open: a unit of one end of it shares no window with a unit of the other. So what was admitted
+    // exactly a window before an instant does not count at it. What is admitted at the instant itself does not count
+    // either, since the world samples what is held before it does anything else at that instant.
     fn compare(&self, window_us: u64, from_us: u64, by: impl Fn(u64, u64) -> u64) -> u64 {
         let (mut first, mut last, mut units, mut most) = (0, 0, 0, 0);
         for &(at, held) in &self.held {
@@ -123,4 +126,20 @@ fn the_judge_finds_what_is_too_much() {
     assert_eq!(ledger.peak(1_000, 0, 400), 3);
     assert_eq!(ledger.missing(1_000, 0), 2);
     assert_eq!(ledger.units(0, 1_000), 3);
+}
+
+#[test]
+fn the_judge_counts_neither_end_of_the_window_before_an_instant() {
+    let mut ledger = Ledger::default();
+    ledger.admit(400, 1);
+    ledger.admit(1_400, 4);
+    // Just before the later one, at it, and just after it.
+    ledger.hold(1_399, 0);
+    ledger.hold(1_400, 0);
+    ledger.hold(1_401, 0);
+    ledger.close();
+    let missing = |from| ledger.missing(1_000, from);
+    assert_eq!((missing(0), missing(1_400)), (4, 4));
+    ledger.held = vec![(1_399, 0), (1_400, 0)];
+    assert_eq!((ledger.missing(1_000, 0), ledger.missing(1_000, 1_400)), (1, 0));
 }

@@ -419,6 +419,6 @@ impl Model {
     }
 
     fn keep_loans(&mut self, now: u64) {
-        self.loans.retain(|loan| loan.last >= now);
+        self.loans.retain(|loan| loan.last >= now || loan.units == 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Each protection of the protocol: with it all is well, and without it the world finds the fault.
 
-use super::super::key_state::{Action, Request};
+use super::super::events::{Action, Request};
 use super::model::{Model, Policy};
 use super::rules::{Key, lent};
 use super::setup::{BUCKET_MS, CALM, Change, Faults, MS, SECOND, Setup, Without};

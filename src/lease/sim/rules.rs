@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::super::key_state::{Action, Answer, KeyState, Reaction, Request, RoundTrip};
+use super::super::events::{Action, Answer, Reaction, Request, RoundTrip};
+use super::super::key_state::KeyState;
 use super::super::limit_set::OwnedLimitSet;
 use super::super::names::NameSource;
 use super::super::params::StoreParams;
@@ -46,6 +47,25 @@ fn nobody_shares_a_name() {
     assert!(apart.peak_from(0) <= apart.setup.bound());
     assert!(same.peak_from(0) > same.setup.bound(), "{} of {}", same.peak_from(0), same.setup.bound());
     assert!(apart.admitted * 10 >= apart.central_admitted * 9);
+}
+
+/// A fork and its parent both spend what the parent held, and nothing more.
+#[test]
+fn a_fork_takes_a_name_of_its_own() {
+    for seed in 0..6 {
+        // Much is held when all instances fork, and then much is wanted.
+        let at = 3 * SECOND;
+        let changes = (0..8).map(|parent| (at, Change::Fork(parent))).collect();
+        let base = Setup { changes, ..steady(seed, &[(0, 0.5), (at, 1.5)]) };
+        let run = |without| World::run(Setup { without, ..base.clone() });
+        let (with, without) = (run(Without::Nothing), run(Without::NewName));
+        let (bound, later) = (with.setup.bound(), at + with.setup.longest_lease_us());
+        assert!(with.forked > 0, "nothing was held");
+        assert!(with.peak_from(0) <= bound + with.forked, "{} of {bound} and {}", with.peak_from(0), with.forked);
+        assert!(with.peak_from(later) <= bound, "{} of {bound}, seed {seed}", with.peak_from(later));
+        assert!(with.admitted * 10 >= with.central_admitted * 9);
+        assert!(without.peak_from(later) > bound, "{} of {bound}, seed {seed}", without.peak_from(later));
+    }
 }
 
 /// A key that nobody used for a while is gone, and nothing is lost with it.
@@ -222,6 +242,22 @@ fn a_lease_that_was_reported_is_not_spent_again() {
     key.answer(1_010, &third, &lent(0, 1_000));
     assert!(!key.spends(1_010), "after nothing was lent");
     assert!(key.start(1_020).1.reports.is_empty(), "an answer came");
+}
+
+/// A report under way is in no answer yet.
+#[test]
+fn an_estimate_counts_what_is_being_reported() {
+    let mut key = Key::new(1_000, 100);
+    let estimate = |key: &Key| key.state.estimate(1_010, &key.params);
+    let first = key.start(1_000);
+    key.answer(1_000, &first, &lent(50, 1_000));
+    assert!(key.spends(1_010) && estimate(&key) == 1);
+    let second = key.start(1_010);
+    assert_eq!(estimate(&key), 1, "while it is under way");
+    let mut answer = lent(0, 1_000);
+    answer.reply.used = 1;
+    key.answer(1_010, &second, &answer);
+    assert_eq!(estimate(&key), 1, "after the answer");
 }
 
 #[test]

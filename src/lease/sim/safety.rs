@@ -74,6 +74,18 @@ fn no_window_exceeds_its_limit_where_half_of_the_messages_are_lost() {
     }
 }
 
+#[test]
+fn forks_exceed_a_limit_by_no_more_than_was_held() {
+    for seed in 0..8 {
+        let fork = |n: usize| (((500 + 470 * n) as u64 * MS), Change::Fork(n % 3));
+        let changes = (0..8).map(fork).collect();
+        let world = World::run(Setup { changes, ..setup(seed, 4, 1_000, 1_000, [10, 100][seed as usize % 2]) });
+        let (peak, bound) = (world.peak_from(0), world.setup.bound());
+        assert!(peak <= bound + world.forked, "{peak} of {bound} and {}, seed {seed}", world.forked);
+        assert!(world.admitted * 4 >= world.central_admitted, "{} {}", world.admitted, world.central_admitted);
+    }
+}
+
 /// Long leases, clocks as wrong as can be: where ages err, it is by more than a bucket.
 #[test]
 fn clocks_that_run_at_different_speeds_exceed_no_limit() {

@@ -45,6 +45,8 @@ pub(super) enum Without {
     Takeover,
     /// A report is forgotten with the answer that does not come.
     KeptReports,
+    /// A forked instance keeps the name of its parent.
+    NewName,
 }
 
 /// What goes wrong.
@@ -78,6 +80,8 @@ pub(super) enum Change {
     StepBack(u64),
     StepForward(u64),
     GiveBack,
+    /// The instance of this number is forked.
+    Fork(usize),
 }
 
 pub(super) const CALM: Faults = Faults {

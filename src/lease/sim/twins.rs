@@ -65,6 +65,12 @@ impl Real {
         Corrected::read(&answer).unwrap()
     }
 
+    /// The leases, and the marks of reports, that the value lists.
+    fn listed(&mut self) -> u16 {
+        let value: Vec<u8> = redis::cmd("GET").arg(&self.key).query(&mut self.server).unwrap();
+        u16::from_le_bytes([value[30], value[31]])
+    }
+
     fn lose(&mut self) {
         let _: i64 = redis::cmd("DEL").arg(&self.key).query(&mut self.server).unwrap();
     }
@@ -326,5 +332,64 @@ fn a_full_log_frees_nothing_early() {
         let (peak, all) = (ledger.peak(window_ms, 0, u64::MAX), ledger.units(0, u64::MAX));
         assert!(peak <= capacity, "{words} words: {peak}");
         assert!(all * window_ms * 2 > capacity * (now - start), "{words} words: {all}");
+    }
+}
+
+fn real_key(server: &Server, key: &str, window: u32) -> (Real, Limit) {
+    let horizon = Horizon::new(Horizon::WORDS_PER_SPAN);
+    assert!(horizon.widen(&[window]));
+    (Real::new(server, key, horizon, 10), Limit { capacity: 400, hard: 400, window, span: window, fifth: 20 })
+}
+
+/// A call of the instance of a name, which reports nothing.
+fn call(nonce: u64, rate: f64, wants: bool) -> SyncRequest {
+    let id = LeaseId { nonce, counter: 1 };
+    SyncRequest { id, expected: 0, proposed: 1, rate, shed_units: 0, wants, reports: Vec::new() }
+}
+
+#[test]
+fn a_quarter_of_what_is_free_stays_for_instances_without_a_lease() {
+    let server = Server::start(Flavor::Debian);
+    let (mut real, limit) = real_key(&server, "reserve", 100);
+    let policy = Policy { limits: &[limit], lending: every(50, 0.0) };
+    let (_, lent) = real.sync(DAY, &call(1, 1e7, true), &[], policy);
+    assert_eq!((lent.units, lent.free), (300, 100));
+    let (outcomes, _) = real.sync(DAY, &call(2, 0.0, false), &[100, 1].map(|cost| Ask { cost, random: 0 }), policy);
+    assert!(outcomes[0].is_allowed() && !outcomes[1].is_allowed(), "{outcomes:?}");
+}
+
+/// Instances that take a lease and are never heard of again.
+#[test]
+fn ended_leases_leave_the_list_and_stay_charged() {
+    let server = Server::start(Flavor::Debian);
+    let (mut real, limit) = real_key(&server, "ended", 6_000);
+    let limits = [Limit { capacity: 100_000, hard: 100_000, ..limit }];
+    let policy = Policy { limits: &limits, lending: every(50, 0.0) };
+    let (mut now, mut units) = (DAY, 0);
+    for nonce in 1..=700 {
+        now += 3;
+        let (_, lent) = real.sync(now, &call(nonce, 0.02, true), &[], policy);
+        assert!(lent.units > 0, "nothing is lent to instance {nonce}");
+        units += lent.units;
+        assert!(real.listed() <= 512, "{} leases after {nonce}", real.listed());
+    }
+    now += 4_000;
+    let (_, reply) = real.sync(now, &call(701, 0.0, false), &[], policy);
+    assert_eq!((real.listed(), reply.used), (0, units));
+}
+
+/// The answer to a report may be lost, and the total changed before the report comes again.
+#[test]
+fn a_report_counts_once_whatever_changes_meanwhile() {
+    let server = Server::start(Flavor::Debian);
+    let set = Correction::Set { comparator: RateLimitComparator::Always, count: 0, mode: SetMode::Replace };
+    for (key, change) in [("set", set), ("delete", Correction::Delete)] {
+        let (mut real, limit) = real_key(&server, key, 100);
+        let policy = Policy { limits: &[limit], lending: every(50, 0.0) };
+        let report = Report { id: LeaseId { nonce: 1, counter: 2 }, kind: ReportKind::Extra, spent: vec![(20, 7)] };
+        let request = SyncRequest { reports: vec![report], ..call(1, 0.0, false) };
+        assert_eq!(real.sync(DAY, &request, &[], policy).1.used, 7);
+        real.correct(DAY + 100, 100, change);
+        assert_eq!(real.sync(DAY + 200, &request, &[], policy).1.used, 0, "{key}");
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct World {
     pub(super) frozen: u64,
     /// Units that the server held when it lost everything.
     pub(super) forgotten: u64,
+    /// Units that instances held when they were forked.
+    pub(super) forked: u64,
 }
 
 impl World {
@@ -118,6 +120,7 @@ impl World {
             crashes: 0,
             frozen: 0,
             forgotten: 0,
+            forked: 0,
             setup,
         }
     }
@@ -323,6 +326,7 @@ impl World {
             Change::Limit(capacity) => self.limits = self.setup.limits(capacity),
             Change::StepBack(ms) => self.back_ms += ms as i64,
             Change::StepForward(ms) => self.back_ms -= ms as i64,
+            Change::Fork(parent) => self.fork(parent),
             Change::GiveBack => {
                 for instance in 0..self.instances.len() {
                     let effects = self.instances[instance].1.give_back(self.now, &self.limits);
@@ -330,6 +334,27 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Copies an instance. The copy gets half of the parent's requests, and what the parent has to look at later.
+    fn fork(&mut self, parent: usize) {
+        let (life, instance) = &self.instances[parent];
+        let (life, copy, child) = (*life, instance.fork(), self.instances.len());
+        self.forked += copy.left(self.now);
+        let wake = |due: &Due| match due.event {
+            Event::Wake { instance, life: of, id } if instance == parent && of == life => {
+                Some((due.at, Event::Wake { instance: child, life: 0, id }))
+            }
+            _ => None,
+        };
+        let wakes: Vec<_> = self.events.iter().filter_map(|Reverse(due)| wake(due)).collect();
+        self.instances.push((0, copy));
+        wakes.into_iter().for_each(|(at, event)| self.at(at, event));
+        let before = parent.checked_sub(1).map_or(0.0, |index| self.shares[index]);
+        let half = (self.shares[parent] - before) / 2.0;
+        self.shares[parent..].iter_mut().for_each(|share| *share -= half);
+        self.shares.push(1.0);
+        self.plan_crash(child);
     }
 
     /// How often instances were told that the key is lost.

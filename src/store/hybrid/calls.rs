@@ -31,6 +31,10 @@ use crate::strategy::{Absolute, StrategyKind, Suppressed};
 /// # Errors and cancellation
 ///
 /// As for [`RedisLimits`](crate::RedisLimits).
+///
+/// With [`OnStoreError::LocalShare`], a request can be charged twice if its call reaches Redis but misses the deadline:
+/// once by the call, and once by the local share, which decides instead and reports its units. Until the extra units
+/// leave the window, other requests can be rejected although capacity is free.
 #[must_use]
 pub struct HybridLimits<'a, K> {
     shared: Option<&'a Arc<Shared>>,
