@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use redis::Value;
 use tokio::sync::oneshot;
 
@@ -34,8 +34,13 @@ use crate::quota::MAX_CAPACITY;
 /// Lanes of a cluster; its slots are split evenly.
 const CLUSTER_LANES: usize = 64;
 const SLOTS: usize = 16_384;
-/// Keys in one script call: what the server takes about half a millisecond for.
+/// Keys in one script call.
 const KEYS_PER_CALL: usize = 64;
+/// Calls of one batch that are under way together. The server carries out all that it has read from a connection before
+/// it serves another client.
+const CALLS_AT_ONCE: usize = 4;
+/// The same if each call has one key.
+const CALLS_OF_ONE_SLOT: usize = 128;
 /// Callers that wait in a lane; more are turned away at once.
 const MOST_WAITING: usize = 100_000;
 /// How much longer than the round trip's deadline a caller waits for the loop that should have told it.
@@ -440,14 +445,16 @@ impl Lanes {
         }
         batch.retain(|waiting| !waiting.reply.is_closed());
         let Some(first) = batch.iter().map(|waiting| waiting.since).min() else { return };
-        let within = self.deadline.saturating_sub(first.elapsed());
+        // After a stall of the client those who still wait have their grace, in which a Redis that is well answers.
+        let until = (first + self.deadline).max(Instant::now() + GRACE);
         let has_slots = self.lanes.len() > 1 || self.has_slots.load(Ordering::Relaxed);
         let keys_per_call = if has_slots { 1 } else { KEYS_PER_CALL };
         let mut calls = Call::of(batch, keys_per_call);
         let key = calls.first().and_then(|call| call.keys.first()).cloned().unwrap_or_default();
-        let results = match calls.len() {
-            1 => vec![calls.remove(0).make(self, within).await],
-            _ => join_all(calls.into_iter().map(|call| call.make(self, within))).await,
+        let at_once = if has_slots { CALLS_OF_ONE_SLOT } else { CALLS_AT_ONCE };
+        let results: Vec<_> = match calls.len() {
+            1 => vec![calls.remove(0).make(self, until).await],
+            _ => stream::iter(calls).map(|call| call.make(self, until)).buffer_unordered(at_once).collect().await,
         };
         // They went together, so they count as one: what is slow for a moment is not what is gone.
         let result = results.into_iter().reduce(|all, one| if all.is_ok() { all } else { one });
