@@ -10,18 +10,19 @@
 //! that is dead takes no other node's keys with it.
 
 mod call;
+mod queue;
 mod settle;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use redis::Value;
-use tokio::sync::oneshot;
 
 use self::call::Call;
+use self::queue::{Answer, Entered, Queue, Single, Waiting};
 use super::breaker::{Breaker, Opened};
 use super::debts::Debts;
 use super::link::{Failure, FailureKind, Link, slot};
@@ -41,8 +42,6 @@ const KEYS_PER_CALL: usize = 64;
 const CALLS_AT_ONCE: usize = 4;
 /// The same if each call has one key.
 const CALLS_OF_ONE_SLOT: usize = 128;
-/// Callers that wait in a lane; more are turned away at once.
-const MOST_WAITING: usize = 100_000;
 /// How much longer than the round trip's deadline a caller waits for the loop that should have told it.
 const GRACE: Duration = Duration::from_millis(5);
 /// The least that a probe gives Redis for a new connection and an answer.
@@ -79,20 +78,7 @@ impl Drop for Questioning {
 
 struct Lane {
     breaker: Arc<Breaker>,
-    traffic: Mutex<Traffic>,
-}
-
-/// What is under way in a lane, and what waits.
-#[derive(Default)]
-struct Traffic {
-    /// Whether a caller who found the lane idle is under way by itself.
-    has_single: bool,
-    /// The loop that serves the queue; one that lost its runtime is replaced by the next.
-    looping: Option<u64>,
-    loops: u64,
-    /// When the loop took the queue last.
-    turned: Option<Instant>,
-    queue: Vec<Waiting>,
+    queue: Queue,
 }
 
 /// One question, on its way.
@@ -108,19 +94,6 @@ pub(crate) enum Body {
     Ask(Ask),
     /// What one instance reports and wants, with its asks.
     Part { bytes: Box<[u8]>, asks: usize },
-}
-
-struct Waiting {
-    question: Question,
-    since: Instant,
-    reply: oneshot::Sender<Answer>,
-}
-
-/// What becomes of a queued question.
-enum Answer {
-    Served(Result<Reply, Failure>),
-    /// Its loop ended before it was sent.
-    Unsent(Question),
 }
 
 /// The answer of a script call, and which part of it is whose.
@@ -159,21 +132,13 @@ impl Reply {
     }
 }
 
-/// How a question is served.
-enum Entered {
-    /// By its caller, at once.
-    Alone(Question),
-    /// By the loop with this number, which the caller has to start if it is not there yet.
-    Queued { answer: oneshot::Receiver<Answer>, number: u64, starts: bool },
-}
-
 impl Lanes {
     pub(super) fn new(link: Link, deadline: Duration, prefix: &str, bucket_ms: u64) -> Arc<Self> {
         let count = if link.is_cluster() { CLUSTER_LANES } else { 1 };
         // A pause, the two parts of a probe, and something for a busy machine.
         let patience = Breaker::LONGEST_PAUSE + deadline.max(CONNECTING) * 2 + Duration::from_secs(1);
         let breaker = || Breaker::new(Breaker::DEFAULT_THRESHOLD, patience);
-        let lane = || Lane { breaker: breaker(), traffic: Mutex::default() };
+        let lane = || Lane { breaker: breaker(), queue: Queue::default() };
         let lanes = std::iter::repeat_with(lane).take(count).collect();
         Arc::new(Self {
             link,
@@ -239,9 +204,9 @@ impl Lanes {
             if !lane.breaker.allows() {
                 return Err(Failure::unavailable());
             }
-            match lane.enter(question)? {
+            match lane.queue.enter(question)? {
                 Entered::Alone(question) => {
-                    let _single = Single(lane);
+                    let _single = Single(&lane.queue);
                     let result = self.decide_alone(&question, within).await;
                     return self.judge(at, &question.key, result).and_then(|reply| self.checked(reply));
                 }
@@ -257,7 +222,7 @@ impl Lanes {
                         Ok(Ok(Answer::Unsent(unsent))) => question = unsent,
                         Ok(Err(_)) => return Err(Failure::orphaned()),
                         Err(_) => {
-                            lane.abandon_if_stuck(number, self.deadline);
+                            lane.queue.abandon_if_stuck(number, self.deadline);
                             return Err(Failure::timeout());
                         }
                     }
@@ -495,60 +460,6 @@ async fn probe(lanes: Weak<Lanes>, at: usize, opened: Opened, key: Vec<u8>) {
     }
 }
 
-impl Lane {
-    fn traffic(&self) -> MutexGuard<'_, Traffic> {
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, question: Question) -> Result<Entered, Failure> {
-        let mut traffic = self.traffic();
-        if traffic.looping.is_none() && !traffic.has_single {
-            traffic.has_single = true;
-            return Ok(Entered::Alone(question));
-        }
-        if traffic.queue.len() >= MOST_WAITING {
-            return Err(Failure::crowded());
-        }
-        let (reply, answer) = oneshot::channel();
-        traffic.queue.push(Waiting { question, since: Instant::now(), reply });
-        let starts = traffic.looping.is_none();
-        if starts {
-            traffic.loops += 1;
-            traffic.looping = Some(traffic.loops);
-        }
-        Ok(Entered::Queued { answer, number: traffic.loops, starts })
-    }
-
-    /// Ends a loop that is gone, or stands still with its runtime; one that has just taken its turn goes on.
-    fn abandon_if_stuck(&self, number: u64, deadline: Duration) {
-        if self.traffic().turned.is_none_or(|turned| turned.elapsed() >= deadline) {
-            self.abandon(number);
-        }
-    }
-
-    /// Ends a loop that does not serve any more; those who wait for it get their questions back.
-    fn abandon(&self, number: u64) {
-        let mut traffic = self.traffic();
-        if traffic.looping == Some(number) {
-            traffic.looping = None;
-            let unsent = std::mem::take(&mut traffic.queue);
-            drop(traffic);
-            for waiting in unsent {
-                let _ = waiting.reply.send(Answer::Unsent(waiting.question));
-            }
-        }
-    }
-}
-
-/// A caller that is under way by itself; dropped, it leaves the lane.
-struct Single<'a>(&'a Lane);
-
-impl Drop for Single<'_> {
-    fn drop(&mut self) {
-        self.0.traffic().has_single = false;
-    }
-}
-
 /// What serves a lane's queue until it is empty.
 struct Loop {
     lanes: Arc<Lanes>,
@@ -561,7 +472,7 @@ impl Loop {
         // For that long those behind wait, and gather; then they are off too, or a round trip of more than half the
         // deadline would leave them none.
         let alone = self.lanes.deadline / 8;
-        while let Some(batch) = self.next() {
+        while let Some(batch) = self.lanes.lanes[self.at].queue.next(self.number) {
             let (lanes, at) = (Arc::clone(&self.lanes), self.at);
             let mut flight = Box::pin(async move { lanes.serve(at, batch).await });
             let Ok(landed) = runtime::timeout(alone, &mut flight) else { return };
@@ -570,23 +481,10 @@ impl Loop {
             }
         }
     }
-
-    fn next(&self) -> Option<Vec<Waiting>> {
-        let mut traffic = self.lanes.lanes[self.at].traffic();
-        if traffic.looping != Some(self.number) {
-            return None;
-        }
-        if traffic.queue.is_empty() {
-            traffic.looping = None;
-            return None;
-        }
-        traffic.turned = Some(Instant::now());
-        Some(std::mem::take(&mut traffic.queue))
-    }
 }
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        self.lanes.lanes[self.at].abandon(self.number);
+        self.lanes.lanes[self.at].queue.abandon(self.number);
     }
 }
