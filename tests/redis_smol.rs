@@ -26,9 +26,9 @@ fn rate(per_second: f64) -> RateLimit {
 fn a_limiter_works_on_smol() {
     for flavor in Flavor::available() {
         let server = Server::start(flavor);
-        let rl = limiter(&server, 1);
+        let rl = limiter(&server, 3);
         smol::block_on(async {
-            let (calls, rate) = (rl.redis().absolute(), rate(10.0));
+            let (calls, rate) = (rl.redis().absolute(), rate(10.0 / 3.0));
             for used in 1..=10 {
                 assert_eq!(calls.decide("k", &rate, 1).await.unwrap().used(), used);
             }
@@ -69,16 +69,15 @@ fn tasks_on_smol_get_exactly_the_limit() {
 #[test]
 fn the_hybrid_store_works_on_smol() {
     let server = Server::start(Flavor::Debian);
-    let (rl, other) = (limiter(&server, 1), limiter(&server, 1));
+    let (rl, other) = (limiter(&server, 60), limiter(&server, 60));
     smol::block_on(async {
         let rate = rate(1_000.0);
-        let start = Instant::now();
         let mut admitted = 0;
-        while start.elapsed() < Duration::from_millis(500) {
+        for _ in 0..400 {
             admitted += u64::from(rl.hybrid().absolute().inc("k", &rate, 1).await.unwrap().is_allowed());
             smol::Timer::after(Duration::from_millis(1)).await;
         }
-        assert!(admitted > 100, "{admitted}");
+        assert_eq!(admitted, 400);
         rl.hybrid().shutdown().await;
         assert_eq!(other.hybrid().absolute().get("k").await.unwrap(), admitted);
     });

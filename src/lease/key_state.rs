@@ -18,8 +18,8 @@ use super::params::StoreParams;
 use super::refusal::Refusals;
 use crate::decision::{Decision, Verdict};
 use crate::engine::{self, Dither, Horizon, Outcome, Window, band_factor, come_back_at};
-use crate::script::LeaseId;
 use crate::geometry::{EMPTY_SHARES, WindowGeometry};
+use crate::script::LeaseId;
 
 /// How long a sync may take beyond the deadline before another one may take its place.
 const GRACE_MS: u64 = 25;
@@ -473,4 +473,3 @@ impl KeyState {
 fn kept_ms(horizon: &Horizon, params: &StoreParams) -> u64 {
     u64::from(horizon.keep()).saturating_mul(params.scale.bucket_ms())
 }
-

@@ -1,7 +1,7 @@
 //! Reports that Redis has not acknowledged: each is sent with every call until an answer comes.
 
-use super::params::{StoreParams, min_age_ms};
 use super::lease::Lease;
+use super::params::{StoreParams, min_age_ms};
 use crate::script::{LeaseId, Report, ReportKind, SyncRequest};
 
 /// Parts of a window in which units that Redis does not hold are counted together.

@@ -25,15 +25,15 @@ pub(crate) struct Debts {
 }
 
 /// What one key owes.
-pub(super) struct Debt {
-    pub(super) keys: Arc<Keyspace>,
+pub(crate) struct Debt {
+    pub(crate) keys: Arc<Keyspace>,
     /// The oldest first. Each is a group: when it began, when its last unit came, and its units.
     units: Vec<(Instant, Instant, u64)>,
 }
 
 impl Debt {
     /// Ages and units, of those that are not older than `longest`.
-    pub(super) fn ages(&self, longest: Duration) -> impl Iterator<Item = (Duration, u64)> {
+    pub(crate) fn ages(&self, longest: Duration) -> impl Iterator<Item = (Duration, u64)> {
         let ages = self.units.iter().map(|(_, last, units)| (last.elapsed(), *units));
         ages.filter(move |(age, units)| *age <= longest && *units > 0)
     }
@@ -80,7 +80,7 @@ impl Debts {
     }
 
     /// Takes up to `most` keys of those that `is_wanted` holds for.
-    pub(super) fn take(&self, most: usize, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<(Box<[u8]>, Debt)> {
+    pub(crate) fn take(&self, most: usize, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<(Box<[u8]>, Debt)> {
         if self.is_empty() {
             return Vec::new();
         }
@@ -92,7 +92,7 @@ impl Debts {
     }
 
     /// Puts back what Redis was not told.
-    pub(super) fn put_back(&self, name: Box<[u8]>, mut debt: Debt) {
+    pub(crate) fn put_back(&self, name: Box<[u8]>, mut debt: Debt) {
         let mut book = self.book();
         if let Some(newer) = book.remove(&name) {
             debt.units.extend(newer.units);

@@ -14,6 +14,22 @@ pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> Resul
     Err(future)
 }
 
+/// No runtime of tokio, so that none is shut down.
+#[allow(dead_code, reason = "smol's threads are never shut down")]
+#[derive(Clone, Debug)]
+pub(super) struct Carrier;
+
+#[allow(dead_code, reason = "smol's threads are never shut down")]
+impl Carrier {
+    pub(super) fn here() -> Self {
+        Self
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        false
+    }
+}
+
 pub(super) fn timer(_: Duration) -> Option<Timer> {
     None
 }

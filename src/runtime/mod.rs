@@ -60,6 +60,22 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Result
     on_smol::spawn(future).map_err(|_| NoRuntime::ABSENT)
 }
 
+/// The runtime that runs a task.
+#[derive(Clone, Debug)]
+pub(crate) struct Carrier(on_tokio::Carrier);
+
+impl Carrier {
+    /// The caller's.
+    pub(crate) fn here() -> Self {
+        Self(on_tokio::Carrier::here())
+    }
+
+    /// Whether it was shut down, which drops its tasks without a word.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+}
+
 /// Completes after `duration`, counted from this call.
 pub(crate) fn sleep(duration: Duration) -> Result<Sleep, NoRuntime> {
     if on_tokio::is_here() {

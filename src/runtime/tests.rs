@@ -92,3 +92,41 @@ fn a_runtime_without_timers_is_an_error_and_no_panic() {
         }
     });
 }
+
+/// Its tasks are dropped one after the other; each of them can already tell.
+#[cfg(feature = "redis-tokio")]
+#[test]
+fn a_runtime_that_is_shut_down_is_known_to_be_over_before_its_tasks_are_dropped() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::Carrier;
+
+    struct Asks(Carrier, Arc<AtomicU32>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            self.1.fetch_add(u32::from(self.0.is_over()), Ordering::Relaxed);
+        }
+    }
+    let still = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let many = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    for runtime in [still, many] {
+        let knew = Arc::new(AtomicU32::new(0));
+        let carrier = runtime.block_on(async {
+            for _ in 0..10 {
+                let asks = Asks(Carrier::here(), Arc::clone(&knew));
+                spawn(async move {
+                    let _asks = asks;
+                    pending::<()>().await;
+                })
+                .unwrap();
+            }
+            tokio::task::yield_now().await;
+            Carrier::here()
+        });
+        assert!(!carrier.is_over());
+        drop(runtime);
+        assert!(carrier.is_over());
+        assert_eq!(knew.load(Ordering::Relaxed), 10);
+    }
+}

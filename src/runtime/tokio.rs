@@ -5,6 +5,7 @@ use std::future::Future;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 
 pub(super) type Timer = tokio::time::Sleep;
@@ -20,6 +21,22 @@ pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> Resul
             Ok(())
         }
         Err(_) => Err(future),
+    }
+}
+
+/// The caller's runtime, as far as it is one of tokio.
+#[derive(Clone, Debug)]
+pub(super) struct Carrier(Option<Handle>);
+
+impl Carrier {
+    pub(super) fn here() -> Self {
+        Self(Handle::try_current().ok())
+    }
+
+    /// Whether it was shut down. It refuses new tasks from before it drops the first of its own.
+    pub(super) fn is_over(&self) -> bool {
+        let task = self.0.as_ref().map(|handle| handle.spawn(std::future::ready(())));
+        matches!(task.and_then(FutureExt::now_or_never), Some(Err(_)))
     }
 }
 

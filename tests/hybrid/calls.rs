@@ -147,7 +147,13 @@ async fn overload(tolerance: f64) -> (u64, u64, f64) {
                 while now() < until {
                     let sent = now();
                     arrivals.push(sent);
-                    if rl.hybrid().absolute().inc("k", &rate(1_000.0), 1).await.is_ok_and(|decision| decision.is_allowed()) {
+                    if rl
+                        .hybrid()
+                        .absolute()
+                        .inc("k", &rate(1_000.0), 1)
+                        .await
+                        .is_ok_and(|decision| decision.is_allowed())
+                    {
                         admitted.push(Admission { sent, received: now(), cost: 1 });
                     }
                     tokio::time::sleep(Duration::from_millis(fastrand::u64(8..15))).await;

@@ -1,7 +1,8 @@
 //! The process that asks Redis, and what it logs.
 
 use std::fmt;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -52,11 +53,26 @@ impl Client {
     }
 
     /// Asks until there are so many lines, or none has come for long.
-    pub(crate) fn lines(mut self, count: usize) -> Vec<String> {
-        let output = self.0.env(LINES, count.to_string()).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+    pub(crate) fn lines(self, count: usize) -> Vec<String> {
+        self.lines_and(count, || {})
+    }
+
+    /// The same, and does something as soon as the first line is there.
+    pub(crate) fn lines_and(mut self, count: usize, after_first: impl FnOnce()) -> Vec<String> {
+        let command = self.0.env(LINES, count.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let (mut text, mut logged, mut after_first) = (String::new(), Vec::new(), Some(after_first));
+        for line in BufReader::new(process.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if let Some((_, words)) = line.split_once("logged ") {
+                logged.push(words.to_owned());
+                after_first.take().into_iter().for_each(|then| then());
+            }
+            text += &(line + "\n");
+        }
+        let output = process.wait_with_output().unwrap();
         assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
-        text.lines().filter_map(|line| Some(line.split_once("logged ")?.1.to_owned())).collect()
+        logged
     }
 }
 

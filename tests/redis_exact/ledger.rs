@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// An admission: it took place on the server at some instant from `sent` to `received`.
+/// An admission, or a refusal: it took place at some instant from `sent` to `received`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Admission {
     /// In nanoseconds of the clock that all processes of a machine share.
@@ -50,17 +50,38 @@ impl Ledger {
         self.0.iter().map(|admission| admission.cost).sum()
     }
 
-    /// From the first request that was admitted to the last answer.
-    pub(crate) fn duration(&self) -> Duration {
-        let first = self.0.iter().map(|admission| admission.sent).min().unwrap_or(0);
-        let last = self.0.iter().map(|admission| admission.received).max().unwrap_or(0);
-        Duration::from_nanos(last - first)
-    }
-
     /// The units of which a limiter that holds each for `hold` has room at least once in that long a flood: a full
     /// window at once, and then one for each that has passed.
     pub(crate) fn room(limit: u64, flood: Duration, hold: Duration) -> f64 {
         limit as f64 * (flood.as_secs_f64() / hold.as_secs_f64()).max(1.0)
+    }
+
+    /// What was sent from then on.
+    pub(crate) fn since(&self, sent: u64) -> Self {
+        Self(self.0.iter().filter(|admission| admission.sent >= sent).copied().collect())
+    }
+
+    /// The requests of some that were refused although they fitted at every instant of their round trip, with the most
+    /// units that may have been in use then. Each unit is in use for at most `hold`.
+    ///
+    /// However slow a machine is, that does not happen: it delays requests, and fills no limit.
+    pub(crate) fn refused_in_vain(&self, refused: &[Admission], limit: u64, hold: Duration) -> Vec<(Admission, u64)> {
+        let hold = u64::try_from(hold.as_nanos()).unwrap();
+        let sums = |of: fn(&Admission) -> u64| {
+            let mut all: Vec<(u64, u64)> = self.0.iter().map(|admission| (of(admission), admission.cost)).collect();
+            all.sort_unstable();
+            let mut sum = 0;
+            all.iter_mut().for_each(|(_, cost)| (sum, *cost) = (sum + *cost, sum + *cost));
+            all
+        };
+        let (sent, received) = (sums(|admission| admission.sent), sums(|admission| admission.received));
+        let until = |sums: &[(u64, u64)], end: u64| match sums.partition_point(|(at, _)| *at < end) {
+            0 => 0,
+            count => sums[count - 1].1,
+        };
+        let in_use = |of: &Admission| until(&sent, of.received + 1) - until(&received, of.sent.saturating_sub(hold));
+        let with_use = refused.iter().map(|of| (*of, in_use(of)));
+        with_use.filter(|(of, in_use)| in_use + of.cost <= limit).collect()
     }
 }
 
@@ -72,5 +93,24 @@ fn a_ledger_counts_what_lies_within_a_window_for_sure() {
     assert_eq!(ledger.most_within(Duration::from_nanos(51)), 8 + 16);
     assert_eq!(ledger.most_within(Duration::from_nanos(50)), 16, "one is answered too late for it");
     assert_eq!(ledger.most_within(Duration::from_nanos(5)), 0);
-    assert_eq!((ledger.units(), ledger.duration()), (29, Duration::from_nanos(149)));
+    assert_eq!((ledger.units(), ledger.since(99).units()), (29, 24));
+    assert_eq!(Ledger::room(10, Duration::from_secs(5), Duration::from_secs(2)), 25.0);
+}
+
+#[test]
+fn a_ledger_knows_which_refusals_were_in_vain() {
+    let at = |sent, received, cost| Admission { sent, received, cost };
+    let ledger = Ledger(vec![at(0, 10, 4), at(20, 30, 4)]);
+    let in_vain = |sent, received, cost| {
+        let all = ledger.refused_in_vain(&[at(sent, received, cost)], 10, Duration::from_nanos(100));
+        all.first().map(|(_, in_use)| *in_use)
+    };
+    assert_eq!(in_vain(40, 50, 3), None, "8 of 10 are in use");
+    assert_eq!(in_vain(40, 50, 2), Some(8));
+    assert_eq!(in_vain(110, 150, 3), None, "the first may be in use when the refused one is sent");
+    assert_eq!(in_vain(111, 150, 3), Some(4), "the first is over for sure");
+    assert_eq!(in_vain(5, 20, 3), None, "the second may have come before");
+    assert_eq!(in_vain(5, 19, 3), Some(4));
+    assert_eq!(in_vain(500, 600, 10), Some(0));
+    assert_eq!(in_vain(500, 600, 11), None, "it never fits");
 }

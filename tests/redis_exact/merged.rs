@@ -1,7 +1,7 @@
 //! Decisions that go to the server together are those that would have been made one after another.
 
 use futures_util::future::join_all;
-use tower_weir::Decision;
+use tower_weir::{Decision, StoreError, StoreErrorKind};
 
 use crate::servers::{Cluster, Flavor, Server};
 use crate::{limiter, rate, redis};
@@ -38,9 +38,10 @@ async fn costs_that_travel_together_are_decided_one_by_one() {
             server.reset_stats();
             let asked = (0..64).map(|_| {
                 let (cost, rl, key) = (random.u64(1..=32), rl.clone(), key.clone());
-                tokio::spawn(async move { (cost, rl.redis().absolute().decide(&key, &rate, cost).await.unwrap()) })
+                async move { (cost, rl.redis().absolute().decide(&key, &rate, cost).await.unwrap()) }
             });
-            let decisions: Vec<_> = join_all(asked).await.into_iter().map(Result::unwrap).collect();
+            // In one task, so that they are all there before the first answer is.
+            let decisions = tokio::spawn(join_all(asked.collect::<Vec<_>>())).await.unwrap();
             let stats = server.commandstats();
             calls += ["eval", "evalsha"].map(|name| stats.get(name).copied().unwrap_or(0)).iter().sum::<u64>();
             let used = assert_is_a_sequence(&decisions);
@@ -108,7 +109,38 @@ async fn one_call_does_not_take_the_asks_of_a_whole_crowd() {
     assert_eq!(decisions.iter().filter(|decision| decision.is_allowed()).count(), 3_000);
     let stats = server.commandstats();
     let calls = ["eval", "evalsha"].map(|name| stats.get(name).copied().unwrap_or(0)).iter().sum::<u64>();
-    assert!(calls >= 8, "4000 asks in {calls} calls");
+    assert!(calls >= 15, "4000 asks in {calls} calls");
+}
+
+/// The key of another program is its own affair: the keys that travel with it are decided.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_of_another_type_is_an_error_of_its_key_that_names_the_fix() {
+    for flavor in Flavor::available() {
+        let server = Server::start(flavor);
+        let rl = limiter(redis(server.url()), 60);
+        assert!(rl.redis().absolute().inc("bad", &rate(1.0), 1).await.unwrap().is_allowed());
+        let name = server.cli(&["KEYS", "weir:1:*"]);
+        server.cli(&["DEL", &name]);
+        server.cli(&["RPUSH", &name, "not ours"]);
+        let check = |error: StoreError| {
+            assert_eq!(error.kind(), StoreErrorKind::Protocol);
+            assert!(error.to_string().contains("holds a value of another type"), "{error}");
+            assert!(error.to_string().contains("a key prefix of their own"), "{error}");
+        };
+        check(rl.redis().absolute().inc("bad", &rate(1.0), 1).await.unwrap_err());
+        let keys = ["first", "good", "bad", "other", "bad", "last"];
+        let asked = keys.map(|key| {
+            let rl = rl.clone();
+            async move { rl.redis().absolute().inc(key, &rate(1.0), 1).await }
+        });
+        // In one task, so that all but the first travel together.
+        for (key, result) in keys.into_iter().zip(tokio::spawn(join_all(asked)).await.unwrap()) {
+            match key {
+                "bad" => check(result.unwrap_err()),
+                _ => assert!(result.unwrap().is_allowed(), "{key}"),
+            }
+        }
+    }
 }
 
 /// As managed ones are: it takes any key, but not two of different slots in one command.

@@ -25,33 +25,37 @@ const ORDER: &str = "WEIR_TEST_WORKER";
 #[test]
 fn processes_together_admit_what_the_limit_says_on_every_server() {
     for flavor in Flavor::available() {
-        let seconds = if flavor == Flavor::Debian { 10 } else { 2 };
+        let seconds = if flavor == Flavor::Debian { 10 } else { 4 };
         let server = Server::start(flavor);
-        let [mut absolute, mut suppressed] = flood(&server, Duration::from_secs(seconds));
-        let room = Ledger::room(LIMIT, Duration::from_secs(seconds), WINDOW + BUCKET);
-        let [share, share_suppressed] = [&absolute, &suppressed].map(|ledger| ledger.units() as f64 / room);
+        let (start, [mut absolute, mut suppressed, refused]) = flood(&server, Duration::from_secs(seconds));
         let (most, most_suppressed) = (absolute.most_within(WINDOW), suppressed.most_within(WINDOW));
+        // When all has long settled. The best window, because a machine that is busy for a moment spoils others.
+        let later = start + seconds * 1_000_000_000 / 2;
+        let late = [&absolute, &suppressed].map(|ledger| ledger.since(later).most_within(WINDOW));
+        let in_vain = absolute.refused_in_vain(&refused.0, LIMIT, WINDOW + BUCKET + Duration::from_millis(1));
         let stats = server.commandstats();
         println!(
-            "{flavor}: {seconds} s of {PROCESSES} x {TASKS} tasks, {stats:?}\n  absolute: {} units in {:?}, at most \
-             {most} in a window, {share:.3} of the room\n  suppressed: {} units in {:?}, at most {most_suppressed}, \
-             {share_suppressed:.3}",
+            "{flavor}: {seconds} s of {PROCESSES} x {TASKS} tasks, {stats:?}\n  absolute: {} units, at most {most} in a \
+             window, and {} later; {} refusals looked at\n  suppressed: {} units, at most {most_suppressed}, and {}",
             absolute.units(),
-            absolute.duration(),
+            late[0],
+            refused.0.len(),
             suppressed.units(),
-            suppressed.duration(),
+            late[1],
         );
         assert!(most <= LIMIT, "{most} of {LIMIT} units in one window");
         assert!(most_suppressed <= HARD, "{most_suppressed} of {HARD} units in one window");
-        assert!(share >= 0.95, "only {share:.3} of what there was room for was admitted");
-        assert!(share_suppressed >= 0.95, "only {share_suppressed:.3} of what there was room for was admitted");
+        assert!(refused.0.len() > 100, "the limit was met");
+        assert!(in_vain.is_empty(), "{} of {} refusals in vain: {:?}", in_vain.len(), refused.0.len(), in_vain[0]);
+        assert!(late.iter().all(|&late| late >= LIMIT * 95 / 100), "at most {late:?} of {LIMIT} in a window, later");
         // The scripts were gone often enough, and each time somebody brought one along.
         assert!(stats["eval"] > 4, "{stats:?}");
     }
 }
 
-/// Lets workers loose on two keys; the ledgers of the absolute and of the suppressed one.
-fn flood(server: &Server, duration: Duration) -> [Ledger; 2] {
+/// Lets workers loose on two keys. Returns when they started, and the ledgers of the absolute key, of the suppressed one,
+/// and of some refusals of the absolute one.
+fn flood(server: &Server, duration: Duration) -> (u64, [Ledger; 3]) {
     let folder = std::env::temp_dir().join(format!("weir-flood-{}-{}", std::process::id(), server.port()));
     std::fs::create_dir_all(&folder).unwrap();
     let start = late_in_a_bucket(now() + 500_000_000);
@@ -72,7 +76,7 @@ fn flood(server: &Server, duration: Duration) -> [Ledger; 2] {
         std::thread::sleep(Duration::from_millis(300));
         server.cli(&["SCRIPT", "FLUSH"]);
     }
-    let mut ledgers = [Ledger::default(), Ledger::default()];
+    let mut ledgers = [const { Ledger(Vec::new()) }; 3];
     for (child, path) in workers {
         let output = child.wait_with_output().unwrap();
         let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
@@ -84,7 +88,7 @@ fn flood(server: &Server, duration: Duration) -> [Ledger; 2] {
         }
     }
     std::fs::remove_dir_all(folder).unwrap();
-    ledgers
+    (start, ledgers)
 }
 
 /// An instant soon after, near the end of a bucket of the server: what expires with its bucket and not after its
@@ -119,7 +123,7 @@ fn worker() {
     std::fs::write(path, lines).unwrap();
 }
 
-/// Asks until the end, half of the tasks each way; a line for each admission.
+/// Asks until the end, half of the tasks each way; a line for each admission, and for one refusal in eight.
 async fn hammer(rl: RateLimiter, task: usize, start: u64, end: u64) -> String {
     let (which, mut random) = (task % 2, fastrand::Rng::with_seed(task as u64));
     let rate = rate(LIMIT as f64);
@@ -135,7 +139,12 @@ async fn hammer(rl: RateLimiter, task: usize, start: u64, end: u64) -> String {
         let received = now();
         match decision {
             decision if decision.is_allowed() => lines += &format!("{which} {sent} {received} {cost}\n"),
-            RateLimitDecision::Rejected { retry_after_ms, .. } => assert!((1..=1_011).contains(&retry_after_ms)),
+            RateLimitDecision::Rejected { retry_after_ms, .. } => {
+                assert!((1..=1_011).contains(&retry_after_ms));
+                if random.u32(0..8) == 0 {
+                    lines += &format!("2 {sent} {received} {cost}\n");
+                }
+            }
             _ => {}
         }
         tokio::time::sleep(Duration::from_millis(random.u64(0..10))).await;

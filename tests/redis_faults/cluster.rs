@@ -81,7 +81,7 @@ fn master_killed(deadline: Duration) -> Report {
         }
     }
     sleep(Duration::from_millis(500));
-    sites.iter().for_each(|site| site.log.clear());
+    sites.iter().for_each(Site::clear_log);
     let began = Instant::now();
     cluster.kill(VICTIM);
     sleep(deadline * 5 + Duration::from_millis(1_000));
@@ -92,7 +92,8 @@ fn master_killed(deadline: Duration) -> Report {
     let ended = Instant::now();
     let is_back = |site: &Site| {
         let lately = site.since(Instant::now() - Duration::from_millis(200));
-        lately.len() > 10 && lately.iter().all(|record| matches!(record.by, By::Redis | By::Somebody))
+        let by_redis = |record: &Record| matches!(record.by, By::Redis | By::Somebody);
+        site.log.is_balanced() && lately.len() > 10 && lately.iter().all(by_redis)
     };
     while !sites.iter().all(is_back) {
         assert!(ended.elapsed() < Duration::from_secs(10), "not served {:?} after its end", ended.elapsed());
@@ -125,7 +126,7 @@ fn check_killed(policy: OnStoreError, records: &[Record], settled: Instant, unti
     println!("{policy:?}: Redis decided on {} of {dying} and {} of {living}", asked(false), asked(true));
     assert!(dying > 100 && living > 100, "{policy:?}: {dying} and {living}");
     assert_eq!(asked(false), 0);
-    assert!(asked(true) * 100 >= living * 98, "{policy:?}: {} of {living} by the masters that live", asked(true));
+    assert!(asked(true) * 10 >= living * 9, "{policy:?}: {} of {living} by the masters that live", asked(true));
     let admitted = of(false).filter(|record| record.is_admitted).count();
     match policy {
         OnStoreError::Admit => assert_eq!(admitted, dying),
@@ -154,13 +155,14 @@ fn with_redis_defaults_a_failover_ends_in_service_for_all() {
         site.flow(4, Surface::Engine, &Keys::Fresh);
     }
     wait_until("all sites are served", || sites.iter().all(Site::is_served));
-    sites.iter().for_each(|site| site.log.clear());
+    sites.iter().for_each(Site::clear_log);
     cluster.kill(VICTIM);
     let began = Instant::now();
     wait_until("some keys are not served", || !sites.iter().any(Site::is_served));
     wait_until("all sites are served again", || sites.iter().all(Site::is_served));
     println!("served again after {:?}", began.elapsed());
     sleep(Duration::from_millis(1_500));
+    wait_until("each loss has its end", || sites.iter().all(|site| site.is_served() && site.log.is_balanced()));
     for site in sites {
         let (policy, log, records) = site.finish();
         bounds::check_latency(&format!("{policy:?}"), &records);

@@ -13,6 +13,11 @@ impl Log {
         cfg!(feature = "tracing").then(count)
     }
 
+    /// Whether each loss of Redis that was logged has its end.
+    pub(crate) fn is_balanced(&self) -> bool {
+        self.count("redis-lost") == self.count("redis-back")
+    }
+
     /// Forgets what came until now.
     pub(crate) fn clear(&self) {
         self.0.lock().unwrap().clear();

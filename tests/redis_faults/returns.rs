@@ -61,15 +61,16 @@ fn what_the_shares_admitted_leaves_the_window_in_time() {
     let began = Instant::now();
     while decide("key").is_allowed() {}
     let spent = Instant::now();
-    // Half a window later, Redis is back.
-    std::thread::sleep(Duration::from_secs(2).saturating_sub(began.elapsed()));
+    // Late in the window, Redis is back.
+    std::thread::sleep(Duration::from_secs(3).saturating_sub(began.elapsed()));
     server.restart();
     wait_until("Redis decides", || !decide("other").is_local_share());
     let refusal = decide("key");
-    if spent.elapsed() < Duration::from_secs(3) {
+    // Counted from the end of the outage, they would leave the window after more than 7 s.
+    if spent.elapsed() < Duration::from_millis(3_700) {
         let wait = refusal.retry_after().unwrap();
-        assert!(!refusal.is_allowed() && began.elapsed() + wait < Duration::from_millis(5_000), "{wait:?}");
+        assert!(!refusal.is_allowed() && began.elapsed() + wait < Duration::from_millis(6_000), "{wait:?}");
     }
     wait_until("the key is admitted again", || decide("key").is_allowed());
-    assert!(spent.elapsed() < Duration::from_secs(5), "{:?}", spent.elapsed());
+    assert!(spent.elapsed() < Duration::from_millis(6_500), "{:?}", spent.elapsed());
 }

@@ -14,6 +14,11 @@ fn replaced(deadline: Duration) -> Report {
     // What the replica did not get yet is lost.
     let course = Course { keeps: false, ..Course::new("sentinel failover", deadline) };
     let redis = || RedisOptions::sentinel(watch.urls(), Sentinel::MASTER);
+    // No earlier than the course has seen what it wants to.
+    let later = (course.lasts + Duration::from_secs(2)).as_millis().to_string();
+    for sentinel in watch.sentinels() {
+        sentinel.cli(&["SENTINEL", "SET", Sentinel::MASTER, "down-after-milliseconds", &later]);
+    }
     let replaced = || {
         watch.wait_failover();
     };

@@ -175,7 +175,7 @@ fn loading(deadline: Duration) -> Report {
     let slowly =
         ["--key-load-delay", "2500", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no"];
     let server = Server::start_with(Flavor::Debian, &slowly);
-    server.cli(&["DEBUG", "POPULATE", "900", "other", "2000"]);
+    server.cli(&["DEBUG", "POPULATE", "1800", "other", "2000"]);
     server.cli(&["SAVE"]);
     let url = server.url();
     thread::scope(|scope| {
@@ -185,8 +185,7 @@ fn loading(deadline: Duration) -> Report {
             wait_until("it loads", || server.try_cli(&["PING"]).is_err_and(|error| error.starts_with("LOADING")));
         };
         let end = || restarting.take().unwrap().join().unwrap();
-        let lasts = Duration::from_millis(1_500);
-        let course = Course { keeps: false, lasts, ..Course::new("LOADING", deadline) };
+        let course = Course { keeps: false, ..Course::new("LOADING", deadline) };
         course.run(|| RedisOptions::url(&url), begin, end)
     })
 }

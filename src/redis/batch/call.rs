@@ -1,35 +1,50 @@
 //! One script call: what has gathered in a lane, put together, and its answer, given out.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Answer, Body, Lanes, Question, Reply, Waiting};
-use crate::redis::transport::{Failure, FailureKind};
-use crate::script::{DECIDE, PolicyBytes};
+use super::question::{Body, Question};
+use super::queue::{Answer, Waiting};
+use crate::script::PolicyBytes;
 
-/// Asks in one script call, of few keys or many: as long as it runs, the server serves nobody else.
-const ASKS_PER_CALL: usize = 512;
+/// The weight of one script call: as long as it runs, the server serves nobody else. The unit is one ask of the absolute
+/// strategy with one limit, which takes 2 to 4 us, so that a call takes about a millisecond at most.
+const MOST_WEIGHT: usize = 256;
+/// What it weighs to read a key and to write it.
+const KEY_WEIGHT: usize = 3;
+/// The same with a report and a lease, whatever the limits.
+const SYNC_WEIGHT: usize = 15;
 
 /// One script call: keys under one policy, and for each key its asks in the order in which they came.
 pub(super) struct Call {
-    policy: PolicyBytes,
+    pub(super) policy: PolicyBytes,
     pub(super) keys: Vec<Box<[u8]>>,
-    bodies: Vec<Vec<u8>>,
+    pub(super) bodies: Vec<Vec<u8>>,
     /// Whether another ask may stand behind those of the last key.
     is_open: bool,
+    weight: usize,
     /// How long the answers are.
-    total: usize,
-    replies: Vec<(Range<usize>, Asker)>,
+    pub(super) total: usize,
+    pub(super) replies: Vec<(Range<usize>, Asker)>,
 }
 
 /// Who waits for an answer.
-type Asker = oneshot::Sender<Answer>;
+pub(super) type Asker = oneshot::Sender<Answer>;
+
+impl Body {
+    /// The weight of the asks, and what is added if their key is not in the call yet.
+    fn weight(&self, of_ask: usize) -> (usize, usize) {
+        match self {
+            Self::Ask(_) => (of_ask, KEY_WEIGHT * of_ask),
+            Self::Part { asks, .. } => (asks * of_ask, SYNC_WEIGHT + KEY_WEIGHT * of_ask),
+        }
+    }
+}
 
 impl Call {
+    /// Puts what waits together, the asks of one key in the order in which they came. Each call is as heavy as
+    /// [`MOST_WEIGHT`] at most, unless a single question is heavier.
     pub(super) fn of(mut batch: Vec<Waiting>, most_keys: usize) -> Vec<Self> {
         // Stable, so that asks of one key stay in order.
         batch.sort_by(|a, b| {
@@ -40,9 +55,11 @@ impl Call {
         for Waiting { question: Question { policy, key, body }, reply, .. } in batch {
             let is_ask = matches!(body, Body::Ask(_));
             let joins = |call: &Self| is_ask && call.is_open && call.keys.last() == Some(&key);
+            let (ask, of_key) = body.weight(policy.weight());
             let takes = |call: &&mut Self| {
+                let adds = if joins(call) { ask } else { ask + of_key };
                 call.policy == policy
-                    && call.replies.len() < ASKS_PER_CALL
+                    && call.weight + adds <= MOST_WEIGHT
                     && (joins(call) || call.keys.len() < most_keys)
             };
             if calls.last_mut().filter(takes).is_none() {
@@ -51,6 +68,7 @@ impl Call {
                     keys: Vec::new(),
                     bodies: Vec::new(),
                     is_open: false,
+                    weight: 0,
                     total: 0,
                     replies: Vec::new(),
                 });
@@ -60,7 +78,9 @@ impl Call {
                 call.keys.push(key);
                 call.bodies.push(Vec::new());
                 call.is_open = is_ask;
+                call.weight += of_key;
             }
+            call.weight += ask;
             if let Some(bytes) = call.bodies.last_mut() {
                 body.write(bytes);
             }
@@ -70,23 +90,94 @@ impl Call {
         }
         calls
     }
+}
 
-    pub(super) async fn make(self, lanes: &Lanes, within: Duration) -> Result<(), Failure> {
-        let keys: Vec<&[u8]> = self.keys.iter().map(|key| &**key).collect();
-        let head = [self.policy.as_bytes(), b""];
-        let args: Vec<&[u8]> = head.into_iter().chain(self.bodies.iter().map(Vec::as_slice)).collect();
-        let sent = Instant::now();
-        let result = lanes.evaluate(&DECIDE, &keys, &args, within).await.map(Arc::new);
-        // A proxy before a cluster says it in its own words: calls of one key will show whether it was that.
-        let is_for_slots = |failure: &Failure| failure.kind() == FailureKind::CrossSlot || failure.is_unknown_refusal();
-        if self.keys.len() > 1 && result.as_ref().is_err_and(is_for_slots) {
-            lanes.has_slots.store(true, Ordering::Relaxed);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Horizon, Limit};
+    use crate::script::{Ask, Lending, Mode};
+
+    fn policy(mode: Mode, limits: usize, interval_ms: u32) -> PolicyBytes {
+        let spans: Vec<u32> = (1..=limits as u32).map(|at| 100 * at).collect();
+        let limit = |&span| Limit { capacity: 100, hard: 150, window: span, span, fifth: 20 };
+        let horizon = Horizon::new(Horizon::WORDS_PER_SPAN);
+        assert!(horizon.widen(&spans));
+        let limits: Vec<Limit> = spans.iter().map(limit).collect();
+        PolicyBytes::lend(10, &horizon, mode, &limits, Lending { interval_ms, tolerance: 0.0 })
+    }
+
+    /// Asks for these keys, each with its number as the cost.
+    fn asks(policy: &PolicyBytes, keys: impl Iterator<Item = u64>) -> Vec<Waiting> {
+        let ask = |(number, key): (usize, u64)| {
+            let body = Body::Ask(Ask { cost: number as u64, random: 0 });
+            let question = Question { policy: policy.clone(), key: Box::from(key.to_be_bytes()), body };
+            Waiting { question, since: Instant::now(), reply: oneshot::channel().0 }
+        };
+        keys.enumerate().map(ask).collect()
+    }
+
+    /// Keys and asks of each call, of which none is lost or out of order.
+    fn shapes(batch: Vec<Waiting>, most_keys: usize) -> Vec<(usize, usize)> {
+        let total = batch.len();
+        let calls = Call::of(batch, most_keys);
+        let cost = |ask: &[u8]| ask[..5].iter().rev().fold(0, |cost, byte| cost << 8 | u64::from(*byte));
+        let mut seen = Vec::new();
+        for call in &calls {
+            for (key, body) in call.keys.iter().zip(&call.bodies) {
+                seen.extend(body.chunks(9).map(|ask| (key.clone(), cost(ask))));
+            }
+            assert_eq!(call.replies.last().unwrap().0.end, call.total);
         }
-        let (total, received) = (self.total, Instant::now());
-        for (part, reply) in self.replies {
-            let own = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), total, part, sent, received });
-            let _ = reply.send(Answer::Served(own.map_err(Failure::clone)));
+        assert_eq!(seen.len(), total);
+        assert!(seen.is_sorted(), "asks of one key are out of order");
+        calls.iter().map(|call| (call.keys.len(), call.replies.len())).collect()
+    }
+
+    #[test]
+    fn a_call_takes_fewer_asks_the_more_work_they_are() {
+        for (mode, limits, most) in [
+            (Mode::Absolute, 1, 253),
+            (Mode::Absolute, 8, 29),
+            (Mode::Suppressed, 1, 125),
+            (Mode::Suppressed, 3, 39),
+            (Mode::Suppressed, 8, 13),
+        ] {
+            let shapes = shapes(asks(&policy(mode, limits, 0), std::iter::repeat_n(7, 2_000)), 64);
+            let full = (1, most);
+            assert!(shapes[..shapes.len() - 1].iter().all(|shape| *shape == full), "{mode:?} {limits}: {shapes:?}");
+            assert!(shapes[shapes.len() - 1].1 <= most, "{mode:?} {limits}: {shapes:?}");
         }
-        result.map(drop)
+    }
+
+    #[test]
+    fn a_call_takes_fewer_keys_the_more_work_they_are() {
+        for (mode, limits, most) in
+            [(Mode::Absolute, 1, 64), (Mode::Absolute, 8, 8), (Mode::Suppressed, 1, 32), (Mode::Suppressed, 8, 4)]
+        {
+            let shapes = shapes(asks(&policy(mode, limits, 0), 0..640), 64);
+            assert!(shapes.iter().all(|shape| *shape == (most, most)), "{mode:?} {limits}: {shapes:?}");
+        }
+        let shapes = shapes(asks(&policy(Mode::Absolute, 1, 0), 0..10), 1);
+        assert_eq!(shapes, [(1, 1); 10], "one slot in a call");
+    }
+
+    #[test]
+    fn a_call_takes_fewer_keys_that_report_and_one_that_is_heavy_alone() {
+        let policy = policy(Mode::Absolute, 1, 50);
+        let parts = |count: u64, asks| -> Vec<Waiting> {
+            let part = |key: u64| {
+                let body = Body::Part { bytes: Box::from([0; 9]), asks };
+                let question = Question { policy: policy.clone(), key: Box::from(key.to_be_bytes()), body };
+                Waiting { question, since: Instant::now(), reply: oneshot::channel().0 }
+            };
+            (0..count).map(part).collect()
+        };
+        let keys = |count, asks| -> Vec<usize> {
+            Call::of(parts(count, asks), 64).iter().map(|call| call.keys.len()).collect()
+        };
+        assert_eq!(keys(30, 1), [13, 13, 4]);
+        assert_eq!(keys(30, 0), [14, 14, 2]);
+        assert_eq!(keys(3, 1_000), [1, 1, 1]);
     }
 }

@@ -6,7 +6,6 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::{Cmd, RedisError, Value};
@@ -177,7 +176,7 @@ async fn send_over(live: &Live<MultiplexedConnection>, command: &Cmd) -> Result<
     if result.as_ref().is_err_and(Failure::calls_for_reconnect) {
         live.mark_gone();
         if result.as_ref().is_err_and(|failure| failure.kind() == FailureKind::ConnectionLost)
-            && is_orphaned(live).await
+            && live.lost_its_runtime()
         {
             return Ok(Err(Failure::orphaned()));
         }
@@ -188,16 +187,6 @@ async fn send_over(live: &Live<MultiplexedConnection>, command: &Cmd) -> Result<
 /// Whether the client says that a connection has ended.
 pub(super) fn is_closed(error: &RedisError) -> bool {
     cause::io_error(error).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Whether a connection was lost with its runtime, whose tasks are dropped one after the other.
-async fn is_orphaned(live: &Live<MultiplexedConnection>) -> bool {
-    if !live.lost_its_runtime()
-        && let Ok(rest) = runtime::sleep(Duration::from_millis(1))
-    {
-        rest.await;
-    }
-    live.lost_its_runtime()
 }
 
 fn is_sentinel(role: Result<Result<Value, Failure>, runtime::Elapsed>) -> bool {

@@ -2,14 +2,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ::redis::aio::ConnectionLike;
 use futures_util::future::select;
 use tokio::sync::oneshot;
 
-use crate::runtime::{self, NoRuntime};
+use crate::runtime::{self, Carrier, NoRuntime};
 
 /// How long a connection is left alone before its guard sends a `PING`.
 const PING_AFTER: Duration = Duration::from_secs(10);
@@ -20,20 +20,15 @@ const IDLE: Duration = Duration::from_millis(20);
 
 /// Set once, when the connection is of no use any more.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Gone(Arc<AtomicU8>);
-
-/// The connection has ended.
-const ENDED: u8 = 1;
-/// The runtime that carried the connection was shut down.
-const WITH_RUNTIME: u8 = 2;
+pub(super) struct Gone(Arc<AtomicBool>);
 
 impl Gone {
     pub(super) fn mark(&self) {
-        self.0.fetch_or(ENDED, Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_marked(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -49,6 +44,7 @@ pub(super) struct Live<C> {
     start: Instant,
     /// When it was used last, in milliseconds from the start.
     used: AtomicU64,
+    carrier: Carrier,
     /// Dropped with this, which ends the guard.
     _stop: oneshot::Sender<()>,
 }
@@ -68,7 +64,7 @@ impl<C: Clone> Live<C> {
 
     /// Whether its runtime was shut down.
     pub(super) fn lost_its_runtime(&self) -> bool {
-        self.gone.0.load(Ordering::Relaxed) & WITH_RUNTIME != 0
+        self.carrier.is_over()
     }
 
     /// Notes a use; whether there was none for so long that the other side may have hung up unnoticed.
@@ -86,25 +82,21 @@ impl<C: Clone + Send + 'static> Live<C> {
         keeper: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Arc<Self>, NoRuntime> {
         let (stop, stopped) = oneshot::channel::<()>();
-        let mark = MarkOnDrop { gone: gone.clone(), is_cut_short: true };
+        let mark = MarkOnDrop(gone.clone());
         runtime::spawn(async move {
-            // As a whole: a field by itself would leave the drop out here.
-            let mut mark = mark;
+            let _mark = mark;
             select(Box::pin(keeper), stopped).await;
-            mark.is_cut_short = false;
         })?;
-        Ok(Arc::new(Self { connection, gone, start: Instant::now(), used: AtomicU64::new(0), _stop: stop }))
+        let (start, used, carrier) = (Instant::now(), AtomicU64::new(0), Carrier::here());
+        Ok(Arc::new(Self { connection, gone, start, used, carrier, _stop: stop }))
     }
 }
 
-struct MarkOnDrop {
-    gone: Gone,
-    is_cut_short: bool,
-}
+struct MarkOnDrop(Gone);
 
 impl Drop for MarkOnDrop {
     fn drop(&mut self) {
-        self.gone.0.fetch_or(if self.is_cut_short { WITH_RUNTIME } else { ENDED }, Ordering::Relaxed);
+        self.0.mark();
     }
 }
 

@@ -97,6 +97,24 @@ fn every_quota_holds_across_steps_back_and_serves_again() {
     }
 }
 
+/// A deploy adds a longer window to those of a key. From then on its history is kept for that one.
+#[test]
+fn a_window_that_is_added_counts_what_came_before_it() {
+    let server = Server::start(Flavor::Debian);
+    let mut judged = Judged::new(&server, "added", &[(5, 1_000), (50, 5_000)]);
+    for n in 0..3 {
+        assert!(judged.ask(n, DAY + n));
+    }
+    judged.quotas = &[(5, 1_000), (50, 5_000), (6, 20_000)];
+    for at in [2_000, 4_000, 6_000] {
+        assert!(judged.ask(at, DAY + at));
+    }
+    for at in [7_000, 9_000, 19_900] {
+        assert!(!judged.ask(at, DAY + at), "six are in the window at {at} ms");
+    }
+    assert!(judged.ask(20_020, DAY + 20_020));
+}
+
 /// A server whose clock is 20 s behind takes over: `100/s` does not wait for it because `100000/h` does.
 #[test]
 fn a_step_back_does_not_starve_the_shorter_quota() {

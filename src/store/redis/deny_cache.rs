@@ -17,6 +17,9 @@ use crate::keyspace::fingerprint::{Fingerprint, Prehashed, Secret};
 /// How often a full cache may look for entries that are over: it looks at all of them.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// Counters of changes. With one for all keys, steady refunds of some would keep the refusals of all others out.
+const CHANGES: usize = 256;
+
 /// Costs of one key whose refusals are kept.
 const COSTS: usize = 8;
 
@@ -29,8 +32,8 @@ pub(super) struct Denied {
     entries: DashMap<Fingerprint, Vec<Entry>, Prehashed>,
     count: AtomicUsize,
     most: usize,
-    /// How many changes by hand there were.
-    changes: AtomicU64,
+    /// How many changes by hand there were, of the keys that share a counter.
+    changes: Box<[AtomicU64]>,
     /// When it last looked for entries that are over.
     swept: Mutex<Option<Instant>>,
 }
@@ -63,7 +66,7 @@ impl Denied {
             entries: DashMap::with_hasher(Prehashed::default()),
             count: AtomicUsize::new(0),
             most,
-            changes: AtomicU64::new(0),
+            changes: std::iter::repeat_with(AtomicU64::default).take(CHANGES).collect(),
             swept: Mutex::default(),
         }
     }
@@ -89,14 +92,18 @@ impl Denied {
         None
     }
 
-    /// What an answer has to be newer than: read before asking.
-    pub(super) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+    /// What the answer about a key has to be newer than: read before asking.
+    pub(super) fn changes(&self, key: &[u8]) -> u64 {
+        self.counter(self.secret.fingerprint(key)).load(Ordering::Acquire)
+    }
+
+    fn counter(&self, print: Fingerprint) -> &AtomicU64 {
+        &self.changes[print.low as usize % CHANGES]
     }
 
     /// Remembers a refusal of the absolute strategy.
     ///
-    /// Unless a key was changed by hand since it was asked for, for then it may be from before that.
+    /// Unless the key was changed by hand since it was asked for, for then it may be from before that.
     pub(super) fn insert(&self, key: &[u8], cost: u64, limits: &[Limit], refusal: &Decision, asked: Asked) {
         let Asked { sent, received, changes } = asked;
         let wait = refusal.retry_after().unwrap_or(NEVER_FITS);
@@ -111,7 +118,8 @@ impl Denied {
             }
         }
         let entry = Entry { until, free_at, cost, limits: Limit::digest(limits), refusal: *refusal };
-        match self.entries.entry(self.secret.fingerprint(key)) {
+        let print = self.secret.fingerprint(key);
+        match self.entries.entry(print) {
             dashmap::Entry::Vacant(place) => {
                 place.insert(vec![entry]);
                 self.count.fetch_add(1, Ordering::Relaxed);
@@ -126,15 +134,16 @@ impl Denied {
             }
         }
         // Looked at last: a change either sees the entry, or is seen here.
-        if self.changes() != changes {
-            self.remove(self.secret.fingerprint(key), |_| true);
+        if self.counter(print).load(Ordering::Acquire) != changes {
+            self.remove(print, |_| true);
         }
     }
 
     /// Ends an entry: the key was changed.
     pub(super) fn forget(&self, key: &[u8]) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
-        self.remove(self.secret.fingerprint(key), |_| true);
+        let print = self.secret.fingerprint(key);
+        self.counter(print).fetch_add(1, Ordering::AcqRel);
+        self.remove(print, |_| true);
     }
 
     fn remove(&self, print: Fingerprint, if_so: impl Fn(&[Entry]) -> bool) {
@@ -152,7 +161,9 @@ impl Denied {
 
     /// Ends all entries.
     pub(super) fn clear(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        for counter in &self.changes {
+            counter.fetch_add(1, Ordering::AcqRel);
+        }
         self.retain(|_| false);
     }
 
@@ -227,7 +238,7 @@ mod tests {
     #[test]
     fn an_admission_ends_the_entry_of_its_key_and_no_others() {
         let denied = Denied::new(10);
-        let (now, changes) = (Instant::now(), denied.changes());
+        let (now, changes) = (Instant::now(), denied.changes(b"k"));
         denied.insert(b"k", 3, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
         denied.outdate(b"k");
         assert!(denied.get(b"k", 3, &limits(10)).is_none());
@@ -240,11 +251,30 @@ mod tests {
     #[test]
     fn a_refusal_from_before_a_change_is_not_kept() {
         let denied = Denied::new(10);
-        let (now, changes) = (Instant::now(), denied.changes());
+        let (now, changes) = (Instant::now(), denied.changes(b"k"));
         denied.forget(b"k");
         denied.insert(b"k", 1, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
         assert!(denied.get(b"k", 1, &limits(10)).is_none());
         assert_eq!(denied.count.load(Ordering::Relaxed), 0);
+    }
+
+    /// A service that keeps refunding some keys has to remember the refusals of others.
+    #[test]
+    fn a_change_of_other_keys_keeps_no_refusal_out() {
+        let denied = Denied::new(1_000);
+        let now = Instant::now();
+        let kept = (0..500_u32).filter(|number| {
+            let key = number.to_le_bytes();
+            let changes = denied.changes(&key);
+            denied.forget(b"refunded");
+            denied.insert(&key, 1, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+            denied.get(&key, 1, &limits(10)).is_some()
+        });
+        assert!(kept.count() > 450);
+        let changes = denied.changes(b"k");
+        denied.clear();
+        denied.insert(b"k", 1, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        assert!(denied.get(b"k", 1, &limits(10)).is_none(), "all keys were changed");
     }
 
     /// Counted from before the question was sent, so that it ends no later than on the server.
@@ -279,7 +309,7 @@ mod tests {
             denied.insert(b"k", cost, &limits(10), &refusal(60_000), asked(now, now));
         }
         let kept = (1..=20).filter(|&cost| denied.get(b"k", cost, &limits(10)).is_some()).count();
-        assert_eq!((kept, denied.count.load(Ordering::Relaxed)), (COSTS, 1));
+        assert_eq!((kept, denied.count.load(Ordering::Relaxed)), (8, 1));
         denied.outdate(b"k");
         assert!((1..=20).all(|cost| denied.get(b"k", cost, &limits(10)).is_none()));
     }

@@ -126,7 +126,7 @@ impl Shared {
 
     /// Asks Redis; the decision, and when it was asked and answered.
     async fn ask(&self, keys: &Keys, wanted: &Wanted<'_>) -> Result<(Decision, Asked), Failure> {
-        let changes = keys.denied.as_ref().map_or(0, Denied::changes);
+        let changes = keys.denied.as_ref().map_or(0, |denied| denied.changes(wanted.key));
         let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
         let reply = self.client.question(&keys.space, wanted.key, wanted.mode, wanted.limits, ask).await?;
         let charged = if wanted.mode == Mode::Look { 0 } else { wanted.cost };

@@ -3,7 +3,7 @@ use std::time::Duration;
 use ::redis::{Client, Value};
 
 use super::{ask, cmd, int};
-use crate::redis::servers::{Flavor, Server};
+use crate::redis::servers::{Flavor, Server, wait_until};
 use crate::redis::transport::{FailureKind, Link};
 
 async fn client_id(link: &Link) -> i64 {
@@ -83,7 +83,7 @@ async fn users_who_give_up_do_not_stop_the_attempt() {
     let before = connections_received(&server);
     server.pause();
     let link = Link::to_url(&server.url()).unwrap();
-    for _ in 0..20 {
+    for _ in 0..10 {
         let late = tokio::time::timeout(Duration::from_millis(10), ask(&link, &["PING"])).await;
         assert!(late.is_err());
     }
@@ -102,7 +102,9 @@ async fn a_killed_server_is_found_again() {
             let link = link.clone();
             async move { ask(&link, &["BLPOP", "nothing", "0"]).await }
         });
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        while server.info("clients")["blocked_clients"] != "1" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         server.kill();
         let failure = hanging.await.unwrap().unwrap_err();
         assert_eq!(failure.kind(), FailureKind::ConnectionLost);
@@ -138,9 +140,11 @@ async fn a_hung_server_is_left_by_reset() {
     link.reset();
     assert!(tokio::time::timeout(Duration::from_millis(20), ask(&link, &["PING"])).await.is_err());
     server.resume();
+    // The attempt may have taken too long on a busy machine.
+    while ask(&link, &["PING"]).await.is_err() {}
     assert_ne!(client_id(&link).await, first);
-    let clients = server.cli(&["CLIENT", "LIST"]);
-    assert_eq!(clients.matches("id=").count(), 2, "the old one is closed: {clients}");
+    // The new one, and the harness's own.
+    wait_until("the old one is closed", || server.info("clients")["connected_clients"] == "2");
 }
 
 /// Behind a name that moves, the old master is healthy and wrong: only a new connection finds the new one.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::Lanes;
+use crate::redis::debts::Debt;
 use crate::redis::transport::Failure;
 use crate::runtime;
 use crate::script::{CORRECT, PolicyBytes};
@@ -24,7 +25,7 @@ impl Lanes {
             if taken.is_empty() {
                 return;
             }
-            let tell = |(name, debt): (Box<[u8]>, super::super::debts::Debt)| async move {
+            let tell = |(name, debt): (Box<[u8]>, Debt)| async move {
                 let horizon = &debt.keys.horizon;
                 let (spans, count) = horizon.spans();
                 let span = spans[..count].iter().max().copied().unwrap_or(0);

@@ -1,0 +1,460 @@
+//! Round trips: decisions that arrive while one is under way go together with the next.
+//!
+//! A caller who finds its lane idle sends at once and waits for one round trip, no more. Whoever comes
+//! meanwhile queues, and a loop sends the queue as a whole: one script call for many keys, and for one key
+//! one step that walks its costs. So the more callers there are, the fewer calls each of them costs.
+//!
+//! A round trip that takes its time is not waited for: the next goes after an eighth of the deadline all the same.
+//!
+//! Off a cluster there is one lane. On one, each lane is a range of slots, with a breaker of its own: a node
+//! that is dead takes no other node's keys with it.
+
+mod settle;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt};
+use redis::Value;
+
+use super::call::Call;
+use super::question::{Question, Reply};
+use super::queue::{Answer, Entered, Queue, Single, Waiting};
+use crate::engine::{Horizon, Limit};
+use crate::quota::MAX_CAPACITY;
+use crate::redis::breaker::{Breaker, Opened};
+use crate::redis::debts::Debts;
+use crate::redis::health::{self, Outage};
+use crate::redis::transport::{Failure, FailureKind, Link, slot};
+use crate::runtime;
+use crate::script::{Answered, Ask, DECIDE, Mode, PolicyBytes, Script};
+
+/// Lanes of a cluster; its slots are split evenly.
+const CLUSTER_LANES: usize = 64;
+const SLOTS: usize = 16_384;
+/// Keys in one script call.
+const KEYS_PER_CALL: usize = 64;
+/// Calls of one batch that are under way together. The server carries out all that it has read from a connection before
+/// it serves another client.
+const CALLS_AT_ONCE: usize = 4;
+/// The same if each call has one key.
+const CALLS_OF_ONE_SLOT: usize = 128;
+/// How much longer than the round trip's deadline a caller waits for the loop that should have told it.
+const GRACE: Duration = Duration::from_millis(5);
+/// The least that a probe gives Redis for a new connection and an answer.
+const CONNECTING: Duration = Duration::from_millis(500);
+
+/// The lanes to one Redis.
+pub(crate) struct Lanes {
+    link: Link,
+    lanes: Box<[Lane]>,
+    deadline: Duration,
+    /// What the keys of probes begin with; no limit's do.
+    probe: Box<str>,
+    /// What a probe is decided by.
+    probing: PolicyBytes,
+    outage: Outage,
+    /// Whether the one server turned out to be a cluster behind one address, which takes one slot in a call.
+    has_slots: AtomicBool,
+    /// Whether an unknown refusal is looked into.
+    is_questioning: AtomicBool,
+    /// What Redis has to be told of the shares, and whether it is.
+    debts: Debts,
+    is_settling: AtomicBool,
+    bucket_ms: u64,
+}
+
+/// The question whether all is refused; however it ends, the next may be asked.
+struct Questioning(Arc<Lanes>);
+
+impl Drop for Questioning {
+    fn drop(&mut self) {
+        self.0.is_questioning.store(false, Ordering::Relaxed);
+    }
+}
+
+struct Lane {
+    breaker: Arc<Breaker>,
+    queue: Queue,
+}
+
+impl Lanes {
+    pub(crate) fn new(link: Link, deadline: Duration, prefix: &str, bucket_ms: u64) -> Arc<Self> {
+        let count = if link.is_cluster() { CLUSTER_LANES } else { 1 };
+        // A pause, the two parts of a probe, and something for a busy machine.
+        let patience = Breaker::LONGEST_PAUSE + deadline.max(CONNECTING) * 2 + Duration::from_secs(1);
+        let breaker = || Breaker::new(Breaker::DEFAULT_THRESHOLD, patience);
+        let lane = || Lane { breaker: breaker(), queue: Queue::default() };
+        let lanes = std::iter::repeat_with(lane).take(count).collect();
+        Arc::new(Self {
+            link,
+            lanes,
+            deadline,
+            probe: format!("{prefix}:probe:").into(),
+            probing: probing(),
+            outage: Outage::default(),
+            has_slots: AtomicBool::new(false),
+            is_questioning: AtomicBool::new(false),
+            debts: Debts::default(),
+            is_settling: AtomicBool::new(false),
+            bucket_ms,
+        })
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn lane_of(&self, key: &[u8]) -> usize {
+        match self.lanes.len() {
+            1 => 0,
+            lanes => usize::from(slot(key)) * lanes / SLOTS,
+        }
+    }
+
+    /// Whether Redis is to be asked at all; on a cluster that depends on the key.
+    #[inline]
+    pub(crate) fn allows(&self, key: impl FnOnce() -> Box<[u8]>) -> bool {
+        match &*self.lanes {
+            [lane] => lane.breaker.allows(),
+            lanes => lanes[self.lane_of(&key())].breaker.allows(),
+        }
+    }
+
+    pub(crate) fn debts(&self) -> &Debts {
+        &self.debts
+    }
+
+    /// Whether Redis cannot be asked, or could not within that time.
+    pub(crate) fn had_outage_within(&self, time: Duration) -> bool {
+        self.outage.was_within(time)
+    }
+
+    /// Notes that Redis has lost what was charged.
+    pub(crate) fn forgot(&self) {
+        self.outage.forgot();
+    }
+
+    /// Asks one question, together with whatever else is asked meanwhile.
+    pub(crate) async fn decide(self: &Arc<Self>, mut question: Question) -> Result<Reply, Failure> {
+        let at = self.lane_of(&question.key);
+        let lane = &self.lanes[at];
+        let mut within = self.deadline;
+        // The queue's loop ends with the runtime that carries it, or is given up; what it had not sent goes again.
+        let mut began = None;
+        loop {
+            if !lane.breaker.allows() {
+                return Err(Failure::unavailable());
+            }
+            match lane.queue.enter(question)? {
+                Entered::Alone(question) => {
+                    let _single = Single(&lane.queue);
+                    let result = self.decide_alone(&question, within).await;
+                    return self.judge(at, &question.key, result).and_then(|reply| self.checked(reply));
+                }
+                Entered::Queued { answer, number, starts } => {
+                    let began = *began.get_or_insert_with(Instant::now);
+                    // Dropped, it sets the lane free again.
+                    let turns = starts.then(|| Loop { lanes: Arc::clone(self), at, number });
+                    if let Some(Err(no_runtime)) = turns.map(|turns| runtime::spawn(turns.run())) {
+                        return self.judge(at, &[], Err(no_runtime.into()));
+                    }
+                    match runtime::timeout(within + GRACE, answer)?.await {
+                        Ok(Ok(Answer::Served(result))) => return result.and_then(|reply| self.checked(reply)),
+                        Ok(Ok(Answer::Unsent(unsent))) => question = unsent,
+                        Ok(Err(_)) => return Err(Failure::orphaned()),
+                        Err(_) => {
+                            lane.queue.abandon_if_stuck(number, self.deadline);
+                            return Err(Failure::timeout());
+                        }
+                    }
+                    within = self.deadline.saturating_sub(began.elapsed());
+                    if within.is_zero() {
+                        return Err(Failure::timeout());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The reply, or the failure of its key alone: the other keys of the call are decided.
+    fn checked(&self, reply: Reply) -> Result<Reply, Failure> {
+        if !Answered::is_foreign(&reply.answer, reply.part.start) {
+            return Ok(reply);
+        }
+        let failure = Failure::foreign();
+        health::failed(&failure);
+        self.outage.odd(&failure);
+        Err(failure)
+    }
+
+    async fn decide_alone(&self, question: &Question, within: Duration) -> Result<Reply, Failure> {
+        let mut body = Vec::new();
+        question.body.write(&mut body);
+        let args = [question.policy.as_bytes(), b"", &body];
+        let sent = Instant::now();
+        let answer = self.evaluate(&DECIDE, &[&question.key], &args, within).await?;
+        let total = question.body.answer();
+        Ok(Reply { answer: Arc::new(answer), total, part: 0..total, sent, received: Instant::now() })
+    }
+
+    /// Sends a call, unless its time is up: then nobody waits for it any more.
+    async fn send_call(&self, call: Call, until: Instant) -> Result<(), Failure> {
+        let keys: Vec<&[u8]> = call.keys.iter().map(|key| &**key).collect();
+        let head = [call.policy.as_bytes(), b""];
+        let args: Vec<&[u8]> = head.into_iter().chain(call.bodies.iter().map(Vec::as_slice)).collect();
+        let sent = Instant::now();
+        let result = match until.saturating_duration_since(sent) {
+            Duration::ZERO => Err(Failure::timeout()),
+            within => self.evaluate(&DECIDE, &keys, &args, within).await.map(Arc::new),
+        };
+        // A proxy before a cluster says it in its own words: calls of one key will show whether it was that.
+        let is_for_slots = |failure: &Failure| failure.kind() == FailureKind::CrossSlot || failure.is_unknown_refusal();
+        if call.keys.len() > 1 && result.as_ref().is_err_and(is_for_slots) {
+            self.has_slots.store(true, Ordering::Relaxed);
+        }
+        let (total, received) = (call.total, Instant::now());
+        for (part, reply) in call.replies {
+            let own = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), total, part, sent, received });
+            let _ = reply.send(Answer::Served(own.map_err(Failure::clone)));
+        }
+        result.map(drop)
+    }
+
+    /// Runs a script on one key by itself.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        script: &Script,
+        key: &[u8],
+        policy: &PolicyBytes,
+    ) -> Result<Vec<u8>, Failure> {
+        let at = self.lane_of(key);
+        if !self.lanes[at].breaker.allows() {
+            return Err(Failure::unavailable());
+        }
+        let result = self.evaluate(script, &[key], &[policy.as_bytes(), b""], self.deadline).await;
+        self.judge(at, key, result)
+    }
+
+    /// One round trip, or two where the server does not know the script.
+    async fn evaluate(
+        &self,
+        script: &Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        within: Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        let trip = async {
+            match self.link.send(&script.evalsha(keys, args.iter().copied())).await {
+                Err(failure) if failure.kind() == FailureKind::NoScript => {
+                    self.link.send(&script.eval(keys, args.iter().copied())).await
+                }
+                result => result,
+            }
+        };
+        match runtime::timeout(within, trip)?.await {
+            Ok(Ok(Value::BulkString(answer))) => Ok(answer),
+            Ok(Ok(_)) => Err(Failure::unreadable()),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::timeout()),
+        }
+    }
+
+    /// Tells the lane's breaker how asking went.
+    fn judge<T>(self: &Arc<Self>, at: usize, key: &[u8], result: Result<T, Failure>) -> Result<T, Failure> {
+        match &result {
+            Ok(_) => {
+                if self.lanes[at].breaker.on_success().is_some() {
+                    self.outage.ended();
+                }
+                if !self.debts.is_empty() {
+                    self.settle_in_background(at);
+                }
+            }
+            Err(failure) => self.note(at, key, failure),
+        }
+        result
+    }
+
+    /// Counts a failure; the one that opens the breaker starts to probe.
+    #[cold]
+    fn note(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
+        health::failed(failure);
+        match failure.kind() {
+            // Another program's value under our key says nothing of Redis, nor does a call from nowhere.
+            FailureKind::NoRuntime => return self.outage.odd(failure),
+            FailureKind::Protocol if failure.is_unknown_refusal() => return self.question_refusal(at, key, failure),
+            FailureKind::Protocol => return self.outage.odd(failure),
+            // On a cluster a slot that moves is a matter of moments, and its node is well.
+            FailureKind::Moved if self.link.is_cluster() => return self.outage.odd(failure),
+            _ => {}
+        }
+        self.count(at, key, failure);
+    }
+
+    fn count(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
+        let Some(opened) = self.lanes[at].breaker.on_failure() else { return };
+        if opened.is_transition() {
+            self.outage.began(failure);
+        }
+        if failure.kind() == FailureKind::Timeout {
+            // The socket may be dead without having said so.
+            self.link.reset();
+        }
+        let _ = runtime::spawn(probe(Arc::downgrade(self), at, opened, self.probe_key(key)));
+    }
+
+    /// The server refused a call in words that are not known here: is it about that key, or about all?
+    ///
+    /// A decision on a key of nobody tells. Where that is refused as well the breaker opens, or every request would
+    /// ask for nothing.
+    fn question_refusal(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
+        if self.is_questioning.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let questioning = Questioning(Arc::clone(self));
+        let (key, failure) = (key.to_vec(), failure.clone());
+        let _ = runtime::spawn(async move {
+            let lanes = &questioning.0;
+            match lanes.is_back(&lanes.probe_key(&key)).await {
+                Err(again) if again.is_unknown_refusal() => {
+                    for _ in 0..Breaker::DEFAULT_THRESHOLD {
+                        lanes.count(at, &key, &again);
+                    }
+                }
+                _ => lanes.outage.odd(&failure),
+            }
+        });
+    }
+
+    /// A key in the slot of this one that is nobody's.
+    fn probe_key(&self, key: &[u8]) -> Vec<u8> {
+        let at = |brace| key.iter().position(|&byte| byte == brace);
+        let tag = at(b'{').zip(at(b'}')).and_then(|(open, close)| key.get(open..=close));
+        [self.probe.as_bytes(), tag.unwrap_or_default()].concat()
+    }
+
+    /// Whether Redis decides again, and in time: the first may have to connect.
+    ///
+    /// It is asked what all ask. A server that takes any other command, but not the script, would else be found
+    /// to be back, and lost again, many times a second.
+    async fn is_back(&self, key: &[u8]) -> Result<(), Failure> {
+        let mut ask = Vec::new();
+        Ask { cost: 1, random: 0 }.write(&mut ask);
+        let args = [self.probing.as_bytes(), b"", &ask];
+        for (is_first, within) in [(true, self.deadline.max(CONNECTING)), (false, self.deadline)] {
+            let Err(failure) = self.evaluate(&DECIDE, &[key], &args, within).await else { continue };
+            // The socket may have died since the breaker opened. A cluster's nodes that are well keep theirs.
+            if failure.kind() == FailureKind::Timeout && is_first && !self.link.is_cluster() {
+                self.link.reset();
+            }
+            return Err(failure);
+        }
+        Ok(())
+    }
+
+    /// A probe failed: looks for the cause, once in an outage, if none is known.
+    fn goes_on(self: &Arc<Self>, failure: Failure) {
+        if !failure.is_vague() || !self.outage.seek() {
+            return self.outage.goes_on(&failure);
+        }
+        let lanes = Arc::clone(self);
+        let _ = runtime::spawn(async move {
+            let found = lanes.link.diagnose(failure).await;
+            lanes.outage.found(&found);
+        });
+    }
+
+    /// Sends what has gathered in a lane.
+    async fn serve(self: &Arc<Self>, at: usize, mut batch: Vec<Waiting>) {
+        if !self.lanes[at].breaker.allows() {
+            for waiting in batch {
+                let _ = waiting.reply.send(Answer::Served(Err(Failure::unavailable())));
+            }
+            return;
+        }
+        batch.retain(|waiting| !waiting.reply.is_closed());
+        let Some(first) = batch.iter().map(|waiting| waiting.since).min() else { return };
+        // After a stall of the client those who still wait have their grace, in which a Redis that is well answers.
+        let until = (first + self.deadline).max(Instant::now() + GRACE);
+        let has_slots = self.lanes.len() > 1 || self.has_slots.load(Ordering::Relaxed);
+        let keys_per_call = if has_slots { 1 } else { KEYS_PER_CALL };
+        let mut calls = Call::of(batch, keys_per_call);
+        let key = calls.first().and_then(|call| call.keys.first()).cloned().unwrap_or_default();
+        let at_once = if has_slots { CALLS_OF_ONE_SLOT } else { CALLS_AT_ONCE };
+        let results: Vec<_> = match calls.len() {
+            1 => vec![self.send_call(calls.remove(0), until).await],
+            _ => stream::iter(calls).map(|call| self.send_call(call, until)).buffer_unordered(at_once).collect().await,
+        };
+        // They went together, so they count as one: what is slow for a moment is not what is gone.
+        let result = results.into_iter().reduce(|all, one| if all.is_ok() { all } else { one });
+        let _ = self.judge(at, &key, result.unwrap_or(Ok(())));
+    }
+}
+
+/// A limit that has room for every probe, on a key that is gone after some seconds.
+fn probing() -> PolicyBytes {
+    let (horizon, ticks) = (Horizon::new(Horizon::WORDS_PER_SPAN), 1);
+    horizon.widen(&[ticks]);
+    let limit = Limit { capacity: MAX_CAPACITY, hard: MAX_CAPACITY, window: ticks, span: ticks, fifth: ticks };
+    PolicyBytes::decide(1_000, &horizon, Mode::Absolute, &[limit])
+}
+
+/// Asks whether Redis is back until it is, or its limiter is gone.
+async fn probe(lanes: Weak<Lanes>, at: usize, opened: Opened, key: Vec<u8>) {
+    let is_back = || {
+        let (lanes, key) = (lanes.clone(), key.clone());
+        async move {
+            let Some(lanes) = lanes.upgrade() else { return false };
+            match lanes.is_back(&key).await {
+                Ok(()) => {
+                    lanes.settle(at).await;
+                    true
+                }
+                Err(failure) => {
+                    lanes.goes_on(failure);
+                    false
+                }
+            }
+        }
+    };
+    if opened.probe(is_back).await.is_some()
+        && let Some(lanes) = lanes.upgrade()
+    {
+        lanes.outage.ended();
+    }
+}
+
+/// What serves a lane's queue until it is empty.
+struct Loop {
+    lanes: Arc<Lanes>,
+    at: usize,
+    number: u64,
+}
+
+impl Loop {
+    async fn run(self) {
+        // For that long those behind wait, and gather; then they are off too, or a round trip of more than half the
+        // deadline would leave them none.
+        let alone = self.lanes.deadline / 8;
+        while let Some(batch) = self.lanes.lanes[self.at].queue.next(self.number) {
+            let (lanes, at) = (Arc::clone(&self.lanes), self.at);
+            let mut flight = Box::pin(async move { lanes.serve(at, batch).await });
+            let Ok(landed) = runtime::timeout(alone, &mut flight) else { return };
+            if landed.await.is_err() {
+                let _ = runtime::spawn(flight);
+            }
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.lanes.lanes[self.at].queue.abandon(self.number);
+    }
+}
