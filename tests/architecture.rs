@@ -1,5 +1,7 @@
 //! The layers of the source: each module imports only modules below it, and no import goes in a circle.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -81,7 +83,7 @@ fn path(tokens: &[String], mut at: usize, prefix: &mut Vec<String>, found: &mut 
                 break;
             }
             Some(word) if word == "*" || word.chars().all(|char| char.is_alphanumeric() || char == '_') => {
-                if word != "*" && !(word == "self" && !prefix.is_empty()) {
+                if word != "*" && (word != "self" || prefix.is_empty()) {
                     prefix.push(word.to_owned());
                 }
                 at += 1;

@@ -30,6 +30,7 @@
 //! would starve the smaller ones. New words are exact until the log fills up again.
 
 mod absolute;
+mod demand;
 mod limit;
 mod outcome;
 mod ring;
@@ -40,9 +41,11 @@ mod window;
 mod tests;
 
 pub(crate) use absolute::absolute;
+#[cfg(feature = "_redis")]
+pub(crate) use demand::Dither;
 pub(crate) use limit::{Horizon, Limit};
 pub(crate) use outcome::{NEVER, Outcome};
 #[cfg(feature = "_redis")]
-pub(crate) use suppressed::{Dither, band_factor, come_back_at};
+pub(crate) use suppressed::{band_factor, come_back_at};
 pub(crate) use suppressed::{factor, pressure, suppressed};
 pub(crate) use window::{SetMode, Window};

@@ -21,176 +21,17 @@
 //! fixed number of slots. The state exists from the first request that is at odds with the limit.
 
 use super::absolute::{admit, survey};
+use super::demand::{Demand, Shed};
 use super::limit::{Horizon, Limit};
 use super::outcome::Outcome;
 use super::window::Window;
 use crate::decision::Verdict;
-
-/// Slots of declined units in a window; one more is kept for the part that the window cuts.
-const SLOTS: usize = 16;
 
 /// The most by which the feedback falls for a unit of fill above the limit.
 ///
 /// With h of 1.1 the straight line to the hard cap would fall by 10: so steep that noise, which the other
 /// side of the limit meets with 1, costs 3 % of the admissions at twice the limit.
 const STEEPEST: f64 = 5.0;
-
-/// The state of a key that is, or lately was, over its limit.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Shed {
-    dither: Dither,
-    demands: Vec<Demand>,
-}
-
-/// The demand for one window's length.
-#[derive(Clone, Debug)]
-struct Demand {
-    window: u64,
-    /// Ticks in a slot, the number of the newest one, and the units declined in each; a slot that is full says
-    /// less than there was, and the fast estimate then tells the demand.
-    slot_ticks: u64,
-    slot: u64,
-    declined: [u32; SLOTS + 1],
-    /// Offered units of the previous and the current fast interval, and its number.
-    fast_ticks: u64,
-    fast: u64,
-    offered: [u64; 2],
-}
-
-impl Demand {
-    /// Starts with what the window remembers; nothing was declined so far.
-    fn new(window: &Window, now: u64, limit: &Limit, horizon: &Horizon) -> Self {
-        let (slot_ticks, fast_ticks) = (u64::from(limit.window).div_ceil(SLOTS as u64), u64::from(limit.fast()));
-        let fast = now / fast_ticks;
-        let since = |ticks: u64| window.used(now, u32::try_from(ticks).unwrap_or(u32::MAX), horizon);
-        let current = since(now - fast * fast_ticks);
-        let both = since(now - fast.saturating_sub(1) * fast_ticks);
-        Self {
-            window: u64::from(limit.window),
-            slot_ticks,
-            slot: now / slot_ticks,
-            declined: [0; SLOTS + 1],
-            fast_ticks,
-            fast,
-            offered: [both.saturating_sub(current), current],
-        }
-    }
-
-    /// Whether a clock has dated the demand ahead of `now`. It would stand still until the clock has caught up.
-    ///
-    /// A thread that read the clock earlier is behind by less than a slot.
-    fn is_ahead(&self, now: u64) -> bool {
-        self.slot > now / self.slot_ticks + 1 || self.fast > now / self.fast_ticks + 1
-    }
-
-    /// Forgets what has left the window.
-    fn roll(&mut self, now: u64) {
-        let slot = now / self.slot_ticks;
-        for gone in (self.slot + 1..=slot).take(SLOTS + 1) {
-            self.declined[Self::index(gone)] = 0;
-        }
-        self.slot = self.slot.max(slot);
-        let fast = now / self.fast_ticks;
-        if fast > self.fast {
-            self.offered = [if fast == self.fast + 1 { self.offered[1] } else { 0 }, 0];
-            self.fast = fast;
-        }
-    }
-
-    fn index(slot: u64) -> usize {
-        usize::try_from(slot % (SLOTS as u64 + 1)).unwrap_or(0)
-    }
-
-    fn record(&mut self, cost: u64, declined: bool) {
-        self.offered[1] = self.offered[1].saturating_add(cost);
-        if declined {
-            let newest = &mut self.declined[Self::index(self.slot)];
-            *newest = newest.saturating_add(u32::try_from(cost).unwrap_or(u32::MAX));
-        }
-    }
-
-    /// Declined units in the window: those certainly in it, and an estimate with a share of the cut slot.
-    fn declined(&self, now: u64) -> (u64, f64) {
-        let oldest = (now + 1).saturating_sub(self.window);
-        let (mut certain, mut cut) = (0_u64, 0.0);
-        for slot in self.slot.saturating_sub(SLOTS as u64)..=self.slot {
-            let (start, units) = (slot * self.slot_ticks, u64::from(self.declined[Self::index(slot)]));
-            if start >= oldest {
-                certain = certain.saturating_add(units);
-            } else {
-                let inside = (start + self.slot_ticks).saturating_sub(oldest);
-                cut += units as f64 * inside as f64 / self.slot_ticks as f64;
-            }
-        }
-        (certain, certain as f64 + cut)
-    }
-
-    /// The demand per window for a request of `cost`, given an estimate of what the window was offered.
-    fn per_window(&self, now: u64, offered: f64, cost: f64) -> f64 {
-        // Another thread may have read the clock later and come first.
-        let into = now.saturating_sub(self.fast * self.fast_ticks) as f64 + 0.5;
-        let lately = self.offered[0] as f64 * (1.0 - into / self.fast_ticks as f64) + self.offered[1] as f64 + cost;
-        let scale = self.window as f64 / self.fast_ticks as f64;
-        // Arrivals of this cost are taken to be Poisson.
-        let deviation = 2.0 * (lately * cost).sqrt() * scale;
-        offered.max(lately * scale - deviation).min(lately * scale + deviation)
-    }
-}
-
-/// Settles requests by error diffusion.
-///
-/// In requests and not in units, so that a request's cost does not change its chance.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Dither {
-    /// Admissions owed, in requests.
-    owed: f64,
-    /// How many must be owed before one is paid, 0.5 to 1.5.
-    threshold: f64,
-}
-
-impl Default for Dither {
-    fn default() -> Self {
-        Self { owed: 0.0, threshold: 1.0 }
-    }
-}
-
-impl Dither {
-    /// The most that is owed while the hard cap admits nothing: the next request that fits passes at once.
-    const MOST_OWED: f64 = 4.0;
-
-    /// Owes a request that the hard cap refused its part, so that the cap does not lower the average.
-    fn owe(&mut self, ratio: f64) {
-        self.owed = (self.owed + ratio).min(self.owed.max(Self::MOST_OWED));
-    }
-
-    /// Whether a request passes, of which this part does; `random` is uniform.
-    pub(crate) fn draw(&mut self, ratio: f64, random: u32) -> bool {
-        self.owed += ratio;
-        let admitted = self.owed >= self.threshold;
-        if admitted {
-            self.owed -= 1.0;
-            self.threshold = 0.5 + f64::from(random) / f64::from(u32::MAX);
-        }
-        admitted
-    }
-}
-
-impl Shed {
-    fn demand(&self, limit: &Limit) -> Option<&Demand> {
-        self.demands.iter().find(|demand| demand.window == u64::from(limit.window))
-    }
-
-    /// Whether nothing has been declined within any window by `now`.
-    pub(super) fn is_over(&self, now: u64) -> bool {
-        self.demands.iter().all(|demand| now / demand.slot_ticks > demand.slot + SLOTS as u64)
-    }
-
-    fn record(&mut self, cost: u64, declined: bool) {
-        for demand in &mut self.demands {
-            demand.record(cost, declined);
-        }
-    }
-}
 
 /// Decides on `cost` units at tick `now`, and charges them if they are admitted; `random` is uniform.
 pub(crate) fn suppressed(
@@ -272,7 +113,7 @@ fn roll(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) {
         demand.roll(now);
         let limit = limits.iter().find(|limit| u64::from(limit.window) == demand.window);
         if let Some(limit) = limit.filter(|limit| u64::from(limit.fast()) != demand.fast_ticks) {
-            let fresh = Demand::new(window, now, limit, horizon);
+            let fresh = fresh_demand(window, now, limit, horizon);
             (demand.fast_ticks, demand.fast, demand.offered) = (fresh.fast_ticks, fresh.fast, fresh.offered);
         }
     }
@@ -307,7 +148,7 @@ fn share(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horiz
         let offered = used + declined + cost;
         let demand = match demand {
             Some(demand) => demand.per_window(now, offered, cost),
-            None => Demand::new(window, now, limit, horizon).per_window(now, offered, cost),
+            None => fresh_demand(window, now, limit, horizon).per_window(now, offered, cost),
         };
         let fill = used / capacity;
         let feedback = match limit.hard as f64 / capacity - 1.0 {
@@ -323,13 +164,18 @@ fn share(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horiz
     share
 }
 
+/// The demand of a limit that the window alone remembers.
+fn fresh_demand(window: &Window, now: u64, limit: &Limit, horizon: &Horizon) -> Demand {
+    Demand::new(now, limit, |ticks| window.used(now, u32::try_from(ticks).unwrap_or(u32::MAX), horizon))
+}
+
 /// The shedding state, with a demand for every limit.
 fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Horizon) -> &'a mut Shed {
     let is_missing = |limit: &&Limit| window.shed().is_none_or(|shed| shed.demand(limit).is_none());
     let mut missing: Vec<Demand> = Vec::new();
     for limit in limits.iter().filter(is_missing) {
         if missing.iter().all(|demand| demand.window != u64::from(limit.window)) {
-            missing.push(Demand::new(window, now, limit, horizon));
+            missing.push(fresh_demand(window, now, limit, horizon));
         }
     }
     let shed = window.start_shedding();

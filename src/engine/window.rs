@@ -1,9 +1,9 @@
 //! One key's window.
 
+use super::demand::Shed;
 use super::limit::{Horizon, Limit};
 use super::outcome::NEVER;
 use super::ring::{Ring, Word, base_word, between, full_tick};
-use super::suppressed::Shed;
 use crate::correction::HistoryPreservation;
 use crate::quota::MAX_CAPACITY;
 

@@ -276,15 +276,15 @@ mod tests {
     use super::*;
 
     /// A table that holds one key and has shared a window with others.
-    fn full() -> Table {
-        let table = Table::new(1);
+    fn full() -> WindowTable {
+        let table = WindowTable::new(1);
         table.keep_history(&[100]);
         assert_eq!(charge(&table, b"known"), Place::Own);
         assert_eq!(charge(&table, b"stranger"), Place::Shared);
         table
     }
 
-    fn charge(table: &Table, key: &[u8]) -> Place {
+    fn charge(table: &WindowTable, key: &[u8]) -> Place {
         table.with(key, 1, |window, horizon| window.absorb(1, 1, horizon), |()| true).1
     }
 

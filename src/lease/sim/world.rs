@@ -3,7 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use super::super::key_state::Answer;
+use super::super::events::Answer;
 use super::super::limit_set::OwnedLimitSet;
 use super::instance::{DEADLINE_MS, Effects, Instance, Message, OwnClock};
 use super::judge::{Central, Ledger};

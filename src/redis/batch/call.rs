@@ -94,6 +94,8 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::engine::{Horizon, Limit};
     use crate::script::{Ask, Lending, Mode};
