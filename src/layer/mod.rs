@@ -6,7 +6,7 @@
 //! The layer holds all state behind one [`Arc`]: its clones, and the services it makes,
 //! share their budgets. axum calls `layer` once for each route, and all of them count together.
 //!
-//! Where to put it among other layers is told in `order`, a page without code of its own.
+//! The page `guide::layer_order` says which layers belong outside the limit, and which inside.
 
 mod answers;
 mod body;
@@ -15,8 +15,6 @@ mod drain;
 mod exempt;
 mod future;
 mod gate;
-#[cfg(feature = "axum")]
-pub mod order;
 mod service;
 
 use std::fmt;
