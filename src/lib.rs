@@ -1,9 +1,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 //! Exact rate limiting for Tower, axum and tonic.
 //!
-//! A weir lets a river through up to its height and spills the rest. [`RateLimitLayer`] wraps an axum
-//! `Router`, a tonic `Server` or any `Service<http::Request<_>>`; [`RateLimiter`] is the engine under it and
-//! works alone.
+//! [`RateLimitLayer`] wraps an axum `Router`, a tonic `Server` or any `Service<http::Request<_>>`. [`RateLimiter`] is
+//! the engine, and also works alone. The [`guide`] explains both in fifteen short pages.
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
@@ -12,54 +11,60 @@
 //!
 //! let app: Router = Router::new()
 //!     .route("/", get(|| async { "hello" }))
-//!     .layer(RateLimitLayer::per_minute(60)); // by peer address, in this process
+//!     .layer(RateLimitLayer::per_minute(60)); // 60 requests in any minute for each client, in this process
 //! # }
 //! ```
 //!
-//! * **It never admits too much.** In every window of the configured length at most the configured number of
-//!   units is admitted, under any number of threads. What is held is held for the window and at most one
-//!   bucket and the clock's lag more.
-//! * **A refusal tells the truth.** `Retry-After` is the time after which the same request is admitted if
-//!   nothing else came.
-//! * **A refusal is free.** It changes nothing, and no memory is kept for it.
-//! * **Memory is bounded**, and a flood of keys gains no fresh budget.
-//! * **One process or many.** With a Redis feature the same limit holds for all instances together; a request
-//!   never waits for Redis longer than a deadline.
+//! Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, so that the layer knows the client's address.
+//!
+//! # Why
+//!
+//! * **Exact.** It uses a true sliding window. No window of the stated length admits more than the limit, with any
+//!   number of threads.
+//! * **Truthful.** `Retry-After` is exact: after that wait, the same request is admitted if no other request arrived.
+//! * **Cheap refusals.** A rejected request is charged nothing and leaves nothing behind.
+//! * **Bounded memory.** A flood of new clients does not exhaust memory, and gives nobody a fresh budget.
+//! * **One process or many.** With Redis, all instances share one limit, and an outage of Redis does not stop your
+//!   service.
 //!
 //! # Where to look
 //!
-//! | for | see |
-//! |---|---|
-//! | the middleware | [`RateLimitLayer`], [`layer`] |
-//! | whom to limit | [`ClientIp`], [`Extension`], [`Header`], [`Cookie`], [`Global`], and [`KeyExtractor`] for your own |
-//! | what is asked for | `Route`, [`GrpcService`], [`GrpcMethod`], [`HttpMethod`]; tuples join keys |
-//! | how much | [`Quota`] for layers, [`RateLimit`] for engine calls |
-//! | the engine alone | [`RateLimiter`], with `default-features = false` |
-//! | what was decided | [`Decision`], [`RateLimitDecision`] |
-//! | what clients are told | [`RateLimitHeaders`], [`RefusalBody`], [`RefusalContext`], [`Protocol`] |
-//! | one limit for all instances | `RateLimiter::redis`, `RateLimiter::hybrid`, `RedisOptions` |
-//! | what happens while Redis is gone | [`OnStoreError`] |
-//! | a store of your own | [`Store`], [`Budget`] |
-//! | what the log tells, and how to silence it | [`Notice`] |
-//! | time in tests | [`ManualClock`] |
+//! | topic | guide | API |
+//! |---|---|---|
+//! | quotas, windows, strategies | [concepts](guide::concepts) | [`Quota`], [`RateLimit`], [`Decision`] |
+//! | who is limited | [keys](guide::keys) | [`KeyExtractor`], [`Extension`], [`Header`], [`Global`] |
+//! | clients behind a proxy | [client addresses](guide::client_ip) | [`ClientIp`] |
+//! | requests without a limit | [keys](guide::keys#requests-without-a-limit) | [`RateLimitLayerBuilder::exempt`] |
+//! | what a refused client sees | [responses](guide::responses) | [`RefusalBody`], [`RateLimitHeaders`] |
+//! | refused uploads | [uploads](guide::uploads) | [`RateLimitLayerBuilder::drain_bytes`] |
+//! | the place of the limit among other layers | [the order of layers](guide::layer_order) | [`RateLimitLayer`] |
+//! | which store | [choosing a store](guide::choosing_a_store) | [`RateLimiter`], [`Store`] |
+//! | one limit for all instances | [Redis](guide::redis), [hybrid](guide::hybrid) | `RedisOptions` |
+//! | what happens while Redis is unavailable | [outages](guide::redis#when-redis-is-unavailable) | [`OnStoreError`] |
+//! | servers, permissions, metrics | [operating Redis](guide::redis_operations) | `RedisOptions` |
+//! | log codes | [diagnostics](guide::diagnostics) | [`Notice`] |
+//! | tests without sleeping | [testing](guide::testing) | [`ManualClock`] |
+//! | what is not promised, and memory | [limits and memory](guide::limits_and_memory) | [`Clock`] |
+//! | limits without HTTP | [the engine alone](guide::engine) | [`RateLimiter`], [`RateLimitDecision`] |
+//! | other limiters | [migrating](guide::migrating) | |
 //!
 //! # Features
 //!
-//! All are additive. `middleware` and `axum` are on by default.
+//! All features are additive. `middleware` and `axum` are on by default.
 //!
-//! | feature | gives |
+//! | feature | adds |
 //! |---|---|
-//! | `middleware` | the layer, keys and answers |
+//! | `middleware` | the layer, keys and responses |
 //! | `axum` | the peer address from axum's `ConnectInfo`, and the key `Route` |
 //! | `tonic` | the peer address from tonic's `TcpConnectInfo` |
-//! | `tracing` | notices through `tracing` instead of standard error |
-//! | `serde` | `Serialize` and `Deserialize` for the configuration values |
+//! | `tracing` | logs through `tracing` instead of standard error |
+//! | `serde` | `Serialize` and `Deserialize` for quotas and the other values |
 //! | `redis-tokio` | the Redis and the hybrid store, on tokio |
 //! | `redis-smol` | the same on smol, or on any other runtime; with both features, tokio where it runs |
-//! | `redis-cluster` | `RedisOptions::cluster`; needs one of the two above, as the next two do |
+//! | `redis-cluster` | `RedisOptions::cluster`; needs one of the two features above, as the next two do |
 //! | `redis-sentinel` | `RedisOptions::sentinel` |
-//! | `redis-rustls` | `rediss://`: TLS to Redis |
-//! | `metrics` | counts and gauges of the Redis store, through the `metrics` facade |
+//! | `redis-rustls` | TLS to Redis with `rediss://` URLs |
+//! | `metrics` | metrics of the Redis store, through the `metrics` facade |
 
 // Vocabulary: values.
 mod correction;
@@ -131,7 +136,11 @@ pub use self::response::{
     EXPOSED_HEADERS, Protocol, RateLimitHeaders, RefusalBody, RefusalContext, RefusalReason, ResetFormat,
 };
 
-/// The README's programs compile and run.
-#[cfg(all(doctest, feature = "axum", feature = "redis-tokio"))]
+// Only documentation contains the pages, and tests of their programs.
+#[cfg(any(doc, doctest))]
+pub mod guide;
+
+/// The programs of the README compile and run.
+#[cfg(all(doctest, feature = "axum", feature = "redis-tokio", feature = "tonic"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! The user that the README creates on the server can do all that a limiter does, and not a command can go.
+//! The user that the guide creates on the server can do all that a limiter does, and not a command can go.
 #![cfg(all(unix, feature = "middleware", feature = "redis-tokio"))]
 #![allow(clippy::unwrap_used)]
 
@@ -13,15 +13,15 @@ use tower_weir::{
 
 use self::servers::{Flavor, Server, wait_until};
 
-/// The words of the README's line behind the password, but for the commands.
+/// The words of the line of the guide behind the password, but for the commands.
 const KEYS: [&str; 2] = ["~weir:*", "resetchannels"];
 
 const NOTHING: [&str; 0] = [];
 
-/// The commands that the README grants.
+/// The commands that the guide grants.
 fn commands() -> Vec<String> {
-    let readme = include_str!("../README.md");
-    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER weir")).expect("the README's line");
+    let page = include_str!("../docs/redis-operations.md");
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER weir")).expect("the line of the guide");
     let (head, commands): (Vec<_>, Vec<_>) = line.split(' ').partition(|word| !word.starts_with('+'));
     assert_eq!(head, ["ACL", "SETUSER", "weir", "reset", "on", ">secret", KEYS[0], KEYS[1]], "{line}");
     commands.into_iter().map(Into::into).collect()
@@ -103,7 +103,7 @@ fn counts_instances(server: &Server) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_user_of_the_readme_can_do_everything() {
+async fn the_user_of_the_guide_can_do_everything() {
     for flavor in Flavor::available() {
         let server = Server::start(flavor);
         set_user(&server, &commands());
@@ -119,10 +119,10 @@ async fn the_user_of_the_readme_can_do_everything() {
     }
 }
 
-/// With the two commands that the README adds for it.
+/// With the two commands that the guide adds for it.
 #[cfg(feature = "redis-cluster")]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_user_of_the_readme_can_do_everything_on_a_cluster() {
+async fn the_user_of_the_guide_can_do_everything_on_a_cluster() {
     let cluster = servers::Cluster::start(Flavor::Debian, 3);
     let mut commands = commands();
     commands.extend(["+cluster|slots", "+asking"].map(Into::into));
@@ -137,10 +137,10 @@ async fn the_user_of_the_readme_can_do_everything_on_a_cluster() {
     }
 }
 
-/// With the command that the README adds for it.
+/// With the command that the guide adds for it.
 #[cfg(feature = "redis-sentinel")]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_user_of_the_readme_can_do_everything_under_sentinels() {
+async fn the_user_of_the_guide_can_do_everything_under_sentinels() {
     let sentinel = servers::Sentinel::start(Flavor::Debian, 1);
     let mut commands = commands();
     commands.push("+role".into());
@@ -158,7 +158,7 @@ async fn the_user_of_the_readme_can_do_everything_under_sentinels() {
 
 /// A grant that nothing needs is one too many.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_user_of_the_readme_can_do_no_more() {
+async fn the_user_of_the_guide_can_do_no_more() {
     let server = Server::start(Flavor::Debian);
     let all = commands();
     // A new connection pings only after 10 s.
@@ -180,9 +180,9 @@ async fn the_user_of_the_readme_can_do_no_more() {
     }
 }
 
-/// The line of the README and the advice of the message are the same.
+/// The line of the guide and the advice of the message are the same.
 #[tokio::test]
-async fn a_refusal_names_the_grants_of_the_readme() {
+async fn a_refusal_names_the_grants_of_the_guide() {
     let server = Server::start(Flavor::Debian);
     set_user(&server, &[]);
     let limiter = limiter(RedisOptions::url(url(&server)).on_store_error(OnStoreError::Reject));

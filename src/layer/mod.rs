@@ -6,7 +6,7 @@
 //! The layer holds all state behind one [`Arc`](std::sync::Arc): its clones, and the services it makes,
 //! share their budgets. axum calls `layer` once for each route, and all of them count together.
 //!
-//! Where to put it among other layers is told in `order`, a page without code of its own.
+//! The page `guide::layer_order` says which layers belong outside the limit, and which inside.
 
 mod body;
 mod builder;
@@ -18,8 +18,6 @@ mod future;
 mod gate;
 mod into_store;
 mod on_missing_key;
-#[cfg(feature = "axum")]
-pub mod order;
 mod rate_limit_layer;
 mod service;
 

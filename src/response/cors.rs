@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, Method};
 /// The headers that scripts of other origins can read only if `Access-Control-Expose-Headers` lists them.
 ///
 /// For a CORS layer around this one, such as tower-http's: `.expose_headers(tower_weir::EXPOSED_HEADERS)`. A
-/// refusal made outside of the CORS layer looks like a network error to such scripts. See `layer::order`.
+/// refusal made outside of the CORS layer looks like a network error to such scripts. See `guide::layer_order`.
 ///
 /// # Examples
 ///

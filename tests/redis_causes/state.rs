@@ -23,7 +23,7 @@ fn a_replica() {
     url(&replica.url()).logs(&["redis-lost", "read-only replica", "RedisOptions::sentinel"]);
 }
 
-/// The advice has to agree with the README on eviction.
+/// The advice has to agree with docs/redis-operations.md on eviction.
 #[test]
 fn out_of_memory() {
     for flavor in Flavor::available() {

@@ -9,10 +9,10 @@ use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 use super::failure_kind::{FailureKind, LATE, LOST};
 use super::tls;
 
-/// What the README grants to the user of a limiter, as one literal.
+/// The permissions that docs/redis-operations.md grants to the user of a limiter, as one literal.
 macro_rules! acl {
     () => {
-        "grant it what the README lists: ACL SETUSER weir reset on >secret ~weir:* resetchannels +evalsha +eval +get +set \
+        "grant it what the guide lists: ACL SETUSER weir reset on >secret ~weir:* resetchannels +evalsha +eval +get +set \
          +time +del +zadd +zremrangebyscore +zcard +pexpire +ping +scan +unlink; on a cluster also +cluster|slots \
          +asking, under sentinels +role, for a database other than 0 +select"
     };

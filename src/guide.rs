@@ -1,0 +1,168 @@
+//! The guide: pages on concepts, keys, stores, operation and testing.
+//!
+//! | to learn | read |
+//! |---|---|
+//! | how quotas, windows and decisions work | [`concepts`] |
+//! | which store to use | [`choosing_a_store`] |
+//! | who is limited, and which requests are exempt | [`keys`] |
+//! | how to find the client behind a proxy | [`client_ip`] |
+//! | what a refused client sees, over HTTP and gRPC | [`responses`] |
+//! | why a refused upload needs care | [`uploads`] |
+//! | which layers belong outside the limit, and which inside | [`layer_order`] |
+//! | how to share a limit through Redis, and what happens during an outage | [`redis`] |
+//! | how to operate Redis for limits | [`redis_operations`] |
+//! | how the hybrid store works, and how exact it is | [`hybrid`] |
+//! | what each log code means | [`diagnostics`] |
+//! | how to test limits without sleeping | [`testing`] |
+//! | holds, ranges, clocks and memory | [`limits_and_memory`] |
+//! | how to use the engine without HTTP | [`engine`] |
+//! | how to migrate from other limiters | [`migrating`] |
+//!
+//! The module contains no code. The pages are the files of `docs/`, and their programs are compiled and run as tests.
+
+/// The targets of links between pages.
+///
+/// The files define the same labels for readers of the repository. The first definition of a label wins.
+macro_rules! links {
+    () => {
+        "[keys]: crate::guide::keys
+[client-ip]: crate::guide::client_ip
+[uploads]: crate::guide::uploads
+[layer-order]: crate::guide::layer_order
+[several-limits]: crate::guide::layer_order#several-limits
+[redis]: crate::guide::redis
+[outages]: crate::guide::redis#when-redis-is-unavailable
+[outage-bounds]: crate::guide::redis#bounds-around-an-outage
+[redis-operations]: crate::guide::redis_operations
+[hybrid]: crate::guide::hybrid
+[hybrid-bound]: crate::guide::hybrid#the-bound
+[mixing]: crate::guide::hybrid#mixing-redis-and-hybrid-instances
+[diagnostics]: crate::guide::diagnostics
+[limits-and-memory]: crate::guide::limits_and_memory
+
+"
+    };
+}
+
+/// Defines a page: its name, its file, the features that its programs need, and the items of the API that it describes.
+///
+/// Documentation always contains the text. A test run contains it only with those features.
+macro_rules! page {
+    ($name:ident, $file:literal, [$($feature:literal),*], [$($item:literal),*]) => {
+        #[doc = links!()]
+        #[cfg_attr(any(not(doctest), all($(feature = $feature),*)), doc = include_str!($file))]
+        #[doc = "\n\n## In the API\n\n"]
+        #[doc = concat!($("* [`", $item, "`](crate::", $item, ")\n"),*)]
+        pub mod $name {}
+    };
+}
+
+page!(
+    concepts,
+    "../docs/concepts.md",
+    ["middleware"],
+    [
+        "Quota",
+        "RateLimit",
+        "RateLimitDecision",
+        "Decision",
+        "RateLimitLayerBuilder::quotas",
+        "RateLimitLayerBuilder::suppressed",
+        "RateLimitLayerBuilder::name"
+    ]
+);
+page!(
+    choosing_a_store,
+    "../docs/choosing-a-store.md",
+    [],
+    [
+        "RateLimitLayerBuilder::limiter",
+        "RateLimiter::local",
+        "RateLimiter::redis",
+        "RateLimiter::hybrid",
+        "Store",
+        "Budget"
+    ]
+);
+page!(
+    keys,
+    "../docs/keys.md",
+    ["axum"],
+    [
+        "KeyExtractor",
+        "Key",
+        "Extension",
+        "Header",
+        "Cookie",
+        "Route",
+        "GrpcService",
+        "GrpcMethod",
+        "HttpMethod",
+        "Global",
+        "RateLimitLayerBuilder::key_fn",
+        "RateLimitLayerBuilder::key_lookup",
+        "MissingKey",
+        "OnMissingKey",
+        "RateLimitLayerBuilder::exempt"
+    ]
+);
+page!(
+    client_ip,
+    "../docs/client-ip.md",
+    ["middleware"],
+    ["ClientIp", "ClientIp::behind", "ClientIp::hops", "ClientIp::header", "ClientIp::forwarded"]
+);
+page!(
+    responses,
+    "../docs/responses.md",
+    ["middleware"],
+    [
+        "RefusalBody",
+        "RefusalContext",
+        "RateLimitHeaders",
+        "Protocol",
+        "EXPOSED_HEADERS",
+        "RateLimitLayerBuilder::on_refusal",
+        "RateLimitLayerBuilder::headers"
+    ]
+);
+page!(
+    uploads,
+    "../docs/uploads.md",
+    ["middleware"],
+    ["RateLimitLayerBuilder::drain_bytes", "RateLimitLayerBuilder::drain_timeout", "RateLimitLayerBuilder::drain_body"]
+);
+page!(
+    layer_order,
+    "../docs/layer-order.md",
+    ["axum"],
+    [
+        "RateLimitLayer",
+        "RateLimitLayer::disabled",
+        "RateLimitLayerBuilder::enabled",
+        "RateLimitLayerBuilder::exempt_preflight"
+    ]
+);
+page!(
+    redis,
+    "../docs/redis.md",
+    ["middleware", "_redis"],
+    ["RedisOptions", "OnStoreError", "RateLimiterBuilder::redis_url", "RedisLimits"]
+);
+page!(redis_operations, "../docs/redis-operations.md", [], ["RedisOptions", "RateLimiterBuilder::redis_connection"]);
+page!(
+    hybrid,
+    "../docs/hybrid.md",
+    ["middleware", "_redis"],
+    ["RateLimiter::hybrid", "HybridLimits", "Hybrid::shutdown", "SyncIntervalMs", "Tolerance"]
+);
+page!(diagnostics, "../docs/diagnostics.md", [], ["Notice", "Notice::silence"]);
+page!(testing, "../docs/testing.md", ["axum"], ["ManualClock", "RateLimiterBuilder::clock"]);
+page!(
+    limits_and_memory,
+    "../docs/limits-and-memory.md",
+    [],
+    ["RateLimiterBuilder::max_keys", "RateLimiterBuilder::rate_group_size_ms", "Clock", "PreciseClock"]
+);
+page!(engine, "../docs/engine.md", [], ["RateLimiter", "LocalLimits", "RateLimitComparator", "HistoryPreservation"]);
+page!(migrating, "../docs/migrating.md", [], ["RateLimitLayerBuilder", "RateLimiterBuilder"]);
