@@ -16,7 +16,8 @@ use axum::http::{Request, Response, StatusCode};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
 use tower::{Layer, Service};
-use tower_weir::{RateLimitHeaders, RateLimitLayer};
+use tower_weir::RateLimitLayer;
+use tower_weir::response::RateLimitHeaders;
 
 /// Requests that are built at a time.
 ///

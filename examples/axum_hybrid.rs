@@ -14,7 +14,8 @@ use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::{Router, routing::get};
-use tower_weir::{RateLimitHeaders, RateLimitLayer, RateLimiter, SyncIntervalMs};
+use tower_weir::response::RateLimitHeaders;
+use tower_weir::{RateLimitLayer, RateLimiter, SyncIntervalMs};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

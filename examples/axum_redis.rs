@@ -15,7 +15,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::{Router, routing::get};
-use tower_weir::{OnStoreError, RateLimitHeaders, RateLimitLayer, RateLimiter, RedisOptions};
+use tower_weir::response::RateLimitHeaders;
+use tower_weir::{OnStoreError, RateLimitLayer, RateLimiter, RedisOptions};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

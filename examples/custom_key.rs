@@ -15,7 +15,8 @@ use axum::http::{HeaderValue, StatusCode, header::AUTHORIZATION};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::{Router, routing::get};
-use tower_weir::{ClientIp, ConfigError, KeyExtractor, KeyWriter, MissingKey, RateLimitLayer, RequestView};
+use tower_weir::key::{KeyWriter, MissingKey, RequestView};
+use tower_weir::{ClientIp, ConfigError, KeyExtractor, RateLimitLayer};
 
 /// Who sent a request, as the authentication found out. What a client merely claims makes a bad key: it
 /// would take a new one for every request.
@@ -31,7 +32,7 @@ struct ByUser;
 
 impl KeyExtractor for ByUser {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        let user = req.extensions().get::<User>().ok_or(MissingKey::from_server("no authenticated user"))?;
+        let user = req.extensions().get::<User>().ok_or(MissingKey::server_fault("no authenticated user"))?;
         out.write(&user.id);
         Ok(())
     }

@@ -171,7 +171,7 @@ impl Decision {
 
     /// Whether the limit with this index refused.
     #[must_use]
-    pub fn violates(&self, index: usize) -> bool {
+    pub fn is_exceeded(&self, index: usize) -> bool {
         u32::try_from(index).ok().and_then(|index| self.violated.checked_shr(index)).is_some_and(|bits| bits & 1 == 1)
     }
 }
@@ -239,7 +239,7 @@ impl From<Decision> for RateLimitDecision {
 
 /// Where a key stands in the suppressed strategy: what it was offered in the window, and what of that was declined.
 ///
-/// See [`LocalLimits::snapshot`](crate::LocalLimits::snapshot).
+/// See [`LocalLimits::snapshot`](crate::store::LocalLimits::snapshot).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SuppressionSnapshot {

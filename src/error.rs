@@ -166,7 +166,7 @@ impl fmt::Display for ConfigError {
             }
             Self::CapacityBelowOne => f.write_str(
                 "the limit admits less than one unit in its window and so would refuse everything; \
-                 write a higher rate, a longer window, or Quota::refuse_all()",
+                 write a higher rate, a longer window, or Quota::reject_all()",
             ),
             Self::CapacityTooLarge => {
                 f.write_str("the limit is above 549755813888 (2^39) units in its window; write a lower one")

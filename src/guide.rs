@@ -80,8 +80,8 @@ page!(
         "RateLimiter::local",
         "RateLimiter::redis",
         "RateLimiter::hybrid",
-        "Store",
-        "Budget"
+        "store::Store",
+        "store::Budget"
     ]
 );
 page!(
@@ -90,19 +90,19 @@ page!(
     ["axum"],
     [
         "KeyExtractor",
-        "Key",
-        "Extension",
-        "Header",
-        "Cookie",
-        "Route",
-        "GrpcService",
-        "GrpcMethod",
-        "HttpMethod",
+        "key::Key",
+        "key::Extension",
+        "key::Header",
+        "key::Cookie",
+        "key::Route",
+        "key::GrpcService",
+        "key::GrpcMethod",
+        "key::HttpMethod",
         "Global",
         "RateLimitLayerBuilder::key_fn",
         "RateLimitLayerBuilder::key_lookup",
-        "MissingKey",
-        "OnMissingKey",
+        "key::MissingKey",
+        "layer::OnMissingKey",
         "RateLimitLayerBuilder::exempt"
     ]
 );
@@ -117,11 +117,11 @@ page!(
     "../docs/responses.md",
     ["middleware"],
     [
-        "RefusalBody",
-        "RefusalContext",
-        "RateLimitHeaders",
-        "Protocol",
-        "EXPOSED_HEADERS",
+        "response::RefusalBody",
+        "response::RefusalContext",
+        "response::RateLimitHeaders",
+        "response::Protocol",
+        "response::EXPOSED_HEADERS",
         "RateLimitLayerBuilder::on_refusal",
         "RateLimitLayerBuilder::headers"
     ]
@@ -147,22 +147,27 @@ page!(
     redis,
     "../docs/redis.md",
     ["middleware", "_redis"],
-    ["RedisOptions", "OnStoreError", "RateLimiterBuilder::redis_url", "RedisLimits"]
+    ["RedisOptions", "OnStoreError", "RateLimiterBuilder::redis_url", "store::RedisLimits"]
 );
 page!(redis_operations, "../docs/redis-operations.md", [], ["RedisOptions", "RateLimiterBuilder::redis_connection"]);
 page!(
     hybrid,
     "../docs/hybrid.md",
     ["middleware", "_redis"],
-    ["RateLimiter::hybrid", "HybridLimits", "Hybrid::shutdown", "SyncIntervalMs", "Tolerance"]
+    ["RateLimiter::hybrid", "store::HybridLimits", "store::HybridStore::shutdown", "SyncIntervalMs", "Tolerance"]
 );
-page!(diagnostics, "../docs/diagnostics.md", [], ["Notice", "Notice::silence"]);
+page!(diagnostics, "../docs/diagnostics.md", [], ["telemetry::Notice", "telemetry::Notice::silence"]);
 page!(testing, "../docs/testing.md", ["axum"], ["ManualClock", "RateLimiterBuilder::clock"]);
 page!(
     limits_and_memory,
     "../docs/limits-and-memory.md",
     [],
-    ["RateLimiterBuilder::max_keys", "RateLimiterBuilder::rate_group_size_ms", "Clock", "PreciseClock"]
+    ["RateLimiterBuilder::max_keys", "RateLimiterBuilder::rate_group_size_ms", "time::Clock", "time::PreciseClock"]
 );
-page!(engine, "../docs/engine.md", [], ["RateLimiter", "LocalLimits", "RateLimitComparator", "HistoryPreservation"]);
+page!(
+    engine,
+    "../docs/engine.md",
+    [],
+    ["RateLimiter", "store::LocalLimits", "RateLimitComparator", "HistoryPreservation"]
+);
 page!(migrating, "../docs/migrating.md", [], ["RateLimitLayerBuilder", "RateLimiterBuilder"]);

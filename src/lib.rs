@@ -32,19 +32,19 @@
 //! | topic | guide | API |
 //! |---|---|---|
 //! | quotas, windows, strategies | [concepts](guide::concepts) | [`Quota`], [`RateLimit`], [`Decision`] |
-//! | who is limited | [keys](guide::keys) | [`KeyExtractor`], [`Extension`], [`Header`], [`Global`] |
+//! | who is limited | [keys](guide::keys) | [`KeyExtractor`], [`Extension`](key::Extension), [`Header`](key::Header), [`Global`] |
 //! | clients behind a proxy | [client addresses](guide::client_ip) | [`ClientIp`] |
 //! | requests without a limit | [keys](guide::keys#requests-without-a-limit) | [`RateLimitLayerBuilder::exempt`] |
-//! | what a refused client sees | [responses](guide::responses) | [`RefusalBody`], [`RateLimitHeaders`] |
+//! | what a refused client sees | [responses](guide::responses) | [`RefusalBody`](response::RefusalBody), [`RateLimitHeaders`](response::RateLimitHeaders) |
 //! | refused uploads | [uploads](guide::uploads) | [`RateLimitLayerBuilder::drain_bytes`] |
 //! | the place of the limit among other layers | [the order of layers](guide::layer_order) | [`RateLimitLayer`] |
-//! | which store | [choosing a store](guide::choosing_a_store) | [`RateLimiter`], [`Store`] |
+//! | which store | [choosing a store](guide::choosing_a_store) | [`RateLimiter`], [`Store`](store::Store) |
 //! | one limit for all instances | [Redis](guide::redis), [hybrid](guide::hybrid) | `RedisOptions` |
 //! | what happens while Redis is unavailable | [outages](guide::redis#when-redis-is-unavailable) | [`OnStoreError`] |
 //! | servers, permissions, metrics | [operating Redis](guide::redis_operations) | `RedisOptions` |
-//! | log codes | [diagnostics](guide::diagnostics) | [`Notice`] |
+//! | log codes | [diagnostics](guide::diagnostics) | [`Notice`](telemetry::Notice) |
 //! | tests without sleeping | [testing](guide::testing) | [`ManualClock`] |
-//! | what is not promised, and memory | [limits and memory](guide::limits_and_memory) | [`Clock`] |
+//! | what is not promised, and memory | [limits and memory](guide::limits_and_memory) | [`Clock`](time::Clock) |
 //! | limits without HTTP | [the engine alone](guide::engine) | [`RateLimiter`], [`RateLimitDecision`] |
 //! | other limiters | [migrating](guide::migrating) | |
 //!
@@ -73,8 +73,8 @@ mod error;
 mod policy;
 mod quota;
 mod strategy;
-mod telemetry;
-mod time;
+pub mod telemetry;
+pub mod time;
 // Pure protocol: time and chance are arguments.
 mod engine;
 mod geometry;
@@ -92,53 +92,34 @@ mod redis;
 #[cfg(feature = "_redis")]
 mod runtime;
 // Stores, and what builds them.
-mod limiter;
-mod store;
+pub mod limiter;
+pub mod store;
 // The middleware.
 #[cfg(feature = "middleware")]
-mod key;
+pub mod key;
 #[cfg(feature = "middleware")]
 pub mod layer;
 #[cfg(feature = "middleware")]
-mod response;
+pub mod response;
+// Only documentation contains the pages, and tests of their programs.
+#[cfg(any(doc, doctest))]
+pub mod guide;
 
-pub use self::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
-pub use self::decision::{Decision, RateLimitDecision, SuppressionSnapshot, Verdict};
+pub use self::correction::{HistoryPreservation, RateLimitComparator};
+pub use self::decision::{Decision, RateLimitDecision};
 pub use self::error::{ConfigError, StoreError, StoreErrorKind};
+#[cfg(feature = "middleware")]
+pub use self::key::{ClientIp, Global, KeyExtractor};
+#[cfg(feature = "middleware")]
+pub use self::layer::{RateLimitLayer, RateLimitLayerBuilder};
 pub use self::limiter::{RateLimiter, RateLimiterBuilder, RateLimiterOptions};
-pub use self::policy::{OnStoreError, Policy};
+pub use self::policy::OnStoreError;
 pub use self::quota::{
     HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, SyncIntervalMs, Tolerance, WindowSizeSeconds,
 };
 #[cfg(feature = "_redis")]
 pub use self::redis::RedisOptions;
-#[cfg(feature = "_redis")]
-pub use self::store::hybrid::{Hybrid, HybridLimits, Usage};
-pub use self::store::local::{Local, LocalLimits};
-#[cfg(feature = "_redis")]
-pub use self::store::redis::{Redis, RedisLimits};
-pub use self::store::{Answer, Ask, Budget, Store};
-pub use self::strategy::{Absolute, Strategy, Suppressed};
-pub use self::telemetry::Notice;
-pub use self::time::{Clock, ManualClock, PreciseClock};
-
-#[cfg(feature = "axum")]
-pub use self::key::Route;
-#[cfg(feature = "middleware")]
-pub use self::key::{
-    ClientIp, Cookie, Extension, Global, GrpcMethod, GrpcService, Header, HttpMethod, IntoKey, Key, KeyExtractor,
-    KeyWriter, MissingKey, RequestView,
-};
-#[cfg(feature = "middleware")]
-pub use self::layer::{IntoStore, OnMissingKey, RateLimitLayer, RateLimitLayerBuilder};
-#[cfg(feature = "middleware")]
-pub use self::response::{
-    EXPOSED_HEADERS, Protocol, RateLimitHeaders, RefusalBody, RefusalContext, RefusalReason, ResetFormat,
-};
-
-// Only documentation contains the pages, and tests of their programs.
-#[cfg(any(doc, doctest))]
-pub mod guide;
+pub use self::time::ManualClock;
 
 /// The programs of the README compile and run.
 #[cfg(all(doctest, feature = "axum", feature = "redis-tokio", feature = "tonic"))]

@@ -1,5 +1,8 @@
 //! [`RateLimiter`]: the engine's public face.
 
+pub use crate::correction::SetOutcome;
+pub use crate::decision::{SuppressionSnapshot, Verdict};
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,10 +12,10 @@ use crate::quota::{HardLimitFactor, RateGroupSizeMs, SyncIntervalMs, Tolerance, 
 #[cfg(feature = "_redis")]
 use crate::redis::{Client, RedisOptions};
 #[cfg(feature = "_redis")]
-use crate::store::hybrid::Hybrid;
-use crate::store::local::Local;
+use crate::store::hybrid::HybridStore;
+use crate::store::local::LocalStore;
 #[cfg(feature = "_redis")]
-use crate::store::redis::Redis;
+use crate::store::redis::RedisStore;
 use crate::time::{Clock, TimeSource};
 
 /// A rate limiter: one set of options, and the stores that work by them. Cloning shares its state.
@@ -32,11 +35,11 @@ use crate::time::{Clock, TimeSource};
 /// ```
 #[derive(Clone, Debug)]
 pub struct RateLimiter {
-    local: Local,
+    local: LocalStore,
     #[cfg(feature = "_redis")]
-    redis: Redis,
+    redis: RedisStore,
     #[cfg(feature = "_redis")]
-    hybrid: Hybrid,
+    hybrid: HybridStore,
 }
 
 impl RateLimiter {
@@ -64,33 +67,33 @@ impl RateLimiter {
         let (redis, hybrid) = match &options.redis {
             Some(redis) => {
                 let client = Client::new(redis, &settings)?;
-                let hybrid = Hybrid::new(&client, &settings, options.sync_interval_ms, options.tolerance)?;
-                (Redis::new(&client, redis.denies, &settings)?, hybrid)
+                let hybrid = HybridStore::new(&client, &settings, options.sync_interval_ms, options.tolerance)?;
+                (RedisStore::new(&client, redis.denies, &settings)?, hybrid)
             }
-            None => (Redis::none(), Hybrid::none()),
+            None => (RedisStore::none(), HybridStore::none()),
         };
         Ok(Self {
             #[cfg(feature = "_redis")]
             redis,
             #[cfg(feature = "_redis")]
             hybrid,
-            local: Local::new(settings)?,
+            local: LocalStore::new(settings)?,
         })
     }
 
     /// Limits in this process; a clone of it is a handle for a layer.
     #[must_use]
     #[inline]
-    pub fn local(&self) -> &Local {
+    pub fn local(&self) -> &LocalStore {
         &self.local
     }
 
-    /// Limits in Redis, for the engine's calls and for [layers](crate::Redis#examples).
+    /// Limits in RedisStore, for the engine's calls and for [layers](crate::store::RedisStore#examples).
     ///
     /// A limiter that was built without Redis says so in the error of each call, and when a layer is built.
     #[cfg(feature = "_redis")]
     #[must_use]
-    pub fn redis(&self) -> &Redis {
+    pub fn redis(&self) -> &RedisStore {
         &self.redis
     }
 
@@ -99,7 +102,7 @@ impl RateLimiter {
     /// A limiter that was built without Redis says so in the error of each call, and when a layer is built.
     #[cfg(feature = "_redis")]
     #[must_use]
-    pub fn hybrid(&self) -> &Hybrid {
+    pub fn hybrid(&self) -> &HybridStore {
         &self.hybrid
     }
 
@@ -137,9 +140,9 @@ pub struct RateLimiterOptions {
     ///
     /// Keys are forgotten once their window is empty. Where all are live, unknown keys share one budget.
     pub max_keys: usize,
-    /// The clock; default [`PreciseClock`](crate::PreciseClock).
+    /// The clock; default [`PreciseClock`](crate::time::PreciseClock).
     pub clock: Option<Arc<dyn Clock>>,
-    /// How often the hybrid store settles with Redis; default 50 ms.
+    /// How often the hybrid store settles with RedisStore; default 50 ms.
     pub sync_interval_ms: SyncIntervalMs,
     /// By what part the hybrid store may exceed a limit; default 0.
     pub tolerance: Tolerance,
@@ -214,7 +217,7 @@ impl RateLimiterBuilder {
         self
     }
 
-    /// Sets how often the hybrid store settles with Redis; default 50 ms.
+    /// Sets how often the hybrid store settles with RedisStore; default 50 ms.
     pub fn sync_interval_ms(mut self, interval: SyncIntervalMs) -> Self {
         self.options.sync_interval_ms = interval;
         self

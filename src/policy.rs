@@ -20,7 +20,7 @@ pub enum OnStoreError {
     /// It is refused, with 503 where a layer answers.
     Reject,
     /// It passes without a limit.
-    Admit,
+    Allow,
 }
 
 /// One limit as it is opened in a store: a name, one or more quotas, and a strategy.

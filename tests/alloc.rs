@@ -127,10 +127,9 @@ mod layer {
     use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
     use http::{HeaderValue, Request, Response};
     use tower::{Layer, Service};
-    use tower_weir::{
-        ClientIp, Cookie, GrpcService, Header, HttpMethod, ManualClock, RateLimitHeaders, RateLimitLayer, RateLimiter,
-        ResetFormat,
-    };
+    use tower_weir::key::{Cookie, GrpcService, Header, HttpMethod};
+    use tower_weir::response::{RateLimitHeaders, ResetFormat};
+    use tower_weir::{ClientIp, ManualClock, RateLimitLayer, RateLimiter};
 
     /// A service that is always ready and answers at once.
     #[derive(Clone)]
@@ -361,7 +360,8 @@ fn bytes_kept(run: impl FnOnce()) -> i64 {
 
 #[test]
 fn names_that_nobody_uses_cost_nothing() {
-    use tower_weir::{Policy, Quota, Store, Strategy};
+    use tower_weir::Quota;
+    use tower_weir::store::{Policy, Store, Strategy};
     let clock = ManualClock::new();
     let rl = RateLimiter::new(tower_weir::RateLimiterOptions {
         clock: Some(std::sync::Arc::new(clock.clone())),

@@ -18,10 +18,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sfv::{BareItem, List, ListEntry, Parser};
-use tower_weir::{
-    ConfigError, Decision, Global, Header, ManualClock, Protocol, RateLimitHeaders, RateLimitLayer,
-    RateLimitLayerBuilder, RateLimiter, RefusalBody, RefusalReason, ResetFormat,
-};
+use tower_weir::key::Header;
+use tower_weir::response::{Protocol, RateLimitHeaders, RefusalBody, RefusalReason, ResetFormat};
+use tower_weir::{ConfigError, Decision, Global, ManualClock, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
 
 use self::common::{retry_after, within};
 
@@ -134,7 +133,7 @@ async fn each_reason_has_its_problem() {
 
 #[tokio::test]
 async fn the_body_has_the_form_and_the_message_that_were_set() {
-    let refuse_all = || RateLimitLayer::builder().key(Global).quota(tower_weir::Quota::refuse_all());
+    let refuse_all = || RateLimitLayer::builder().key(Global).quota(tower_weir::Quota::reject_all());
     for (builder, content_type, body) in [
         (refuse_all().body(RefusalBody::Text), Some("text/plain; charset=utf-8"), "rate limit exceeded"),
         (refuse_all().body(RefusalBody::Text).status(503), Some("text/plain; charset=utf-8"), "overloaded"),
@@ -507,7 +506,7 @@ async fn all_that_is_told_is_exposed() {
             let refused = server.send(|it| it.method("POST").header("content-type", content_type)).await;
             let safe = ["cache-control", "content-type", "content-length", "date"];
             let mut told = refused.headers().keys().filter(|name| !safe.contains(&name.as_str()));
-            assert!(told.all(|name| tower_weir::EXPOSED_HEADERS.contains(name)), "{refused:?}");
+            assert!(told.all(|name| tower_weir::response::EXPOSED_HEADERS.contains(name)), "{refused:?}");
         }
     }
 }

@@ -21,9 +21,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tower::ServiceExt;
+use tower_weir::key::Header;
+use tower_weir::layer::OnMissingKey;
 use tower_weir::{
-    ClientIp, ConfigError, Global, Header, ManualClock, OnMissingKey, Quota, RateLimitLayer, RateLimitLayerBuilder,
-    RateLimiter,
+    ClientIp, ConfigError, Global, ManualClock, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimiter,
 };
 
 use self::common::{retry_after, within};
@@ -315,7 +316,7 @@ async fn several_quotas_admit_only_what_fits_all_of_them() {
 
 #[tokio::test]
 async fn a_limit_of_zero_refuses_everything_and_promises_nothing() {
-    let none = RateLimitLayer::builder().quota(Quota::refuse_all()).build().unwrap();
+    let none = RateLimitLayer::builder().quota(Quota::reject_all()).build().unwrap();
     for layer in [RateLimitLayer::per_second(0), RateLimitLayer::per_minute(0), RateLimitLayer::per_hour(0), none] {
         let app = hello().layer(layer);
         for _ in 0..3 {

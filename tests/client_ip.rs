@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use http::{HeaderName, HeaderValue, Request};
 use proptest::prelude::*;
 use serde_json::Value;
-use tower_weir::{ClientIp, ConfigError, KeyExtractor, KeyWriter, MissingKey, RateLimitLayer, RequestView};
+use tower_weir::key::{KeyWriter, MissingKey, RequestView};
+use tower_weir::{ClientIp, ConfigError, KeyExtractor, RateLimitLayer};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 /// A peer inside the networks that the tests trust.
@@ -379,7 +380,8 @@ mod served {
     use axum::{Router, routing::get};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
-    use tower_weir::{OnMissingKey, RateLimitLayerBuilder};
+    use tower_weir::RateLimitLayerBuilder;
+    use tower_weir::layer::OnMissingKey;
 
     use super::*;
 

@@ -23,7 +23,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
-use tower_weir::{ManualClock, RateLimitHeaders, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
+use tower_weir::response::RateLimitHeaders;
+use tower_weir::{ManualClock, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
 
 use self::common::{retry_after, within};
 

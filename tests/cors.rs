@@ -20,7 +20,8 @@ use hyper_util::rt::TokioExecutor;
 use tower::ServiceBuilder;
 use tower_http::cors::CorsLayer;
 use tower_http::trace::TraceLayer;
-use tower_weir::{EXPOSED_HEADERS, ManualClock, RateLimitHeaders, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
+use tower_weir::response::{EXPOSED_HEADERS, RateLimitHeaders};
+use tower_weir::{ManualClock, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
 
 use self::common::{retry_after, within};
 
@@ -141,7 +142,7 @@ async fn a_page_cannot_read_the_refusal_of_a_limit_around_the_cors_layer() {
     let exempt = Browser::open(hello().layer(layers(limit(|it| it.exempt_preflight(true))))).await;
     assert_eq!(exempt.fetch().await.unwrap().status(), 200);
     assert_eq!(exempt.fetch().await.unwrap_err(), "the response is of no concern to this page");
-    let readable = |refusal: &tower_weir::RefusalContext<'_>| {
+    let readable = |refusal: &tower_weir::response::RefusalContext<'_>| {
         let mut response = refusal.response().clone();
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static(PAGE));
         response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));

@@ -12,10 +12,10 @@ use axum::body::Body;
 use axum::routing::{any, get};
 use http::{Method, Request};
 use tower::ServiceExt;
-use tower_weir::{
-    ClientIp, ConfigError, Decision, Extension, Global, Header, OnMissingKey, Quota, RateLimitHeaders, RateLimitLayer,
-    RateLimitLayerBuilder, RateLimiter, RequestView,
-};
+use tower_weir::key::{Extension, Header, RequestView};
+use tower_weir::layer::OnMissingKey;
+use tower_weir::response::RateLimitHeaders;
+use tower_weir::{ClientIp, ConfigError, Decision, Global, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
 
 use self::common::{retry_after, within};
 
@@ -63,7 +63,8 @@ async fn an_exemption_needs_no_key_and_does_not_open_the_limit_to_requests_witho
         RateLimitLayer::builder().key(ClientIp::behind(["10.0.0.0/8"]).unwrap()),
         RateLimitLayer::builder().key(Header::new("x-api-key")),
         RateLimitLayer::builder().key(Extension::<u64>::new()).on_missing_key(OnMissingKey::Reject),
-        RateLimitLayer::builder().key_lookup(|_| async { Err::<u64, _>(tower_weir::MissingKey::from_client("none")) }),
+        RateLimitLayer::builder()
+            .key_lookup(|_| async { Err::<u64, _>(tower_weir::key::MissingKey::client_fault("none")) }),
     ] {
         let app = app(builder.quotas(["9/min"]).exempt_paths(["/health"]));
         let [health, other] = gets(&app, ["/health?deep=1", "/"]).await;
@@ -125,7 +126,7 @@ async fn an_exempt_answer_carries_no_fields() {
 #[tokio::test]
 async fn a_handler_reads_the_decision_only_if_that_is_asked_for() {
     // With and without a wait before the decision.
-    let looked_up = || one().key_lookup(|_| async { Ok::<u64, tower_weir::MissingKey>(7) });
+    let looked_up = || one().key_lookup(|_| async { Ok::<u64, tower_weir::key::MissingKey>(7) });
     for (builder, want) in [
         (one().decision_in_request(true), "0"),
         (looked_up().decision_in_request(true), "0"),

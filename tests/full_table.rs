@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tower_weir::{
-    Answer, Ask, Budget, Decision, ManualClock, Policy, Quota, RateLimit, RateLimitComparator, RateLimiter,
-    RateLimiterOptions, Store, Strategy as Kind,
-};
+use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store, Strategy as Kind};
+use tower_weir::{Decision, ManualClock, Quota, RateLimit, RateLimitComparator, RateLimiter, RateLimiterOptions};
 
 /// A limiter with a clock of its own and no cleanup loop.
 fn limiter(max_keys: usize) -> (ManualClock, RateLimiter) {
@@ -25,8 +23,8 @@ fn open(limiter: &RateLimiter, quotas: &[&str]) -> Arc<dyn Budget> {
 }
 
 fn ask(budget: &Arc<dyn Budget>, key: u64, cost: u64) -> Decision {
-    match budget.decide(Ask::new(&key.to_le_bytes(), cost)) {
-        Answer::Ready(Ok(decision)) => decision,
+    match budget.decide(BudgetRequest::new(&key.to_le_bytes(), cost)) {
+        BudgetResponse::Ready(Ok(decision)) => decision,
         other => panic!("{other:?}"),
     }
 }

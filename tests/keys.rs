@@ -17,10 +17,8 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use tower_weir::{
-    ClientIp, Cookie, Extension, Header, HttpMethod, Key, KeyExtractor, KeyWriter, ManualClock, MissingKey,
-    RateLimitLayer, RateLimitLayerBuilder, RateLimiter, RequestView, Route,
-};
+use tower_weir::key::{Cookie, Extension, Header, HttpMethod, Key, KeyWriter, MissingKey, RequestView, Route};
+use tower_weir::{ClientIp, KeyExtractor, ManualClock, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
 
 use self::common::{retry_after, within};
 
@@ -230,7 +228,7 @@ async fn a_key_function_says_whose_fault_a_missing_key_is() {
     });
     let result = layer(|builder| {
         builder.key_fn(|req| {
-            let user = req.extensions().get::<User>().ok_or(MissingKey::from_server("no user"))?;
+            let user = req.extensions().get::<User>().ok_or(MissingKey::server_fault("no user"))?;
             Ok(user.0.clone())
         })
     });

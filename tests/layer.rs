@@ -26,10 +26,13 @@ use serde_json::Value;
 use tower::util::BoxCloneService;
 use tower::util::ServiceFn;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
-use tower_weir::layer::{RateLimit, RateLimitBody, ResponseFuture};
+use tower_weir::key::{Header, KeyWriter};
+use tower_weir::layer::{RateLimitBody, RateLimitService, ResponseFuture};
+use tower_weir::limiter::Verdict;
+use tower_weir::response::RateLimitHeaders;
+use tower_weir::store::{BudgetRequest, BudgetResponse};
 use tower_weir::{
-    Answer, Ask, Decision, Header, KeyWriter, ManualClock, OnStoreError, RateLimitHeaders, RateLimitLayer,
-    RateLimitLayerBuilder, RateLimiter, StoreError, StoreErrorKind, Verdict,
+    Decision, ManualClock, OnStoreError, RateLimitLayer, RateLimitLayerBuilder, RateLimiter, StoreError, StoreErrorKind,
 };
 
 use self::common::{retry_after, within};
@@ -356,9 +359,9 @@ async fn a_store_that_fails_refuses_or_admits_as_it_was_told() {
     fn failure() -> StoreError {
         StoreError::new(StoreErrorKind::Timeout, "no answer within 100 ms")
     }
-    let at_once = Always(|| Answer::Ready(Err(failure())));
-    let later = Always(|| Answer::Pending(Box::pin(async { Err(failure()) })));
-    for (policy, want) in [(OnStoreError::Reject, 503), (OnStoreError::Admit, 200)] {
+    let at_once = Always(|| BudgetResponse::Ready(Err(failure())));
+    let later = Always(|| BudgetResponse::Pending(Box::pin(async { Err(failure()) })));
+    for (policy, want) in [(OnStoreError::Reject, 503), (OnStoreError::Allow, 200)] {
         for store in [&at_once, &later] {
             let (probe, log) = Probe::new(Reply::Hello);
             let layer = builder("1/min").limiter(store.clone()).on_store_error(policy).build().unwrap();
@@ -378,8 +381,8 @@ async fn a_store_that_fails_refuses_or_admits_as_it_was_told() {
 
 #[tokio::test]
 async fn a_store_that_works_is_not_a_failure_whatever_the_policy() {
-    for policy in [OnStoreError::Reject, OnStoreError::Admit] {
-        let store = Always(|| Answer::Ready(Ok(Decision::rejected(10, 10, None))));
+    for policy in [OnStoreError::Reject, OnStoreError::Allow] {
+        let store = Always(|| BudgetResponse::Ready(Ok(Decision::rejected(10, 10, None))));
         let refuses = builder("1/min").limiter(store).on_store_error(policy).build().unwrap();
         let admits = builder("1/min").on_store_error(policy).build().unwrap();
         assert_eq!(statuses(&mut refuses.layer(Probe::new(Reply::Hello).0), 1).await, [429]);
@@ -409,7 +412,7 @@ fn the_public_types_go_wherever_a_service_goes() {
 
 #[test]
 fn the_inner_service_can_be_reached() {
-    let mut service: RateLimit<u8> = layer("1/min").layer(7);
+    let mut service: RateLimitService<u8> = layer("1/min").layer(7);
     assert_eq!(*service.get_ref(), 7);
     *service.get_mut() = 8;
     assert_eq!(service.into_inner(), 8);
@@ -451,7 +454,7 @@ async fn no_debug_output_contains_a_key() {
     writer.write(SECRET);
     let values: [(&str, &dyn fmt::Debug); 6] = [
         ("RateLimitLayer", &layer),
-        ("RateLimit", &service),
+        ("RateLimitService", &service),
         ("RateLimiter", &rl),
         ("Local", rl.local()),
         ("LocalLimits", &rl.local().absolute()),
@@ -464,7 +467,7 @@ async fn no_debug_output_contains_a_key() {
 
 #[test]
 fn the_debug_output_of_a_question_does_not_contain_its_key() {
-    assert_hides_the_secret("Ask", &Ask::new(SECRET.as_bytes(), 1));
+    assert_hides_the_secret("Ask", &BudgetRequest::new(SECRET.as_bytes(), 1));
 }
 
 #[tokio::test]
@@ -477,7 +480,7 @@ async fn a_refusal_carries_its_decision() {
     let decision = response.extensions().get::<Decision>().unwrap();
     assert_eq!((decision.verdict(), decision.is_allowed()), (Verdict::Rejected, false));
     assert_eq!((decision.limit(), decision.used(), decision.remaining()), (2, 2, 0));
-    assert_eq!((decision.limit_index(), decision.violates(0), decision.violates(1)), (1, false, true));
+    assert_eq!((decision.limit_index(), decision.is_exceeded(0), decision.is_exceeded(1)), (1, false, true));
     assert_eq!(decision.retry_after(), Some(Duration::from_millis(60_010)));
     assert_eq!(retry_after(&response), Some(61), "rounded up, since waiting less would be too early");
 }

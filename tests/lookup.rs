@@ -16,9 +16,9 @@ use std::task::{Context, Poll, Waker};
 use http::Request;
 use tokio::sync::oneshot;
 use tower::{Layer, Service, ServiceBuilder};
-use tower_weir::{
-    Global, Header, ManualClock, MissingKey, OnMissingKey, RateLimitLayer, RateLimitLayerBuilder, RateLimiter,
-};
+use tower_weir::key::{Header, MissingKey};
+use tower_weir::layer::OnMissingKey;
+use tower_weir::{Global, ManualClock, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
 
 use self::common::{retry_after, within};
 use self::probe::{Deferred, Probe, Reply};
@@ -63,8 +63,8 @@ impl Accounts {
             match api_key.as_deref() {
                 Some("laptop" | "phone") => Ok(1),
                 Some("other") => Ok(2),
-                Some("down") => Err(MissingKey::from_server("the accounts cannot be reached")),
-                _ => Err(MissingKey::from_client("the API key is nobody's")),
+                Some("down") => Err(MissingKey::server_fault("the accounts cannot be reached")),
+                _ => Err(MissingKey::client_fault("the API key is nobody's")),
             }
         }
     }
@@ -78,7 +78,7 @@ impl Accounts {
 fn by_account(builder: RateLimitLayerBuilder) -> (RateLimitLayerBuilder, Accounts) {
     let accounts = Accounts::default();
     let theirs = accounts.clone();
-    let lookup = move |req: &tower_weir::RequestView<'_>| {
+    let lookup = move |req: &tower_weir::key::RequestView<'_>| {
         theirs.of(req.headers().get("x-api-key").map(|value| value.to_str().unwrap().to_owned()))
     };
     (builder.key_lookup(lookup), accounts)
@@ -156,7 +156,7 @@ type Finder = oneshot::Sender<Result<u64, MissingKey>>;
 impl Slow {
     fn join(&self, builder: RateLimitLayerBuilder) -> RateLimitLayer {
         let this = self.clone();
-        let lookup = move |_: &tower_weir::RequestView<'_>| {
+        let lookup = move |_: &tower_weir::key::RequestView<'_>| {
             let (sender, receiver) = oneshot::channel();
             this.0.lock().unwrap().push(sender);
             async move { receiver.await.unwrap() }
@@ -183,7 +183,7 @@ async fn the_service_that_was_ready_is_the_one_that_is_called_after_a_lookup() {
         let future = tokio::spawn(service.call(request(&[])));
         tokio::task::yield_now().await;
         assert!(store.0.lock().unwrap().is_empty(), "the store is asked when the key is known");
-        let missing = MissingKey::from_client("nobody's");
+        let missing = MissingKey::client_fault("nobody's");
         slow.next().send(if is_found { Ok(7) } else { Err(missing) }).unwrap();
         tokio::task::yield_now().await;
         assert_eq!(log.calls(), calls, "called before the decision");

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tower_weir::{
-    Answer, Ask, Budget, ConfigError, ManualClock, Policy, Quota, RateLimiter, RateLimiterOptions, Store, Strategy,
-};
+use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store, Strategy};
+use tower_weir::{ConfigError, ManualClock, Quota, RateLimiter, RateLimiterOptions};
 
 fn limiter() -> (ManualClock, RateLimiter) {
     let clock = ManualClock::new();
@@ -21,8 +20,8 @@ fn open(limiter: &RateLimiter, quotas: &[&str]) -> Result<Arc<dyn Budget>, Confi
 }
 
 fn admits(budget: &Arc<dyn Budget>, cost: u64) -> bool {
-    match budget.decide(Ask::new(b"k", cost)) {
-        Answer::Ready(Ok(decision)) => decision.is_allowed(),
+    match budget.decide(BudgetRequest::new(b"k", cost)) {
+        BudgetResponse::Ready(Ok(decision)) => decision.is_allowed(),
         other => panic!("{other:?}"),
     }
 }

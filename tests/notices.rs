@@ -12,10 +12,9 @@ use std::process::Command;
 
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_weir::{
-    ClientIp, Cookie, Extension, Global, Header, ManualClock, MissingKey, Notice, Quota, RateLimitLayer,
-    RateLimitLayerBuilder, RateLimiter,
-};
+use tower_weir::key::{Cookie, Extension, Header, MissingKey};
+use tower_weir::telemetry::Notice;
+use tower_weir::{ClientIp, Global, ManualClock, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
 
 /// The case to run.
 const CASE: &str = "TOWER_WEIR_CASE";
@@ -50,7 +49,7 @@ fn send(builder: RateLimitLayerBuilder, requests: impl IntoIterator<Item = Reque
 
 /// A limit that refuses every request.
 fn refusing() -> RateLimitLayerBuilder {
-    RateLimitLayer::builder().quota(Quota::refuse_all()).key(Global)
+    RateLimitLayer::builder().quota(Quota::reject_all()).key(Global)
 }
 
 const XFF: &str = "x-forwarded-for";
@@ -101,7 +100,7 @@ const WRONG: &[(Notice, Case)] = &[
     (
         Notice::KeyFunctionFindsNone,
         ("a function outside the authentication", || {
-            let user = |req: &tower_weir::RequestView<'_>| req.extensions().get::<u64>().copied();
+            let user = |req: &tower_weir::key::RequestView<'_>| req.extensions().get::<u64>().copied();
             send(builder().key_fn(user), (0..100).map(|_| request("192.0.2.1", &[])));
         }),
     ),
@@ -114,8 +113,8 @@ const WRONG: &[(Notice, Case)] = &[
     (
         Notice::MissingKey,
         ("failing lookup", || {
-            let down = |_: &tower_weir::RequestView<'_>| async {
-                Err::<u64, _>(MissingKey::from_server("the accounts are down"))
+            let down = |_: &tower_weir::key::RequestView<'_>| async {
+                Err::<u64, _>(MissingKey::server_fault("the accounts are down"))
             };
             send(builder().key_lookup(down), (0..9).map(|_| request("192.0.2.1", &[])));
         }),
@@ -137,10 +136,10 @@ const WRONG: &[(Notice, Case)] = &[
     ),
     (Notice::SharedPrivatePeer, ("private peer", || from_a_proxy(ClientIp::peer(), &[]))),
     (Notice::HeaderValuePerRequest, ("new values", || by_header(Header::new("x-client"), 10_000))),
-    (Notice::LimitOpenedTwice, ("unnamed", || open(&[(None, "10/s"), (None, "10/s"), (None, "10/s")]))),
-    (Notice::LimitOpenedTwice, ("other quotas", || open(&[(Some("api"), "10/s"), (Some("api"), "20/s")]))),
+    (Notice::SharedLimitName, ("unnamed", || open(&[(None, "10/s"), (None, "10/s"), (None, "10/s")]))),
+    (Notice::SharedLimitName, ("other quotas", || open(&[(Some("api"), "10/s"), (Some("api"), "20/s")]))),
     (
-        Notice::LimitOpenedTwice,
+        Notice::SharedLimitName,
         ("other strategies", || {
             let rl = limiter();
             let layer = || builder().name("api").limiter(rl.local());
@@ -195,7 +194,7 @@ const RIGHT: &[Case] = &[
         send(builder().key(behind()), (0..900).map(|_| request("10.0.0.7", &[])));
     }),
     ("a function that finds some", || {
-        let user = |req: &tower_weir::RequestView<'_>| req.headers().get("x-user").cloned();
+        let user = |req: &tower_weir::key::RequestView<'_>| req.headers().get("x-user").cloned();
         let headers = |n: usize| if n == 99 { &[("x-user", "7")][..] } else { &[] };
         send(builder().key_fn(user), (0..500).map(|n| request("192.0.2.1", headers(n))));
     }),

@@ -10,7 +10,8 @@ use axum_extra::headers::authorization::{Basic, Bearer};
 use axum_extra::headers::{Authorization, Cookie as TypedCookie, HeaderMapExt, Host};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use proptest::prelude::*;
-use tower_weir::{Cookie, Header, KeyExtractor, KeyWriter, RequestView};
+use tower_weir::KeyExtractor;
+use tower_weir::key::{Cookie, Header, KeyWriter, RequestView};
 
 /// What a reader finds in a request, if it finds anything.
 type Reader = (&'static str, fn(&HeaderMap) -> Option<Vec<u8>>);

@@ -6,9 +6,9 @@ mod servers;
 
 use std::time::Duration;
 
+use tower_weir::store::{BudgetRequest, Policy, Store, Strategy};
 use tower_weir::{
-    Ask, Decision, HistoryPreservation, OnStoreError, Policy, RateLimit, RateLimitComparator, RateLimiter,
-    RedisOptions, Store, StoreError, Strategy,
+    Decision, HistoryPreservation, OnStoreError, RateLimit, RateLimitComparator, RateLimiter, RedisOptions, StoreError,
 };
 
 use self::servers::{Flavor, Server, wait_until};
@@ -81,9 +81,9 @@ async fn everything(limiter: &RateLimiter, servers: &[Server]) -> Result<(), Sto
 
     let policy = Policy::new("api", ["5/min".parse().unwrap()], Strategy::Absolute);
     let budget = limiter.redis().open(&policy).unwrap();
-    let decide = |cost| match budget.decide(Ask::new(b"key", cost)) {
-        tower_weir::Answer::Pending(pending) => pending,
-        tower_weir::Answer::Ready(_) => panic!("nobody asked Redis"),
+    let decide = |cost| match budget.decide(BudgetRequest::new(b"key", cost)) {
+        tower_weir::store::BudgetResponse::Pending(pending) => pending,
+        tower_weir::store::BudgetResponse::Ready(_) => panic!("nobody asked Redis"),
     };
     let decision = by_redis(decide(5).await?);
     budget.refund(b"key", 5, &decision);

@@ -5,9 +5,8 @@
 mod servers;
 
 use futures_util::FutureExt;
-use tower_weir::{
-    Answer, Ask, OnStoreError, Policy, RateLimit, RateLimitComparator, RateLimiter, RedisOptions, Store, Strategy,
-};
+use tower_weir::store::{BudgetRequest, BudgetResponse, Policy, Store, Strategy};
+use tower_weir::{OnStoreError, RateLimit, RateLimitComparator, RateLimiter, RedisOptions};
 
 use self::servers::{Flavor, Server};
 
@@ -33,7 +32,7 @@ fn outside_a_runtime_calls_fail_or_follow_the_policy() {
         assert!(at_once(calls.delete("k")).is_err());
         assert!(at_once(calls.clear()).is_err());
     }
-    let rl = limiter(&server, OnStoreError::Admit);
+    let rl = limiter(&server, OnStoreError::Allow);
     assert!(at_once(rl.redis().absolute().inc("k", &rate, 61)).unwrap().is_allowed());
     let rl = limiter(&server, OnStoreError::LocalShare);
     let decision = at_once(rl.redis().absolute().decide("k", &rate, 1)).unwrap();
@@ -44,9 +43,9 @@ fn outside_a_runtime_calls_fail_or_follow_the_policy() {
     at_once(rl.hybrid().shutdown());
 
     let budget = rl.redis().open(&Policy::new("api", ["2/min".parse().unwrap()], Strategy::Absolute)).unwrap();
-    let decide = |cost| match budget.decide(Ask::new(b"k", cost)) {
-        Answer::Ready(result) => result.unwrap(),
-        Answer::Pending(pending) => at_once(pending).unwrap(),
+    let decide = |cost| match budget.decide(BudgetRequest::new(b"k", cost)) {
+        BudgetResponse::Ready(result) => result.unwrap(),
+        BudgetResponse::Pending(pending) => at_once(pending).unwrap(),
     };
     let charged = decide(2);
     assert!(charged.is_allowed() && charged.is_local_share() && !decide(1).is_allowed());

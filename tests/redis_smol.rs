@@ -7,9 +7,8 @@ mod servers;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use tower_weir::{
-    Answer, Ask, Budget, OnStoreError, Policy, RateLimit, RateLimitDecision, RateLimiter, RedisOptions, Store, Strategy,
-};
+use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store, Strategy};
+use tower_weir::{OnStoreError, RateLimit, RateLimitDecision, RateLimiter, RedisOptions};
 
 use self::servers::{Flavor, Server};
 
@@ -89,9 +88,9 @@ fn a_refund_arrives_without_a_runtime_around_it() {
     let server = Server::start(Flavor::Debian);
     let rl = limiter(&server, 60);
     let budget = rl.redis().open(&Policy::new("api", ["10/min".parse().unwrap()], Strategy::Absolute)).unwrap();
-    let decide = |budget: &dyn Budget, cost| match budget.decide(Ask::new(b"k", cost)) {
-        Answer::Ready(result) => result.unwrap(),
-        Answer::Pending(pending) => smol::block_on(pending).unwrap(),
+    let decide = |budget: &dyn Budget, cost| match budget.decide(BudgetRequest::new(b"k", cost)) {
+        BudgetResponse::Ready(result) => result.unwrap(),
+        BudgetResponse::Pending(pending) => smol::block_on(pending).unwrap(),
     };
     let charged = decide(&*budget, 10);
     assert!(charged.is_allowed() && !charged.is_local_share());

@@ -11,7 +11,9 @@ use axum::body::Body;
 use axum::routing::get;
 use http::{Request, Response, Version};
 use tower::ServiceExt;
-use tower_weir::{Global, Header, ManualClock, RateLimitHeaders, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
+use tower_weir::key::Header;
+use tower_weir::response::RateLimitHeaders;
+use tower_weir::{Global, ManualClock, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
 
 use self::common::{retry_after, within};
 

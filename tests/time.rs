@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tower_weir::{Answer, Ask, Budget, Clock, Decision, Policy, Quota, RateLimiter, Store, Strategy};
+use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store, Strategy};
+use tower_weir::time::Clock;
+use tower_weir::{Decision, Quota, RateLimiter};
 
 fn open(limiter: &RateLimiter, quota: &str) -> Arc<dyn Budget> {
     let quota: Quota = quota.parse().unwrap();
@@ -15,8 +17,8 @@ fn open(limiter: &RateLimiter, quota: &str) -> Arc<dyn Budget> {
 }
 
 fn ask(budget: &Arc<dyn Budget>, key: u64) -> Decision {
-    match budget.decide(Ask::new(&key.to_le_bytes(), 1)) {
-        Answer::Ready(Ok(decision)) => decision,
+    match budget.decide(BudgetRequest::new(&key.to_le_bytes(), 1)) {
+        BudgetResponse::Ready(Ok(decision)) => decision,
         other => panic!("{other:?}"),
     }
 }

@@ -27,7 +27,9 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_types::StatusExt;
 use tower::{Layer, Service, ServiceExt};
-use tower_weir::{ClientIp, Global, Header, ManualClock, OnMissingKey, RateLimitLayer, RateLimiter};
+use tower_weir::key::Header;
+use tower_weir::layer::OnMissingKey;
+use tower_weir::{ClientIp, Global, ManualClock, RateLimitLayer, RateLimiter};
 
 use self::common::{retry_after, within};
 
@@ -364,7 +366,7 @@ async fn the_wait_of_a_stack_is_true_in_the_details_too() {
 /// A limit that admits nothing forbids a retry (gRFC A6).
 #[tokio::test]
 async fn a_call_that_no_wait_helps_is_not_to_be_retried() {
-    let layer = RateLimitLayer::builder().key(Global).quota(tower_weir::Quota::refuse_all()).build().unwrap();
+    let layer = RateLimitLayer::builder().key(Global).quota(tower_weir::Quota::reject_all()).build().unwrap();
     let addr =
         start(|incoming| Server::builder().layer(layer).add_service(health()).serve_with_incoming(incoming)).await;
     let status = check(connect(addr).await).await.unwrap_err();

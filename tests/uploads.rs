@@ -25,7 +25,8 @@ use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_weir::{Global, MissingKey, Quota, RateLimitLayer, RateLimitLayerBuilder, RequestView};
+use tower_weir::key::{MissingKey, RequestView};
+use tower_weir::{Global, Quota, RateLimitLayer, RateLimitLayerBuilder};
 
 use self::common::{retry_after, within};
 
@@ -57,7 +58,7 @@ async fn refuse(
     frames: usize,
     change: impl FnOnce(&mut Request<Endless>),
 ) -> (Response<()>, usize) {
-    let limit = limit.quota(Quota::refuse_all()).key(Global).build().unwrap();
+    let limit = limit.quota(Quota::reject_all()).key(Global).build().unwrap();
     let service =
         limit.layer(service_fn(|_: Request<Endless>| ready(Ok::<_, Infallible>(Response::new(String::new())))));
     let polls = Arc::new(AtomicUsize::new(0));

@@ -10,7 +10,7 @@ use crate::key::writer::KeyWriter;
 /// A key from the value of a cookie, such as a session.
 ///
 /// A client chooses its cookies, and each new value has a new budget. Key by what your authentication *found*
-/// ([`Extension`](crate::Extension) or [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup)), not by what it
+/// ([`Extension`](crate::key::Extension) or [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup)), not by what it
 /// read. If you key by the cookie itself, put the limit inside the layer that checks the value.
 ///
 /// # Keys
@@ -29,7 +29,8 @@ use crate::key::writer::KeyWriter;
 /// # Examples
 ///
 /// ```
-/// use tower_weir::{Cookie, RateLimitLayer};
+/// use tower_weir::RateLimitLayer;
+/// use tower_weir::key::Cookie;
 ///
 /// let layer =
 ///     RateLimitLayer::builder().quota("100/min".parse()?).key(Cookie::new("session").hashed()).build()?;
@@ -54,7 +55,7 @@ impl Cookie {
 
     /// Makes a one-way digest of the value the key, so that the value itself never reaches a store.
     ///
-    /// The digest is that of [`Header::hashed`](crate::Header::hashed).
+    /// The digest is that of [`Header::hashed`](crate::key::Header::hashed).
     #[must_use]
     pub fn hashed(mut self) -> Self {
         self.is_hashed = true;
@@ -64,7 +65,7 @@ impl Cookie {
 
 impl KeyExtractor for Cookie {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        let name = self.name.as_ref().map_err(|_| MissingKey::from_server("the cookie name is not legal"))?;
+        let name = self.name.as_ref().map_err(|_| MissingKey::server_fault("the cookie name is not legal"))?;
         let raw = find(req.headers(), name.as_bytes())?;
         let mut decoded = Decoded::new();
         let value = unquoted(decoded.decode(raw).ok_or(NO_TEXT)?);
@@ -136,11 +137,11 @@ fn unquoted(mut value: &str) -> &str {
     value
 }
 
-const MISSING: MissingKey = MissingKey::from_client("the cookie that is the key is missing");
-const SEVERAL: MissingKey = MissingKey::from_client("several cookies have the name of the key");
-const ENCODED_NAME: MissingKey = MissingKey::from_client("the name of the cookie that is the key is percent-encoded");
-const NO_TEXT: MissingKey = MissingKey::from_client("the cookie that is the key is not text");
-const EMPTY: MissingKey = MissingKey::from_client("the cookie that is the key is empty");
+const MISSING: MissingKey = MissingKey::client_fault("the cookie that is the key is missing");
+const SEVERAL: MissingKey = MissingKey::client_fault("several cookies have the name of the key");
+const ENCODED_NAME: MissingKey = MissingKey::client_fault("the name of the cookie that is the key is percent-encoded");
+const NO_TEXT: MissingKey = MissingKey::client_fault("the cookie that is the key is not text");
+const EMPTY: MissingKey = MissingKey::client_fault("the cookie that is the key is empty");
 
 /// Whether a byte may stand in a token (RFC 9110, section 5.6.2), which the name of a cookie is.
 fn is_token(byte: u8) -> bool {

@@ -88,13 +88,13 @@ fn host(text: &str) -> Result<Cow<'_, str>, MissingKey> {
     Ok(if is_lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
 }
 
-const MISSING: MissingKey = MissingKey::from_client("the header that is the key is missing");
-const SEVERAL: MissingKey = MissingKey::from_client("the header that is the key has several lines");
-const NO_TEXT: MissingKey = MissingKey::from_client("the header that is the key is not UTF-8");
-const EMPTY: MissingKey = MissingKey::from_client("the header that is the key is empty");
-const NO_BASE64: MissingKey = MissingKey::from_client("the Basic credentials are not canonical base64");
-const SEVERAL_WORDS: MissingKey = MissingKey::from_client("the credentials are more than a scheme and one word");
-const NO_HOST: MissingKey = MissingKey::from_client("the Host header names no host");
+const MISSING: MissingKey = MissingKey::client_fault("the header that is the key is missing");
+const SEVERAL: MissingKey = MissingKey::client_fault("the header that is the key has several lines");
+const NO_TEXT: MissingKey = MissingKey::client_fault("the header that is the key is not UTF-8");
+const EMPTY: MissingKey = MissingKey::client_fault("the header that is the key is empty");
+const NO_BASE64: MissingKey = MissingKey::client_fault("the Basic credentials are not canonical base64");
+const SEVERAL_WORDS: MissingKey = MissingKey::client_fault("the credentials are more than a scheme and one word");
+const NO_HOST: MissingKey = MissingKey::client_fault("the Host header names no host");
 
 #[cfg(test)]
 mod tests {

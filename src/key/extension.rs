@@ -15,7 +15,8 @@ use crate::key::writer::KeyWriter;
 /// # Examples
 ///
 /// ```
-/// use tower_weir::{Extension, Key, KeyWriter, RateLimitLayer};
+/// use tower_weir::RateLimitLayer;
+/// use tower_weir::key::{Extension, Key, KeyWriter};
 ///
 /// /// Put into the request's extensions by the authentication.
 /// #[derive(Clone)]
@@ -46,7 +47,7 @@ impl<T> Extension<T> {
 impl<T: Key + Send + Sync + 'static> KeyExtractor for Extension<T> {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
         let value = req.extensions().get::<T>();
-        out.write(value.ok_or(MissingKey::from_server("the extension that is the key is missing"))?);
+        out.write(value.ok_or(MissingKey::server_fault("the extension that is the key is missing"))?);
         Ok(())
     }
 }
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn without_the_extension_the_service_is_at_fault() {
-        let expected = MissingKey::from_server("the extension that is the key is missing");
+        let expected = MissingKey::server_fault("the extension that is the key is missing");
         assert_eq!(missing(&Extension::<String>::new(), &request("/")), expected);
     }
 }

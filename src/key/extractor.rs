@@ -10,7 +10,8 @@ use crate::error::ConfigError;
 /// # Examples
 ///
 /// ```
-/// use tower_weir::{KeyExtractor, KeyWriter, MissingKey, RequestView};
+/// use tower_weir::KeyExtractor;
+/// use tower_weir::key::{KeyWriter, MissingKey, RequestView};
 ///
 /// #[derive(Clone)]
 /// struct UserId(u64);
@@ -19,7 +20,7 @@ use crate::error::ConfigError;
 ///
 /// impl KeyExtractor for ByUser {
 ///     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-///         let user = req.extensions().get::<UserId>().ok_or(MissingKey::from_server("no UserId extension"))?;
+///         let user = req.extensions().get::<UserId>().ok_or(MissingKey::server_fault("no UserId extension"))?;
 ///         out.write(&user.0);
 ///         Ok(())
 ///     }

@@ -17,7 +17,7 @@ const OVER: u32 = u32::MAX;
 /// What a function for [`key_fn`](crate::RateLimitLayerBuilder::key_fn) returns: `Option<K>` or
 /// `Result<K, MissingKey>`.
 ///
-/// `None` is the client's fault. Return [`MissingKey::from_server`] if the service should have provided the key.
+/// `None` is the client's fault. Return [`MissingKey::server_fault`] if the service should have provided the key.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not what a key function returns",
     note = "return `Option<K>` or `Result<K, MissingKey>`, where `K` implements `Key`"
@@ -41,7 +41,7 @@ mod sealed {
         type Key = K;
 
         fn into_key(self) -> Result<K, MissingKey> {
-            self.ok_or(MissingKey::from_client("the key function found none"))
+            self.ok_or(MissingKey::client_fault("the key function found none"))
         }
     }
 

@@ -17,7 +17,8 @@ use crate::key::writer::KeyWriter;
 /// # Examples
 ///
 /// ```
-/// use tower_weir::{ClientIp, GrpcService, RateLimitLayer};
+/// use tower_weir::{ClientIp, RateLimitLayer};
+/// use tower_weir::key::GrpcService;
 ///
 /// let layer = RateLimitLayer::builder().quota("100/s".parse()?).key((GrpcService, ClientIp::peer())).build()?;
 /// # Ok::<(), tower_weir::ConfigError>(())
@@ -38,7 +39,8 @@ pub struct GrpcService;
 /// # Examples
 ///
 /// ```
-/// use tower_weir::{ClientIp, GrpcMethod, RateLimitLayer};
+/// use tower_weir::{ClientIp, RateLimitLayer};
+/// use tower_weir::key::GrpcMethod;
 ///
 /// let layer = RateLimitLayer::builder().quota("100/s".parse()?).key((GrpcMethod, ClientIp::peer())).build()?;
 /// # Ok::<(), tower_weir::ConfigError>(())

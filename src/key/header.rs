@@ -13,7 +13,7 @@ use crate::key::writer::KeyWriter;
 /// A key from the value of a header, such as an API key.
 ///
 /// A client chooses its headers, and each new value has a new budget. Key by what your authentication *found*
-/// ([`Extension`](crate::Extension) or [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup)), not by what it
+/// ([`Extension`](crate::key::Extension) or [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup)), not by what it
 /// read. If you key by the header itself, put the limit inside the layer that checks the value, or add a second
 /// layer that limits by address. Only the authentication knows all the spellings of a credential that it accepts.
 ///
@@ -31,7 +31,8 @@ use crate::key::writer::KeyWriter;
 /// # Examples
 ///
 /// ```
-/// use tower_weir::{Header, RateLimitLayer};
+/// use tower_weir::RateLimitLayer;
+/// use tower_weir::key::Header;
 ///
 /// let layer =
 ///     RateLimitLayer::builder().quota("100/min".parse()?).key(Header::new("x-api-key").hashed()).build()?;
@@ -86,7 +87,7 @@ impl From<HeaderName> for Header {
 
 impl KeyExtractor for Header {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        let name = self.name.as_ref().map_err(|_| MissingKey::from_server("the header name is not legal"))?;
+        let name = self.name.as_ref().map_err(|_| MissingKey::server_fault("the header name is not legal"))?;
         let value = credentials::value(req.headers(), name)?;
         match &self.form {
             Form::Hashed => digest::write(value.as_bytes(), out),
@@ -132,7 +133,7 @@ mod tests {
     /// Most checks read the first line: a second one must not be a way to a second budget.
     #[test]
     fn several_lines_are_no_key() {
-        let expected = MissingKey::from_client("the header that is the key has several lines");
+        let expected = MissingKey::client_fault("the header that is the key has several lines");
         for key in [Header::new("x-api-key"), Header::new("x-api-key").hashed()] {
             assert_eq!(missing(&key, &with(&["a", "b"])), expected);
             assert_eq!(missing(&key, &with(&["a", "a"])), expected);
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn without_the_header_the_client_is_at_fault() {
-        let expected = MissingKey::from_client("the header that is the key is missing");
+        let expected = MissingKey::client_fault("the header that is the key is missing");
         assert_eq!(missing(&Header::new("x-api-key").hashed(), &with(&[])), expected);
     }
 }

@@ -14,7 +14,8 @@ use crate::key::writer::KeyWriter;
 /// # Examples
 ///
 /// ```
-/// use tower_weir::{ClientIp, HttpMethod, RateLimitLayer};
+/// use tower_weir::{ClientIp, RateLimitLayer};
+/// use tower_weir::key::HttpMethod;
 ///
 /// let layer = RateLimitLayer::builder().quota("100/min".parse()?).key((HttpMethod, ClientIp::peer())).build()?;
 /// # Ok::<(), tower_weir::ConfigError>(())

@@ -97,7 +97,7 @@ mod tests {
     fn every_part_is_checked_and_needed() {
         assert!((Global, Global, Header::new("no name")).check().is_err());
         assert!((Global, Global, Global, Header::new("no name")).check().is_err());
-        let expected = MissingKey::from_client("the header that is the key is missing");
+        let expected = MissingKey::client_fault("the header that is the key is missing");
         assert_eq!(missing(&(Global, Header::new("a"), Global), &request("/")), expected);
     }
 }

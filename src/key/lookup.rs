@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_passed_on() {
-        let failed = MissingKey::from_server("the accounts cannot be reached");
+        let failed = MissingKey::server_fault("the accounts cannot be reached");
         assert_eq!(found(&Lookup::new(move |_| async move { Err::<u64, _>(failed) }), &Global), Err(failed));
     }
 }

@@ -20,13 +20,13 @@ pub(crate) enum Fault {
 impl MissingKey {
     /// The client should have sent it; where it is refused, the answer is 400.
     #[must_use]
-    pub const fn from_client(what: &'static str) -> Self {
+    pub const fn client_fault(what: &'static str) -> Self {
         Self { what, fault: Fault::Client }
     }
 
     /// The service should have provided it; where it is refused, the answer is 500.
     #[must_use]
-    pub const fn from_server(what: &'static str) -> Self {
+    pub const fn server_fault(what: &'static str) -> Self {
         Self { what, fault: Fault::Server }
     }
 

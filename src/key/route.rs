@@ -18,7 +18,8 @@ use crate::key::writer::KeyWriter;
 ///
 /// ```
 /// use axum::{Router, routing::get};
-/// use tower_weir::{ClientIp, RateLimitLayer, Route};
+/// use tower_weir::{ClientIp, RateLimitLayer};
+/// use tower_weir::key::Route;
 ///
 /// let by_route_and_client =
 ///     RateLimitLayer::builder().quota("100/min".parse()?).key((Route, ClientIp::peer())).build()?;

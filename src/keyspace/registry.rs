@@ -84,7 +84,7 @@ impl<T: Kept> PolicyRegistry<T> {
     ) -> Result<(Arc<T>, Arc<Policy>), ConfigError> {
         let (kept, opened, other) = self.enter(policy, limits, new)?;
         if let Some(case) = other.and_then(|other| confusion(&other, policy)) {
-            telemetry::notify(Notice::LimitOpenedTwice, Some(case));
+            telemetry::notify(Notice::SharedLimitName, Some(case));
         }
         Ok((kept, opened))
     }

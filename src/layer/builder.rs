@@ -93,7 +93,7 @@ impl RateLimitLayer {
     #[must_use]
     #[allow(clippy::expect_used)]
     pub fn disabled() -> Self {
-        let builder = Self::builder().quota(Quota::refuse_all()).enabled(false);
+        let builder = Self::builder().quota(Quota::reject_all()).enabled(false);
         builder.build().expect("one quota is always possible")
     }
 
@@ -163,7 +163,7 @@ impl RateLimitLayerBuilder {
     /// Limits that share a store and a name share their budgets, key by key.
     ///
     /// A layer that replaces another one and has other quotas keeps its history. If both exist for a moment, the log
-    /// has a line `limit-opened-twice`, which you can ignore or [`silence`](crate::Notice::silence).
+    /// has a line `limit-opened-twice`, which you can ignore or [`silence`](crate::telemetry::Notice::silence).
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
@@ -176,7 +176,8 @@ impl RateLimitLayerBuilder {
     /// # Examples
     ///
     /// ```
-    /// # use tower_weir::{ClientIp, Header, HttpMethod, RateLimitLayer};
+    /// # use tower_weir::{ClientIp, RateLimitLayer};
+    /// # use tower_weir::key::{Header, HttpMethod};
     /// let layer = RateLimitLayer::builder()
     ///     .quota("10/s".parse()?)
     ///     .key((HttpMethod, ClientIp::peer(), Header::new("x-api-key").hashed()))
@@ -191,13 +192,14 @@ impl RateLimitLayerBuilder {
     /// Sets a function as the key. It returns `Option<K>` or `Result<K, MissingKey>`.
     ///
     /// `None` is the client's fault, and the answer is 400. If the service should have provided the key, return
-    /// [`MissingKey::from_server`]: the answer is then 500, and the log names the cause. The log also reports a
+    /// [`MissingKey::server_fault`]: the answer is then 500, and the log names the cause. The log also reports a
     /// function that finds no key for the first 100 requests.
     ///
     /// # Examples
     ///
     /// ```
-    /// # use tower_weir::{MissingKey, RateLimitLayer};
+    /// # use tower_weir::RateLimitLayer;
+    /// # use tower_weir::key::MissingKey;
     /// # #[derive(Clone)]
     /// # struct User { id: u64 }
     /// // A layer around this one must put the user into the request's extensions.
@@ -205,7 +207,7 @@ impl RateLimitLayerBuilder {
     ///     .quota("10/s".parse()?)
     ///     .key_fn(|req| {
     ///         let user = req.extensions().get::<User>();
-    ///         user.map(|user| user.id).ok_or(MissingKey::from_server("no user in the extensions"))
+    ///         user.map(|user| user.id).ok_or(MissingKey::server_fault("no user in the extensions"))
     ///     })
     ///     .build()?;
     /// # Ok::<(), tower_weir::ConfigError>(())
@@ -224,8 +226,8 @@ impl RateLimitLayerBuilder {
     /// joined; a request without the first one is not looked up. Without them what is found is the whole key.
     ///
     /// The function sees the request and returns a future that owns what it needs. Where it fails,
-    /// [`on_missing_key`](Self::on_missing_key) says what happens: return [`MissingKey::from_client`] for a key
-    /// that nobody has, and [`MissingKey::from_server`] where the lookup itself went wrong.
+    /// [`on_missing_key`](Self::on_missing_key) says what happens: return [`MissingKey::client_fault`] for a key
+    /// that nobody has, and [`MissingKey::server_fault`] where the lookup itself went wrong.
     ///
     /// It runs for each request, also of a client that is over its limit, and as long as it takes: give it a
     /// cache and a deadline, and to whoever guesses keys a limit by address around this one.
@@ -239,7 +241,8 @@ impl RateLimitLayerBuilder {
     /// ```
     /// use std::collections::HashMap;
     /// use std::sync::Arc;
-    /// use tower_weir::{MissingKey, RateLimitLayer};
+    /// use tower_weir::RateLimitLayer;
+    /// use tower_weir::key::MissingKey;
     ///
     /// struct Accounts(HashMap<String, u64>);
     ///
@@ -257,10 +260,10 @@ impl RateLimitLayerBuilder {
     ///         let accounts = Arc::clone(&accounts);
     ///         let api_key = req.headers().get("x-api-key").and_then(|value| value.to_str().ok()).map(str::to_owned);
     ///         async move {
-    ///             let api_key = api_key.ok_or(MissingKey::from_client("no API key"))?;
+    ///             let api_key = api_key.ok_or(MissingKey::client_fault("no API key"))?;
     ///             let owner = accounts.owner(&api_key).await;
-    ///             let owner = owner.map_err(|_| MissingKey::from_server("the accounts cannot be reached"))?;
-    ///             owner.ok_or(MissingKey::from_client("the API key is nobody's"))
+    ///             let owner = owner.map_err(|_| MissingKey::server_fault("the accounts cannot be reached"))?;
+    ///             owner.ok_or(MissingKey::client_fault("the API key is nobody's"))
     ///         }
     ///     })
     ///     .build()?;

@@ -81,7 +81,7 @@ impl RateLimitLayerBuilder {
     ///
     /// A preflight is OPTIONS with `Origin` and `Access-Control-Request-Method`. Better is a CORS layer around
     /// this one: it answers preflights itself, and lets pages read refusals. Anyone can send preflights, so
-    /// exempt them only where they are cheap. See [`EXPOSED_HEADERS`](crate::EXPOSED_HEADERS).
+    /// exempt them only where they are cheap. See [`EXPOSED_HEADERS`](crate::response::EXPOSED_HEADERS).
     ///
     /// # Examples
     ///

@@ -31,7 +31,8 @@ impl RateLimitLayerBuilder {
     /// # Examples
     ///
     /// ```
-    /// use tower_weir::{RateLimitLayer, RefusalBody};
+    /// use tower_weir::RateLimitLayer;
+    /// use tower_weir::response::RefusalBody;
     ///
     /// let layer = RateLimitLayer::builder().quota("10/s".parse()?).body(RefusalBody::Text).build()?;
     /// # Ok::<(), tower_weir::ConfigError>(())
@@ -63,7 +64,8 @@ impl RateLimitLayerBuilder {
     /// ```
     /// use bytes::Bytes;
     /// use http::{HeaderValue, header::CONTENT_TYPE};
-    /// use tower_weir::{Protocol, RateLimitLayer};
+    /// use tower_weir::RateLimitLayer;
+    /// use tower_weir::response::Protocol;
     ///
     /// let layer = RateLimitLayer::builder()
     ///     .quota("10/s".parse()?)
@@ -92,7 +94,8 @@ impl RateLimitLayerBuilder {
     /// # Examples
     ///
     /// ```
-    /// use tower_weir::{Protocol, RateLimitLayer};
+    /// use tower_weir::RateLimitLayer;
+    /// use tower_weir::response::Protocol;
     ///
     /// // For a server that speaks nothing else.
     /// let layer = RateLimitLayer::builder().quota("10/s".parse()?).protocol(Protocol::Grpc).build()?;
@@ -111,7 +114,8 @@ impl RateLimitLayerBuilder {
     /// # Examples
     ///
     /// ```
-    /// use tower_weir::{RateLimitHeaders, RateLimitLayer};
+    /// use tower_weir::RateLimitLayer;
+    /// use tower_weir::response::RateLimitHeaders;
     ///
     /// let layer = RateLimitLayer::builder()
     ///     .name("burst")
@@ -132,7 +136,8 @@ impl RateLimitLayerBuilder {
     /// # Examples
     ///
     /// ```
-    /// use tower_weir::{RateLimitHeaders, RateLimitLayer, ResetFormat};
+    /// use tower_weir::RateLimitLayer;
+    /// use tower_weir::response::{RateLimitHeaders, ResetFormat};
     ///
     /// let layer = RateLimitLayer::builder()
     ///     .quota("100/min".parse()?)

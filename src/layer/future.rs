@@ -16,7 +16,7 @@ use crate::key::RequestView;
 use crate::response::HeadersToAdd;
 
 pin_project! {
-    /// The response of a [`RateLimit`](super::RateLimit) service.
+    /// The response of a [`RateLimitService`](super::RateLimitService) service.
     ///
     /// # Cancellation
     ///

@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::key::{Fault, KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
 use crate::policy::OnStoreError;
 use crate::response::{Answers, HeadersToAdd, Refusal};
-use crate::store::{Answer, Ask, Budget};
+use crate::store::{Budget, BudgetRequest, BudgetResponse};
 use crate::telemetry::{self, Discards, Notice};
 
 pub(super) struct Gate {
@@ -81,9 +81,9 @@ impl Gate {
 
     #[inline]
     fn decide(&self, key: &KeyWriter) -> Passage {
-        match self.budget.decide(Ask::new(key.as_bytes(), 1)) {
-            Answer::Ready(result) => self.settle(&result),
-            Answer::Pending(pending) => Passage::Undecided(Wait::Decision(pending)),
+        match self.budget.decide(BudgetRequest::new(key.as_bytes(), 1)) {
+            BudgetResponse::Ready(result) => self.settle(&result),
+            BudgetResponse::Pending(pending) => Passage::Undecided(Wait::Decision(pending)),
         }
     }
 
@@ -96,7 +96,7 @@ impl Gate {
                 decision: self.decision_in_request.then_some(*decision),
             }),
             Ok(decision) => Passage::Refused(Refusal::Limited(*decision)),
-            Err(_) if self.on_store_error == OnStoreError::Admit => Passage::Admitted(Admission::default()),
+            Err(_) if self.on_store_error == OnStoreError::Allow => Passage::Admitted(Admission::default()),
             Err(_) => Passage::Refused(Refusal::Unavailable),
         }
     }

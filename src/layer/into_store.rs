@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use crate::store::Store;
 #[cfg(feature = "_redis")]
-use crate::store::hybrid::Hybrid;
-use crate::store::local::Local;
+use crate::store::hybrid::HybridStore;
+use crate::store::local::LocalStore;
 #[cfg(feature = "_redis")]
-use crate::store::redis::Redis;
+use crate::store::redis::RedisStore;
 
 /// What can be given as a layer's limiter: a [`Store`], shared or not, or a handle to one.
 pub trait IntoStore {
@@ -31,21 +31,21 @@ impl<S: Store> IntoStore for Arc<S> {
     }
 }
 
-impl IntoStore for &Local {
+impl IntoStore for &LocalStore {
     fn into_store(self) -> Arc<dyn Store> {
         Arc::new(self.clone())
     }
 }
 
 #[cfg(feature = "_redis")]
-impl IntoStore for &Redis {
+impl IntoStore for &RedisStore {
     fn into_store(self) -> Arc<dyn Store> {
         Arc::new(self.clone())
     }
 }
 
 #[cfg(feature = "_redis")]
-impl IntoStore for &Hybrid {
+impl IntoStore for &HybridStore {
     fn into_store(self) -> Arc<dyn Store> {
         Arc::new(self.clone())
     }

@@ -27,4 +27,4 @@ pub use self::future::ResponseFuture;
 pub use self::into_store::IntoStore;
 pub use self::on_missing_key::OnMissingKey;
 pub use self::rate_limit_layer::RateLimitLayer;
-pub use self::service::RateLimit;
+pub use self::service::RateLimitService;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::gate::Gate;
-use super::service::RateLimit;
+use super::service::RateLimitService;
 
 /// Limits the rate of requests to a service.
 ///
@@ -43,9 +43,9 @@ impl fmt::Debug for RateLimitLayer {
 /// let limited = tower_weir::RateLimitLayer::per_minute(60).layer(service);
 /// ```
 impl<S: Clone> Layer<S> for RateLimitLayer {
-    type Service = RateLimit<S>;
+    type Service = RateLimitService<S>;
 
-    fn layer(&self, inner: S) -> RateLimit<S> {
-        RateLimit::new(inner, Arc::clone(&self.gate))
+    fn layer(&self, inner: S) -> RateLimitService<S> {
+        RateLimitService::new(inner, Arc::clone(&self.gate))
     }
 }

@@ -16,12 +16,12 @@ use crate::key::RequestView;
 /// A refusal does not call the inner service, so what that reserved in `poll_ready` stays with this instance
 /// until its next call or its end; axum and tonic call a clone for each request, which gives it back.
 #[derive(Clone, Debug)]
-pub struct RateLimit<S> {
+pub struct RateLimitService<S> {
     inner: S,
     gate: Arc<Gate>,
 }
 
-impl<S> RateLimit<S> {
+impl<S> RateLimitService<S> {
     pub(super) fn new(inner: S, gate: Arc<Gate>) -> Self {
         Self { inner, gate }
     }
@@ -42,7 +42,7 @@ impl<S> RateLimit<S> {
     }
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RateLimit<S>
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RateLimitService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     ReqBody: 'static,

@@ -113,7 +113,7 @@ impl Quota {
 
     /// The quota that admits nothing.
     #[must_use]
-    pub const fn refuse_all() -> Self {
+    pub const fn reject_all() -> Self {
         Self { count: 0, window_ms: 1_000 }
     }
 

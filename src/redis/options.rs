@@ -9,7 +9,7 @@ use super::transport::Link;
 use crate::error::ConfigError;
 use crate::policy::OnStoreError;
 
-/// Where [`Redis`](crate::Redis) is, and what a limiter expects of it.
+/// Where [`Redis`](crate::store::RedisStore) is, and what a limiter expects of it.
 ///
 /// It begins with one of [`url`](Self::url), [`connection`](Self::connection), `cluster` or `sentinel`; the
 /// rest has defaults. Nothing is connected to before the first decision, so that no start-up fails because

@@ -5,13 +5,13 @@ use http::{HeaderMap, HeaderName, Method};
 
 /// The headers that scripts of other origins can read only if `Access-Control-Expose-Headers` lists them.
 ///
-/// For a CORS layer around this one, such as tower-http's: `.expose_headers(tower_weir::EXPOSED_HEADERS)`. A
+/// For a CORS layer around this one, such as tower-http's: `.expose_headers(tower_weir::response::EXPOSED_HEADERS)`. A
 /// refusal made outside of the CORS layer looks like a network error to such scripts. See `guide::layer_order`.
 ///
 /// # Examples
 ///
 /// ```
-/// let value = tower_weir::EXPOSED_HEADERS.map(|name| name.to_string()).join(", ");
+/// let value = tower_weir::response::EXPOSED_HEADERS.map(|name| name.to_string()).join(", ");
 /// assert!(value.starts_with("retry-after, ratelimit, ratelimit-policy, "));
 /// ```
 pub const EXPOSED_HEADERS: [HeaderName; 13] = [

@@ -156,8 +156,8 @@ impl Kind {
 
     /// Whether the quota has no room; a decision that names none means the one that it describes.
     fn is_violated(&self, decision: &Decision, index: usize) -> bool {
-        let is_named = (0..self.names.len()).any(|index| decision.violates(index));
-        decision.violates(index) || (!is_named && index == decision.limit_index())
+        let is_named = (0..self.names.len()).any(|index| decision.is_exceeded(index));
+        decision.is_exceeded(index) || (!is_named && index == decision.limit_index())
     }
 }
 

@@ -10,6 +10,14 @@ pub(crate) mod local_share;
 #[cfg(feature = "_redis")]
 pub(crate) mod redis;
 
+#[cfg(feature = "_redis")]
+pub use self::hybrid::{HybridLimits, HybridStore, Usage};
+pub use self::local::{LocalLimits, LocalStore};
+#[cfg(feature = "_redis")]
+pub use self::redis::{RedisLimits, RedisStore};
+pub use crate::policy::Policy;
+pub use crate::strategy::{Absolute, Strategy, StrategyKind, Suppressed};
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -17,7 +25,6 @@ use std::sync::Arc;
 
 use crate::decision::Decision;
 use crate::error::{ConfigError, StoreError};
-use crate::policy::Policy;
 
 /// A place where histories are kept.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
@@ -32,7 +39,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 /// The budgets of one policy, one for each key.
 pub trait Budget: fmt::Debug + Send + Sync + 'static {
     /// Decides on a request, and charges it if it is admitted: to all quotas or to none.
-    fn decide(&self, ask: Ask<'_>) -> Answer;
+    fn decide(&self, ask: BudgetRequest<'_>) -> BudgetResponse;
 
     /// Takes back up to `cost` units that an earlier decision charged; best effort, and at once.
     ///
@@ -44,14 +51,14 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
 /// What a budget is asked.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
-pub struct Ask<'a> {
+pub struct BudgetRequest<'a> {
     /// The key's injective bytes.
     pub key: &'a [u8],
     /// The units that the request costs; 0 only looks.
     pub cost: u64,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> BudgetRequest<'a> {
     /// Asks for `cost` units of a key.
     #[must_use]
     pub fn new(key: &'a [u8], cost: u64) -> Self {
@@ -59,22 +66,22 @@ impl<'a> Ask<'a> {
     }
 }
 
-impl fmt::Debug for Ask<'_> {
+impl fmt::Debug for BudgetRequest<'_> {
     /// Keys may be secret: only the length is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ask").field("key_len", &self.key.len()).field("cost", &self.cost).finish()
+        f.debug_struct("BudgetRequest").field("key_len", &self.key.len()).field("cost", &self.cost).finish()
     }
 }
 
 /// A budget's answer: at once, or after I/O.
-pub enum Answer {
+pub enum BudgetResponse {
     /// Decided.
     Ready(Result<Decision, StoreError>),
     /// To be awaited; must not depend on any particular runtime's thread.
     Pending(Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>),
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for BudgetResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready(result) => f.debug_tuple("Ready").field(result).finish(),

@@ -18,7 +18,7 @@ pub(super) static SPENT: AtomicU32 = AtomicU32::new(0);
 /// # Examples
 ///
 /// ```
-/// use tower_weir::Notice;
+/// use tower_weir::telemetry::Notice;
 ///
 /// // At the start of the program: this service has one client, and that is in the same network.
 /// Notice::SharedPrivatePeer.silence();
@@ -49,16 +49,16 @@ pub enum Notice {
     /// of one link, and of this machine.
     SharedPrivatePeer,
     /// `header-value-per-request`: nearly every request brings a new value of the
-    /// [`Header`](crate::Header) that is the key.
+    /// [`Header`](crate::key::Header) that is the key.
     ///
     /// Judged by the key's first 4096 requests, where nine in ten have a value of their own. Not for
-    /// [`hashed`](crate::Header::hashed) values.
+    /// [`hashed`](crate::key::Header::hashed) values.
     HeaderValuePerRequest,
     /// `limit-opened-twice`: two limits in use share a limiter and a name, and so their budgets.
     ///
     /// Told where nobody named them, and where their quotas or strategies differ. One budget behind two layers is
     /// told nothing: same name, same quotas.
-    LimitOpenedTwice,
+    SharedLimitName,
     /// `layer-per-request`: layers with a store of their own are built and dropped all the time.
     ///
     /// Told when the process has dropped the 10 000th.
@@ -104,7 +104,7 @@ impl Notice {
             Self::UntrustedForwardingHeader => "untrusted-forwarding-header",
             Self::SharedPrivatePeer => "shared-private-peer",
             Self::HeaderValuePerRequest => "header-value-per-request",
-            Self::LimitOpenedTwice => "limit-opened-twice",
+            Self::SharedLimitName => "limit-opened-twice",
             Self::LayerPerRequest => "layer-per-request",
             Self::UnreadBody => "unread-body",
             Self::CoarseBuckets => "coarse-buckets",
@@ -159,7 +159,7 @@ impl fmt::Display for Notice {
             }
             Self::KeyFunctionFindsNone => {
                 "the function of `key_fn` found no key for the first 100 requests: put the layer inside the one that \
-                 provides the value, and let the function return `MissingKey::from_server(..)` if the service should \
+                 provides the value, and let the function return `MissingKey::server_fault(..)` if the service should \
                  have provided it; if no client has sent the value yet, nothing is wrong"
             }
             Self::UntrustedForwardingHeader => {
@@ -178,7 +178,7 @@ impl fmt::Display for Notice {
                  by what the service has checked (`Extension`, `key_lookup`), by `ClientIp`, or by a header that \
                  stays the same for a client; if there are so many clients, nothing is wrong"
             }
-            Self::LimitOpenedTwice => {
+            Self::SharedLimitName => {
                 "two limits share a limiter and a name, so each request to one takes from the other's budget: give \
                  each a `name(..)` of its own, or, for one budget, the same name and quotas or clones of one layer"
             }

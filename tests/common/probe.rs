@@ -13,7 +13,8 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tokio::sync::oneshot;
 use tower::Service;
-use tower_weir::{Answer, Ask, Budget, ConfigError, Decision, Policy, Store, StoreError, StoreErrorKind};
+use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store};
+use tower_weir::{ConfigError, Decision, StoreError, StoreErrorKind};
 
 /// A service that keeps Tower's contract to the letter: only the very instance that was polled ready may be
 /// called, and once. Its clones are not ready.
@@ -140,11 +141,11 @@ impl Store for Deferred {
 }
 
 impl Budget for Deferred {
-    fn decide(&self, _: Ask<'_>) -> Answer {
+    fn decide(&self, _: BudgetRequest<'_>) -> BudgetResponse {
         let (sender, receiver) = oneshot::channel();
         self.0.lock().unwrap().push_back(sender);
         let gone = |_| Err(StoreError::new(StoreErrorKind::Unavailable, "the store is gone"));
-        Answer::Pending(Box::pin(async move { receiver.await.unwrap_or_else(gone) }))
+        BudgetResponse::Pending(Box::pin(async move { receiver.await.unwrap_or_else(gone) }))
     }
 
     fn refund(&self, _: &[u8], _: u64, _: &Decision) {}
@@ -152,7 +153,7 @@ impl Budget for Deferred {
 
 /// A store that always answers the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Always(pub(crate) fn() -> Answer);
+pub(crate) struct Always(pub(crate) fn() -> BudgetResponse);
 
 impl Store for Always {
     fn open(&self, _: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
@@ -161,7 +162,7 @@ impl Store for Always {
 }
 
 impl Budget for Always {
-    fn decide(&self, _: Ask<'_>) -> Answer {
+    fn decide(&self, _: BudgetRequest<'_>) -> BudgetResponse {
         (self.0)()
     }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tower_weir::HistoryPreservation::{PreserveNewest, PreserveOldest};
 use tower_weir::RateLimitComparator::{Always, Eq, Gt, Lt, Ne};
-use tower_weir::{RateLimitDecision, Verdict};
+use tower_weir::RateLimitDecision;
+use tower_weir::limiter::Verdict;
 
 use crate::rig::{Kind, PATIENCE, Rig, assert_refused};
 

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_weir::RateLimitComparator::Always;
+use tower_weir::key::Header;
+use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store, Strategy};
 use tower_weir::{
-    Answer, Ask, Budget, ConfigError, Decision, HardLimitFactor, Header, HistoryPreservation, OnStoreError, Policy,
-    Quota, RateLimit, RateLimitLayer, RateLimiter, Store, StoreError, StoreErrorKind, Strategy,
+    ConfigError, Decision, HardLimitFactor, HistoryPreservation, OnStoreError, Quota, RateLimit, RateLimitLayer,
+    RateLimiter, StoreError, StoreErrorKind,
 };
 
 use crate::rig::{Kind, PATIENCE, Rig};
@@ -33,9 +35,9 @@ fn strategy(kind: Kind) -> Strategy {
 }
 
 pub(crate) async fn decide(budget: &dyn Budget, key: &[u8], cost: u64) -> Decision {
-    match budget.decide(Ask::new(key, cost)) {
-        Answer::Ready(result) => result.unwrap(),
-        Answer::Pending(pending) => pending.await.unwrap(),
+    match budget.decide(BudgetRequest::new(key, cost)) {
+        BudgetResponse::Ready(result) => result.unwrap(),
+        BudgetResponse::Pending(pending) => pending.await.unwrap(),
     }
 }
 
@@ -81,14 +83,17 @@ pub(crate) async fn several_quotas_are_charged_together_or_not_at_all(rig: &Rig,
             assert_eq!((decision.limit_index(), decision.limit(), decision.used()), (minute, 3, used), "{decision:?}");
         }
         let refusal = decide(&*both, b"k", 1).await;
-        assert!(!refusal.is_allowed() && refusal.violates(minute) && !refusal.violates(hour), "{refusal:?}");
+        assert!(!refusal.is_allowed() && refusal.is_exceeded(minute) && !refusal.is_exceeded(hour), "{refusal:?}");
         // By the hour's quota alone the refusal was not charged either.
         let alone = open(rig, &name, &["5/h"], kind);
         assert_eq!(decide(&*alone, b"k", 0).await.used(), 3);
         if kind == Kind::Absolute {
             assert_eq!(decide(&*alone, b"k", 2).await.used(), 5);
             let refusal = decide(&*both, b"k", 1).await;
-            assert!(refusal.violates(minute) && refusal.violates(hour) && refusal.limit_index() == hour, "{refusal:?}");
+            assert!(
+                refusal.is_exceeded(minute) && refusal.is_exceeded(hour) && refusal.limit_index() == hour,
+                "{refusal:?}"
+            );
             assert!(refusal.retry_after().unwrap() > Duration::from_secs(3_000), "the wait is the longest of all");
         }
         let heavy = decide(&*both, b"other", 4).await;

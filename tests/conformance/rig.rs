@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use tower_weir::limiter::SetOutcome;
+use tower_weir::store::{Absolute, HybridLimits, LocalLimits, RedisLimits, Store, Suppressed};
+use tower_weir::time::PreciseClock;
 use tower_weir::{
-    Absolute, Decision, HardLimitFactor, HistoryPreservation, HybridLimits, LocalLimits, OnStoreError, PreciseClock,
-    RateLimit, RateLimitComparator, RateLimitDecision, RateLimiter, RedisLimits, RedisOptions, SetOutcome, Store,
-    Suppressed,
+    Decision, HardLimitFactor, HistoryPreservation, OnStoreError, RateLimit, RateLimitComparator, RateLimitDecision,
+    RateLimiter, RedisOptions,
 };
 
 use crate::servers::{Flavor, Server};

@@ -1,7 +1,8 @@
 //! What only the suppressed strategy does; the hard cap is at one and a half times the limit.
 
 use tower_weir::RateLimitComparator::Always;
-use tower_weir::{RateLimitDecision, Verdict};
+use tower_weir::RateLimitDecision;
+use tower_weir::limiter::Verdict;
 
 use crate::rig::{Kind, Rig};
 

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{HeaderName, HeaderValue, Request};
-use tower_weir::{ClientIp, KeyExtractor, KeyWriter, RequestView};
+use tower_weir::key::{KeyWriter, RequestView};
+use tower_weir::{ClientIp, KeyExtractor};
 
 const NAMES: [&str; 4] = ["x-forwarded-for", "forwarded", "x-real-ip", "cloudfront-viewer-address"];
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5));

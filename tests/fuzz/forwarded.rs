@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderName, HeaderValue, Request};
-use tower_weir::{ClientIp, RequestView};
+use tower_weir::ClientIp;
+use tower_weir::key::RequestView;
 
 /// The client, and how its proxy writes it: as RFC 7239 has it, and without brackets and quotes.
 const CLIENTS: [(IpAddr, &str); 2] = [

@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tower_weir::Strategy;
-use tower_weir::{Answer, Ask, Budget, Decision, Policy, Quota, RateLimit, RateLimitComparator, RateLimiter, Store};
+use tower_weir::store::Strategy;
+use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store};
+use tower_weir::{Decision, Quota, RateLimit, RateLimitComparator, RateLimiter};
 
 use crate::ledger::now;
 use crate::servers::{Flavor, Server};
@@ -66,9 +67,9 @@ async fn a_refusal_ends_with_a_raised_limit() {
 }
 
 async fn decide(budget: &dyn Budget, cost: u64) -> Decision {
-    match budget.decide(Ask::new(b"k", cost)) {
-        Answer::Ready(result) => result.unwrap(),
-        Answer::Pending(pending) => pending.await.unwrap(),
+    match budget.decide(BudgetRequest::new(b"k", cost)) {
+        BudgetResponse::Ready(result) => result.unwrap(),
+        BudgetResponse::Pending(pending) => pending.await.unwrap(),
     }
 }
 

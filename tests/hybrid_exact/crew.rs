@@ -207,7 +207,7 @@ impl Flow {
 }
 
 fn policy(name: &str) -> OnStoreError {
-    let all = [OnStoreError::LocalShare, OnStoreError::Reject, OnStoreError::Admit];
+    let all = [OnStoreError::LocalShare, OnStoreError::Reject, OnStoreError::Allow];
     all.into_iter().find(|policy| format!("{policy:?}") == name).unwrap()
 }
 

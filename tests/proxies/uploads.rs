@@ -15,7 +15,7 @@ const SIZES: [usize; 2] = [500_000, 8_000_000];
 
 /// A server that refuses every upload and answers `GET /health`.
 async fn refusing(limit: RateLimitLayerBuilder) -> SocketAddr {
-    let limit = limit.quota(Quota::refuse_all()).key(Global).build().unwrap();
+    let limit = limit.quota(Quota::reject_all()).key(Global).build().unwrap();
     let upload = post(async |body: Bytes| body.len().to_string());
     let app = Router::new().route("/", upload).layer(limit).layer(DefaultBodyLimit::disable());
     serve(app.route("/health", get(async || "well"))).await

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tower_weir::{Notice, OnStoreError, RateLimit, RateLimiter, RedisOptions};
+use tower_weir::telemetry::Notice;
+use tower_weir::{OnStoreError, RateLimit, RateLimiter, RedisOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tower_weir::{
-    Answer, Ask, HistoryPreservation, OnStoreError, Policy, RateLimitComparator, RateLimiter, Store, Strategy,
-};
+use tower_weir::store::{BudgetRequest, BudgetResponse, Policy, Store, Strategy};
+use tower_weir::{HistoryPreservation, OnStoreError, RateLimitComparator, RateLimiter};
 
 use crate::servers::{Flavor, Server};
 use crate::{builder, factor, limiter, rate, redis};
@@ -53,9 +52,9 @@ async fn traffic(rl: RateLimiter, seed: u64, is_over: Arc<AtomicBool>) {
             8 => drop(absolute.delete(&key).await.unwrap()),
             9 => drop(suppressed.get_suppression_factor(&key, &rate).await.unwrap()),
             _ => {
-                let decision = match budget.decide(Ask::new(key.as_bytes(), n)) {
-                    Answer::Ready(result) => result.unwrap(),
-                    Answer::Pending(pending) => pending.await.unwrap(),
+                let decision = match budget.decide(BudgetRequest::new(key.as_bytes(), n)) {
+                    BudgetResponse::Ready(result) => result.unwrap(),
+                    BudgetResponse::Pending(pending) => pending.await.unwrap(),
                 };
                 budget.refund(key.as_bytes(), 1, &decision);
             }

@@ -129,7 +129,7 @@ fn check_killed(policy: OnStoreError, records: &[Record], settled: Instant, unti
     assert!(asked(true) * 10 >= living * 9, "{policy:?}: {} of {living} by the masters that live", asked(true));
     let admitted = of(false).filter(|record| record.is_admitted).count();
     match policy {
-        OnStoreError::Admit => assert_eq!(admitted, dying),
+        OnStoreError::Allow => assert_eq!(admitted, dying),
         OnStoreError::LocalShare => assert!(admitted > 0 && admitted < dying),
         _ => assert_eq!(admitted, 0),
     }

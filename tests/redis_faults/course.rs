@@ -139,7 +139,7 @@ impl Course<'_> {
                 let admitted = of.clone().filter(|record| record.is_admitted).count();
                 match policy {
                     OnStoreError::Reject => assert_eq!(admitted, 0),
-                    OnStoreError::Admit => assert_eq!(admitted, of.count()),
+                    OnStoreError::Allow => assert_eq!(admitted, of.count()),
                     _ => assert!(admitted > 0, "{} {surface:?}: the share admits nothing", self.name),
                 }
             }

@@ -9,8 +9,9 @@ use http::{Request, Response, StatusCode};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tower::{Layer, ServiceExt, service_fn};
+use tower_weir::key::Header;
 use tower_weir::{
-    Decision, Header, OnStoreError, RateLimit, RateLimitLayer, RateLimiter, RedisOptions, StoreError, WindowSizeSeconds,
+    Decision, OnStoreError, RateLimit, RateLimitLayer, RateLimiter, RedisOptions, StoreError, WindowSizeSeconds,
 };
 
 use crate::bounds;
@@ -23,7 +24,7 @@ pub(crate) const CAPACITY: u64 = 40;
 pub(crate) const WINDOW: Duration = Duration::from_secs(1);
 /// Of two instances; the other one is never there.
 pub(crate) const PART: u64 = CAPACITY / 2;
-pub(crate) const POLICIES: [OnStoreError; 3] = [OnStoreError::LocalShare, OnStoreError::Reject, OnStoreError::Admit];
+pub(crate) const POLICIES: [OnStoreError; 3] = [OnStoreError::LocalShare, OnStoreError::Reject, OnStoreError::Allow];
 
 /// More than the least time from one line that reports an outage to the next.
 const LOG_PAUSE: Duration = Duration::from_secs(11);

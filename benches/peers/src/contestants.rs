@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use governor::{DefaultKeyedRateLimiter, Quota};
-use tower_weir::{Absolute, Local, LocalLimits};
+use tower_weir::store::{Absolute, LocalLimits, LocalStore};
 use trypema::RateLimiterBuilder as _;
 use trypema::local::LocalRateLimiterProvider;
 

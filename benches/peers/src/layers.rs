@@ -14,7 +14,8 @@ use axum::http::{Request, Response, StatusCode};
 use tower::{Layer, Service};
 use tower_governor::GovernorLayer;
 use tower_governor::governor::GovernorConfigBuilder;
-use tower_weir::{RateLimitHeaders, RateLimitLayer};
+use tower_weir::RateLimitLayer;
+use tower_weir::response::RateLimitHeaders;
 
 use crate::race::{Lap, Race, Scenario};
 

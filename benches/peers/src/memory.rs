@@ -6,7 +6,8 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use tower_weir::{Ask, ManualClock, Policy, RateLimit, RateLimiter, Store, Strategy};
+use tower_weir::{ManualClock, RateLimit, RateLimiter};
+use tower_weir::store::{BudgetRequest, Policy, Store, Strategy};
 use trypema::RateLimiterBuilder as _;
 use trypema::local::LocalRateLimiterProvider;
 
@@ -160,7 +161,7 @@ fn keys_under_two_quotas() -> Filled {
         let policy = Policy::new("two", quotas, Strategy::Absolute);
         let budget = limiter.local().open(&policy).expect("a valid policy");
         for number in 0..KEYS {
-            budget.decide(Ask::new(String::numbered(number).as_bytes(), 1));
+            budget.decide(BudgetRequest::new(String::numbered(number).as_bytes(), 1));
         }
         assert_eq!(limiter.local().keys(), KEYS as usize);
         (limiter, budget)

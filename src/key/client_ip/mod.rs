@@ -100,7 +100,8 @@ impl ClientIp {
     /// # Examples
     ///
     /// ```
-    /// # use tower_weir::{ClientIp, RequestView};
+    /// # use tower_weir::ClientIp;
+    /// # use tower_weir::key::RequestView;
     /// use std::net::{IpAddr, SocketAddr};
     ///
     /// let peer: SocketAddr = "203.0.113.9:4000".parse().unwrap();
@@ -131,7 +132,8 @@ impl ClientIp {
     /// # Examples
     ///
     /// ```
-    /// # use tower_weir::{ClientIp, RequestView};
+    /// # use tower_weir::ClientIp;
+    /// # use tower_weir::key::RequestView;
     /// use std::net::{IpAddr, SocketAddr};
     ///
     /// let key = ClientIp::behind(["10.0.0.0/8"])?;
@@ -161,7 +163,8 @@ impl ClientIp {
     /// # Examples
     ///
     /// ```
-    /// # use tower_weir::{ClientIp, RequestView};
+    /// # use tower_weir::ClientIp;
+    /// # use tower_weir::key::RequestView;
     /// use std::net::IpAddr;
     ///
     /// let list = "6.6.6.6, 203.0.113.9, 198.51.100.3";
@@ -187,7 +190,8 @@ impl ClientIp {
     /// # Examples
     ///
     /// ```
-    /// # use tower_weir::{ClientIp, RequestView};
+    /// # use tower_weir::ClientIp;
+    /// # use tower_weir::key::RequestView;
     /// let key = ClientIp::hops(1).forwarded();
     /// let list = r#"for=6.6.6.6, for="[2001:db8::9]:4711";proto=https"#;
     /// let request = http::Request::builder().header("forwarded", list).body(()).unwrap();
@@ -212,7 +216,8 @@ impl ClientIp {
     /// # Examples
     ///
     /// ```
-    /// # use tower_weir::{ClientIp, RequestView};
+    /// # use tower_weir::ClientIp;
+    /// # use tower_weir::key::RequestView;
     /// use std::net::SocketAddr;
     ///
     /// let key = ClientIp::behind(["173.245.48.0/20", "2400:cb00::/32"])?.header("cf-connecting-ip");
@@ -315,7 +320,8 @@ impl ClientIp {
     /// # Examples
     ///
     /// ```
-    /// # use tower_weir::{ClientIp, RequestView};
+    /// # use tower_weir::ClientIp;
+    /// # use tower_weir::key::RequestView;
     /// use std::net::SocketAddr;
     ///
     /// let peer: SocketAddr = "[2001:db8:1:2:3:4:5:6]:4000".parse().unwrap();
@@ -337,7 +343,7 @@ impl ClientIp {
         const DEFAULT: &Source = &Source::XForwardedFor;
 
         if self.invalid.is_some() {
-            return Err(MissingKey::from_server("the client address is not configured rightly"));
+            return Err(MissingKey::server_fault("the client address is not configured rightly"));
         }
         let source = self.source.as_ref().unwrap_or(DEFAULT);
         let (address, from) = match &self.trust {

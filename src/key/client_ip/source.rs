@@ -122,7 +122,7 @@ fn address(element: Element) -> Result<IpAddr, MissingKey> {
         Element::Unix => Err(UNIX),
         Element::Nothing | Element::Malformed => Err(UNUSABLE),
         // No proxy writes it, and no client may make the service look broken to whoever counts its 5xx.
-        Element::Unreadable => Err(MissingKey::from_client("a quote in the Forwarded header does not end")),
+        Element::Unreadable => Err(MissingKey::client_fault("a quote in the Forwarded header does not end")),
     }
 }
 

@@ -105,7 +105,7 @@ fn a_quota_that_no_wait_helps_has_no_reset_in_any_format() {
         (RateLimitHeaders::Draft6, &["ratelimit-limit: 0", "ratelimit-policy: 0;w=1", "ratelimit-remaining: 0"]),
         (X_DELTA, &["x-ratelimit-limit: 0", "x-ratelimit-remaining: 0"]),
     ] {
-        let fields = fields_of(format, &[], &[Quota::refuse_all()]).unwrap().unwrap();
+        let fields = fields_of(format, &[], &[Quota::reject_all()]).unwrap().unwrap();
         assert_eq!(told(&fields, Decision::rejected(0, 0, None)), want);
         // A figure of an inner limit that has a reset is less strict, and goes with its reset.
         let mut headers = HeaderMap::new();

@@ -15,13 +15,13 @@ use crate::policy::OnStoreError;
 use crate::quota::RateLimit;
 use crate::redis::Finally;
 use crate::script::Correction;
-use crate::store::Answer;
+use crate::store::BudgetResponse;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
 /// Limits in Redis that are decided on in memory, by one strategy.
 ///
-/// [`Hybrid::absolute`] and [`Hybrid::suppressed`] give it. The calls are those of
-/// [`RedisLimits`](crate::RedisLimits), with the same meaning. What a lease covers, and what is known to be
+/// [`HybridStore::absolute`](crate::store::HybridStore::absolute) and [`HybridStore::suppressed`](crate::store::HybridStore::suppressed) give it. The calls are those of
+/// [`RedisLimits`](crate::store::RedisLimits), with the same meaning. What a lease covers, and what is known to be
 /// refused, is decided without waiting and without an allocation; the rest takes a round trip at most and ends
 /// within the deadline. [`get_estimate`](Self::get_estimate) never waits.
 ///
@@ -30,7 +30,7 @@ use crate::strategy::{Absolute, StrategyKind, Suppressed};
 ///
 /// # Errors and cancellation
 ///
-/// As for [`RedisLimits`](crate::RedisLimits).
+/// As for [`RedisLimits`](crate::store::RedisLimits).
 ///
 /// With [`OnStoreError::LocalShare`], a request can be charged twice if its call reaches Redis but misses the deadline:
 /// once by the call, and once by the local share, which decides instead and reports its units. Until the extra units
@@ -59,11 +59,11 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         let limits = Self::limits(shared, rate);
         let wanted = Self::wanted(shared, key.as_ref(), n, &limits);
         let result = match shared.decide(&shared.main, &wanted, || Self::own(shared, &limits)) {
-            Answer::Ready(result) => result,
-            Answer::Pending(pending) => pending.await,
+            BudgetResponse::Ready(result) => result,
+            BudgetResponse::Pending(pending) => pending.await,
         };
         match result {
-            Err(_) if shared.on_store_error == OnStoreError::Admit => Ok(Decision::allowed(limits[0].capacity, 0)),
+            Err(_) if shared.on_store_error == OnStoreError::Allow => Ok(Decision::allowed(limits[0].capacity, 0)),
             result => result,
         }
     }

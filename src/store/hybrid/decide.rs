@@ -16,7 +16,7 @@ use crate::policy::OnStoreError;
 use crate::redis::Failure;
 use crate::runtime;
 use crate::script::{Ask, LeaseId};
-use crate::store::Answer;
+use crate::store::BudgetResponse;
 
 /// What a request has to do that is not decided at once.
 enum Next {
@@ -35,16 +35,16 @@ impl Shared {
         table: &Arc<KeyTable>,
         wanted: &Wanted<'_>,
         owned_limits: impl FnOnce() -> OwnedLimitSet,
-    ) -> Answer {
+    ) -> BudgetResponse {
         match self.decide_at_once(table, wanted) {
-            (_, Some((decision, None))) => Answer::Ready(Ok(decision)),
+            (_, Some((decision, None))) => BudgetResponse::Ready(Ok(decision)),
             (_, Some((decision, Some(low)))) => {
                 self.renew_early(&table.key_ref(wanted.key), low);
-                Answer::Ready(Ok(decision))
+                BudgetResponse::Ready(Ok(decision))
             }
             _ if !self.redis.lanes.allows(|| table.keys.names.name(wanted.key)) => {
                 let key = table.key_ref(wanted.key);
-                Answer::Ready(self.without_redis(&key, wanted, owned_limits, Failure::unavailable()))
+                BudgetResponse::Ready(self.without_redis(&key, wanted, owned_limits, Failure::unavailable()))
             }
             (is_known, None) => self.ask(table, wanted, is_known, owned_limits()),
         }
@@ -81,11 +81,11 @@ impl Shared {
         wanted: &Wanted<'_>,
         is_known: bool,
         limits: OwnedLimitSet,
-    ) -> Answer {
+    ) -> BudgetResponse {
         let (shared, key_ref) = (Arc::clone(self), table.key_ref(wanted.key));
         let (key, cost, on_store_error) = (Box::<[u8]>::from(wanted.key), wanted.cost, wanted.on_store_error);
         // Nothing begins before the first poll, so that a future that is never polled leaves nothing behind.
-        Answer::Pending(Box::pin(async move {
+        BudgetResponse::Pending(Box::pin(async move {
             let wanted = Wanted { key: &key, cost, limits: limits.borrow(), on_store_error };
             let result = shared.decide_with_redis(&key_ref, &wanted, is_known, &limits).await;
             result.or_else(|failure| shared.without_redis(&key_ref, &wanted, || limits.clone(), failure))

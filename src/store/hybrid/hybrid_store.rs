@@ -16,13 +16,13 @@ use crate::quota::{SyncIntervalMs, Tolerance};
 use crate::redis::{Client, Finally};
 use crate::runtime;
 use crate::script::Correction;
-use crate::store::{Answer, Ask, Budget, Store};
+use crate::store::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
 /// Limits in Redis, shared by all instances, and decided on in memory. Cloning shares it.
 ///
 /// [`RateLimiter::hybrid`](crate::RateLimiter::hybrid) gives it. It is a store for layers, and has the engine's
-/// calls. It counts in the same values as [`Redis`], so both may be used side by side for the same limits.
+/// calls. It counts in the same values as [`RedisStore`](crate::store::RedisStore), so both may be used side by side for the same limits.
 ///
 /// # The bound
 ///
@@ -33,7 +33,7 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 /// - clocks run equally fast, within one part in 64; they need not show the same time
 /// - Redis loses nothing: where it does, what instances have admitted within the window and not brought back
 ///   yet may be admitted once more, since each brings its own back when it next comes to a key
-/// - [`OnStoreError`]: while Redis is gone leases are spent to their end, and then the policy decides
+/// - [`OnStoreError`](crate::OnStoreError): while Redis is gone leases are spent to their end, and then the policy decides
 ///
 /// Units that an instance holds and does not spend come back when their lease ends: near a limit after one
 /// [`sync interval`](SyncIntervalMs), far below it after ten, at most an eighth of the window and two seconds. Other
@@ -55,9 +55,9 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Hybrid(Option<Arc<Shared>>);
+pub struct HybridStore(Option<Arc<Shared>>);
 
-impl Hybrid {
+impl HybridStore {
     /// A store that has no Redis, and says so.
     pub(crate) fn none() -> Self {
         Self(None)
@@ -102,7 +102,7 @@ impl Hybrid {
     }
 }
 
-impl fmt::Debug for Hybrid {
+impl fmt::Debug for HybridStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(shared) => f
@@ -110,12 +110,12 @@ impl fmt::Debug for Hybrid {
                 .field("sync_interval_ms", &shared.params.interval_ms)
                 .field("tolerance", &shared.tolerance)
                 .finish_non_exhaustive(),
-            None => f.write_str("Hybrid(not configured)"),
+            None => f.write_str("HybridStore(not configured)"),
         }
     }
 }
 
-impl Store for Hybrid {
+impl Store for HybridStore {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
         let limits: Arc<[Limit]> = shared.redis.scale.limits(policy)?.into();
@@ -137,7 +137,7 @@ struct HybridBudget {
 }
 
 impl Budget for HybridBudget {
-    fn decide(&self, ask: Ask<'_>) -> Answer {
+    fn decide(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
         let on_store_error = self.opened.on_store_error();
         let wanted = Wanted { key: ask.key, cost: ask.cost, limits: self.limits.borrow(), on_store_error };
         self.shared.decide(&self.table, &wanted, || self.limits.clone())

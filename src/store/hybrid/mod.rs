@@ -14,5 +14,5 @@ mod table;
 mod task;
 
 pub use self::calls::HybridLimits;
-pub use self::hybrid_store::Hybrid;
+pub use self::hybrid_store::HybridStore;
 pub use self::state::Usage;

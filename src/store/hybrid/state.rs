@@ -32,7 +32,7 @@ pub(super) struct Shared {
     pub(super) is_closed: AtomicBool,
 }
 
-/// The units that count against a key; see [`HybridLimits::usage`].
+/// The units that count against a key; see [`HybridLimits::usage`](crate::store::HybridLimits::usage).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {

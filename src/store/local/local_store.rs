@@ -7,16 +7,16 @@ use crate::engine::Limit;
 use crate::error::ConfigError;
 use crate::keyspace::{Settings, WindowTable, Windows};
 use crate::policy::Policy;
-use crate::store::{Answer, Ask, Budget, Store};
+use crate::store::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
 /// A local store: the engine's in-process limits, and a store for layers. Cloning shares it.
 ///
 /// See [`RateLimiter::local`](crate::RateLimiter::local).
 #[derive(Clone)]
-pub struct Local(pub(super) Arc<Windows>);
+pub struct LocalStore(pub(super) Arc<Windows>);
 
-impl Local {
+impl LocalStore {
     pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
         Windows::new(settings).map(Self)
     }
@@ -50,9 +50,9 @@ impl Local {
     }
 }
 
-impl fmt::Debug for Local {
+impl fmt::Debug for LocalStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Local")
+        f.debug_struct("LocalStore")
             .field("clock", &self.0.time)
             .field("bucket_ms", &self.0.scale.bucket_ms())
             .field("max_keys", &self.0.max_keys)
@@ -61,7 +61,7 @@ impl fmt::Debug for Local {
     }
 }
 
-impl Store for Local {
+impl Store for LocalStore {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let windows = &self.0;
         let limits = windows.scale.limits(policy)?;
@@ -81,9 +81,9 @@ struct LocalBudget {
 }
 
 impl Budget for LocalBudget {
-    fn decide(&self, ask: Ask<'_>) -> Answer {
+    fn decide(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
         let suppressed = matches!(self.strategy, Strategy::Suppressed(_));
-        Answer::Ready(Ok(self.windows.decide(&self.table, ask.key, ask.cost, &self.limits, suppressed)))
+        BudgetResponse::Ready(Ok(self.windows.decide(&self.table, ask.key, ask.cost, &self.limits, suppressed)))
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {

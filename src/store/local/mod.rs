@@ -10,4 +10,4 @@ mod local_store;
 mod tests;
 
 pub use self::calls::LocalLimits;
-pub use self::local_store::Local;
+pub use self::local_store::LocalStore;

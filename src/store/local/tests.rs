@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::keyspace::cleanup::{self, Sweep as _};
+use crate::limiter::SuppressionSnapshot;
+use crate::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store as _, Strategy};
 use crate::{
-    Answer, Ask, Budget, ConfigError, HardLimitFactor, ManualClock, Policy, Quota, RateLimit, RateLimiter,
-    RateLimiterOptions, Store as _, Strategy, SuppressionSnapshot, WindowSizeSeconds,
+    ConfigError, HardLimitFactor, ManualClock, Quota, RateLimit, RateLimiter, RateLimiterOptions, WindowSizeSeconds,
 };
 
 /// A limiter with a clock of its own and no cleanup loop; a bare rate of n is n in a window of 1 s.
@@ -375,7 +376,7 @@ fn names_that_nobody_uses_are_forgotten_by_the_cleanup() {
     let (used, idle) = (open("used"), open("idle"));
     drop(open("empty"));
     for budget in [&used, &idle] {
-        (0..50_u32).for_each(|key| drop(budget.decide(Ask::new(&key.to_le_bytes(), 1))));
+        (0..50_u32).for_each(|key| drop(budget.decide(BudgetRequest::new(&key.to_le_bytes(), 1))));
     }
     drop(idle);
     assert_eq!(names(), 3);
@@ -385,7 +386,9 @@ fn names_that_nobody_uses_are_forgotten_by_the_cleanup() {
     pass();
     pass();
     assert_eq!((names(), rl.local().keys()), (1, 0));
-    assert!(matches!(used.decide(Ask::new(b"k", 10)), Answer::Ready(Ok(decision)) if decision.is_allowed()));
+    assert!(
+        matches!(used.decide(BudgetRequest::new(b"k", 10)), BudgetResponse::Ready(Ok(decision)) if decision.is_allowed())
+    );
 }
 
 /// A child of a fork has no cleanup thread, though its memory says that one runs; new keys start another.
@@ -410,7 +413,7 @@ fn a_forked_child_starts_a_cleanup_loop_of_its_own() {
 #[test]
 fn a_panicking_clock_stops_nobody_else() {
     struct Broken;
-    impl crate::Clock for Broken {
+    impl crate::time::Clock for Broken {
         fn now_ms(&self) -> u64 {
             panic!("no time")
         }
@@ -462,7 +465,7 @@ fn windows_and_buckets_are_checked_together() {
     assert_eq!(build(160, month), Ok(()), "the advice is good");
     let lagging = |lag_ms: u64| {
         struct Lagging(u64);
-        impl crate::Clock for Lagging {
+        impl crate::time::Clock for Lagging {
             fn now_ms(&self) -> u64 {
                 0
             }
@@ -487,8 +490,8 @@ fn a_name_and_a_key_are_one_history() {
         let quotas: Vec<Quota> = quotas.iter().map(|quota| quota.parse().unwrap()).collect();
         rl.local().open(&Policy::new(name, quotas, Strategy::Absolute)).unwrap()
     };
-    let ask = |budget: &Arc<dyn Budget>, cost: u64| match budget.decide(Ask::new(b"k", cost)) {
-        Answer::Ready(Ok(decision)) => decision,
+    let ask = |budget: &Arc<dyn Budget>, cost: u64| match budget.decide(BudgetRequest::new(b"k", cost)) {
+        BudgetResponse::Ready(Ok(decision)) => decision,
         other => panic!("{other:?}"),
     };
     let (short, long, other) = (open("a", &["10/s"]), open("a", &["15/min", "100/h"]), open("b", &["10/s"]));
@@ -498,7 +501,7 @@ fn a_name_and_a_key_are_one_history() {
     clock.advance(Duration::from_millis(1_010));
     let refused = ask(&long, 1);
     assert_eq!((refused.used(), refused.limit(), refused.limit_index()), (15, 15, 0));
-    assert!(refused.violates(0) && !refused.violates(1));
+    assert!(refused.is_exceeded(0) && !refused.is_exceeded(1));
     let allowed = ask(&short, 4);
     assert_eq!((allowed.used(), allowed.remaining()), (4, 6));
     assert_eq!(ask(&long, 0).used(), 19, "one history");

@@ -12,13 +12,13 @@ use crate::error::StoreError;
 use crate::policy::OnStoreError;
 use crate::quota::RateLimit;
 use crate::script::{Correction, Mode};
-use crate::store::Answer;
+use crate::store::BudgetResponse;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
-/// Limits in Redis, by one strategy.
+/// Limits in RedisStore, by one strategy.
 ///
-/// [`Redis::absolute`] and [`Redis::suppressed`] give it. The calls are those of
-/// [`LocalLimits`](crate::LocalLimits), with the same meaning, for all instances that share the server and the
+/// [`RedisStore::absolute`](crate::store::RedisStore::absolute) and [`RedisStore::suppressed`](crate::store::RedisStore::suppressed) give it. The calls are those of
+/// [`LocalLimits`](crate::store::LocalLimits), with the same meaning, for all instances that share the server and the
 /// prefix. They take one round trip and end within the deadline, except for [`clear`](Self::clear).
 ///
 /// They run on tokio where it runs the caller; elsewhere with the feature `redis-smol`.
@@ -77,11 +77,11 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
         let mode = if K::IS_SUPPRESSED { Mode::Suppressed } else { Mode::Absolute };
         let wanted = Wanted { key: key.as_ref(), cost: n, limits: &limits, mode };
         let result = match shared.decide(&shared.main, &wanted) {
-            Answer::Ready(result) => result,
-            Answer::Pending(pending) => pending.await,
+            BudgetResponse::Ready(result) => result,
+            BudgetResponse::Pending(pending) => pending.await,
         };
         match result {
-            Err(_) if shared.client.on_store_error == OnStoreError::Admit => {
+            Err(_) if shared.client.on_store_error == OnStoreError::Allow => {
                 Ok(Decision::allowed(limits[0].capacity, 0))
             }
             result => result,

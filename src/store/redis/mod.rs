@@ -9,4 +9,4 @@ mod redis_store;
 mod state;
 
 pub use self::calls::RedisLimits;
-pub use self::redis_store::Redis;
+pub use self::redis_store::RedisStore;

@@ -11,16 +11,16 @@ use crate::policy::{OnStoreError, Policy};
 use crate::redis::Client;
 use crate::script::Mode;
 use crate::store::local_share::LocalShare;
-use crate::store::{Answer, Ask, Budget, Store};
+use crate::store::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
-/// Limits in Redis, shared by all instances that use the same server and prefix. Cloning shares it.
+/// Limits in RedisStore, shared by all instances that use the same server and prefix. Cloning shares it.
 ///
 /// [`RateLimiter::redis`](crate::RateLimiter::redis) gives it. It is a store for layers, and has the engine's
 /// calls. A decision takes one round trip at most and ends within the deadline; what happens while Redis is
-/// gone says [`OnStoreError`]. Where it is and what is expected of it says [`RedisOptions`].
+/// gone says [`OnStoreError`](crate::OnStoreError). Where it is and what is expected of it says [`RedisOptions`](crate::RedisOptions).
 ///
-/// Each key has one value in Redis, under a name like `weir:1:{7Vn2CZAg7Atqz3y_mppdsg}:api`: the prefix, a
+/// Each key has one value in RedisStore, under a name like `weir:1:{7Vn2CZAg7Atqz3y_mppdsg}:api`: the prefix, a
 /// version, a digest of the key and the limit's name. It expires by itself.
 ///
 /// # Examples
@@ -52,10 +52,10 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 /// # Ok::<(), tower_weir::ConfigError>(())
 /// ```
 #[derive(Clone)]
-pub struct Redis(Option<Arc<Shared>>);
+pub struct RedisStore(Option<Arc<Shared>>);
 
-impl Redis {
-    /// A store that has no Redis, and says so.
+impl RedisStore {
+    /// A store that has no RedisStore, and says so.
     pub(crate) fn none() -> Self {
         Self(None)
     }
@@ -86,7 +86,7 @@ impl Redis {
     }
 }
 
-impl fmt::Debug for Redis {
+impl fmt::Debug for RedisStore {
     /// The address and the password are not shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -95,12 +95,12 @@ impl fmt::Debug for Redis {
                 .field("prefix", &shared.client.prefix)
                 .field("on_store_error", &shared.client.on_store_error)
                 .finish_non_exhaustive(),
-            None => f.write_str("Redis(not configured)"),
+            None => f.write_str("RedisStore(not configured)"),
         }
     }
 }
 
-impl Store for Redis {
+impl Store for RedisStore {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
         let limits: Arc<[Limit]> = shared.client.scale.limits(policy)?.into();
@@ -123,7 +123,7 @@ struct RedisBudget {
 }
 
 impl Budget for RedisBudget {
-    fn decide(&self, ask: Ask<'_>) -> Answer {
+    fn decide(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
         let mode = match self.opened.strategy() {
             Strategy::Absolute => Mode::Absolute,
             Strategy::Suppressed(_) => Mode::Suppressed,

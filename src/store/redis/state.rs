@@ -13,7 +13,7 @@ use crate::policy::OnStoreError;
 use crate::redis::{Client, Failure, Finally, Keyspace};
 use crate::runtime;
 use crate::script::{self, Corrected, Correction, Mode};
-use crate::store::Answer;
+use crate::store::BudgetResponse;
 use crate::store::local_share::LocalShare;
 use crate::telemetry::{self, Notice};
 use crate::time::TimeSource;
@@ -56,7 +56,7 @@ impl Kept for Keys {
         self.space.horizon.assign(spans);
     }
 
-    /// The history is in Redis, and the spans say how much of it stays there.
+    /// The history is in RedisStore, and the spans say how much of it stays there.
     fn may_go(&self, is_past: bool) -> bool {
         is_past
     }
@@ -99,20 +99,20 @@ impl Shared {
     }
 
     /// Decides: at once where no one need be asked, else after a round trip.
-    pub(super) fn decide(self: &Arc<Self>, account: &Account, wanted: &Wanted<'_>) -> Answer {
+    pub(super) fn decide(self: &Arc<Self>, account: &Account, wanted: &Wanted<'_>) -> BudgetResponse {
         let keys = &account.keys;
         if !self.client.lanes.allows(|| keys.space.names.name(wanted.key)) {
-            return Answer::Ready(self.without_redis(account, wanted, Failure::unavailable()));
+            return BudgetResponse::Ready(self.without_redis(account, wanted, Failure::unavailable()));
         }
         if wanted.mode == Mode::Absolute
             && let Some(denied) = &keys.denied
             && let Some(refusal) = denied.get(wanted.key, wanted.cost, wanted.limits)
         {
-            return Answer::Ready(Ok(refusal));
+            return BudgetResponse::Ready(Ok(refusal));
         }
         let (shared, account) = (Arc::clone(self), account.clone());
         let (key, limits, cost, mode) = (Box::from(wanted.key), Arc::clone(wanted.limits), wanted.cost, wanted.mode);
-        Answer::Pending(Box::pin(async move {
+        BudgetResponse::Pending(Box::pin(async move {
             let wanted = Wanted { key: &key, cost, limits: &limits, mode };
             match shared.ask(&account.keys, &wanted).await {
                 Ok((decision, asked)) => {
@@ -124,7 +124,7 @@ impl Shared {
         }))
     }
 
-    /// Asks Redis; the decision, and when it was asked and answered.
+    /// Asks RedisStore; the decision, and when it was asked and answered.
     async fn ask(&self, keys: &Keys, wanted: &Wanted<'_>) -> Result<(Decision, Asked), Failure> {
         let changes = keys.denied.as_ref().map_or(0, |denied| denied.changes(wanted.key));
         let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
