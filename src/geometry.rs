@@ -31,9 +31,9 @@ impl WindowGeometry {
         hard: HardLimitFactor,
     ) -> Result<Self, ConfigError> {
         let ticks = Ticks::new(bucket_ms);
-        let lag = narrow(ticks.covering(lag_ms));
+        let lag = saturating_u32(ticks.covering(lag_ms));
         let window = window_ticks(ticks, lag, window_seconds.saturating_mul(1_000))?;
-        let fifth_of_a_second = narrow(ticks.covering(200));
+        let fifth_of_a_second = saturating_u32(ticks.covering(200));
         Ok(Self { ticks, lag_ms, lag, fifth_of_a_second, window_seconds, window, hard })
     }
 
@@ -96,7 +96,7 @@ impl WindowGeometry {
 
     #[inline]
     fn limit_over(&self, capacity: u64, hard: u64, window: u32) -> Limit {
-        Limit { capacity, hard, window, span: window + self.lag, fifth: self.fifth_of_a_second }
+        Limit { capacity, hard, window, span: window + self.lag, ticks_in_200ms: self.fifth_of_a_second }
     }
 
     /// A limit of another scale with buckets of the same size, held for this clock's lag.
@@ -107,7 +107,7 @@ impl WindowGeometry {
 
     /// The part of each limit that is one instance's of so many: at least 1 where the limit is not 0.
     #[cfg(feature = "_redis")]
-    pub(crate) fn parts<'a>(&self, limits: &[Limit], instances: u64, room: &'a mut Parts) -> &'a mut [Limit] {
+    pub(crate) fn local_shares<'a>(&self, limits: &[Limit], instances: u64, room: &'a mut Shares) -> &'a mut [Limit] {
         let part = |units: u64| if units == 0 { 0 } else { (units / instances.max(1)).max(1) };
         let parts = &mut room[..limits.len().min(MAX_QUOTAS)];
         for (here, limit) in parts.iter_mut().zip(limits) {
@@ -117,9 +117,9 @@ impl WindowGeometry {
         parts
     }
 
-    /// A decision by [`parts`](Self::parts) of limits.
+    /// A decision by [`local_shares`](Self::local_shares) of limits.
     #[cfg(feature = "_redis")]
-    pub(crate) fn part_decision(
+    pub(crate) fn local_share_decision(
         &self,
         outcome: &Outcome,
         cost: u64,
@@ -177,11 +177,12 @@ impl WindowGeometry {
 
 /// Room for the parts of all limits of a decision.
 #[cfg(feature = "_redis")]
-pub(crate) type Parts = [Limit; MAX_QUOTAS];
+pub(crate) type Shares = [Limit; MAX_QUOTAS];
 
-/// [`Parts`] that are not filled yet.
+/// [`Shares`] that are not filled yet.
 #[cfg(feature = "_redis")]
-pub(crate) const EMPTY_SHARES: Parts = [Limit { capacity: 0, hard: 0, window: 1, span: 1, fifth: 1 }; MAX_QUOTAS];
+pub(crate) const EMPTY_SHARES: Shares =
+    [Limit { capacity: 0, hard: 0, window: 1, span: 1, ticks_in_200ms: 1 }; MAX_QUOTAS];
 
 /// A window in ticks, if a bucket fits it and its history can be addressed.
 fn window_ticks(ticks: Ticks, lag: u32, window_ms: u64) -> Result<u32, ConfigError> {
@@ -191,12 +192,12 @@ fn window_ticks(ticks: Ticks, lag: u32, window_ms: u64) -> Result<u32, ConfigErr
     }
     let most = Ticks::MAX_SPAN.saturating_sub(u64::from(lag));
     match ticks.covering(window_ms) {
-        window if window <= most => Ok(narrow(window)),
+        window if window <= most => Ok(saturating_u32(window)),
         _ => Err(ConfigError::WindowTooLong { window_ms, least_bucket_ms: window_ms.div_ceil(most.max(1)) }),
     }
 }
 
-fn narrow(ticks: u64) -> u32 {
+fn saturating_u32(ticks: u64) -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 

@@ -1,6 +1,6 @@
 //! The absolute strategy: what fits all limits is admitted, and a refusal writes nothing.
 
-use super::limit::{Horizon, Limit};
+use super::limit::{Limit, Retention};
 use super::outcome::Outcome;
 use super::window::Window;
 use crate::decision::Verdict;
@@ -12,21 +12,28 @@ pub(crate) fn absolute(
     now: u64,
     cost: u64,
     limits: &[Limit],
-    horizon: &Horizon,
+    horizon: &Retention,
     charge: bool,
 ) -> Outcome {
     if let ([limit], true) = (limits, charge)
-        && let Some(used) = window.charge_open(now, cost, limit, horizon)
+        && let Some(used) = window.charge_fast_path(now, cost, limit, horizon)
     {
         return Outcome::allowed(0, used, now);
     }
-    surveyed(window, now, cost, limits, horizon, charge)
+    decide_all_limits(window, now, cost, limits, horizon, charge)
 }
 
 #[inline(never)]
-fn surveyed(window: &mut Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horizon, charge: bool) -> Outcome {
+fn decide_all_limits(
+    window: &mut Window,
+    now: u64,
+    cost: u64,
+    limits: &[Limit],
+    horizon: &Retention,
+    charge: bool,
+) -> Outcome {
     let now = window.clamp(now);
-    match survey(window, now, cost, limits, horizon, |limit| limit.capacity) {
+    match check_limits(window, now, cost, limits, horizon, |limit| limit.capacity) {
         Ok(nearest) => admit(window, nearest, now, if charge { cost } else { 0 }, limits, horizon),
         Err(refusal) => refusal,
     }
@@ -35,17 +42,17 @@ fn surveyed(window: &mut Window, now: u64, cost: u64, limits: &[Limit], horizon:
 /// Looks at every limit, once: an admission described by the limit that is nearest to exhaustion, or, where
 /// any has no room under the cap that `cap` names, a refusal described by the one that takes longest.
 #[inline]
-pub(super) fn survey(
+pub(super) fn check_limits(
     window: &Window,
     now: u64,
     cost: u64,
     limits: &[Limit],
-    horizon: &Horizon,
+    horizon: &Retention,
     cap: impl Fn(&Limit) -> u64,
 ) -> Result<Outcome, Outcome> {
     let (mut violated, mut fits_at, mut used_then, mut used_of, mut binding) = (0, 0, 0, 0, 0);
     for (index, limit) in limits.iter().enumerate() {
-        let view = window.view(now, limit.span, horizon);
+        let view = window.look_back(now, limit.span, horizon);
         if view.used.saturating_add(cost) > cap(limit) {
             let (at, then) = window.fits_at(view, limit, cap(limit), cost);
             if at > fits_at {
@@ -73,13 +80,14 @@ pub(super) fn admit(
     now: u64,
     cost: u64,
     limits: &[Limit],
-    horizon: &Horizon,
+    horizon: &Retention,
 ) -> Outcome {
     if cost == 0 {
         return nearest;
     }
     window.charge(now, cost, horizon);
-    let wait = |limit: &Limit| window.fits_at(window.view(now, limit.span, horizon), limit, limit.capacity, cost).0;
+    let wait =
+        |limit: &Limit| window.fits_at(window.look_back(now, limit.span, horizon), limit, limit.capacity, cost).0;
     let fits_at = limits.iter().map(wait).max().unwrap_or(0);
     let used = nearest.used + cost;
     Outcome { used, used_then: used, newest: now, fits_at, ..nearest }

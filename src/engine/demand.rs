@@ -7,7 +7,7 @@ const SLOTS: usize = 16;
 
 /// The state of a key that is, or lately was, over its limit.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shed {
+pub(super) struct ShedState {
     pub(super) dither: Dither,
     pub(super) demands: Vec<Demand>,
 }
@@ -144,7 +144,7 @@ impl Dither {
     }
 }
 
-impl Shed {
+impl ShedState {
     pub(super) fn demand(&self, limit: &Limit) -> Option<&Demand> {
         self.demands.iter().find(|demand| demand.window == u64::from(limit.window))
     }

@@ -16,8 +16,8 @@ pub(crate) struct Limit {
     pub(crate) window: u32,
     /// How long a unit is held: the window and the clock's lag.
     pub(crate) span: u32,
-    /// A fifth of a second.
-    pub(crate) fifth: u32,
+    /// A ticks_in_200ms of a second.
+    pub(crate) ticks_in_200ms: u32,
 }
 
 impl Limit {
@@ -26,7 +26,7 @@ impl Limit {
     /// About 20 arrivals at the limit, but no less than min(0.2 s, W/8) and no more than W/4.
     pub(crate) fn fast(&self) -> u32 {
         let arrivals = 20 * u64::from(self.window) / self.capacity.max(1);
-        let least = self.fifth.min(self.window / 8);
+        let least = self.ticks_in_200ms.min(self.window / 8);
         u32::try_from(arrivals).unwrap_or(u32::MAX).clamp(least, (self.window / 4).max(least)).max(1)
     }
 
@@ -46,13 +46,13 @@ const MOST_SPANS: usize = MAX_QUOTAS + 1;
 ///
 /// A decision with a shorter span looks less far back into the same log.
 #[derive(Debug)]
-pub(crate) struct Horizon {
+pub(crate) struct Retention {
     keep: AtomicU32,
     spans: [AtomicU32; MOST_SPANS],
     words_per_span: usize,
 }
 
-impl Horizon {
+impl Retention {
     /// Words of history for each window; coarsening starts above it.
     pub(crate) const WORDS_PER_SPAN: usize = 256;
 

@@ -43,9 +43,9 @@ mod tests;
 pub(crate) use absolute::absolute;
 #[cfg(feature = "_redis")]
 pub(crate) use demand::Dither;
-pub(crate) use limit::{Horizon, Limit};
+pub(crate) use limit::{Limit, Retention};
 pub(crate) use outcome::{NEVER, Outcome};
-#[cfg(feature = "_redis")]
-pub(crate) use suppressed::{band_factor, come_back_at};
 pub(crate) use suppressed::{factor, pressure, suppressed};
+#[cfg(feature = "_redis")]
+pub(crate) use suppressed::{factor_in_band, retry_tick};
 pub(crate) use window::{SetMode, Window};

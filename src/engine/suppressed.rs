@@ -20,9 +20,9 @@
 //! Demand is admitted units, which the window knows exactly, and declined ones, which are counted here in a
 //! fixed number of slots. The state exists from the first request that is at odds with the limit.
 
-use super::absolute::{admit, survey};
-use super::demand::{Demand, Shed};
-use super::limit::{Horizon, Limit};
+use super::absolute::{admit, check_limits};
+use super::demand::{Demand, ShedState};
+use super::limit::{Limit, Retention};
 use super::outcome::Outcome;
 use super::window::Window;
 use crate::decision::Verdict;
@@ -39,11 +39,11 @@ pub(crate) fn suppressed(
     now: u64,
     cost: u64,
     limits: &[Limit],
-    horizon: &Horizon,
+    horizon: &Retention,
     random: u32,
 ) -> Outcome {
     let now = window.clamp(now);
-    let nearest = match survey(window, now, cost, limits, horizon, |limit| limit.hard) {
+    let nearest = match check_limits(window, now, cost, limits, horizon, |limit| limit.hard) {
         Ok(nearest) => nearest,
         Err(refusal) => {
             // A cost above the hard cap is no demand that could ever be served.
@@ -70,35 +70,35 @@ pub(crate) fn suppressed(
         if fits {
             return outcome;
         }
-        return Outcome { verdict: Verdict::Suppressed { is_allowed: true }, factor: band_factor(ratio), ..outcome };
+        return Outcome { verdict: Verdict::Suppressed { is_allowed: true }, factor: factor_in_band(ratio), ..outcome };
     }
     let shed = start(window, now, limits, horizon);
     let is_allowed = shed.dither.draw(ratio, random);
     shed.record(cost, !is_allowed);
     let outcome = match is_allowed {
         true => admit(window, nearest, now, cost, limits, horizon),
-        false => turn_away(window, now, cost, limits, tightest, horizon, random),
+        false => shed_outcome(window, now, cost, limits, tightest, horizon, random),
     };
-    Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: band_factor(ratio), ..outcome }
+    Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: factor_in_band(ratio), ..outcome }
 }
 
 /// The suppression factor for an admit ratio in the band; rounding must not take it out of there.
-pub(crate) fn band_factor(ratio: f64) -> f32 {
+pub(crate) fn factor_in_band(ratio: f64) -> f32 {
     ((1.0 - ratio) as f32).clamp(f32::MIN_POSITIVE, 1.0 - f32::EPSILON)
 }
 
 /// The part of a unit request's demand that would be turned away now, 0 to 1; records no demand.
-pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) -> f64 {
+pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &Retention) -> f64 {
     let now = window.clamp(now);
     roll(window, now, limits, horizon);
-    if survey(window, now, 1, limits, horizon, |limit| limit.hard).is_err() {
+    if check_limits(window, now, 1, limits, horizon, |limit| limit.hard).is_err() {
         return 1.0;
     }
     1.0 - share(window, now, 1, limits, horizon).ratio
 }
 
 /// The declined units in the first limit's window, and the [`factor`] of all; records no demand.
-pub(crate) fn pressure(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) -> (u64, f64) {
+pub(crate) fn pressure(window: &mut Window, now: u64, limits: &[Limit], horizon: &Retention) -> (u64, f64) {
     let factor = factor(window, now, limits, horizon);
     let demand = limits.first().and_then(|limit| window.shed()?.demand(limit));
     let declined = demand.map_or(0.0, |demand| demand.declined(window.clamp(now)).1);
@@ -106,7 +106,7 @@ pub(crate) fn pressure(window: &mut Window, now: u64, limits: &[Limit], horizon:
 }
 
 /// Lets the demand forget what has left its window by `now`, and follow limits that have changed.
-fn roll(window: &mut Window, now: u64, limits: &[Limit], horizon: &Horizon) {
+fn roll(window: &mut Window, now: u64, limits: &[Limit], horizon: &Retention) {
     let Some(mut demands) = window.shed_mut().map(|shed| std::mem::take(&mut shed.demands)) else { return };
     demands.retain(|demand| !demand.is_ahead(now));
     for demand in &mut demands {
@@ -132,18 +132,18 @@ struct Share {
     fits: bool,
 }
 
-fn share(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horizon) -> Share {
+fn share(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Retention) -> Share {
     let mut share = Share { ratio: 1.0, tightest: 0, fits: true };
     for (index, limit) in limits.iter().enumerate() {
         let demand = window.shed().and_then(|shed| shed.demand(limit));
         let (certain, declined) = demand.map_or((0, 0.0), |demand| demand.declined(now));
-        let admitted = window.certain(now, limit.window, horizon);
+        let admitted = window.min_used(now, limit.window, horizon);
         if admitted.saturating_add(certain).saturating_add(cost) <= limit.capacity {
             continue;
         }
         share.fits = false;
         // Between what is held, which is a little more than the window's, and what is certainly in it.
-        let used = (window.view(now, limit.span, horizon).used + admitted) as f64 / 2.0;
+        let used = (window.look_back(now, limit.span, horizon).used + admitted) as f64 / 2.0;
         let (capacity, cost) = (limit.capacity as f64, cost as f64);
         let offered = used + declined + cost;
         let demand = match demand {
@@ -165,12 +165,12 @@ fn share(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Horiz
 }
 
 /// The demand of a limit that the window alone remembers.
-fn fresh_demand(window: &Window, now: u64, limit: &Limit, horizon: &Horizon) -> Demand {
+fn fresh_demand(window: &Window, now: u64, limit: &Limit, horizon: &Retention) -> Demand {
     Demand::new(now, limit, |ticks| window.used(now, u32::try_from(ticks).unwrap_or(u32::MAX), horizon))
 }
 
 /// The shedding state, with a demand for every limit.
-fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Horizon) -> &'a mut Shed {
+fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Retention) -> &'a mut ShedState {
     let is_missing = |limit: &&Limit| window.shed().is_none_or(|shed| shed.demand(limit).is_none());
     let mut missing: Vec<Demand> = Vec::new();
     for limit in limits.iter().filter(is_missing) {
@@ -186,19 +186,19 @@ fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Horiz
 }
 
 /// What to tell a request that was shed.
-fn turn_away(
+fn shed_outcome(
     window: &Window,
     now: u64,
     cost: u64,
     limits: &[Limit],
     tightest: usize,
-    horizon: &Horizon,
+    horizon: &Retention,
     random: u32,
 ) -> Outcome {
     let limit = &limits[tightest];
-    let view = window.view(now, limit.span, horizon);
+    let view = window.look_back(now, limit.span, horizon);
     let (room_at, _) = window.fits_at(view, limit, limit.capacity.max(cost), cost);
-    let fits_at = come_back_at(now, cost, limit, room_at, random);
+    let fits_at = retry_tick(now, cost, limit, room_at, random);
     Outcome { violated: 1 << tightest, fits_at, ..Outcome::allowed(tightest, view.used, window.tick()) }
 }
 
@@ -206,7 +206,7 @@ fn turn_away(
 ///
 /// When the limit has room again if nothing else comes, but no less than the time in which the limit
 /// serves such a request; and up to as much again, so that the shed do not return together.
-pub(crate) fn come_back_at(now: u64, cost: u64, limit: &Limit, room_at: u64, random: u32) -> u64 {
+pub(crate) fn retry_tick(now: u64, cost: u64, limit: &Limit, room_at: u64, random: u32) -> u64 {
     let service = (u128::from(cost) * u128::from(limit.window)).div_ceil(u128::from(limit.capacity.max(1)));
     let wait = room_at.saturating_sub(now).max(u64::try_from(service).unwrap_or(u64::MAX)).max(1);
     let jitter = u128::from(wait) * u128::from(random) / u128::from(u32::MAX);

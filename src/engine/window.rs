@@ -1,7 +1,7 @@
 //! One key's window.
 
-use super::demand::Shed;
-use super::limit::{Horizon, Limit};
+use super::demand::ShedState;
+use super::limit::{Limit, Retention};
 use super::outcome::NEVER;
 use super::ring::{Ring, Word, base_word, between, full_tick};
 use crate::correction::HistoryPreservation;
@@ -16,7 +16,7 @@ pub(crate) struct Window {
     base: Word,
     /// The closed buckets; ticks and running totals rise.
     closed: Ring,
-    shed: Option<Box<Shed>>,
+    shed: Option<Box<ShedState>>,
 }
 
 /// Which units [`Window::set`] keeps.
@@ -41,7 +41,7 @@ impl From<HistoryPreservation> for SetMode {
 
 /// A look back from one instant: the running total that has expired, and the first live closed bucket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct View {
+pub(super) struct Lookback {
     spent: u64,
     first: usize,
     pub(super) used: u64,
@@ -67,39 +67,39 @@ impl Window {
 
     /// Looks back `span` ticks from `now`, which is not before the open tick.
     #[inline]
-    pub(super) fn view(&self, now: u64, span: u32, horizon: &Horizon) -> View {
+    pub(super) fn look_back(&self, now: u64, span: u32, horizon: &Retention) -> Lookback {
         let (open, total, span) = (self.tick(), self.open.cum(), u64::from(span));
         let idle = now - open;
         // A window that was rolled to this very tick by the longest span has nothing expired in its ring.
         if idle == 0 && span == u64::from(horizon.keep()) {
             let spent = self.base.cum();
-            return View { spent, first: 0, used: between(spent, total) };
+            return Lookback { spent, first: 0, used: between(spent, total) };
         }
         if idle > span {
-            return View { spent: total, first: self.closed.len(), used: 0 };
+            return Lookback { spent: total, first: self.closed.len(), used: 0 };
         }
         let (mut spent, mut first) = (self.base.cum(), 0);
         if self.closed.oldest_age(open).is_some_and(|age| idle + age > span) {
             first = self.closed.first_where(1, |word| idle + word.age(open) <= span);
             spent = self.closed.get(first - 1).map_or(spent, Word::cum);
         }
-        View { spent, first, used: between(spent, total) }
+        Lookback { spent, first, used: between(spent, total) }
     }
 
     /// Units that are live at `now`.
-    pub(crate) fn used(&self, now: u64, span: u32, horizon: &Horizon) -> u64 {
-        self.view(self.clamp(now), span, horizon).used
+    pub(crate) fn used(&self, now: u64, span: u32, horizon: &Retention) -> u64 {
+        self.look_back(self.clamp(now), span, horizon).used
     }
 
     /// Units that were certainly admitted within `window` ticks before the end of tick `now`.
     ///
     /// A lower bound, where [`used`](Self::used) is an upper one: a merged bucket at the window's edge does
     /// not count.
-    pub(super) fn certain(&self, now: u64, window: u32, horizon: &Horizon) -> u64 {
+    pub(super) fn min_used(&self, now: u64, window: u32, horizon: &Retention) -> u64 {
         if now - self.tick() >= u64::from(window) {
             return 0;
         }
-        let view = self.view(now, window - 1, horizon);
+        let view = self.look_back(now, window - 1, horizon);
         match self.closed.get(view.first) {
             Some(word) if self.closed.is_merged(view.first) => between(word.cum(), self.open.cum()),
             _ => view.used,
@@ -107,7 +107,7 @@ impl Window {
     }
 
     /// The first tick at which `cost` fits under `capacity`, and the units held then; 0 where it fits now.
-    pub(super) fn fits_at(&self, view: View, limit: &Limit, capacity: u64, cost: u64) -> (u64, u64) {
+    pub(super) fn fits_at(&self, view: Lookback, limit: &Limit, capacity: u64, cost: u64) -> (u64, u64) {
         if cost > capacity {
             return (NEVER, 0);
         }
@@ -128,7 +128,7 @@ impl Window {
     /// That is where the tick has not moved on, the limit looks back as far as the history is kept, and the
     /// same cost fits once more.
     #[inline]
-    pub(super) fn charge_open(&mut self, now: u64, cost: u64, limit: &Limit, horizon: &Horizon) -> Option<u64> {
+    pub(super) fn charge_fast_path(&mut self, now: u64, cost: u64, limit: &Limit, horizon: &Retention) -> Option<u64> {
         let used = between(self.base.cum(), self.open.cum());
         let room = limit.capacity.checked_sub(used)?;
         if now != self.tick() || limit.span != horizon.keep() || cost > room / 2 {
@@ -140,14 +140,14 @@ impl Window {
 
     /// Adds `cost` units, stamped `now`, which is not before the open tick.
     #[inline]
-    pub(super) fn charge(&mut self, now: u64, cost: u64, horizon: &Horizon) {
+    pub(super) fn charge(&mut self, now: u64, cost: u64, horizon: &Retention) {
         self.roll(now, horizon);
         self.open = self.open.with_cum(self.open.cum() + cost);
     }
 
     /// Adds `cost` units that were admitted elsewhere, at `now`; of more than any limit admits, as many as that.
     #[cfg(feature = "_redis")]
-    pub(crate) fn absorb(&mut self, now: u64, cost: u64, horizon: &Horizon) {
+    pub(crate) fn record_external(&mut self, now: u64, cost: u64, horizon: &Retention) {
         let now = self.clamp(now);
         let room = MAX_CAPACITY.saturating_sub(self.used(now, horizon.keep(), horizon));
         self.charge(now, cost.min(room), horizon);
@@ -156,9 +156,9 @@ impl Window {
     /// The live units by bucket, oldest first: the newest ticks that they may have, and how many. Where there are more
     /// than `most` buckets, some stand together under the newest tick of them.
     #[cfg(feature = "_redis")]
-    pub(crate) fn buckets(&self, now: u64, horizon: &Horizon, most: usize) -> Vec<(u64, u64)> {
+    pub(crate) fn buckets(&self, now: u64, horizon: &Retention, most: usize) -> Vec<(u64, u64)> {
         let (now, open) = (self.clamp(now), self.tick());
-        let View { mut spent, first, .. } = self.view(now, horizon.keep(), horizon);
+        let Lookback { mut spent, first, .. } = self.look_back(now, horizon.keep(), horizon);
         let words = (first..self.closed.len()).filter_map(|at| self.closed.get(at)).chain([self.open]);
         let (count, each) = (self.closed.len() + 1 - first, (self.closed.len() + 1 - first).div_ceil(most.max(1)));
         let mut buckets = Vec::new();
@@ -177,15 +177,15 @@ impl Window {
 
     /// Moves the open bucket to `now`: closes the old one and drops what has expired for the longest span.
     #[inline]
-    fn roll(&mut self, now: u64, horizon: &Horizon) {
+    fn roll(&mut self, now: u64, horizon: &Retention) {
         if now > self.tick() {
             self.roll_on(now, horizon);
         }
     }
 
-    fn roll_on(&mut self, now: u64, horizon: &Horizon) {
+    fn roll_on(&mut self, now: u64, horizon: &Retention) {
         let (open, total) = (self.tick(), self.open.cum());
-        let View { spent, first, used } = self.view(now, horizon.keep(), horizon);
+        let Lookback { spent, first, used } = self.look_back(now, horizon.keep(), horizon);
         self.closed.drop_oldest(first);
         if used > 0 {
             if self.closed.len() >= horizon.words() {
@@ -202,7 +202,7 @@ impl Window {
     /// The cell is that of the age of the bucket that stays. A merged one is therefore past every window
     /// that the staying one is past, and in no smaller window does it count for longer than a cell.
     #[cold]
-    fn coarsen(&mut self, open: u64, idle: u64, horizon: &Horizon) {
+    fn coarsen(&mut self, open: u64, idle: u64, horizon: &Retention) {
         let cells = horizon.cells();
         let (mut left, mut kept) = (self.closed.len(), self.closed.len());
         let mut stays: Option<(u64, u64)> = None;
@@ -225,7 +225,7 @@ impl Window {
     ///
     /// Exact while that bucket is live, and nothing after: the units of other buckets are never touched, for
     /// they expire at other times.
-    pub(crate) fn refund(&mut self, now: u64, stamp: u64, cost: u64, horizon: &Horizon) -> u64 {
+    pub(crate) fn refund(&mut self, now: u64, stamp: u64, cost: u64, horizon: &Retention) -> u64 {
         let open = self.tick();
         if stamp > open || self.clamp(now) - stamp > u64::from(horizon.keep()) {
             return 0;
@@ -248,10 +248,10 @@ impl Window {
     /// Makes the units that are live within `span` exactly `count`, which is capped at 2^39.
     ///
     /// A total that is set lower, or to nothing, ends the shedding too: what was declined before does not count on.
-    pub(crate) fn set(&mut self, now: u64, count: u64, mode: SetMode, span: u32, horizon: &Horizon) {
+    pub(crate) fn set(&mut self, now: u64, count: u64, mode: SetMode, span: u32, horizon: &Retention) {
         let (now, count) = (self.clamp(now), count.min(MAX_CAPACITY));
         self.roll(now, horizon);
-        let View { spent, first, used: live } = self.view(now, span, horizon);
+        let Lookback { spent, first, used: live } = self.look_back(now, span, horizon);
         let total = self.open.cum();
         if count < live || count == 0 {
             self.shed = None;
@@ -290,12 +290,12 @@ impl Window {
     }
 
     /// Whether nothing is live at `now` for the longest span.
-    pub(crate) fn is_empty(&self, now: u64, horizon: &Horizon) -> bool {
+    pub(crate) fn is_empty(&self, now: u64, horizon: &Retention) -> bool {
         self.used(now, horizon.keep(), horizon) == 0
     }
 
     /// Whether everything that was ever charged has expired for the longest span.
-    pub(crate) fn is_idle(&self, now: u64, horizon: &Horizon) -> bool {
+    pub(crate) fn is_idle(&self, now: u64, horizon: &Retention) -> bool {
         now.saturating_sub(self.tick()) > u64::from(horizon.keep())
     }
 
@@ -312,15 +312,15 @@ impl Window {
         Self { open: self.open, base: self.base, closed: self.closed.clone(), shed: None }
     }
 
-    pub(super) fn shed(&self) -> Option<&Shed> {
+    pub(super) fn shed(&self) -> Option<&ShedState> {
         self.shed.as_deref()
     }
 
-    pub(super) fn shed_mut(&mut self) -> Option<&mut Shed> {
+    pub(super) fn shed_mut(&mut self) -> Option<&mut ShedState> {
         self.shed.as_deref_mut()
     }
 
-    pub(super) fn start_shedding(&mut self) -> &mut Shed {
+    pub(super) fn start_shedding(&mut self) -> &mut ShedState {
         self.shed.get_or_insert_default()
     }
 
@@ -330,7 +330,7 @@ impl Window {
     /// Only a model of the script. Here threads read the clock before they lock the key, so that an earlier reading
     /// does not mean that the clock has stepped back.
     #[cfg(all(test, feature = "_redis"))]
-    pub(crate) fn follow(&mut self, now: u64, horizon: &Horizon) -> u64 {
+    pub(crate) fn follow(&mut self, now: u64, horizon: &Retention) -> u64 {
         let back = self.tick().saturating_sub(now);
         if back > u64::from(horizon.spans().0[0]) {
             for index in 0..self.closed.len() {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::values::Values;
+use super::cardinality::CardinalitySketch;
 use super::{credentials, digest};
 use crate::error::{ConfigError, shortened};
 use crate::key::extractor::KeyExtractor;
@@ -48,13 +48,13 @@ pub struct Header {
 #[derive(Clone, Debug)]
 enum Form {
     /// As it stands. The log reports clients that send a new value with each request.
-    Plain(Arc<Values>),
+    Plain(Arc<CardinalitySketch>),
     Hashed,
 }
 
 impl Form {
     fn plain() -> Self {
-        Self::Plain(Arc::new(Values::new()))
+        Self::Plain(Arc::new(CardinalitySketch::new()))
     }
 }
 

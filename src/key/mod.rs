@@ -4,6 +4,7 @@
 //! [`KeyWriter`]. What is written is injective: two different sequences of values never give the same bytes,
 //! so keys can be joined without separators and no client can forge another one's.
 
+mod cardinality;
 mod client_ip;
 mod cookie;
 mod credentials;
@@ -24,7 +25,6 @@ mod request_view;
 mod route;
 #[cfg(test)]
 mod tests;
-mod values;
 mod writable;
 mod writer;
 

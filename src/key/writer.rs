@@ -8,7 +8,7 @@ use std::fmt;
 ///
 /// # Equal keys
 ///
-/// Values of different types are different keys, except for these, which are one key if their values are equal:
+/// CardinalitySketch of different types are different keys, except for these, which are one key if their values are equal:
 ///
 /// - text: `str`, `String`, [`Method`](http::Method) and [`HeaderName`](http::HeaderName) by their names,
 /// - bytes: `[u8]`, `[u8; N]`, `Vec<u8>`, [`Bytes`](bytes::Bytes), [`HeaderValue`](http::HeaderValue),
@@ -137,6 +137,6 @@ pub(super) enum Tag {
     Unsigned128,
     Char,
     Unit,
-    /// Values follow, each with `End` behind it; the next byte is their number.
+    /// CardinalitySketch follow, each with `End` behind it; the next byte is their number.
     Tuple,
 }

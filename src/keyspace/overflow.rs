@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::fingerprint::Fingerprint;
-use crate::engine::{Horizon, Window};
+use crate::engine::{Retention, Window};
 use crate::telemetry::{self, Notice};
 
 /// The windows that unknown keys share: a key always meets the same one, whoever else does.
@@ -56,7 +56,7 @@ impl Overflow {
     }
 
     /// Gives the windows back if all of them are idle.
-    pub(super) fn tidy(&self, now: u64, horizon: &Horizon) {
+    pub(super) fn tidy(&self, now: u64, horizon: &Retention) {
         if self.windows().is_none() {
             return;
         }

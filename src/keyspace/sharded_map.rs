@@ -66,7 +66,7 @@ impl<T> ShardedMap<T> {
     }
 
     #[inline]
-    pub(crate) fn print(&self, key: &[u8]) -> Fingerprint {
+    pub(crate) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
         self.secret.fingerprint(key)
     }
 
@@ -104,7 +104,7 @@ impl<T> ShardedMap<T> {
     /// Forgets a key.
     pub(crate) fn remove(&self, print: Fingerprint) -> Option<T> {
         let removed = self.lock(print)?.keys.remove(&print)?;
-        self.leave_place();
+        self.release();
         Some(removed)
     }
 
@@ -113,7 +113,7 @@ impl<T> ShardedMap<T> {
         let Some(mut places) = self.lock(print) else { return };
         if places.keys.get(&print).is_some_and(goes) {
             places.keys.remove(&print);
-            self.leave_place();
+            self.release();
         }
     }
 
@@ -128,13 +128,13 @@ impl<T> ShardedMap<T> {
     }
 
     /// Takes a place for a key, if there is one left.
-    pub(crate) fn take_place(&self) -> bool {
+    pub(crate) fn try_reserve(&self) -> bool {
         let take = |keys: usize| (keys < self.most).then_some(keys + 1);
         self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// Gives a place back.
-    pub(crate) fn leave_place(&self) {
+    pub(crate) fn release(&self) {
         self.keys.fetch_sub(1, Ordering::Relaxed);
     }
 

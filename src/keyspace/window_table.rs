@@ -8,7 +8,7 @@ use super::fingerprint::Fingerprint;
 use super::overflow::Overflow;
 use super::registry::Kept;
 use super::sharded_map::{KEYS_PER_SHARD, ShardedMap};
-use crate::engine::{Horizon, Window};
+use crate::engine::{Retention, Window};
 
 /// Words of history for each span in a window that unknown keys share.
 ///
@@ -18,10 +18,10 @@ const SHARED_WORDS_PER_SPAN: usize = 16;
 
 /// A table of windows, at most `max_keys` of them.
 pub(crate) struct WindowTable {
-    maps: ShardedMap<Window>,
-    horizon: Horizon,
+    map: ShardedMap<Window>,
+    horizon: Retention,
     /// The same spans with fewer words, for the windows that unknown keys share.
-    shared_horizon: Horizon,
+    shared_horizon: Retention,
     /// The tick of the last step that a full table asked for.
     forced: AtomicU64,
     /// What unknown keys share while the table is full of live ones.
@@ -38,16 +38,16 @@ pub(crate) enum Place {
 impl WindowTable {
     pub(crate) fn new(max_keys: usize) -> Self {
         Self {
-            maps: ShardedMap::new(max_keys),
-            horizon: Horizon::new(Horizon::WORDS_PER_SPAN),
-            shared_horizon: Horizon::new(SHARED_WORDS_PER_SPAN),
+            map: ShardedMap::new(max_keys),
+            horizon: Retention::new(Retention::WORDS_PER_SPAN),
+            shared_horizon: Retention::new(SHARED_WORDS_PER_SPAN),
             forced: AtomicU64::new(0),
             overflow: Overflow::new(),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.maps.len()
+        self.map.len()
     }
 
     /// Runs a decision on a key's window under its lock; an unknown key is known from then on if `keep` says so.
@@ -56,12 +56,12 @@ impl WindowTable {
         &self,
         key: &[u8],
         now: u64,
-        decide: impl Fn(&mut Window, &Horizon) -> R,
+        decide: impl Fn(&mut Window, &Retention) -> R,
         keep: impl FnOnce(&R) -> bool,
     ) -> (R, Place) {
-        let print = self.maps.print(key);
+        let print = self.map.fingerprint(key);
         // Without closures that return the result: it is large, and each would copy it.
-        if let Some(mut shard) = self.maps.lock(print)
+        if let Some(mut shard) = self.map.lock(print)
             && let Some(window) = shard.get_mut(print)
         {
             return (decide(window, &self.horizon), Place::Own);
@@ -80,12 +80,12 @@ impl WindowTable {
         &self,
         key: &[u8],
         now: u64,
-        correct: impl Fn(&mut Window, &Horizon) -> R,
+        correct: impl Fn(&mut Window, &Retention) -> R,
         keep: impl FnOnce(&R, bool) -> bool,
     ) -> Option<R> {
-        let print = self.maps.print(key);
+        let print = self.map.fingerprint(key);
         if !self.reserve(now) {
-            return self.maps.known(print, |window| correct(window, &self.horizon));
+            return self.map.known(print, |window| correct(window, &self.horizon));
         }
         let entered = self.overflow.hold(print, |shared| {
             let is_shared = shared.is_some_and(|shared| !shared.is_idle(now, &self.horizon));
@@ -95,25 +95,25 @@ impl WindowTable {
     }
 
     /// Looks at a key's own window; an unknown key has an empty one.
-    pub(crate) fn peek_own<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Horizon) -> R) -> R {
-        let known = self.maps.known(self.maps.print(key), |window| look(window, &self.horizon));
+    pub(crate) fn peek_own<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Retention) -> R) -> R {
+        let known = self.map.known(self.map.fingerprint(key), |window| look(window, &self.horizon));
         known.unwrap_or_else(|| look(&mut Window::new(now), &self.horizon))
     }
 
     /// Looks at the window by which a key would be decided on, without making the key known.
-    pub(crate) fn peek<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Horizon) -> R) -> R {
-        let print = self.maps.print(key);
-        if let Some(seen) = self.maps.known(print, |window| look(window, &self.horizon)) {
+    pub(crate) fn peek<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Retention) -> R) -> R {
+        let print = self.map.fingerprint(key);
+        if let Some(seen) = self.map.known(print, |window| look(window, &self.horizon)) {
             return seen;
         }
         self.overflow.hold(print, |shared| look(&mut self.fresh(shared, now), &self.horizon))
     }
 
     /// Changes a key's window if it is known, and else the one that it may have shared.
-    pub(crate) fn settle(&self, key: &[u8], settle: impl Fn(&mut Window, &Horizon)) {
-        let print = self.maps.print(key);
+    pub(crate) fn settle(&self, key: &[u8], settle: impl Fn(&mut Window, &Retention)) {
+        let print = self.map.fingerprint(key);
         self.overflow.hold(print, |shared| {
-            let known = self.maps.known(print, |window| settle(window, &self.horizon));
+            let known = self.map.known(print, |window| settle(window, &self.horizon));
             if let (None, Some(shared)) = (known, shared) {
                 settle(shared, &self.shared_horizon);
             }
@@ -135,7 +135,7 @@ impl WindowTable {
         &self,
         print: Fingerprint,
         now: u64,
-        decide: impl Fn(&mut Window, &Horizon) -> R,
+        decide: impl Fn(&mut Window, &Retention) -> R,
         keep: impl FnOnce(&R) -> bool,
     ) -> R {
         let entered = self.overflow.hold(print, |shared| self.enter(print, self.fresh(shared, now), decide, keep));
@@ -147,10 +147,10 @@ impl WindowTable {
         &self,
         print: Fingerprint,
         mut fresh: Window,
-        decide: impl Fn(&mut Window, &Horizon) -> R,
+        decide: impl Fn(&mut Window, &Retention) -> R,
         keep: impl FnOnce(&R) -> bool,
     ) -> (R, bool) {
-        self.maps.with_keys(print, |keys| match keys.entry(print) {
+        self.map.with_keys(print, |keys| match keys.entry(print) {
             Entry::Occupied(mut window) => (decide(window.get_mut(), &self.horizon), false),
             Entry::Vacant(place) => {
                 let result = decide(&mut fresh, &self.horizon);
@@ -166,8 +166,8 @@ impl WindowTable {
     /// Gives a place back that was not needed, or lets the new key pay for the sweep; no lock is held.
     fn count<R>(&self, (result, is_new): (R, bool), now: u64) -> R {
         if !is_new {
-            self.maps.leave_place();
-        } else if self.maps.is_sweep_due() {
+            self.map.release();
+        } else if self.map.is_sweep_due() {
             cleanup::follow_fork();
             self.sweep_step(now);
         }
@@ -180,30 +180,28 @@ impl WindowTable {
         &self,
         print: Fingerprint,
         now: u64,
-        decide: impl Fn(&mut Window, &Horizon) -> R,
+        decide: impl Fn(&mut Window, &Retention) -> R,
     ) -> (R, Place) {
-        self.overflow.charge(print, now, |shared| {
-            match self.maps.known(print, |window| decide(window, &self.horizon)) {
-                Some(result) => (result, Place::Own),
-                None => (decide(shared, &self.shared_horizon), Place::Shared),
-            }
+        self.overflow.charge(print, now, |shared| match self.map.known(print, |window| decide(window, &self.horizon)) {
+            Some(result) => (result, Place::Own),
+            None => (decide(shared, &self.shared_horizon), Place::Shared),
         })
     }
 
     /// Takes a place for a new key. A full table first looks for idle keys: once a tick, and as often as new keys would
     /// pay for, among about as many as one step visits.
     fn reserve(&self, now: u64) -> bool {
-        if self.maps.take_place() {
+        if self.map.try_reserve() {
             return true;
         }
         let is_first = self.forced.load(Ordering::Relaxed) < now && self.forced.fetch_max(now, Ordering::Relaxed) < now;
-        if !is_first && !self.maps.is_sweep_due() {
+        if !is_first && !self.map.is_sweep_due() {
             return false;
         }
         let mut visited = 0;
-        for _ in 0..self.maps.steps() {
+        for _ in 0..self.map.steps() {
             visited += self.sweep_step(now);
-            if self.maps.take_place() {
+            if self.map.try_reserve() {
                 return true;
             }
             if visited >= KEYS_PER_SHARD / 4 {
@@ -214,36 +212,36 @@ impl WindowTable {
     }
 
     /// Forgets a key; returns what `look` saw of it.
-    pub(crate) fn remove<R>(&self, key: &[u8], look: impl FnOnce(&Window, &Horizon) -> R) -> Option<R> {
-        let window = self.maps.remove(self.maps.print(key))?;
+    pub(crate) fn remove<R>(&self, key: &[u8], look: impl FnOnce(&Window, &Retention) -> R) -> Option<R> {
+        let window = self.map.remove(self.map.fingerprint(key))?;
         Some(look(&window, &self.horizon))
     }
 
     /// Forgets a key that holds nothing, unless it would then share a window that others have charged.
     pub(crate) fn forget_empty(&self, key: &[u8], now: u64) {
-        let print = self.maps.print(key);
+        let print = self.map.fingerprint(key);
         self.overflow.hold(print, |shared| {
             if shared.is_none_or(|shared| shared.is_idle(now, &self.horizon)) {
-                self.maps.remove_if(print, |window| window.is_empty(now, &self.horizon));
+                self.map.remove_if(print, |window| window.is_empty(now, &self.horizon));
             }
         });
     }
 
     pub(crate) fn clear(&self) {
         self.overflow.clear();
-        self.maps.sweep_all(|_| false);
+        self.map.sweep_all(|_| false);
     }
 
     /// The number of keys in the fullest shard, which a step of the sweep visits.
     #[cfg(test)]
     pub(crate) fn fullest_shard(&self) -> usize {
-        self.maps.fullest()
+        self.map.fullest()
     }
 
     /// A part of the sweep: one in so many of a pass.
     pub(crate) fn sweep_part(&self, now: u64, parts: usize) {
         if self.len() > 0 {
-            for _ in 0..self.maps.steps().div_ceil(parts) {
+            for _ in 0..self.map.steps().div_ceil(parts) {
                 self.sweep_step(now);
             }
         }
@@ -252,7 +250,7 @@ impl WindowTable {
 
     /// Reclaims the idle keys of one shard, and memory that it no longer needs; returns how many it visited.
     pub(crate) fn sweep_step(&self, now: u64) -> usize {
-        self.maps.sweep_step(|window| {
+        self.map.sweep_step(|window| {
             window.trim(now);
             !window.is_idle(now, &self.horizon)
         })
@@ -285,10 +283,10 @@ mod tests {
     }
 
     fn charge(table: &WindowTable, key: &[u8]) -> Place {
-        table.with(key, 1, |window, horizon| window.absorb(1, 1, horizon), |()| true).1
+        table.with(key, 1, |window, horizon| window.record_external(1, 1, horizon), |()| true).1
     }
 
-    fn used(window: &mut Window, horizon: &Horizon) -> u64 {
+    fn used(window: &mut Window, horizon: &Retention) -> u64 {
         window.used(1, 100, horizon)
     }
 
@@ -296,9 +294,9 @@ mod tests {
     #[test]
     fn a_key_that_became_known_is_not_served_from_the_overflow() {
         let table = full();
-        let print = table.maps.print(b"known");
+        let print = table.map.fingerprint(b"known");
         assert_eq!(table.with_overflow(print, 1, used), (1, Place::Own));
-        assert_eq!(table.with_overflow(table.maps.print(b"nobody"), 1, |_, _| ()).1, Place::Shared);
+        assert_eq!(table.with_overflow(table.map.fingerprint(b"nobody"), 1, |_, _| ()).1, Place::Shared);
     }
 
     /// Otherwise another request charges the shared window after its copy was made.
@@ -306,8 +304,8 @@ mod tests {
     fn nobody_charges_the_shared_window_of_a_key_that_becomes_known() {
         let table = full();
         assert_eq!(table.remove(b"known", |_, _| ()), Some(()));
-        let print = table.maps.print(b"stranger");
-        let enter = |window: &mut Window, horizon: &Horizon| (used(window, horizon), table.overflow.is_held(print));
+        let print = table.map.fingerprint(b"stranger");
+        let enter = |window: &mut Window, horizon: &Retention| (used(window, horizon), table.overflow.is_held(print));
         assert_eq!(table.with(b"stranger", 1, enter, |_| true), ((1, true), Place::Own));
         assert!(!table.overflow.is_held(print));
     }

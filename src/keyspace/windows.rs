@@ -6,7 +6,7 @@ use super::cleanup::{self, Sweep};
 use super::registry::{Kept as _, PolicyRegistry};
 use super::window_table::{Place, WindowTable};
 use crate::decision::Decision;
-use crate::engine::{self, Horizon, Limit, Outcome, Window};
+use crate::engine::{self, Limit, Outcome, Retention, Window};
 use crate::error::ConfigError;
 use crate::geometry::WindowGeometry;
 use crate::policy::Policy;
@@ -26,7 +26,7 @@ pub(crate) struct Settings {
 /// See the module.
 pub(crate) struct Windows {
     pub(crate) time: TimeSource,
-    pub(crate) scale: WindowGeometry,
+    pub(crate) geometry: WindowGeometry,
     pub(crate) max_keys: usize,
     /// The keys of the engine's own calls.
     pub(crate) main: Arc<WindowTable>,
@@ -40,12 +40,12 @@ impl Windows {
         if max_keys == 0 {
             return Err(ConfigError::ZeroMaxKeys);
         }
-        let scale = WindowGeometry::new(bucket_ms, time.lag_ms(), window_seconds, hard)?;
-        scale.check_bucket(window_seconds.saturating_mul(1_000));
+        let geometry = WindowGeometry::new(bucket_ms, time.lag_ms(), window_seconds, hard)?;
+        geometry.check_bucket(window_seconds.saturating_mul(1_000));
         let main = WindowTable::new(max_keys);
-        main.keep_history(&[scale.span()]);
+        main.keep_history(&[geometry.span()]);
         let named = PolicyRegistry::new(time.clone());
-        Ok(Arc::new(Self { time, scale, max_keys, main: Arc::new(main), named }))
+        Ok(Arc::new(Self { time, geometry, max_keys, main: Arc::new(main), named }))
     }
 
     /// The table of a policy's name, and the policy, to be held for as long as it is in use.
@@ -97,7 +97,7 @@ impl Windows {
         suppressed: bool,
     ) -> Decision {
         let (outcome, place, now_ms) = self.outcome(table, key, cost, limits, suppressed);
-        let mut decision = self.scale.decision(&outcome, cost, limits, now_ms);
+        let mut decision = self.geometry.decision(&outcome, cost, limits, now_ms);
         decision.is_overflow = place == Place::Shared;
         decision
     }
@@ -113,15 +113,16 @@ impl Windows {
         suppressed: bool,
     ) -> (Outcome, Place, u64) {
         let now_ms = self.time.now_ms();
-        let now = self.scale.at(now_ms);
+        let now = self.geometry.at(now_ms);
         let (outcome, place) = if suppressed {
             let random = fastrand::u32(..);
-            let decide =
-                |window: &mut Window, horizon: &Horizon| engine::suppressed(window, now, cost, limits, horizon, random);
+            let decide = |window: &mut Window, horizon: &Retention| {
+                engine::suppressed(window, now, cost, limits, horizon, random)
+            };
             table.with(key, now, decide, |outcome| outcome.is_allowed() && cost > 0)
         } else {
             let decide =
-                |window: &mut Window, horizon: &Horizon| engine::absolute(window, now, cost, limits, horizon, true);
+                |window: &mut Window, horizon: &Retention| engine::absolute(window, now, cost, limits, horizon, true);
             table.with(key, now, decide, |outcome| outcome.is_allowed() && cost > 0)
         };
         (outcome, place, now_ms)
@@ -138,7 +139,7 @@ impl Windows {
     }
 
     pub(crate) fn now(&self) -> u64 {
-        self.scale.at(self.time.now_ms())
+        self.geometry.at(self.time.now_ms())
     }
 
     fn tables(&self) -> Vec<Arc<WindowTable>> {

@@ -5,19 +5,19 @@ use http::StatusCode;
 
 use super::drain::DrainOptions;
 use super::exempt::Exemptions;
-use super::gate::Gate;
 use super::into_store::IntoStore;
 use super::on_missing_key::OnMissingKey;
 use super::rate_limit_layer::RateLimitLayer;
+use super::state::LayerState;
 use crate::error::ConfigError;
 use crate::key::{ClientIp, FromFn, Global, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
 use crate::limiter::{RateLimiter, RateLimiterOptions};
 use crate::policy::{OnStoreError, Policy};
 use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs, WindowSizeSeconds};
-use crate::response::{self, Answers};
+use crate::response::{self, Responder};
 use crate::store::Store;
 use crate::strategy::Strategy;
-use crate::telemetry::Discards;
+use crate::telemetry::DropCounter;
 
 /// Builds a [`RateLimitLayer`].
 ///
@@ -363,17 +363,17 @@ impl RateLimitLayerBuilder {
         };
         let (store, discards) = match self.store {
             Some(store) => (store, None),
-            None => (own_store(&self.quotas)?, Some(Discards)),
+            None => (own_store(&self.quotas)?, Some(DropCounter)),
         };
         let policy = Policy::new(self.name, self.quotas, strategy).with_on_store_error(self.on_store_error);
         let (rejected, shed) =
             (status(self.rejected, StatusCode::TOO_MANY_REQUESTS)?, status(self.shed, shed_default)?);
         Ok(RateLimitLayer {
-            gate: Arc::new(Gate {
+            state: Arc::new(LayerState {
                 budget: store.open(&policy)?,
                 key,
                 lookup,
-                answers: Answers::new(self.answers, policy, rejected, shed)?,
+                responder: Responder::new(self.answers, policy, rejected, shed)?,
                 exempt: self.exemptions.build()?,
                 decision_in_request: self.decision_in_request,
                 drain: self.drain,

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::drain::{Drain, Unread, announce_close};
-use super::gate::{Gate, Passage, Wait};
+use super::state::{LayerState, Outcome, Wait};
 use crate::key::RequestView;
 use crate::response::HeadersToAdd;
 
@@ -44,7 +44,7 @@ pin_project! {
 }
 
 /// What the response gets, and what adds it.
-type Tell = (HeadersToAdd, Arc<Gate>);
+type Tell = (HeadersToAdd, Arc<LayerState>);
 
 /// A refusal that waits until its request's body is read.
 struct Draining {
@@ -57,7 +57,7 @@ struct Undecided<S, Req> {
     wait: Wait,
     ready: S,
     request: Req,
-    gate: Arc<Gate>,
+    layer: Arc<LayerState>,
 }
 
 impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
@@ -69,8 +69,8 @@ impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
         Self { state: State::refused(response, unread) }
     }
 
-    pub(super) fn undecided(wait: Wait, ready: S, request: Req, gate: Arc<Gate>) -> Self {
-        let undecided = Mutex::new(Undecided { wait, ready, request, gate });
+    pub(super) fn undecided(wait: Wait, ready: S, request: Req, layer: Arc<LayerState>) -> Self {
+        let undecided = Mutex::new(Undecided { wait, ready, request, layer });
         Self { state: State::Undecided { undecided: Some(Box::new(undecided)) } }
     }
 }
@@ -101,8 +101,8 @@ where
             let next = match state.as_mut().project() {
                 StateProj::Admitted { future, tell } => {
                     let tell = |mut response: Response<ResBody>| {
-                        if let Some((to_add, gate)) = tell {
-                            gate.answers.add(to_add, response.status(), response.headers_mut());
+                        if let Some((to_add, layer)) = tell {
+                            layer.responder.add(to_add, response.status(), response.headers_mut());
                         }
                         response.map(RateLimitBody::inner)
                     };
@@ -124,25 +124,26 @@ where
                     let Some(waiting) = undecided.as_mut().map(|waiting| waiting.get_mut()) else {
                         return Poll::Pending;
                     };
-                    match ready!(waiting.gate.poll(&mut waiting.wait, cx)) {
-                        Passage::Admitted(admission) => match undecided.take().map(|waiting| waiting.into_inner()) {
-                            Some(Undecided { mut ready, mut request, gate, .. }) => {
+                    match ready!(waiting.layer.poll(&mut waiting.wait, cx)) {
+                        Outcome::Admitted(admission) => match undecided.take().map(|waiting| waiting.into_inner()) {
+                            Some(Undecided { mut ready, mut request, layer, .. }) => {
                                 if let Some(decision) = admission.decision {
                                     request.extensions_mut().insert(decision);
                                 }
-                                let tell = admission.to_add.map(|to_add| (to_add, gate));
+                                let tell = admission.to_add.map(|to_add| (to_add, layer));
                                 State::Admitted { future: ready.call(request), tell }
                             }
                             None => return Poll::Pending,
                         },
-                        Passage::Refused(refusal) => {
-                            let response = waiting.gate.answers.refuse(&refusal, &RequestView::new(&waiting.request));
+                        Outcome::Refused(refusal) => {
+                            let response =
+                                waiting.layer.responder.refuse(&refusal, &RequestView::new(&waiting.request));
                             match undecided.take().map(|waiting| waiting.into_inner()) {
-                                Some(waiting) => State::refused(response, waiting.gate.drain.begin(waiting.request)),
+                                Some(waiting) => State::refused(response, waiting.layer.drain.begin(waiting.request)),
                                 None => return Poll::Pending,
                             }
                         }
-                        Passage::Undecided(wait) => {
+                        Outcome::Undecided(wait) => {
                             waiting.wait = wait;
                             continue;
                         }

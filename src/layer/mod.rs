@@ -15,11 +15,12 @@ mod builder_response;
 mod drain;
 mod exempt;
 mod future;
-mod gate;
+
 mod into_store;
 mod on_missing_key;
 mod rate_limit_layer;
 mod service;
+mod state;
 
 pub use self::body::RateLimitBody;
 pub use self::builder::RateLimitLayerBuilder;

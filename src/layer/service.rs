@@ -6,7 +6,7 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::future::ResponseFuture;
-use super::gate::{Gate, Passage};
+use super::state::{LayerState, Outcome};
 use crate::key::RequestView;
 
 /// A service whose requests are limited; made by [`RateLimitLayer`](super::RateLimitLayer).
@@ -18,12 +18,12 @@ use crate::key::RequestView;
 #[derive(Clone, Debug)]
 pub struct RateLimitService<S> {
     inner: S,
-    gate: Arc<Gate>,
+    state: Arc<LayerState>,
 }
 
 impl<S> RateLimitService<S> {
-    pub(super) fn new(inner: S, gate: Arc<Gate>) -> Self {
-        Self { inner, gate }
+    pub(super) fn new(inner: S, state: Arc<LayerState>) -> Self {
+        Self { inner, state }
     }
 
     /// The inner service.
@@ -56,23 +56,23 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match self.gate.enter(&RequestView::new(&request)) {
-            Passage::Admitted(admission) => {
-                let tell = admission.to_add.map(|to_add| (to_add, Arc::clone(&self.gate)));
+        match self.state.enter(&RequestView::new(&request)) {
+            Outcome::Admitted(admission) => {
+                let tell = admission.to_add.map(|to_add| (to_add, Arc::clone(&self.state)));
                 if let Some(decision) = admission.decision {
                     request.extensions_mut().insert(decision);
                 }
                 ResponseFuture::admitted(self.inner.call(request), tell)
             }
-            Passage::Refused(refusal) => {
-                let response = self.gate.answers.refuse(&refusal, &RequestView::new(&request));
-                ResponseFuture::refused(response, self.gate.drain.begin(request))
+            Outcome::Refused(refusal) => {
+                let response = self.state.responder.refuse(&refusal, &RequestView::new(&request));
+                ResponseFuture::refused(response, self.state.drain.begin(request))
             }
-            Passage::Undecided(wait) => {
+            Outcome::Undecided(wait) => {
                 // The future takes the service that is ready and leaves a clone that may not be.
                 let clone = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::undecided(wait, ready, request, Arc::clone(&self.gate))
+                ResponseFuture::undecided(wait, ready, request, Arc::clone(&self.state))
             }
         }
     }

@@ -17,7 +17,7 @@ use super::outbox::Outbox;
 use super::params::StoreParams;
 use super::refusal::Refusals;
 use crate::decision::{Decision, Verdict};
-use crate::engine::{self, Dither, Horizon, Outcome, Window, band_factor, come_back_at};
+use crate::engine::{self, Dither, Outcome, Retention, Window, factor_in_band, retry_tick};
 use crate::geometry::{EMPTY_SHARES, WindowGeometry};
 use crate::script::LeaseId;
 
@@ -143,7 +143,7 @@ impl KeyState {
             lease.spend(now, cost);
         }
         let (verdict, factor) = match is_in_band {
-            true => (Verdict::Suppressed { is_allowed: true }, band_factor(self.ratio)),
+            true => (Verdict::Suppressed { is_allowed: true }, factor_in_band(self.ratio)),
             false => (Verdict::Allowed, 0.0),
         };
         Action::Decided(self.admitted(now, cost, verdict, factor, limits, params))
@@ -196,7 +196,7 @@ impl KeyState {
             None => (self.used, self.free),
         };
         let limit = limits.limits.get(usize::from(self.binding));
-        let window_ms = limit.map_or(0, |limit| params.scale.window_ms(limit) + params.scale.bucket_ms());
+        let window_ms = limit.map_or(0, |limit| params.geometry.window_ms(limit) + params.geometry.bucket_ms());
         Decision {
             verdict,
             limit_index: usize::from(self.binding),
@@ -219,19 +219,19 @@ impl KeyState {
     /// The answer to a request that is shed here.
     fn shed(&self, now: u64, cost: u64, limits: &LimitSet<'_>, params: &StoreParams) -> Decision {
         let index = usize::from(self.binding).min(limits.limits.len().saturating_sub(1));
-        let tick = params.scale.at(now);
-        let fits_at = limits.limits.get(index).map_or(0, |limit| come_back_at(tick, cost, limit, 0, fastrand::u32(..)));
+        let tick = params.geometry.at(now);
+        let fits_at = limits.limits.get(index).map_or(0, |limit| retry_tick(tick, cost, limit, 0, fastrand::u32(..)));
         let outcome = Outcome {
             verdict: Verdict::Suppressed { is_allowed: false },
             binding: self.binding,
             violated: 1 << index,
-            factor: band_factor(self.ratio),
+            factor: factor_in_band(self.ratio),
             used: self.used.saturating_add(self.lease.as_ref().map_or(0, |lease| lease.used())),
             newest: tick,
             fits_at,
             used_then: self.used,
         };
-        params.scale.decision(&outcome, 0, limits.limits, now)
+        params.geometry.decision(&outcome, 0, limits.limits, now)
     }
 
     /// The decision on a look at one unit, if nobody need be asked.
@@ -250,17 +250,17 @@ impl KeyState {
     /// The units that count in the window, as far as is known here.
     pub(crate) fn estimate(&self, now: u64, params: &StoreParams) -> u64 {
         let used = if now < self.used_until { self.used } else { 0 };
-        let from = now.saturating_sub(u64::from(params.scale.span()) * params.scale.bucket_ms());
+        let from = now.saturating_sub(u64::from(params.geometry.span()) * params.geometry.bucket_ms());
         // What a sync reports is not in the last answer yet.
         let reported = self.outbox.as_ref().map_or(0, |outbox| outbox.spent_since(from));
         used.saturating_add(reported).saturating_add(self.lease.as_ref().map_or(0, |lease| lease.spent_since(from)))
     }
 
     /// Ends the use of the lease: what was spent of it is to be reported.
-    fn close_lease(&mut self, now: u64, horizon: &Horizon, params: &StoreParams) {
+    fn close_lease(&mut self, now: u64, horizon: &Retention, params: &StoreParams) {
         let Some(lease) = self.lease.take() else { return };
         for (before, units) in lease.spent() {
-            self.local_history.absorb(params.scale.at(before.min(now)), units, horizon);
+            self.local_history.record_external(params.geometry.at(before.min(now)), units, horizon);
         }
         self.outbox().push_lease(&lease, now);
     }
@@ -300,13 +300,13 @@ impl KeyState {
         cost: u64,
         decision: Decision,
         limits: &LimitSet<'_>,
-        horizon: &Horizon,
+        horizon: &Retention,
         params: &StoreParams,
     ) {
         if decision.charged > 0 {
             // A refusal describes the key before that.
             self.refusals.clear();
-            self.local_history.absorb(params.scale.at(now), decision.charged, horizon);
+            self.local_history.record_external(params.geometry.at(now), decision.charged, horizon);
         } else if !decision.is_allowed() && (!limits.is_suppressed || decision.factor >= 1.0) {
             self.refuse(now, asked, cost, decision, limits.limits_id, params);
         }
@@ -332,12 +332,12 @@ impl KeyState {
     /// Takes the key's total from a change through the API.
     pub(crate) fn record_total(&mut self, now: u64, total: u64, params: &StoreParams) {
         self.used = total;
-        self.used_until = now + u64::from(params.scale.span() + 1) * params.scale.bucket_ms();
+        self.used_until = now + u64::from(params.geometry.span() + 1) * params.geometry.bucket_ms();
     }
 
     /// Forgets all that was admitted.
     pub(crate) fn forget(&mut self, now: u64, params: &StoreParams) {
-        self.local_history = Window::new(params.scale.at(now));
+        self.local_history = Window::new(params.geometry.at(now));
         self.invalidate();
     }
 
@@ -348,7 +348,7 @@ impl KeyState {
 
     /// Gives back memory that a busier time has left behind.
     pub(crate) fn trim(&mut self, now: u64, params: &StoreParams) {
-        self.local_history.trim(params.scale.at(now));
+        self.local_history.trim(params.geometry.at(now));
     }
 
     /// Expects nothing in Redis any more.
@@ -362,7 +362,7 @@ impl KeyState {
         now: u64,
         request: &Request<'_>,
         instances: u64,
-        horizon: &Horizon,
+        horizon: &Retention,
         params: &StoreParams,
     ) -> Decision {
         let Request { cost, limits, .. } = request;
@@ -372,16 +372,16 @@ impl KeyState {
         }
         let held = self.lease.as_ref().map_or(0, |lease| lease.units());
         let mut parts = EMPTY_SHARES;
-        let parts = params.scale.parts(limits.limits, instances, &mut parts);
+        let parts = params.geometry.local_shares(limits.limits, instances, &mut parts);
         for part in parts.iter_mut() {
             (part.capacity, part.hard) = (part.capacity.saturating_sub(held), part.hard.saturating_sub(held));
         }
-        let tick = params.scale.at(now);
+        let tick = params.geometry.at(now);
         let outcome = match limits.is_suppressed {
             true => engine::suppressed(&mut self.local_history, tick, *cost, parts, horizon, fastrand::u32(..)),
             false => engine::absolute(&mut self.local_history, tick, *cost, parts, horizon, true),
         };
-        let decision = params.scale.part_decision(&outcome, *cost, limits.limits, parts, now);
+        let decision = params.geometry.local_share_decision(&outcome, *cost, limits.limits, parts, now);
         if decision.charged > 0 {
             self.outbox().admit(now, decision.charged, kept_ms(horizon, params));
         }
@@ -389,7 +389,7 @@ impl KeyState {
     }
 
     /// Takes back what a decision here has charged, as far as that is still known.
-    pub(crate) fn refund(&mut self, cost: u64, decision: &Decision, horizon: &Horizon) {
+    pub(crate) fn refund(&mut self, cost: u64, decision: &Decision, horizon: &Retention) {
         if decision.is_from_lease {
             self.lease.as_mut().map(|lease| lease.refund(decision.stamp, cost));
         } else if decision.is_local_share {
@@ -431,7 +431,7 @@ impl KeyState {
     }
 
     /// Takes the lease into the reports while Redis is gone, and forgets reports that have left the window.
-    pub(crate) fn expire(&mut self, now: u64, horizon: &Horizon, params: &StoreParams) {
+    pub(crate) fn expire(&mut self, now: u64, horizon: &Retention, params: &StoreParams) {
         if self.lease.as_ref().is_some_and(|lease| lease.left(now) == 0) {
             self.close_lease(now, horizon, params);
         }
@@ -459,17 +459,17 @@ impl KeyState {
     }
 
     /// Whether it may be forgotten.
-    pub(crate) fn is_idle(&self, now: u64, horizon: &Horizon, params: &StoreParams) -> bool {
+    pub(crate) fn is_idle(&self, now: u64, horizon: &Retention, params: &StoreParams) -> bool {
         // What an outbox reports is in the history, too, unless it is a lease of which nothing was spent.
         let holds = |lease: &Lease| now <= lease.deadline().saturating_add(kept_ms(horizon, params));
         !self.lease.as_deref().is_some_and(holds)
             && !self.refusals.holds_any(now)
             && self.sync.is_none()
-            && self.local_history.is_idle(params.scale.at(now), horizon)
+            && self.local_history.is_idle(params.geometry.at(now), horizon)
     }
 }
 
 /// How long this instance keeps what it has admitted.
-fn kept_ms(horizon: &Horizon, params: &StoreParams) -> u64 {
-    u64::from(horizon.keep()).saturating_mul(params.scale.bucket_ms())
+fn kept_ms(horizon: &Retention, params: &StoreParams) -> u64 {
+    u64::from(horizon.keep()).saturating_mul(params.geometry.bucket_ms())
 }

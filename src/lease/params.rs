@@ -7,7 +7,7 @@ use crate::geometry::WindowGeometry;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StoreParams {
     /// Of this instance's clock, with its lag.
-    pub(crate) scale: WindowGeometry,
+    pub(crate) geometry: WindowGeometry,
     /// Of the server's clock.
     pub(crate) server: WindowGeometry,
     pub(crate) lag_ms: u64,

@@ -8,10 +8,10 @@
 //!      ^  ^                                              |  |
 //!      |  +---------- the probe was answered ------------+  | the probe's task is gone, or silent
 //!      |                                                    v
-//!      +-------- a success -------- doubtful ---------------+   (a failure: open again)
+//!      +-------- a success -------- half open ---------------+   (a failure: open again)
 //! ```
 //!
-//! *Doubtful* is there because the probe runs on a runtime that may be shut down, or stand still: then the next
+//! *Half-open* is there because the probe runs on a runtime that may be shut down, or stand still: then the next
 //! caller is the probe, and nothing stays shut for ever.
 
 use std::future::Future;
@@ -22,21 +22,21 @@ use std::time::{Duration, Instant};
 use crate::runtime;
 
 const OPEN: u32 = u32::MAX;
-const DOUBTFUL: u32 = u32::MAX - 1;
+const HALF_OPEN: u32 = u32::MAX - 1;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Breaker {
-    /// The failures in a row, or [`OPEN`], or [`DOUBTFUL`].
+    /// The failures in a row, or [`OPEN`], or [`HALF_OPEN`].
     state: AtomicU32,
     threshold: u32,
     start: Instant,
     /// When the probe last gave a sign of life, in milliseconds from the start.
     heard: AtomicU64,
     /// How long it may be silent.
-    patience: Duration,
+    probe_timeout: Duration,
 }
 
 /// The breaker went from open to closed; told once per transition.
@@ -52,14 +52,14 @@ impl Breaker {
 
     /// Creates a closed breaker that opens after `threshold` failures in a row, at least 1.
     ///
-    /// A probe that is silent for more than `patience` is given up.
-    pub(crate) fn new(threshold: u32, patience: Duration) -> Arc<Self> {
+    /// A probe that is silent for more than `probe_timeout` is given up.
+    pub(crate) fn new(threshold: u32, probe_timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             state: AtomicU32::new(0),
-            threshold: threshold.clamp(1, DOUBTFUL - 1),
+            threshold: threshold.clamp(1, HALF_OPEN - 1),
             start: Instant::now(),
             heard: AtomicU64::new(0),
-            patience,
+            probe_timeout,
         })
     }
 
@@ -72,8 +72,8 @@ impl Breaker {
     /// Whether the probe's runtime stands still; the caller is then the probe.
     fn is_abandoned(&self) -> bool {
         let silence = self.now().saturating_sub(self.heard.load(Ordering::Relaxed));
-        u128::from(silence) > self.patience.as_millis()
-            && self.state.compare_exchange(OPEN, DOUBTFUL, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        u128::from(silence) > self.probe_timeout.as_millis()
+            && self.state.compare_exchange(OPEN, HALF_OPEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn hear(&self) {
@@ -97,12 +97,12 @@ impl Breaker {
     fn settle(&self, seen: u32) -> Option<Closed> {
         // A lost race needs no second try: whoever won it has newer news.
         let won = self.state.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        (won && seen == DOUBTFUL).then_some(Closed)
+        (won && seen == HALF_OPEN).then_some(Closed)
     }
 
-    /// Notes a failure. Whoever gets an [`Opened`] has to run its probe.
+    /// Notes a failure. Whoever gets an [`ProbeTicket`] has to run its probe.
     #[cold]
-    pub(crate) fn on_failure(self: &Arc<Self>) -> Option<Opened> {
+    pub(crate) fn on_failure(self: &Arc<Self>) -> Option<ProbeTicket> {
         // Before the state, so that nobody takes the new probe for one that is silent.
         if self.state.load(Ordering::Relaxed) != OPEN {
             self.hear();
@@ -111,29 +111,33 @@ impl Breaker {
             .state
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| match state {
                 OPEN => None,
-                DOUBTFUL => Some(OPEN),
+                HALF_OPEN => Some(OPEN),
                 failures if failures + 1 >= self.threshold => Some(OPEN),
                 failures => Some(failures + 1),
             })
             .ok()?;
-        let opened = before == DOUBTFUL || before + 1 >= self.threshold;
-        opened.then(|| Opened { breaker: Arc::downgrade(self), is_transition: before != DOUBTFUL, is_done: false })
+        let opened = before == HALF_OPEN || before + 1 >= self.threshold;
+        opened.then(|| ProbeTicket {
+            breaker: Arc::downgrade(self),
+            is_transition: before != HALF_OPEN,
+            is_done: false,
+        })
     }
 }
 
 /// The duty to probe: there is one for each time that the breaker opens.
 ///
 /// Dropped before its probe was answered (no runtime, or one that is shut down), it leaves the breaker
-/// doubtful, so that the next callers are the probe.
+/// half open, so that the next callers are the probe.
 #[derive(Debug)]
 #[must_use = "a breaker that opened needs its probe"]
-pub(crate) struct Opened {
+pub(crate) struct ProbeTicket {
     breaker: Weak<Breaker>,
     is_transition: bool,
     is_done: bool,
 }
 
-impl Opened {
+impl ProbeTicket {
     /// Whether this is the transition that is logged, and not a return from doubt.
     pub(crate) fn is_transition(&self) -> bool {
         self.is_transition
@@ -171,12 +175,12 @@ impl Opened {
     }
 }
 
-impl Drop for Opened {
+impl Drop for ProbeTicket {
     fn drop(&mut self) {
         if !self.is_done
             && let Some(breaker) = self.breaker.upgrade()
         {
-            let _ = breaker.state.compare_exchange(OPEN, DOUBTFUL, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = breaker.state.compare_exchange(OPEN, HALF_OPEN, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 }

@@ -3,43 +3,43 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::{Body, Lanes, Question, Reply};
+use super::batch::{Dispatcher, KeyReply, KeyRequest, Payload};
 use super::debts;
-use super::heartbeat::Instances;
+use super::heartbeat::InstanceCount;
 use super::key_name::Keyspace;
 use super::options::RedisOptions;
 use super::transport::Failure;
 use crate::decision::Decision;
-use crate::engine::{Horizon, Limit};
+use crate::engine::{Limit, Retention};
 use crate::error::ConfigError;
 use crate::geometry::WindowGeometry;
 use crate::keyspace::Settings;
 use crate::policy::OnStoreError;
-use crate::script::{self, CORRECT, Corrected, Correction, Mode, PolicyBytes};
+use crate::script::{self, CORRECT, Correction, CorrectionReply, EncodedPolicy, Mode};
 
 /// A connection to Redis, with all that the stores of one limiter share on it.
 pub(crate) struct Client {
     /// Windows by the server's clock, which does not lag.
-    pub(crate) scale: WindowGeometry,
-    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) geometry: WindowGeometry,
+    pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) prefix: Box<str>,
-    instances: Instances,
+    instances: InstanceCount,
     pub(crate) on_store_error: OnStoreError,
 }
 
 impl Client {
     pub(crate) fn new(options: &RedisOptions, settings: &Settings) -> Result<Arc<Self>, ConfigError> {
-        let scale = WindowGeometry::new(settings.bucket_ms, 0, settings.window_seconds, settings.hard)?;
-        if scale.bucket_ms() > u64::from(u32::MAX) {
+        let geometry = WindowGeometry::new(settings.bucket_ms, 0, settings.window_seconds, settings.hard)?;
+        if geometry.bucket_ms() > u64::from(u32::MAX) {
             return Err(ConfigError::BucketTooLong { most_ms: u64::from(u32::MAX) });
         }
         options.check()?;
-        let lanes = Lanes::new(options.link()?, options.deadline, &options.prefix, scale.bucket_ms());
+        let dispatcher = Dispatcher::new(options.link()?, options.deadline, &options.prefix, geometry.bucket_ms());
         Ok(Arc::new(Self {
-            scale,
-            lanes,
+            geometry,
+            dispatcher,
             prefix: options.prefix.clone(),
-            instances: Instances::new(options.instances, &options.prefix),
+            instances: InstanceCount::new(options.instances, &options.prefix),
             on_store_error: options.on_store_error,
         }))
     }
@@ -52,15 +52,15 @@ impl Client {
     /// The decision that an answer to one ask holds.
     pub(crate) fn read(
         &self,
-        reply: &Reply,
+        reply: &KeyReply,
         ask: script::Ask,
         charged: u64,
         limits: &[Limit],
     ) -> Result<Decision, Failure> {
         let answered = reply.read()?;
-        let now = self.scale.at(answered.now_ms);
+        let now = self.geometry.at(answered.now_ms);
         let outcome = answered.outcome(0, ask, limits, now).ok_or_else(Failure::unreadable)?;
-        Ok(self.scale.decision(&outcome, charged, limits, answered.now_ms))
+        Ok(self.geometry.decision(&outcome, charged, limits, answered.now_ms))
     }
 
     /// Asks, and charges nothing.
@@ -72,7 +72,7 @@ impl Client {
         limits: &[Limit],
     ) -> Result<Decision, Failure> {
         let ask = script::Ask { cost, random: 0 };
-        let reply = self.question(keys, key, Mode::Look, limits, ask).await?;
+        let reply = self.question(keys, key, Mode::Peek, limits, ask).await?;
         self.read(&reply, ask, 0, limits)
     }
 
@@ -90,27 +90,27 @@ impl Client {
         mode: Mode,
         limits: &[Limit],
         ask: script::Ask,
-    ) -> Result<Reply, Failure> {
-        let policy = PolicyBytes::decide(self.scale.bucket_ms(), &keys.horizon, mode, limits);
-        self.lanes.decide(Question { policy, key: keys.names.name(key), body: Body::Ask(ask) }).await
+    ) -> Result<KeyReply, Failure> {
+        let policy = EncodedPolicy::decide(self.geometry.bucket_ms(), &keys.horizon, mode, limits);
+        self.dispatcher.decide(KeyRequest { policy, key: keys.names.name(key), body: Payload::Ask(ask) }).await
     }
 
     /// Notes units that this instance's share admitted, to tell Redis as soon as it answers.
     pub(crate) fn owe(&self, keys: &Arc<Keyspace>, key: &[u8], units: u64) {
         let apart = debts::apart(self.longest(&keys.horizon));
-        self.lanes.debts().owe(keys, keys.names.name(key), units, apart);
+        self.dispatcher.debts().owe(keys, keys.names.name(key), units, apart);
     }
 
     /// The longest window of the limits on some keys.
-    pub(crate) fn longest(&self, horizon: &Horizon) -> Duration {
+    pub(crate) fn longest(&self, horizon: &Retention) -> Duration {
         let (spans, count) = horizon.spans();
         let ticks = spans[..count].iter().max().copied().unwrap_or(0);
-        Duration::from_millis(u64::from(ticks).saturating_mul(self.scale.bucket_ms()))
+        Duration::from_millis(u64::from(ticks).saturating_mul(self.geometry.bucket_ms()))
     }
 
     /// Says that this instance is there, where that is due.
     pub(crate) fn beat(&self) {
-        self.instances.beat(&self.lanes);
+        self.instances.beat(&self.dispatcher);
     }
 
     /// By how many instances the limits are shared, as far as is known.
@@ -120,7 +120,7 @@ impl Client {
 
     /// Forgets all keys of a name. If it ends early, some keys are gone.
     pub(crate) async fn clear(&self, keys: &Keyspace) -> Result<(), Failure> {
-        self.lanes.link().delete_matching(&keys.names.pattern()).await.map(drop)
+        self.dispatcher.link().delete_matching(&keys.names.pattern()).await.map(drop)
     }
 
     /// Corrects a key. Even if no answer came, or nobody waited for it, Redis may have done it.
@@ -129,9 +129,9 @@ impl Client {
         keys: &Keyspace,
         key: &[u8],
         correction: Correction,
-    ) -> Result<Corrected, Failure> {
-        let policy = PolicyBytes::correct(self.scale.bucket_ms(), &keys.horizon, self.scale.span(), correction);
-        let answer = self.lanes.run(&CORRECT, &keys.names.name(key), &policy).await?;
-        Corrected::read(&answer).ok_or_else(Failure::unreadable)
+    ) -> Result<CorrectionReply, Failure> {
+        let policy = EncodedPolicy::correct(self.geometry.bucket_ms(), &keys.horizon, self.geometry.span(), correction);
+        let answer = self.dispatcher.run(&CORRECT, &keys.names.name(key), &policy).await?;
+        CorrectionReply::read(&answer).ok_or_else(Failure::unreadable)
     }
 }

@@ -15,7 +15,7 @@ use crate::telemetry::{self, Notice};
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// A question had no answer.
-pub(super) fn failed(failure: &Failure) {
+pub(super) fn count_failure(failure: &Failure) {
     let _ = failure;
     #[cfg(feature = "metrics")]
     metrics::counter!("tower_weir_redis_failures_total", "kind" => failure.kind().name()).increment(1);
@@ -23,7 +23,7 @@ pub(super) fn failed(failure: &Failure) {
 
 /// What goes wrong with one Redis.
 #[derive(Debug, Default)]
-pub(super) struct Outage {
+pub(super) struct HealthLog {
     /// The breakers that are open. On a cluster a node's end opens many, and that is one line.
     open: AtomicUsize,
     lines: Mutex<Lines>,
@@ -54,7 +54,7 @@ enum Search {
     #[default]
     Open,
     UnderWay,
-    Over,
+    ExternalConnection,
 }
 
 /// A line to log.
@@ -64,14 +64,14 @@ enum Line {
     Back,
 }
 
-impl Outage {
+impl HealthLog {
     /// A breaker opened: Redis is not asked any more, or on a cluster not for some keys.
-    pub(super) fn began(&self, failure: &Failure) {
+    pub(super) fn on_open(&self, failure: &Failure) {
         #[cfg(feature = "metrics")]
         metrics::gauge!("tower_weir_redis_open_breakers").increment(1.0);
         let mut lines = self.lines();
         if self.open.fetch_add(1, Ordering::Relaxed) == 0 {
-            let line = lines.began(failure, Instant::now());
+            let line = lines.on_open(failure, Instant::now());
             drop(lines);
             write(line);
         }
@@ -101,7 +101,7 @@ impl Outage {
 
     /// Redis answered something that makes no sense, or could not be asked from where the call is; neither opens a
     /// breaker, and both are told once, for they may never end.
-    pub(super) fn odd(&self, failure: &Failure) {
+    pub(super) fn on_unexpected_reply(&self, failure: &Failure) {
         if !self.is_odd.swap(true, Ordering::Relaxed) {
             telemetry::report(Notice::RedisOdd, &format!("{}; logged once: {failure:#}", Notice::RedisOdd));
         }
@@ -116,12 +116,12 @@ impl Outage {
     }
 
     /// A breaker closed.
-    pub(super) fn ended(&self) {
+    pub(super) fn on_close(&self) {
         #[cfg(feature = "metrics")]
         metrics::gauge!("tower_weir_redis_open_breakers").decrement(1.0);
         let mut lines = self.lines();
         if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let written = lines.ended(Instant::now());
+            let written = lines.on_close(Instant::now());
             drop(lines);
             written.into_iter().for_each(write);
         }
@@ -141,10 +141,10 @@ fn write(line: Option<Line>) {
 }
 
 impl Lines {
-    fn began(&mut self, failure: &Failure, now: Instant) -> Option<Line> {
+    fn on_open(&mut self, failure: &Failure, now: Instant) -> Option<Line> {
         self.cause = Some(failure.clone());
         self.is_reported = false;
-        self.search = if failure.is_vague() { Search::Open } else { Search::Over };
+        self.search = if failure.is_vague() { Search::Open } else { Search::ExternalConnection };
         self.report(now)
     }
 
@@ -152,7 +152,7 @@ impl Lines {
         let cause = self.cause.as_mut().filter(|_| !self.is_reported)?;
         if cause.is_vague() && !failure.is_vague() {
             *cause = failure.clone();
-            self.search = Search::Over;
+            self.search = Search::ExternalConnection;
         }
         self.report(now)
     }
@@ -170,14 +170,15 @@ impl Lines {
         if self.search != Search::UnderWay {
             return None;
         }
-        self.search = Search::Over;
+        self.search = Search::ExternalConnection;
         self.goes_on(failure, now)
     }
 
     /// The line of an outage, unless it has one, or the last is too recent.
     fn report(&mut self, now: Instant) -> Option<Line> {
         let is_due = self.reported_at.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE);
-        let cause = self.cause.as_ref().filter(|_| is_due && !self.is_reported && self.search == Search::Over)?;
+        let cause =
+            self.cause.as_ref().filter(|_| is_due && !self.is_reported && self.search == Search::ExternalConnection)?;
         let others = match self.unreported {
             0 => String::new(),
             count => format!(" ({count} more short outages since the last line)"),
@@ -187,8 +188,8 @@ impl Lines {
         Some(Line::Lost(text))
     }
 
-    fn ended(&mut self, now: Instant) -> [Option<Line>; 2] {
-        self.search = Search::Over;
+    fn on_close(&mut self, now: Instant) -> [Option<Line>; 2] {
+        self.search = Search::ExternalConnection;
         let lost = self.report(now);
         let back = self.is_reported.then_some(Line::Back);
         if !self.is_reported {
@@ -201,7 +202,7 @@ impl Lines {
 
 /// What is open when the limiter goes is not open any more.
 #[cfg(feature = "metrics")]
-impl Drop for Outage {
+impl Drop for HealthLog {
     fn drop(&mut self) {
         match *self.open.get_mut() {
             0 => {}

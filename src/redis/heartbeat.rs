@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::batch::Lanes;
+use super::batch::Dispatcher;
 use super::health;
 use super::transport::{Failure, FailureKind};
 use crate::nonce::Nonce;
@@ -12,9 +12,9 @@ use crate::runtime;
 use crate::telemetry::{self, Notice};
 
 /// How often an instance says that it is there, while it has traffic.
-const BEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 /// After how long without a beat an instance is taken to be gone.
-const GONE: Duration = Duration::from_secs(16);
+const INSTANCE_TTL: Duration = Duration::from_secs(16);
 
 /// Says that an instance is there, forgets those that are gone, and counts.
 ///
@@ -28,14 +28,14 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('ZCARD', KEYS[1])";
 
 /// The number of instances.
-pub(super) struct Instances(Kind);
+pub(super) struct InstanceCount(Kind);
 
 enum Kind {
     Fixed(u64),
-    Counted(Arc<Counted>),
+    Heartbeat(Arc<Heartbeat>),
 }
 
-struct Counted {
+struct Heartbeat {
     key: Box<str>,
     /// This instance, by a random name.
     name: Nonce,
@@ -50,11 +50,11 @@ struct Counted {
     is_told: AtomicBool,
 }
 
-impl Instances {
+impl InstanceCount {
     pub(super) fn new(fixed: Option<u64>, prefix: &str) -> Self {
         Self(match fixed {
             Some(count) => Kind::Fixed(count),
-            None => Kind::Counted(Arc::new(Counted {
+            None => Kind::Heartbeat(Arc::new(Heartbeat {
                 key: format!("{prefix}:instances").into(),
                 name: Nonce::default(),
                 count: AtomicU64::new(1),
@@ -71,21 +71,21 @@ impl Instances {
     pub(super) fn count(&self) -> u64 {
         match &self.0 {
             Kind::Fixed(count) => *count,
-            Kind::Counted(counted) => counted.count.load(Ordering::Relaxed),
+            Kind::Heartbeat(counted) => counted.count.load(Ordering::Relaxed),
         }
     }
 
     /// Says that this instance is there, in the background, where that is due.
-    pub(super) fn beat(&self, lanes: &Arc<Lanes>) {
-        let Kind::Counted(counted) = &self.0 else { return };
+    pub(super) fn beat(&self, dispatcher: &Arc<Dispatcher>) {
+        let Kind::Heartbeat(counted) = &self.0 else { return };
         let now = counted.now();
         if now < counted.due.load(Ordering::Relaxed) || counted.is_beating.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (beating, lanes) = (Beating(Arc::clone(counted)), Arc::clone(lanes));
+        let (beating, dispatcher) = (Beating(Arc::clone(counted)), Arc::clone(dispatcher));
         let _ = runtime::spawn(async move {
             let counted = &beating.0;
-            if let Some(count) = counted.ask(&lanes).await {
+            if let Some(count) = counted.ask(&dispatcher).await {
                 let last = counted.last.swap(count, Ordering::Relaxed);
                 counted.count.store(count.max(last).max(1), Ordering::Relaxed);
             }
@@ -94,24 +94,29 @@ impl Instances {
 }
 
 /// A beat that is under way; however it ends, also where its runtime is dropped before it began, the next may come.
-struct Beating(Arc<Counted>);
+struct Beating(Arc<Heartbeat>);
 
 impl Drop for Beating {
     fn drop(&mut self) {
-        self.0.due.store(self.0.now() + BEAT.as_millis() as u64, Ordering::Relaxed);
+        self.0.due.store(self.0.now() + HEARTBEAT_EVERY.as_millis() as u64, Ordering::Relaxed);
         self.0.is_beating.store(false, Ordering::Relaxed);
     }
 }
 
-impl Counted {
+impl Heartbeat {
     fn now(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
     }
 
-    async fn ask(&self, lanes: &Lanes) -> Option<u64> {
+    async fn ask(&self, dispatcher: &Dispatcher) -> Option<u64> {
         let mut command = redis::cmd("EVAL");
-        command.arg(SCRIPT).arg(1).arg(&*self.key).arg(format!("{:x}", self.name.get())).arg(GONE.as_millis() as u64);
-        match runtime::timeout(BEAT, lanes.link().send(&command)).ok()?.await {
+        command
+            .arg(SCRIPT)
+            .arg(1)
+            .arg(&*self.key)
+            .arg(format!("{:x}", self.name.get()))
+            .arg(INSTANCE_TTL.as_millis() as u64);
+        match runtime::timeout(HEARTBEAT_EVERY, dispatcher.link().send(&command)).ok()?.await {
             Ok(Ok(redis::Value::Int(count))) => u64::try_from(count).ok(),
             Ok(Err(failure)) => {
                 self.failed(&failure);
@@ -124,7 +129,7 @@ impl Counted {
     /// Tells where Redis will not count, and goes on deciding: nothing else would show it before Redis is gone.
     #[cold]
     fn failed(&self, failure: &Failure) {
-        health::failed(failure);
+        health::count_failure(failure);
         let stays = matches!(failure.kind(), FailureKind::Refused | FailureKind::Protocol);
         if stays && !self.is_told.swap(true, Ordering::Relaxed) {
             telemetry::report(Notice::RedisInstances, &format!("{}; logged once: {failure:#}", Notice::RedisInstances));
@@ -135,16 +140,17 @@ impl Counted {
 #[cfg(all(test, feature = "redis-tokio"))]
 mod tests {
     use super::*;
-    use crate::redis::transport::Link;
+    use crate::redis::transport::Transport;
 
     /// As where each call runs on a runtime of its own: the first beat was the last, and the count stayed 1.
     #[test]
     fn a_beat_that_never_began_does_not_keep_the_next_from_coming() {
-        let lanes = Lanes::new(Link::to_url("redis://127.0.0.1:1").unwrap(), BEAT, "weir", 10);
-        let instances = Instances::new(None, "weir");
+        let dispatcher =
+            Dispatcher::new(Transport::to_url("redis://127.0.0.1:1").unwrap(), HEARTBEAT_EVERY, "weir", 10);
+        let instances = InstanceCount::new(None, "weir");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { instances.beat(&lanes) });
-        let Kind::Counted(counted) = &instances.0 else { panic!("a fixed number") };
+        runtime.block_on(async { instances.beat(&dispatcher) });
+        let Kind::Heartbeat(counted) = &instances.0 else { panic!("a fixed number") };
         assert!(counted.is_beating.load(Ordering::Relaxed));
         drop(runtime);
         assert!(!counted.is_beating.load(Ordering::Relaxed));

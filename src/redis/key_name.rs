@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::engine::Horizon;
+use crate::engine::Retention;
 
 /// The version of the value's layout; values of another one live under other names.
 const SCHEMA: u32 = 1;
@@ -27,12 +27,12 @@ pub(crate) struct KeyNames {
 /// The keys of one limit in Redis: their names, and how long their history is kept.
 pub(crate) struct Keyspace {
     pub(crate) names: KeyNames,
-    pub(crate) horizon: Horizon,
+    pub(crate) horizon: Retention,
 }
 
 impl Keyspace {
     pub(crate) fn new(prefix: &str, limit: Option<&str>) -> Self {
-        Self { names: KeyNames::new(prefix, limit), horizon: Horizon::new(Horizon::WORDS_PER_SPAN) }
+        Self { names: KeyNames::new(prefix, limit), horizon: Retention::new(Retention::WORDS_PER_SPAN) }
     }
 }
 

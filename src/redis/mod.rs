@@ -19,9 +19,9 @@ mod transport;
 #[path = "../../tests/servers/mod.rs"]
 pub(crate) mod servers;
 
-pub(crate) use self::batch::{Body, Question, Reply};
+pub(crate) use self::batch::{KeyReply, KeyRequest, Payload};
 pub(crate) use self::client::Client;
 pub(crate) use self::key_name::Keyspace;
-pub(crate) use self::on_drop::Finally;
+pub(crate) use self::on_drop::OnDrop;
 pub use self::options::RedisOptions;
 pub(crate) use self::transport::Failure;

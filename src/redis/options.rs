@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::aio::ConnectionLike;
 
-use super::transport::Link;
+use super::transport::Transport;
 use crate::error::ConfigError;
 use crate::policy::OnStoreError;
 
@@ -39,7 +39,7 @@ pub struct RedisOptions {
 #[derive(Clone)]
 enum Source {
     Url(String),
-    Link(Link),
+    Transport(Transport),
     #[cfg(feature = "redis-cluster")]
     Cluster(Vec<String>),
     #[cfg(feature = "redis-sentinel")]
@@ -79,12 +79,12 @@ impl RedisOptions {
     /// # }
     /// ```
     pub fn connection(connection: impl ConnectionLike + Clone + Send + Sync + 'static) -> Self {
-        Self::of(Source::Link(Link::over(connection)))
+        Self::of(Source::Transport(Transport::over(connection)))
     }
 
     /// A connection to a cluster that was made elsewhere and wrapped; one that redis made is known by its type.
     pub fn cluster_connection(connection: impl ConnectionLike + Clone + Send + Sync + 'static) -> Self {
-        Self::of(Source::Link(Link::over_cluster(connection)))
+        Self::of(Source::Transport(Transport::over_cluster(connection)))
     }
 
     /// A cluster, by the URLs of some of its nodes; the others are found.
@@ -175,14 +175,14 @@ impl RedisOptions {
         }
     }
 
-    pub(super) fn link(&self) -> Result<Link, ConfigError> {
+    pub(super) fn link(&self) -> Result<Transport, ConfigError> {
         match &self.source {
-            Source::Url(url) => Link::to_url(url),
-            Source::Link(link) => Ok(link.clone()),
+            Source::Url(url) => Transport::to_url(url),
+            Source::Transport(link) => Ok(link.clone()),
             #[cfg(feature = "redis-cluster")]
-            Source::Cluster(urls) => Link::to_cluster(urls.iter().map(String::as_str)),
+            Source::Cluster(urls) => Transport::to_cluster(urls.iter().map(String::as_str)),
             #[cfg(feature = "redis-sentinel")]
-            Source::Sentinel(urls, master) => Link::to_sentinel(urls.iter().map(String::as_str), master),
+            Source::Sentinel(urls, master) => Transport::to_sentinel(urls.iter().map(String::as_str), master),
         }
     }
 }

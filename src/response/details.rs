@@ -2,7 +2,7 @@
 //!
 //! Written by hand, since it is four small messages and serves every version of tonic. A proto3 message is
 //! a sequence of fields, each a tag (field number x 8 + wire type) and a value; fields that are zero or empty
-//! are left out. Wire type 0 is a varint, 2 is a length and that many bytes.
+//! are left out. WireFormat type 0 is a varint, 2 is a length and that many bytes.
 
 use std::time::Duration;
 

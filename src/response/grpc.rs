@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use super::details::{self, Violation};
-use super::protocol::Wire;
+use super::protocol::WireFormat;
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -50,7 +50,7 @@ impl Status {
     /// The answer; `details` stand for a refusal that a limit caused.
     pub(super) fn response<'a>(
         &self,
-        wire: Wire,
+        wire: WireFormat,
         wait: Option<Duration>,
         violations: Option<impl Iterator<Item = &'a Violation>>,
     ) -> Response<Bytes> {
@@ -141,9 +141,9 @@ mod tests {
         let status = Status::new(Code::ResourceExhausted, "rate limit exceeded");
         let wait = Some(Duration::from_micros(1_499_001));
         for (wire, want) in [
-            (Wire::Grpc, "application/grpc"),
-            (Wire::GrpcWeb, "application/grpc-web+proto"),
-            (Wire::GrpcWebText, "application/grpc-web-text+proto"),
+            (WireFormat::Grpc, "application/grpc"),
+            (WireFormat::GrpcWeb, "application/grpc-web+proto"),
+            (WireFormat::GrpcWebText, "application/grpc-web-text+proto"),
         ] {
             let response = status.response(wire, wait, Some([].iter()));
             assert_eq!((response.status().as_u16(), response.body().len()), (200, 0));
@@ -161,9 +161,9 @@ mod tests {
     #[test]
     fn where_no_wait_helps_none_is_told() {
         let none = None::<std::slice::Iter<'_, Violation>>;
-        let limited = Status::new(Code::ResourceExhausted, "m").response(Wire::Grpc, None, Some([].iter()));
+        let limited = Status::new(Code::ResourceExhausted, "m").response(WireFormat::Grpc, None, Some([].iter()));
         assert_eq!(limited.headers()[PUSHBACK], "-1", "a client that retries by itself does not");
-        let no_key = Status::new(Code::InvalidArgument, "m").response(Wire::Grpc, None, none);
+        let no_key = Status::new(Code::InvalidArgument, "m").response(WireFormat::Grpc, None, none);
         assert!(!no_key.headers().contains_key(PUSHBACK));
     }
 
@@ -172,7 +172,7 @@ mod tests {
         let [short, long] = [1, 3_600].map(Duration::from_secs);
         let refusal = |wait| {
             let violation = Violation { subject: "policy:a".into(), description: "limit 1 per 1s".into() };
-            Status::new(Code::ResourceExhausted, "m").response(Wire::Grpc, wait, Some([violation].iter()))
+            Status::new(Code::ResourceExhausted, "m").response(WireFormat::Grpc, wait, Some([violation].iter()))
         };
         for (before, raise_to, want) in
             [(Some(short), long, Some(long)), (Some(long), short, Some(long)), (None, long, None)]

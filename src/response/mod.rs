@@ -6,23 +6,23 @@
 //!
 //! What does not depend on the request is rendered once, when a layer is built.
 
-mod answers;
 mod cors;
 mod details;
 mod grpc;
+mod header_value;
 mod headers;
-mod kind;
-mod line;
 mod problem;
 mod protocol;
 mod quota_names;
 mod refusal;
+mod refusal_template;
+mod responder;
 mod retry_after;
 
-pub(crate) use self::answers::{Answers, HeadersToAdd, Options};
 pub use self::cors::EXPOSED_HEADERS;
 pub(crate) use self::cors::is_preflight;
 pub use self::headers::{RateLimitHeaders, ResetFormat};
 pub use self::protocol::Protocol;
 pub(crate) use self::refusal::Refusal;
 pub use self::refusal::{RefusalBody, RefusalContext, RefusalReason};
+pub(crate) use self::responder::{HeadersToAdd, Options, Responder};

@@ -24,14 +24,14 @@ pub enum Protocol {
 
 /// The form of one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(super) enum WireFormat {
     Http,
     Grpc,
     GrpcWeb,
     GrpcWebText,
 }
 
-impl Wire {
+impl WireFormat {
     /// The form of the answer to a request.
     pub(super) fn of(protocol: Protocol, request: &RequestView<'_>) -> Self {
         match (protocol, Self::spoken(request.headers())) {
@@ -97,13 +97,13 @@ mod tests {
 
     use super::*;
 
-    fn wire(protocol: Protocol, method: &Method, version: Version, headers: &[(&str, &str)]) -> Wire {
+    fn wire(protocol: Protocol, method: &Method, version: Version, headers: &[(&str, &str)]) -> WireFormat {
         let request = Request::builder().method(method).version(version);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        Wire::of(protocol, &RequestView::new(&request.body(()).unwrap()))
+        WireFormat::of(protocol, &RequestView::new(&request.body(()).unwrap()))
     }
 
-    fn spoken(content_type: &str, accept: Option<&str>) -> Wire {
+    fn spoken(content_type: &str, accept: Option<&str>) -> WireFormat {
         let accept = accept.map(|it| ("accept", it));
         let headers: Vec<_> = [("content-type", content_type)].into_iter().chain(accept).collect();
         wire(Protocol::Auto, &Method::POST, Version::HTTP_2, &headers)
@@ -112,18 +112,18 @@ mod tests {
     #[test]
     fn only_a_post_is_grpc_and_only_over_http_2_or_later() {
         for (method, version, grpc, web) in [
-            (Method::POST, Version::HTTP_3, Wire::Grpc, Wire::GrpcWeb),
-            (Method::POST, Version::HTTP_2, Wire::Grpc, Wire::GrpcWeb),
-            (Method::POST, Version::HTTP_11, Wire::Http, Wire::GrpcWeb),
-            (Method::POST, Version::HTTP_10, Wire::Http, Wire::GrpcWeb),
-            (Method::GET, Version::HTTP_2, Wire::Http, Wire::Http),
-            (Method::HEAD, Version::HTTP_2, Wire::Http, Wire::Http),
-            (Method::OPTIONS, Version::HTTP_2, Wire::Http, Wire::Http),
-            (Method::PUT, Version::HTTP_2, Wire::Http, Wire::Http),
-            (Method::GET, Version::HTTP_11, Wire::Http, Wire::Http),
+            (Method::POST, Version::HTTP_3, WireFormat::Grpc, WireFormat::GrpcWeb),
+            (Method::POST, Version::HTTP_2, WireFormat::Grpc, WireFormat::GrpcWeb),
+            (Method::POST, Version::HTTP_11, WireFormat::Http, WireFormat::GrpcWeb),
+            (Method::POST, Version::HTTP_10, WireFormat::Http, WireFormat::GrpcWeb),
+            (Method::GET, Version::HTTP_2, WireFormat::Http, WireFormat::Http),
+            (Method::HEAD, Version::HTTP_2, WireFormat::Http, WireFormat::Http),
+            (Method::OPTIONS, Version::HTTP_2, WireFormat::Http, WireFormat::Http),
+            (Method::PUT, Version::HTTP_2, WireFormat::Http, WireFormat::Http),
+            (Method::GET, Version::HTTP_11, WireFormat::Http, WireFormat::Http),
         ] {
             for (content_type, want) in
-                [("application/grpc+proto", grpc), ("application/grpc-web", web), ("text/plain", Wire::Http)]
+                [("application/grpc+proto", grpc), ("application/grpc-web", web), ("text/plain", WireFormat::Http)]
             {
                 let headers = [("content-type", content_type)];
                 let got = wire(Protocol::Auto, &method, version, &headers);
@@ -135,38 +135,38 @@ mod tests {
     #[test]
     fn the_content_type_tells_the_protocol() {
         for (content_type, want) in [
-            ("application/grpc", Wire::Grpc),
-            ("application/grpc+proto", Wire::Grpc),
-            ("Application/GRPC;charset=utf-8", Wire::Grpc),
-            ("application/grpc ; a=b", Wire::Grpc),
-            ("application/grpc-web", Wire::GrpcWeb),
-            ("application/grpc-web+proto", Wire::GrpcWeb),
-            ("application/GRPC-web-TEXT", Wire::GrpcWebText),
-            ("application/grpc-web-text+proto", Wire::GrpcWebText),
-            ("application/grpcfoo", Wire::Http),
-            ("application/grpc-foo", Wire::Http),
-            ("application/grpc-webfoo", Wire::Http),
-            ("application/grpc-web-textual", Wire::Http),
-            ("text/application/grpc", Wire::Http),
-            ("application/json", Wire::Http),
-            ("", Wire::Http),
+            ("application/grpc", WireFormat::Grpc),
+            ("application/grpc+proto", WireFormat::Grpc),
+            ("Application/GRPC;charset=utf-8", WireFormat::Grpc),
+            ("application/grpc ; a=b", WireFormat::Grpc),
+            ("application/grpc-web", WireFormat::GrpcWeb),
+            ("application/grpc-web+proto", WireFormat::GrpcWeb),
+            ("application/GRPC-web-TEXT", WireFormat::GrpcWebText),
+            ("application/grpc-web-text+proto", WireFormat::GrpcWebText),
+            ("application/grpcfoo", WireFormat::Http),
+            ("application/grpc-foo", WireFormat::Http),
+            ("application/grpc-webfoo", WireFormat::Http),
+            ("application/grpc-web-textual", WireFormat::Http),
+            ("text/application/grpc", WireFormat::Http),
+            ("application/json", WireFormat::Http),
+            ("", WireFormat::Http),
         ] {
             assert_eq!(spoken(content_type, None), want, "{content_type}");
         }
-        assert_eq!(wire(Protocol::Auto, &Method::POST, Version::HTTP_2, &[]), Wire::Http);
+        assert_eq!(wire(Protocol::Auto, &Method::POST, Version::HTTP_2, &[]), WireFormat::Http);
     }
 
     #[test]
     fn a_web_client_that_says_what_it_accepts_is_heard() {
         let (web, text) = ("application/grpc-web+proto", "application/grpc-web-text+proto");
         for (content_type, accept, want) in [
-            (web, text, Wire::GrpcWebText),
-            (web, "text/html, application/grpc-web-text;q=1", Wire::GrpcWebText),
-            (web, "*/*", Wire::GrpcWeb),
-            (text, "*/*", Wire::GrpcWebText),
-            (text, web, Wire::GrpcWeb),
-            ("application/grpc", text, Wire::Grpc),
-            ("application/json", text, Wire::Http),
+            (web, text, WireFormat::GrpcWebText),
+            (web, "text/html, application/grpc-web-text;q=1", WireFormat::GrpcWebText),
+            (web, "*/*", WireFormat::GrpcWeb),
+            (text, "*/*", WireFormat::GrpcWebText),
+            (text, web, WireFormat::GrpcWeb),
+            ("application/grpc", text, WireFormat::Grpc),
+            ("application/json", text, WireFormat::Http),
         ] {
             assert_eq!(spoken(content_type, Some(accept)), want, "{content_type}, {accept}");
         }
@@ -175,12 +175,12 @@ mod tests {
     #[test]
     fn a_fixed_protocol_answers_in_it_whatever_the_request_says() {
         for (content_type, grpc) in [
-            ("application/json", Wire::Grpc),
-            ("application/grpc", Wire::Grpc),
-            ("application/grpc-web-text", Wire::GrpcWebText),
+            ("application/json", WireFormat::Grpc),
+            ("application/grpc", WireFormat::Grpc),
+            ("application/grpc-web-text", WireFormat::GrpcWebText),
         ] {
             let of = |protocol| wire(protocol, &Method::GET, Version::HTTP_11, &[("content-type", content_type)]);
-            assert_eq!((of(Protocol::Grpc), of(Protocol::Http)), (grpc, Wire::Http));
+            assert_eq!((of(Protocol::Grpc), of(Protocol::Http)), (grpc, WireFormat::Http));
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::protocol::{Protocol, Wire};
+use super::protocol::{Protocol, WireFormat};
 use crate::decision::Decision;
 use crate::key::{Fault, MissingKey};
 use crate::policy::Policy;
@@ -59,7 +59,7 @@ pub enum RefusalBody {
 pub struct RefusalContext<'a> {
     pub(super) refusal: &'a Refusal,
     pub(super) policy: &'a Policy,
-    pub(super) wire: Wire,
+    pub(super) wire: WireFormat,
     pub(super) response: &'a Response<Bytes>,
 }
 

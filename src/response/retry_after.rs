@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue};
 
-use super::line::number;
+use super::header_value::number;
 
 /// A wait in whole seconds, rounded up and at least 1: 0 would mean "now", and truncating would come early.
 pub(super) fn seconds(wait: Duration) -> u64 {

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use redis::Cmd;
 
 pub(crate) use self::lease::{LeaseId, Report, ReportKind, SyncReply, SyncRequest};
-pub(crate) use self::wire::{Answered, Ask, Corrected, Correction, Lending, Mode, PolicyBytes};
+pub(crate) use self::wire::{Ask, Correction, CorrectionReply, EncodedPolicy, Lending, Mode, ScriptReply};
 
 /// Decides on the costs of many keys, and lends.
 pub(crate) static DECIDE: LazyLock<Script> = LazyLock::new(|| {

@@ -5,7 +5,7 @@ mod steps;
 
 use super::*;
 use crate::correction::RateLimitComparator;
-use crate::engine::{self, Horizon, Limit, SetMode, Window};
+use crate::engine::{self, Limit, Retention, SetMode, Window};
 use crate::quota::MAX_CAPACITY;
 use crate::redis::servers::{Flavor, Server};
 
@@ -14,9 +14,9 @@ fn connect(server: &Server) -> redis::Connection {
 }
 
 /// The answers to so many asks, and to nothing else.
-fn read(answer: &[u8], asks: usize) -> Option<Answered<'_>> {
-    let total = asks * Answered::RECORD;
-    Answered::read(answer, total, 0..total)
+fn read(answer: &[u8], asks: usize) -> Option<ScriptReply<'_>> {
+    let total = asks * ScriptReply::RECORD;
+    ScriptReply::read(answer, total, 0..total)
 }
 
 /// The two algorithms side by side on one key.
@@ -24,7 +24,7 @@ struct Twins {
     server: redis::Connection,
     key: Vec<u8>,
     bucket_ms: u64,
-    horizon: Horizon,
+    horizon: Retention,
     window: Option<Window>,
     steps: usize,
 }
@@ -39,10 +39,10 @@ impl Key {
     /// Whether one unit is admitted, how much is then used, and the tick at which one fits.
     fn ask(&mut self, now_ms: u64, bucket_ms: u64, capacity: u64, window_ms: u64) -> (bool, u64, u64) {
         let window = u32::try_from(window_ms.div_ceil(bucket_ms)).unwrap();
-        let limits = [Limit { capacity, hard: capacity, window, span: window, fifth: 1 }];
-        let horizon = Horizon::new(Horizon::WORDS_PER_SPAN);
+        let limits = [Limit { capacity, hard: capacity, window, span: window, ticks_in_200ms: 1 }];
+        let horizon = Retention::new(Retention::WORDS_PER_SPAN);
         assert!(horizon.widen(&[window]));
-        let policy = PolicyBytes::decide(bucket_ms, &horizon, Mode::Absolute, &limits);
+        let policy = EncodedPolicy::decide(bucket_ms, &horizon, Mode::Absolute, &limits);
         let (mut packed, ask, time) = (Vec::new(), Ask { cost: 1, random: 0 }, now_ms.to_string());
         ask.write(&mut packed);
         let args = [policy.as_bytes(), time.as_bytes(), &packed];
@@ -148,7 +148,7 @@ impl Twins {
     }
 
     fn decide(&mut self, now_ms: u64, asks: &[Ask], mode: Mode, limits: &[Limit]) {
-        let policy = PolicyBytes::decide(self.bucket_ms, &self.horizon, mode, limits);
+        let policy = EncodedPolicy::decide(self.bucket_ms, &self.horizon, mode, limits);
         let mut packed = Vec::new();
         asks.iter().for_each(|ask| ask.write(&mut packed));
         let time = now_ms.to_string();
@@ -170,7 +170,7 @@ impl Twins {
                 _ => engine::absolute(&mut window, now, ask.cost, limits, &self.horizon, mode == Mode::Absolute),
             };
             assert_eq!(outcome, expected, "step {} at {now}, ask {ask:?} of {}, {limits:?}", self.steps, asks.len());
-            if self.window.is_some() || (expected.is_allowed() && ask.cost > 0 && mode != Mode::Look) {
+            if self.window.is_some() || (expected.is_allowed() && ask.cost > 0 && mode != Mode::Peek) {
                 self.window = Some(window);
             }
             self.steps += 1;
@@ -178,7 +178,7 @@ impl Twins {
     }
 
     fn factor(&mut self, now_ms: u64, limits: &[Limit]) {
-        let policy = PolicyBytes::decide(self.bucket_ms, &self.horizon, Mode::Factor, limits);
+        let policy = EncodedPolicy::decide(self.bucket_ms, &self.horizon, Mode::Factor, limits);
         let mut packed = Vec::new();
         Ask { cost: 1, random: 0 }.write(&mut packed);
         let time = now_ms.to_string();
@@ -193,10 +193,10 @@ impl Twins {
     }
 
     fn correct(&mut self, now_ms: u64, span: u32, correction: Correction) {
-        let policy = PolicyBytes::correct(self.bucket_ms, &self.horizon, span, correction);
+        let policy = EncodedPolicy::correct(self.bucket_ms, &self.horizon, span, correction);
         let time = now_ms.to_string();
         let answer = self.call(&CORRECT, &[policy.as_bytes(), time.as_bytes()]);
-        let answer = Corrected::read(&answer).unwrap();
+        let answer = CorrectionReply::read(&answer).unwrap();
         let now = now_ms / self.bucket_ms;
         let known = self.window.is_some();
         let mut window = self.window.take().unwrap_or_else(|| Window::new(now));
@@ -283,13 +283,13 @@ const SETUPS: &[Setup] = &[
 
 impl Setup {
     fn limits(&self) -> Vec<Limit> {
-        let fifth = u32::try_from(200_u64.div_ceil(self.bucket_ms)).unwrap();
-        let limit = |&(capacity, hard, window)| Limit { capacity, hard, window, span: window, fifth };
+        let ticks_in_200ms = u32::try_from(200_u64.div_ceil(self.bucket_ms)).unwrap();
+        let limit = |&(capacity, hard, window)| Limit { capacity, hard, window, span: window, ticks_in_200ms };
         self.limits.iter().map(limit).collect()
     }
 
     fn twins(&self, server: &Server) -> Twins {
-        let horizon = Horizon::new(self.words);
+        let horizon = Retention::new(self.words);
         assert!(horizon.widen(&self.limits().iter().map(|limit| limit.span).collect::<Vec<_>>()));
         let key = format!("twins:{:?}", self.limits).into_bytes();
         Twins { server: connect(server), key, bucket_ms: self.bucket_ms, horizon, window: None, steps: 0 }
@@ -323,7 +323,7 @@ fn trace(setup: &Setup, steps: usize, server: &Server) -> usize {
         };
         let asks: Vec<Ask> = (0..[1, 1, 1, 2, 5][twins.steps % 5]).map(|_| ask()).collect();
         let mode = match random.u32(0..30) {
-            0 | 1 => Mode::Look,
+            0 | 1 => Mode::Peek,
             2 if setup.suppressed => Mode::Absolute,
             _ if setup.suppressed => Mode::Suppressed,
             _ => Mode::Absolute,

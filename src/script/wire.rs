@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::correction::RateLimitComparator;
 use crate::decision::Verdict;
-use crate::engine::{Horizon, Limit, NEVER, Outcome, SetMode, band_factor, come_back_at};
+use crate::engine::{Limit, NEVER, Outcome, Retention, SetMode, factor_in_band, retry_tick};
 
 /// What a call does with a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(crate) enum Mode {
     /// The absolute strategy.
     Absolute = 0,
     /// The absolute strategy, charging nothing.
-    Look = 1,
+    Peek = 1,
     /// The suppressed strategy.
     Suppressed = 2,
     /// The suppressed strategy's factor.
@@ -51,19 +51,19 @@ pub(super) const MOST_TICK: u64 = (1 << 48) - 1;
 
 /// The first argument of a call: the window's shape, then what the call itself needs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct PolicyBytes {
+pub(crate) struct EncodedPolicy {
     bytes: Box<[u8]>,
     weight: usize,
 }
 
-impl PolicyBytes {
+impl EncodedPolicy {
     /// The argument of a decision.
-    pub(crate) fn decide(bucket_ms: u64, horizon: &Horizon, mode: Mode, limits: &[Limit]) -> Self {
+    pub(crate) fn decide(bucket_ms: u64, horizon: &Retention, mode: Mode, limits: &[Limit]) -> Self {
         Self::lend(bucket_ms, horizon, mode, limits, Lending { interval_ms: 0, tolerance: 0.0 })
     }
 
     /// The argument of a decision that lends.
-    pub(crate) fn lend(bucket_ms: u64, horizon: &Horizon, mode: Mode, limits: &[Limit], lending: Lending) -> Self {
+    pub(crate) fn lend(bucket_ms: u64, horizon: &Retention, mode: Mode, limits: &[Limit], lending: Lending) -> Self {
         let mut out = shape(bucket_ms, horizon);
         out.extend([mode as u8, limits.len() as u8]);
         put(&mut out, u64::from(lending.interval_ms), 4);
@@ -81,7 +81,7 @@ impl PolicyBytes {
     }
 
     /// The argument of a correction.
-    pub(crate) fn correct(bucket_ms: u64, horizon: &Horizon, span: u32, correction: Correction) -> Self {
+    pub(crate) fn correct(bucket_ms: u64, horizon: &Retention, span: u32, correction: Correction) -> Self {
         let mut out = shape(bucket_ms, horizon);
         out.push(correction.operation());
         put(&mut out, u64::from(span), 4);
@@ -115,7 +115,7 @@ impl PolicyBytes {
     /// The argument of a correction that charges units of a past time, at most 255 entries, the oldest first.
     pub(crate) fn charge(
         bucket_ms: u64,
-        horizon: &Horizon,
+        horizon: &Retention,
         span: u32,
         entries: impl IntoIterator<Item = (std::time::Duration, u64)>,
     ) -> Self {
@@ -147,7 +147,7 @@ impl PolicyBytes {
     }
 }
 
-/// The operation of [`PolicyBytes::charge`]; the others are in [`Correction::operation`].
+/// The operation of [`EncodedPolicy::charge`]; the others are in [`Correction::operation`].
 const CHARGE: u8 = 3;
 
 /// A change of a key that is no decision.
@@ -170,14 +170,14 @@ impl Correction {
 
 /// What a correction answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Corrected {
+pub(crate) struct CorrectionReply {
     /// Whether it was done; of a deletion, whether the key was known.
     pub(crate) done: bool,
     pub(crate) before: u64,
     pub(crate) after: u64,
 }
 
-impl Corrected {
+impl CorrectionReply {
     pub(crate) fn read(answer: &[u8]) -> Option<Self> {
         let mut reader = Reader(answer);
         let (done, before, after) = (reader.number(1)? == 1, reader.number(5)?, reader.number(5)?);
@@ -187,12 +187,12 @@ impl Corrected {
 
 /// The answers to a call of the decide script: the server's time, and one record for each ask.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answered<'a> {
+pub(crate) struct ScriptReply<'a> {
     pub(crate) now_ms: u64,
     records: &'a [u8],
 }
 
-impl<'a> Answered<'a> {
+impl<'a> ScriptReply<'a> {
     /// The bytes that answer one ask.
     pub(crate) const RECORD: usize = 33;
 
@@ -230,11 +230,11 @@ impl<'a> Answered<'a> {
         let (verdict, factor, fits_at) = match verdict {
             0 => (Verdict::Allowed, 0.0, fits_at),
             1 => (Verdict::Rejected, 0.0, fits_at),
-            2 => (Verdict::Suppressed { is_allowed: true }, band_factor(ratio), fits_at),
+            2 => (Verdict::Suppressed { is_allowed: true }, factor_in_band(ratio), fits_at),
             3 => {
                 let limit = limits.get(usize::from(binding))?;
-                let fits_at = come_back_at(now.max(newest), ask.cost, limit, fits_at, ask.random);
-                (Verdict::Suppressed { is_allowed: false }, band_factor(ratio), fits_at)
+                let fits_at = retry_tick(now.max(newest), ask.cost, limit, fits_at, ask.random);
+                (Verdict::Suppressed { is_allowed: false }, factor_in_band(ratio), fits_at)
             }
             4 => (Verdict::Suppressed { is_allowed: false }, 1.0, fits_at),
             _ => return None,
@@ -249,7 +249,7 @@ impl<'a> Answered<'a> {
     }
 }
 
-fn shape(bucket_ms: u64, horizon: &Horizon) -> Vec<u8> {
+fn shape(bucket_ms: u64, horizon: &Retention) -> Vec<u8> {
     let (spans, count) = horizon.spans();
     let mut out = Vec::with_capacity(64);
     put(&mut out, bucket_ms, 4);

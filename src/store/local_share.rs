@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::decision::Decision;
-use crate::engine::{Horizon, Limit, Window};
+use crate::engine::{Limit, Retention, Window};
 use crate::error::ConfigError;
 use crate::geometry::EMPTY_SHARES;
 use crate::keyspace::{Place, WindowTable, Windows};
@@ -21,7 +21,7 @@ pub(crate) struct LocalShare {
 impl LocalShare {
     /// The share of a policy, or without one that of the engine's own calls.
     pub(crate) fn new(windows: &Arc<Windows>, policy: Option<&Policy>, limits: &[Limit]) -> Result<Self, ConfigError> {
-        let limits: Vec<Limit> = limits.iter().map(|limit| windows.scale.with_lag(*limit)).collect();
+        let limits: Vec<Limit> = limits.iter().map(|limit| windows.geometry.with_lag(*limit)).collect();
         let (table, policy) = match policy {
             Some(policy) => {
                 let (table, policy) = windows.accompany(policy, &limits)?;
@@ -35,16 +35,16 @@ impl LocalShare {
     /// Notes what the other store has admitted, whatever the share would have said.
     pub(crate) fn record(&self, key: &[u8], cost: u64) {
         let now = self.windows.now();
-        let charge = |window: &mut Window, horizon: &Horizon| window.absorb(now, cost, horizon);
+        let charge = |window: &mut Window, horizon: &Retention| window.record_external(now, cost, horizon);
         self.table.with(key, now, charge, |()| true);
     }
 
     /// Decides by the part of each limit that is this instance's, one of `instances`.
     pub(crate) fn decide(&self, key: &[u8], cost: u64, limits: &[Limit], instances: u64, suppressed: bool) -> Decision {
         let mut parts = EMPTY_SHARES;
-        let parts = self.windows.scale.parts(limits, instances, &mut parts);
+        let parts = self.windows.geometry.local_shares(limits, instances, &mut parts);
         let (outcome, place, now_ms) = self.windows.outcome(&self.table, key, cost, parts, suppressed);
-        let decision = self.windows.scale.part_decision(&outcome, cost, limits, parts, now_ms);
+        let decision = self.windows.geometry.local_share_decision(&outcome, cost, limits, parts, now_ms);
         Decision { is_overflow: place == Place::Shared, ..decision }
     }
 

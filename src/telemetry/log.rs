@@ -13,7 +13,7 @@ pub(crate) enum Level {
 
 /// Writes a line to the log.
 #[cfg(feature = "tracing")]
-pub(super) fn tell(level: Level, code: &'static str, text: &str) {
+pub(super) fn log_line(level: Level, code: &'static str, text: &str) {
     match level {
         Level::Error => tracing::error!(target: "tower_weir", code, "{text}"),
         Level::Warning => tracing::warn!(target: "tower_weir", code, "{text}"),
@@ -23,7 +23,7 @@ pub(super) fn tell(level: Level, code: &'static str, text: &str) {
 
 /// Writes a line to the log.
 #[cfg(not(feature = "tracing"))]
-pub(super) fn tell(level: Level, code: &'static str, text: &str) {
+pub(super) fn log_line(level: Level, code: &'static str, text: &str) {
     use std::io::Write as _;
 
     let level = match level {
@@ -47,7 +47,7 @@ mod tests {
     fn a_closed_standard_error_stops_nothing() {
         const CHILD: &str = "TOWER_WEIR_CLOSED_STDERR";
         if env::var_os(CHILD).is_some() {
-            (0..10).for_each(|_| super::tell(super::Level::Error, "code", "text"));
+            (0..10).for_each(|_| super::log_line(super::Level::Error, "code", "text"));
             return;
         }
         let mut child = Command::new(env::current_exe().unwrap())

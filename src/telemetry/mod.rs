@@ -4,13 +4,13 @@
 //! Whoever finds something counts and judges for itself; here it is said, or not.
 
 #[cfg(feature = "middleware")]
-mod discards;
+mod drop_counter;
 mod log;
 mod notice;
 mod notify;
 
 #[cfg(feature = "middleware")]
-pub(crate) use self::discards::Discards;
+pub(crate) use self::drop_counter::DropCounter;
 pub use self::notice::Notice;
 pub(crate) use self::notify::notify;
 #[cfg(feature = "_redis")]

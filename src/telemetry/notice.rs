@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::log::Level;
 
 /// The notices that were told or silenced, a bit for each.
-pub(super) static SPENT: AtomicU32 = AtomicU32::new(0);
+pub(super) static NOTIFIED: AtomicU32 = AtomicU32::new(0);
 
 /// What the log reports: a mistake that shows only in traffic, once in a process, or the state of Redis.
 ///
@@ -120,7 +120,7 @@ impl Notice {
 
     /// Keeps it from being told in this process from now on.
     pub fn silence(self) {
-        SPENT.fetch_or(self.bit(), Ordering::Relaxed);
+        NOTIFIED.fetch_or(self.bit(), Ordering::Relaxed);
     }
 
     pub(super) const fn bit(self) -> u32 {

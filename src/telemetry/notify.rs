@@ -2,18 +2,18 @@
 
 use std::sync::atomic::Ordering;
 
-use super::log::tell;
-use super::notice::{Notice, SPENT};
+use super::log::log_line;
+use super::notice::{NOTIFIED, Notice};
 
 /// Tells a notice unless it was told or silenced before.
 ///
 /// `case` is what is known of this one: words of the program, never of a request.
 #[cold]
 pub(crate) fn notify(notice: Notice, case: Option<&'static str>) {
-    if !is_spent(notice) && SPENT.fetch_or(notice.bit(), Ordering::Relaxed) & notice.bit() == 0 {
+    if !is_spent(notice) && NOTIFIED.fetch_or(notice.bit(), Ordering::Relaxed) & notice.bit() == 0 {
         let case = case.map(|case| format!(" ({case})")).unwrap_or_default();
         let text = format!("{notice}{case}. Told once; `Notice::{notice:?}.silence()` turns it off");
-        tell(notice.level(), notice.code(), &text);
+        log_line(notice.level(), notice.code(), &text);
     }
 }
 
@@ -24,10 +24,10 @@ pub(crate) fn notify(notice: Notice, case: Option<&'static str>) {
 #[cold]
 pub(crate) fn report(notice: Notice, text: &str) {
     if !is_spent(notice) {
-        tell(notice.level(), notice.code(), text);
+        log_line(notice.level(), notice.code(), text);
     }
 }
 
 fn is_spent(notice: Notice) -> bool {
-    SPENT.load(Ordering::Relaxed) & notice.bit() != 0
+    NOTIFIED.load(Ordering::Relaxed) & notice.bit() != 0
 }

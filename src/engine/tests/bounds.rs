@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::horizon;
-use crate::engine::{Horizon, Limit, NEVER, Window, absolute};
+use crate::engine::{Limit, NEVER, Retention, Window, absolute};
 use crate::time::Ticks;
 
 /// A limit in milliseconds.
@@ -34,7 +34,7 @@ impl Setup {
 
     /// T2: how much longer than its window a unit may be held: a bucket for the alignment of the stamp and
     /// one for that of the window, the lag twice (of the stamp and of the question), and the cell.
-    fn slack_ms(&self, limit: &Limit, horizon: &Horizon) -> u64 {
+    fn slack_ms(&self, limit: &Limit, horizon: &Retention) -> u64 {
         let cell = horizon.cells().find(|&(span, _)| span == u64::from(limit.span)).map_or(1, |(_, cell)| cell);
         (u64::from(limit.span) + cell + 1) * self.bucket_ms + 2 * self.lag_ms
     }
@@ -161,7 +161,7 @@ fn a_saturated_limit_is_used_up_to_the_stated_coarsening() {
 }
 
 /// 10/s and 5000/h at small budgets, Poisson at 1.2/s: inside both limits. Merging by the cell of the longest
-/// window admitted a fifth of it, with gaps of two minutes.
+/// window admitted a ticks_in_200ms of it, with gaps of two minutes.
 #[test]
 fn a_long_window_does_not_starve_a_short_one() {
     for words in [8_usize, 16, 32, 64, 256] {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{horizon, limit};
 use crate::decision::Verdict;
-use crate::engine::{Horizon, Limit, NEVER, SetMode, Window, absolute};
+use crate::engine::{Limit, NEVER, Retention, SetMode, Window, absolute};
 
 /// All that was ever charged, one entry for each admission; nothing is ever forgotten.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +111,7 @@ fn ask(
     now: u64,
     cost: u64,
     limits: &[Limit],
-    horizon: &Horizon,
+    horizon: &Retention,
     charge: bool,
 ) -> bool {
     let before = window.dump();

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::horizon;
 use crate::decision::Verdict;
-use crate::engine::{Horizon, Limit, Window, factor, suppressed};
+use crate::engine::{Limit, Retention, Window, factor, suppressed};
 
 const BUCKET_S: f64 = 0.01;
 
@@ -37,7 +37,7 @@ impl Setup {
 
     fn limit(&self) -> Limit {
         let (capacity, window) = (self.capacity(), (self.window_s / BUCKET_S).round() as u32);
-        Limit { capacity, hard: (capacity as f64 * self.hard + 1e-9) as u64, window, span: window, fifth: 20 }
+        Limit { capacity, hard: (capacity as f64 * self.hard + 1e-9) as u64, window, span: window, ticks_in_200ms: 20 }
     }
 }
 
@@ -78,7 +78,7 @@ impl Sliding {
 
 fn run(setup: Setup) -> Quality {
     let (limit, mut rng) = (setup.limit(), fastrand::Rng::with_seed(7));
-    let horizon: Horizon = horizon(&[limit], Horizon::WORDS_PER_SPAN);
+    let horizon: Retention = horizon(&[limit], Retention::WORDS_PER_SPAN);
     let mut window = Window::new(0);
     let (drop_s, steady_s) = (setup.windows * setup.window_s, 2.0 * setup.window_s);
     let mut quality = Quality { lingers: 0.0, ..Quality::default() };
@@ -245,10 +245,15 @@ fn the_smallest_limits_keep_their_average() {
 /// Several limits: the tightest sets the ratio, and every hard cap holds.
 #[test]
 fn several_suppressed_limits_hold_together() {
-    let limit =
-        |capacity: u64, window: u32| Limit { capacity, hard: capacity * 3 / 2, window, span: window, fifth: 20 };
+    let limit = |capacity: u64, window: u32| Limit {
+        capacity,
+        hard: capacity * 3 / 2,
+        window,
+        span: window,
+        ticks_in_200ms: 20,
+    };
     let limits = [limit(100, 100), limit(3_000, 6_000)];
-    let horizon = horizon(&limits, Horizon::WORDS_PER_SPAN);
+    let horizon = horizon(&limits, Retention::WORDS_PER_SPAN);
     let (mut window, mut rng, mut admitted) = (Window::new(0), fastrand::Rng::with_seed(3), Vec::new());
     for tick in 0..30_000_u64 {
         for _ in 0..5 {
@@ -270,8 +275,8 @@ fn several_suppressed_limits_hold_together() {
 /// A request's cost does not change its chance.
 #[test]
 fn costs_are_treated_alike() {
-    let limit = Limit { capacity: 5_000, hard: 7_500, window: 1_000, span: 1_000, fifth: 20 };
-    let horizon = horizon(&[limit], Horizon::WORDS_PER_SPAN);
+    let limit = Limit { capacity: 5_000, hard: 7_500, window: 1_000, span: 1_000, ticks_in_200ms: 20 };
+    let horizon = horizon(&[limit], Retention::WORDS_PER_SPAN);
     let (mut window, mut rng) = (Window::new(0), fastrand::Rng::with_seed(3));
     let (mut asked, mut passed) = ([0_u64; 2], [0_u64; 2]);
     for tick in 0..20_000_u64 {

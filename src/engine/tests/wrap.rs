@@ -102,7 +102,7 @@ fn a_key_takes_48_bytes() {
 /// later must find sense there.
 #[test]
 fn a_suppressed_key_survives_clocks_that_step_back() {
-    let limit = Limit { capacity: 50, hard: 75, window: 100, span: 100, fifth: 20 };
+    let limit = Limit { capacity: 50, hard: 75, window: 100, span: 100, ticks_in_200ms: 20 };
     let horizon = horizon(&[limit], 256);
     let (mut window, mut rng, mut admitted) = (Window::new(0), fastrand::Rng::with_seed(5), Vec::new());
     for step in 0..200_000_u64 {
@@ -123,7 +123,7 @@ fn a_suppressed_key_survives_clocks_that_step_back() {
 /// P7 in the suppressed strategy: the estimates follow a limit that has changed.
 #[test]
 fn a_raised_limit_is_served_at_once_by_the_suppressed_strategy() {
-    let limit = |capacity: u64| Limit { capacity, hard: capacity, window: 1_000, span: 1_000, fifth: 20 };
+    let limit = |capacity: u64| Limit { capacity, hard: capacity, window: 1_000, span: 1_000, ticks_in_200ms: 20 };
     let horizon = horizon(&[limit(1)], 256);
     let (mut window, mut rng) = (Window::new(0), fastrand::Rng::with_seed(5));
     let mut serve = |ticks: std::ops::Range<u64>, capacity: u64| {
@@ -151,7 +151,7 @@ fn an_admission_is_described_by_the_limit_that_binds() {
 /// Memory that a busy time took is given back in a quiet one.
 #[test]
 fn a_sweep_trims_what_is_no_longer_needed() {
-    let limit = Limit { capacity: 300, hard: 300, window: 1_000, span: 1_000, fifth: 20 };
+    let limit = Limit { capacity: 300, hard: 300, window: 1_000, span: 1_000, ticks_in_200ms: 20 };
     let horizon = horizon(&[limit], 256);
     let mut window = Window::new(0);
     for tick in 0..1_000 {

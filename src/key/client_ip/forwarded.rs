@@ -5,7 +5,7 @@
 //! left, for its quotes alone, and then from the right as far as it is asked for.
 
 use super::node;
-use super::walk::{Element, List};
+use super::reverse_elements::{Element, List};
 
 #[derive(Debug)]
 pub(super) enum Forwarded {}
@@ -160,7 +160,7 @@ fn token(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::walk::Walk;
+    use super::super::reverse_elements::ReverseElements;
     use super::*;
 
     /// The elements of a line as a reader from the left finds them, in order; nothing where a quote does not end.
@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn walk(line: &[u8]) -> Vec<Element> {
-        Walk::<Forwarded, _>::new(std::iter::once(line)).collect()
+        ReverseElements::<Forwarded, _>::new(std::iter::once(line)).collect()
     }
 
     fn assert_as_from_the_left(line: &[u8]) {

@@ -1,7 +1,7 @@
 //! `X-Forwarded-For`: addresses, commas and nothing else.
 
 use super::node;
-use super::walk::{Element, List};
+use super::reverse_elements::{Element, List};
 
 #[derive(Debug)]
 pub(super) enum XForwardedFor {}

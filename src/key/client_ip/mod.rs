@@ -10,17 +10,17 @@ mod forwarded_for;
 mod network;
 mod node;
 mod peer;
+mod proxy_detector;
+mod reverse_elements;
 mod source;
-mod walk;
-mod watch;
 
 use std::net::IpAddr;
 
 use self::cidr::Proxies;
 use self::network::Prefixes;
 use self::peer::Peer;
+use self::proxy_detector::{BEHIND, PROXY_DETECTOR};
 use self::source::Source;
-use self::watch::{BEHIND, WATCH};
 use super::extractor::KeyExtractor;
 use super::missing_key::MissingKey;
 use super::request_view::RequestView;
@@ -332,7 +332,7 @@ impl ClientIp {
     pub fn network(&self, req: &RequestView<'_>) -> Result<IpAddr, MissingKey> {
         let found = self.found(req)?;
         match found.from {
-            From::Peer => WATCH.see(found.address, req.headers()),
+            From::Peer => PROXY_DETECTOR.see(found.address, req.headers()),
             From::Proxy { is_own } => BEHIND.see_trusted(found.address, is_own),
             From::Count => {}
         }

@@ -8,7 +8,7 @@ use super::cidr::Proxies;
 use super::forwarded::Forwarded;
 use super::forwarded_for::XForwardedFor;
 use super::node;
-use super::walk::{Element, List, Walk};
+use super::reverse_elements::{Element, List, ReverseElements};
 use crate::error::{ConfigError, shortened};
 use crate::key::missing_key::MissingKey;
 
@@ -72,7 +72,7 @@ impl Source {
 }
 
 fn list<'a, L: List>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Element> + use<'a, L> {
-    Walk::<L, _>::new(headers.get_all(name).into_iter().map(HeaderValue::as_bytes))
+    ReverseElements::<L, _>::new(headers.get_all(name).into_iter().map(HeaderValue::as_bytes))
 }
 
 fn first_untrusted(walk: impl Iterator<Item = Element>, proxies: &Proxies) -> Result<IpAddr, MissingKey> {

@@ -11,7 +11,7 @@ use super::super::names::NameSource;
 use super::super::params::StoreParams;
 use super::{KeyState, kept_ms};
 use crate::decision::{Decision, Verdict};
-use crate::engine::{Horizon, Outcome};
+use crate::engine::{Outcome, Retention};
 use crate::script::{LeaseId, Report, SyncReply, SyncRequest};
 
 impl KeyState {
@@ -21,7 +21,7 @@ impl KeyState {
         now: u64,
         wants: bool,
         names: &NameSource,
-        horizon: &Horizon,
+        horizon: &Retention,
         params: &StoreParams,
     ) -> (RoundTrip, SyncRequest) {
         if let Some((id, _)) = self.sync.take() {
@@ -67,7 +67,7 @@ impl KeyState {
         answer: &Answer,
         limits: &OwnedLimitSet,
         names: &NameSource,
-        horizon: &Horizon,
+        horizon: &Retention,
         params: &StoreParams,
     ) -> Reaction {
         let reply = &answer.reply;
@@ -104,11 +104,11 @@ impl KeyState {
         now: u64,
         request: &SyncRequest,
         names: &NameSource,
-        horizon: &Horizon,
+        horizon: &Retention,
         params: &StoreParams,
     ) -> Reaction {
-        let tick = params.scale.at(now);
-        let end = |(tick, units): (u64, u64)| ((tick + 1) * params.scale.bucket_ms(), units);
+        let tick = params.geometry.at(now);
+        let end = |(tick, units): (u64, u64)| ((tick + 1) * params.geometry.bucket_ms(), units);
         let spent: Vec<(u64, u64)> =
             self.local_history.buckets(tick, horizon, Report::MOST).into_iter().map(end).collect();
         (self.epoch, self.lives_until) = (0, 0);
@@ -136,8 +136,9 @@ impl KeyState {
         }
         self.limits_id = limits.limits_id;
         (self.binding, self.used, self.free) = (reply.binding, reply.used, reply.free);
-        let window_ms = limits.limits.get(usize::from(reply.binding)).map_or(0, |limit| params.scale.window_ms(limit));
-        self.used_until = now + window_ms + params.scale.bucket_ms();
+        let window_ms =
+            limits.limits.get(usize::from(reply.binding)).map_or(0, |limit| params.geometry.window_ms(limit));
+        self.used_until = now + window_ms + params.geometry.bucket_ms();
         self.ask_again_ms = reply.ask_again_ms;
         // It was full while this instance held the rest.
         self.refusals.clear();
@@ -153,7 +154,7 @@ impl KeyState {
             return None;
         }
         let life = min_elapsed(u64::from(reply.life_ms).saturating_sub(1)).saturating_sub(params.lag_ms);
-        let lease = Lease::new(trip.id, reply.units, now, trip.asked.sent + life, params.scale.bucket_ms());
+        let lease = Lease::new(trip.id, reply.units, now, trip.asked.sent + life, params.geometry.bucket_ms());
         self.lease = Some(Box::new(lease));
         Some(Wake { at: trip.asked.sent + horizon_ms, id: trip.id })
     }

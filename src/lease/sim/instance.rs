@@ -8,7 +8,7 @@ use super::super::limit_set::OwnedLimitSet;
 use super::super::names::NameSource;
 use super::super::params::StoreParams;
 use super::setup::Without;
-use crate::engine::Horizon;
+use crate::engine::Retention;
 use crate::geometry::WindowGeometry;
 use crate::quota::HardLimitFactor;
 use crate::script::{Ask, LeaseId, SyncRequest};
@@ -83,7 +83,7 @@ pub(super) struct Instance {
     pub(super) clock: OwnClock,
     pub(super) params: StoreParams,
     names: NameSource,
-    here: Horizon,
+    here: Retention,
     pub(super) state: Option<KeyState>,
     open: HashMap<u64, Open>,
     waiting: Vec<Waiting>,
@@ -100,7 +100,7 @@ pub(super) fn scale(lag_ms: u64) -> WindowGeometry {
 }
 
 pub(super) fn params(interval_ms: u64) -> StoreParams {
-    StoreParams { scale: scale(LAG_MS), server: scale(0), lag_ms: LAG_MS, interval_ms, deadline_ms: DEADLINE_MS }
+    StoreParams { geometry: scale(LAG_MS), server: scale(0), lag_ms: LAG_MS, interval_ms, deadline_ms: DEADLINE_MS }
 }
 
 impl Instance {
@@ -109,8 +109,9 @@ impl Instance {
         if without == Without::Takeover {
             params.deadline_ms = u64::MAX / 4;
         }
-        let here = Horizon::new(Horizon::WORDS_PER_SPAN);
-        let spans: Vec<u32> = limits.borrow().limits.iter().map(|limit| params.scale.with_lag(*limit).span).collect();
+        let here = Retention::new(Retention::WORDS_PER_SPAN);
+        let spans: Vec<u32> =
+            limits.borrow().limits.iter().map(|limit| params.geometry.with_lag(*limit).span).collect();
         assert!(here.widen(&spans));
         Self {
             clock,
@@ -138,7 +139,7 @@ impl Instance {
     /// A forked process: it has the memory of its parent, and nothing that is under way.
     pub(super) fn fork(&self) -> Self {
         let names = if self.without == Without::NewName { self.names.twin() } else { self.names.in_fork() };
-        let here = Horizon::new(Horizon::WORDS_PER_SPAN);
+        let here = Retention::new(Retention::WORDS_PER_SPAN);
         let (spans, count) = self.here.spans();
         assert!(here.widen(&spans[..count]));
         Self {
@@ -182,7 +183,7 @@ impl Instance {
     ) {
         let (now, params) = (self.clock.at(us), self.params);
         let request = Request { cost, limits: limits.borrow(), is_retry: waited_since.is_some() };
-        let state = self.state.get_or_insert_with(|| KeyState::new(b"key".as_slice().into(), now, &params.scale));
+        let state = self.state.get_or_insert_with(|| KeyState::new(b"key".as_slice().into(), now, &params.geometry));
         let ask = Some(Ask { cost, random: 0 });
         match state.handle_request(now, &request, &params) {
             Action::Decided(decision) => effects.admitted += if decision.is_allowed() { cost } else { 0 },

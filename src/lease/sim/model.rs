@@ -64,12 +64,12 @@ pub(super) struct Model {
 
 /// What is held against one limit.
 #[derive(Clone, Copy)]
-struct View {
+struct Lookback {
     live: u64,
     lent: u64,
 }
 
-impl View {
+impl Lookback {
     fn used(self) -> u64 {
         self.live + self.lent
     }
@@ -153,11 +153,11 @@ impl Model {
         self.loans.iter().filter(move |loan| now.saturating_sub(loan.last) <= self.kept)
     }
 
-    fn view(&self, now: u64, span: u32) -> View {
+    fn view(&self, now: u64, span: u32) -> Lookback {
         let oldest = now.saturating_sub(u64::from(span));
         let live = self.units.range(oldest..).map(|(_, units)| units).sum();
         let lent = self.counting(now).filter(|loan| loan.last >= oldest).map(|loan| loan.units).sum();
-        View { live, lent }
+        Lookback { live, lent }
     }
 
     /// The units that are held within a span.
@@ -318,7 +318,7 @@ impl Model {
     }
 
     fn lend(&mut self, now: u64, now_ms: u64, request: &SyncRequest, policy: Policy<'_>, is_lost: bool) -> SyncReply {
-        let views: Vec<View> = policy.limits.iter().map(|limit| self.view(now, limit.span)).collect();
+        let views: Vec<Lookback> = policy.limits.iter().map(|limit| self.view(now, limit.span)).collect();
         let frees: Vec<u64> =
             policy.limits.iter().zip(&views).map(|(limit, view)| limit.capacity.saturating_sub(view.used())).collect();
         let part_of = |index: usize| (u128::from(frees[index]), u128::from(policy.limits[index].capacity));

@@ -45,7 +45,7 @@ fn part(world: &World) -> f64 {
 /// Units that are brought back after a step back belong to the window of now, and not to one of before.
 #[test]
 fn one_clock_decides_and_stamps() {
-    let limit = |window| Limit { capacity: 100, hard: 100, window, span: window, fifth: 20 };
+    let limit = |window| Limit { capacity: 100, hard: 100, window, span: window, ticks_in_200ms: 20 };
     let limits = [limit(100), limit(1_000)];
     let policy = Policy { limits: &limits, lending: Lending { interval_ms: 100, tolerance: 0.0 } };
     let used = |without| {

@@ -11,7 +11,7 @@ use super::instance::{OwnClock, params};
 use super::model::{Model, NOTHING, Policy};
 use super::setup::{BUCKET_MS, CALM, Change, Faults, MS, SECOND, Setup, Without};
 use super::world::World;
-use crate::engine::{Horizon, Limit};
+use crate::engine::{Limit, Retention};
 use crate::nonce::Nonce;
 use crate::quota::Tolerance;
 use crate::script::{Ask, LeaseId, Lending, Report, ReportKind, SyncReply, SyncRequest};
@@ -130,17 +130,17 @@ pub(super) struct Key {
     pub(super) state: KeyState,
     pub(super) limits: OwnedLimitSet,
     names: NameSource,
-    here: Horizon,
+    here: Retention,
     pub(super) params: StoreParams,
 }
 
 impl Key {
     pub(super) fn new(now: u64, window: u32) -> Self {
-        let (here, params) = (Horizon::new(256), params(10));
+        let (here, params) = (Retention::new(256), params(10));
         assert!(here.widen(&[window + 1]));
-        let limit = Limit { capacity: 1 << 20, hard: 1 << 20, window, span: window, fifth: 20 };
+        let limit = Limit { capacity: 1 << 20, hard: 1 << 20, window, span: window, ticks_in_200ms: 20 };
         let limits = OwnedLimitSet::new([limit].into(), false, Tolerance::default());
-        let state = KeyState::new([].into(), now, &params.scale);
+        let state = KeyState::new([].into(), now, &params.geometry);
         Self { state, limits, names: NameSource::with_nonce(1), here, params }
     }
 
@@ -208,7 +208,7 @@ fn each_lease(check: impl Fn(&Held)) {
 /// Units that were spent before the server's clock stepped back are not older afterwards.
 #[test]
 fn a_step_back_makes_nothing_older() {
-    let limits = [Limit { capacity: 100, hard: 100, window: 100, span: 100, fifth: 20 }];
+    let limits = [Limit { capacity: 100, hard: 100, window: 100, span: 100, ticks_in_200ms: 20 }];
     let policy = Policy { limits: &limits, lending: Lending { interval_ms: 100, tolerance: 0.0 } };
     let mut model = Model::new(BUCKET_MS, 100);
     let start = 1_790_000_000_000;

@@ -123,10 +123,10 @@ impl Setup {
 
     pub(super) fn limits(&self, capacity: u64) -> OwnedLimitSet {
         let window = u32::try_from(self.window_ms / BUCKET_MS).unwrap();
-        let short = Limit { capacity, hard: capacity, window, span: window, fifth: 20 };
+        let short = Limit { capacity, hard: capacity, window, span: window, ticks_in_200ms: 20 };
         let (windows, capacities) = self.long;
         let (window, capacity) = (window * windows as u32, capacity * capacities);
-        let long = Limit { capacity, hard: capacity, window, span: window, fifth: 20 };
+        let long = Limit { capacity, hard: capacity, window, span: window, ticks_in_200ms: 20 };
         let limits = if windows > 0 { vec![short, long] } else { vec![short] };
         OwnedLimitSet::new(limits.into(), false, Tolerance::try_from(self.tolerance).unwrap())
     }

@@ -3,11 +3,11 @@
 use super::judge::Ledger;
 use super::model::{Model, Policy};
 use crate::correction::RateLimitComparator;
-use crate::engine::{Horizon, Limit, Outcome, SetMode};
+use crate::engine::{Limit, Outcome, Retention, SetMode};
 use crate::redis::servers::{Flavor, Server};
 use crate::script::{
-    Answered, Ask, CORRECT, Corrected, Correction, DECIDE, LeaseId, Lending, Mode, PolicyBytes, Report, ReportKind,
-    Script, SyncReply, SyncRequest,
+    Ask, CORRECT, Correction, CorrectionReply, DECIDE, EncodedPolicy, LeaseId, Lending, Mode, Report, ReportKind,
+    Script, ScriptReply, SyncReply, SyncRequest,
 };
 
 const DAY: u64 = 1_790_000_000_000;
@@ -18,12 +18,12 @@ const WRAP: u64 = 417 * (1 << 32) * 10 - 2_000;
 pub(super) struct Real {
     server: redis::Connection,
     key: Vec<u8>,
-    horizon: Horizon,
+    horizon: Retention,
     bucket_ms: u64,
 }
 
 impl Real {
-    pub(super) fn new(server: &Server, key: &str, horizon: Horizon, bucket_ms: u64) -> Self {
+    pub(super) fn new(server: &Server, key: &str, horizon: Retention, bucket_ms: u64) -> Self {
         let server = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
         Self { server, key: key.into(), horizon, bucket_ms }
     }
@@ -47,11 +47,11 @@ impl Real {
         policy: Policy<'_>,
     ) -> (Vec<Outcome>, SyncReply) {
         let Policy { limits, lending } = policy;
-        let bytes = PolicyBytes::lend(self.bucket_ms, &self.horizon, Mode::Absolute, limits, lending);
+        let bytes = EncodedPolicy::lend(self.bucket_ms, &self.horizon, Mode::Absolute, limits, lending);
         let time = now_ms.to_string();
         let answer = self.call(&DECIDE, &[bytes.as_bytes(), time.as_bytes(), &request.bytes(asks)]);
-        let total = asks.len() * Answered::RECORD + SyncReply::BYTES;
-        let answered = Answered::read(&answer, total, 0..total).unwrap();
+        let total = asks.len() * ScriptReply::RECORD + SyncReply::BYTES;
+        let answered = ScriptReply::read(&answer, total, 0..total).unwrap();
         let lent = SyncReply::read(answered.behind(asks.len()).unwrap(), limits.len()).unwrap();
         let now = now_ms / self.bucket_ms;
         let outcome = |(index, ask): (usize, &Ask)| answered.outcome(index, *ask, limits, now).unwrap();
@@ -59,10 +59,10 @@ impl Real {
         (outcomes, lent)
     }
 
-    fn correct(&mut self, now_ms: u64, span: u32, correction: Correction) -> Corrected {
-        let policy = PolicyBytes::correct(self.bucket_ms, &self.horizon, span, correction);
+    fn correct(&mut self, now_ms: u64, span: u32, correction: Correction) -> CorrectionReply {
+        let policy = EncodedPolicy::correct(self.bucket_ms, &self.horizon, span, correction);
         let answer = self.call(&CORRECT, &[policy.as_bytes(), now_ms.to_string().as_bytes()]);
-        Corrected::read(&answer).unwrap()
+        CorrectionReply::read(&answer).unwrap()
     }
 
     /// The leases, and the marks of reports, that the value lists.
@@ -182,13 +182,13 @@ impl Caller {
 
 impl Course {
     fn limits(&self) -> Vec<Limit> {
-        let fifth = u32::try_from(200_u64.div_ceil(self.bucket_ms)).unwrap();
-        let limit = |&(capacity, window)| Limit { capacity, hard: capacity, window, span: window, fifth };
+        let ticks_in_200ms = u32::try_from(200_u64.div_ceil(self.bucket_ms)).unwrap();
+        let limit = |&(capacity, window)| Limit { capacity, hard: capacity, window, span: window, ticks_in_200ms };
         self.limits.iter().map(limit).collect()
     }
 
     fn run(&self, server: &Server, case: usize, steps: usize) -> u64 {
-        let (mut limits, horizon) = (self.limits(), Horizon::new(Horizon::WORDS_PER_SPAN));
+        let (mut limits, horizon) = (self.limits(), Retention::new(Retention::WORDS_PER_SPAN));
         assert!(horizon.widen(&limits.iter().map(|limit| limit.span).collect::<Vec<_>>()));
         let mut model = Model::new(self.bucket_ms, horizon.keep());
         let mut real = Real::new(server, &format!("lease{case}"), horizon, self.bucket_ms);
@@ -291,8 +291,8 @@ fn a_full_log_frees_nothing_early() {
     let server = Server::start(Flavor::Debian);
     for (case, words) in [4, 8, 16].into_iter().enumerate() {
         let (bucket_ms, window_ms, capacity) = (10, 1_000, 200);
-        let limits = [Limit { capacity, hard: capacity, window: 100, span: 100, fifth: 20 }];
-        let horizon = Horizon::new(words);
+        let limits = [Limit { capacity, hard: capacity, window: 100, span: 100, ticks_in_200ms: 20 }];
+        let horizon = Retention::new(words);
         assert!(horizon.widen(&[100]));
         let mut real = Real::new(&server, &format!("full{case}"), horizon, bucket_ms);
         let mut random = fastrand::Rng::with_seed(case as u64);
@@ -336,9 +336,9 @@ fn a_full_log_frees_nothing_early() {
 }
 
 fn real_key(server: &Server, key: &str, window: u32) -> (Real, Limit) {
-    let horizon = Horizon::new(Horizon::WORDS_PER_SPAN);
+    let horizon = Retention::new(Retention::WORDS_PER_SPAN);
     assert!(horizon.widen(&[window]));
-    (Real::new(server, key, horizon, 10), Limit { capacity: 400, hard: 400, window, span: window, fifth: 20 })
+    (Real::new(server, key, horizon, 10), Limit { capacity: 400, hard: 400, window, span: window, ticks_in_200ms: 20 })
 }
 
 /// A call of the instance of a name, which reports nothing.

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use tokio::sync::oneshot;
 
-use super::question::{Body, Question};
-use super::queue::{Answer, Waiting};
-use crate::script::PolicyBytes;
+use super::question::{KeyRequest, Payload};
+use super::queue::{Answer, Pending};
+use crate::script::EncodedPolicy;
 
 /// The weight of one script call: as long as it runs, the server serves nobody else. The unit is one ask of the absolute
 /// strategy with one limit, which takes 2 to 4 us, so that a call takes about a millisecond at most.
@@ -17,8 +17,8 @@ const KEY_WEIGHT: usize = 3;
 const SYNC_WEIGHT: usize = 15;
 
 /// One script call: keys under one policy, and for each key its asks in the order in which they came.
-pub(super) struct Call {
-    pub(super) policy: PolicyBytes,
+pub(super) struct ScriptCall {
+    pub(super) policy: EncodedPolicy,
     pub(super) keys: Vec<Box<[u8]>>,
     pub(super) bodies: Vec<Vec<u8>>,
     /// Whether another ask may stand behind those of the last key.
@@ -32,7 +32,7 @@ pub(super) struct Call {
 /// Who waits for an answer.
 pub(super) type Asker = oneshot::Sender<Answer>;
 
-impl Body {
+impl Payload {
     /// The weight of the asks, and what is added if their key is not in the call yet.
     fn weight(&self, of_ask: usize) -> (usize, usize) {
         match self {
@@ -42,18 +42,18 @@ impl Body {
     }
 }
 
-impl Call {
+impl ScriptCall {
     /// Puts what waits together, the asks of one key in the order in which they came. Each call is as heavy as
     /// [`MOST_WEIGHT`] at most, unless a single question is heavier.
-    pub(super) fn of(mut batch: Vec<Waiting>, most_keys: usize) -> Vec<Self> {
+    pub(super) fn of(mut batch: Vec<Pending>, most_keys: usize) -> Vec<Self> {
         // Stable, so that asks of one key stay in order.
         batch.sort_by(|a, b| {
             let (a, b) = (&a.question, &b.question);
             a.policy.as_bytes().cmp(b.policy.as_bytes()).then_with(|| a.key.cmp(&b.key))
         });
         let mut calls: Vec<Self> = Vec::new();
-        for Waiting { question: Question { policy, key, body }, reply, .. } in batch {
-            let is_ask = matches!(body, Body::Ask(_));
+        for Pending { question: KeyRequest { policy, key, body }, reply, .. } in batch {
+            let is_ask = matches!(body, Payload::Ask(_));
             let joins = |call: &Self| is_ask && call.is_open && call.keys.last() == Some(&key);
             let (ask, of_key) = body.weight(policy.weight());
             let takes = |call: &&mut Self| {
@@ -97,32 +97,32 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::engine::{Horizon, Limit};
+    use crate::engine::{Limit, Retention};
     use crate::script::{Ask, Lending, Mode};
 
-    fn policy(mode: Mode, limits: usize, interval_ms: u32) -> PolicyBytes {
+    fn policy(mode: Mode, limits: usize, interval_ms: u32) -> EncodedPolicy {
         let spans: Vec<u32> = (1..=limits as u32).map(|at| 100 * at).collect();
-        let limit = |&span| Limit { capacity: 100, hard: 150, window: span, span, fifth: 20 };
-        let horizon = Horizon::new(Horizon::WORDS_PER_SPAN);
+        let limit = |&span| Limit { capacity: 100, hard: 150, window: span, span, ticks_in_200ms: 20 };
+        let horizon = Retention::new(Retention::WORDS_PER_SPAN);
         assert!(horizon.widen(&spans));
         let limits: Vec<Limit> = spans.iter().map(limit).collect();
-        PolicyBytes::lend(10, &horizon, mode, &limits, Lending { interval_ms, tolerance: 0.0 })
+        EncodedPolicy::lend(10, &horizon, mode, &limits, Lending { interval_ms, tolerance: 0.0 })
     }
 
     /// Asks for these keys, each with its number as the cost.
-    fn asks(policy: &PolicyBytes, keys: impl Iterator<Item = u64>) -> Vec<Waiting> {
+    fn asks(policy: &EncodedPolicy, keys: impl Iterator<Item = u64>) -> Vec<Pending> {
         let ask = |(number, key): (usize, u64)| {
-            let body = Body::Ask(Ask { cost: number as u64, random: 0 });
-            let question = Question { policy: policy.clone(), key: Box::from(key.to_be_bytes()), body };
-            Waiting { question, since: Instant::now(), reply: oneshot::channel().0 }
+            let body = Payload::Ask(Ask { cost: number as u64, random: 0 });
+            let question = KeyRequest { policy: policy.clone(), key: Box::from(key.to_be_bytes()), body };
+            Pending { question, since: Instant::now(), reply: oneshot::channel().0 }
         };
         keys.enumerate().map(ask).collect()
     }
 
     /// Keys and asks of each call, of which none is lost or out of order.
-    fn shapes(batch: Vec<Waiting>, most_keys: usize) -> Vec<(usize, usize)> {
+    fn shapes(batch: Vec<Pending>, most_keys: usize) -> Vec<(usize, usize)> {
         let total = batch.len();
-        let calls = Call::of(batch, most_keys);
+        let calls = ScriptCall::of(batch, most_keys);
         let cost = |ask: &[u8]| ask[..5].iter().rev().fold(0, |cost, byte| cost << 8 | u64::from(*byte));
         let mut seen = Vec::new();
         for call in &calls {
@@ -167,16 +167,16 @@ mod tests {
     #[test]
     fn a_call_takes_fewer_keys_that_report_and_one_that_is_heavy_alone() {
         let policy = policy(Mode::Absolute, 1, 50);
-        let parts = |count: u64, asks| -> Vec<Waiting> {
+        let parts = |count: u64, asks| -> Vec<Pending> {
             let part = |key: u64| {
-                let body = Body::Part { bytes: Box::from([0; 9]), asks };
-                let question = Question { policy: policy.clone(), key: Box::from(key.to_be_bytes()), body };
-                Waiting { question, since: Instant::now(), reply: oneshot::channel().0 }
+                let body = Payload::Part { bytes: Box::from([0; 9]), asks };
+                let question = KeyRequest { policy: policy.clone(), key: Box::from(key.to_be_bytes()), body };
+                Pending { question, since: Instant::now(), reply: oneshot::channel().0 }
             };
             (0..count).map(part).collect()
         };
         let keys = |count, asks| -> Vec<usize> {
-            Call::of(parts(count, asks), 64).iter().map(|call| call.keys.len()).collect()
+            ScriptCall::of(parts(count, asks), 64).iter().map(|call| call.keys.len()).collect()
         };
         assert_eq!(keys(30, 1), [13, 13, 4]);
         assert_eq!(keys(30, 0), [14, 14, 2]);

@@ -18,19 +18,19 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, StreamExt};
 use redis::Value;
 
-use super::call::Call;
-use super::question::{Question, Reply};
-use super::queue::{Answer, Entered, Queue, Single, Waiting};
-use crate::engine::{Horizon, Limit};
+use super::call::ScriptCall;
+use super::question::{KeyReply, KeyRequest};
+use super::queue::{Answer, DirectGuard, Enqueued, Pending, Queue};
+use crate::engine::{Limit, Retention};
 use crate::quota::MAX_CAPACITY;
-use crate::redis::breaker::{Breaker, Opened};
+use crate::redis::breaker::{Breaker, ProbeTicket};
 use crate::redis::debts::Debts;
-use crate::redis::health::{self, Outage};
-use crate::redis::transport::{Failure, FailureKind, Link, slot};
+use crate::redis::health::{self, HealthLog};
+use crate::redis::transport::{Failure, FailureKind, Transport, slot};
 use crate::runtime;
-use crate::script::{Answered, Ask, DECIDE, Mode, PolicyBytes, Script};
+use crate::script::{Ask, DECIDE, EncodedPolicy, Mode, Script, ScriptReply};
 
-/// Lanes of a cluster; its slots are split evenly.
+/// Dispatcher of a cluster; its slots are split evenly.
 const CLUSTER_LANES: usize = 64;
 const SLOTS: usize = 16_384;
 /// Keys in one script call.
@@ -45,16 +45,16 @@ const GRACE: Duration = Duration::from_millis(5);
 /// The least that a probe gives Redis for a new connection and an answer.
 const CONNECTING: Duration = Duration::from_millis(500);
 
-/// The lanes to one Redis.
-pub(crate) struct Lanes {
-    link: Link,
-    lanes: Box<[Lane]>,
+/// The partitions of one Redis, each with a breaker and a queue.
+pub(crate) struct Dispatcher {
+    link: Transport,
+    partitions: Box<[Partition]>,
     deadline: Duration,
     /// What the keys of probes begin with; no limit's do.
     probe: Box<str>,
     /// What a probe is decided by.
-    probing: PolicyBytes,
-    outage: Outage,
+    probing: EncodedPolicy,
+    health: HealthLog,
     /// Whether the one server turned out to be a cluster behind one address, which takes one slot in a call.
     has_slots: AtomicBool,
     /// Whether an unknown refusal is looked into.
@@ -66,7 +66,7 @@ pub(crate) struct Lanes {
 }
 
 /// The question whether all is refused; however it ends, the next may be asked.
-struct Questioning(Arc<Lanes>);
+struct Questioning(Arc<Dispatcher>);
 
 impl Drop for Questioning {
     fn drop(&mut self) {
@@ -74,26 +74,26 @@ impl Drop for Questioning {
     }
 }
 
-struct Lane {
+struct Partition {
     breaker: Arc<Breaker>,
     queue: Queue,
 }
 
-impl Lanes {
-    pub(crate) fn new(link: Link, deadline: Duration, prefix: &str, bucket_ms: u64) -> Arc<Self> {
+impl Dispatcher {
+    pub(crate) fn new(link: Transport, deadline: Duration, prefix: &str, bucket_ms: u64) -> Arc<Self> {
         let count = if link.is_cluster() { CLUSTER_LANES } else { 1 };
         // A pause, the two parts of a probe, and something for a busy machine.
-        let patience = Breaker::LONGEST_PAUSE + deadline.max(CONNECTING) * 2 + Duration::from_secs(1);
-        let breaker = || Breaker::new(Breaker::DEFAULT_THRESHOLD, patience);
-        let lane = || Lane { breaker: breaker(), queue: Queue::default() };
-        let lanes = std::iter::repeat_with(lane).take(count).collect();
+        let probe_timeout = Breaker::LONGEST_PAUSE + deadline.max(CONNECTING) * 2 + Duration::from_secs(1);
+        let breaker = || Breaker::new(Breaker::DEFAULT_THRESHOLD, probe_timeout);
+        let lane = || Partition { breaker: breaker(), queue: Queue::default() };
+        let partitions = std::iter::repeat_with(lane).take(count).collect();
         Arc::new(Self {
             link,
-            lanes,
+            partitions,
             deadline,
             probe: format!("{prefix}:probe:").into(),
             probing: probing(),
-            outage: Outage::default(),
+            health: HealthLog::default(),
             has_slots: AtomicBool::new(false),
             is_questioning: AtomicBool::new(false),
             debts: Debts::default(),
@@ -106,23 +106,23 @@ impl Lanes {
         self.deadline
     }
 
-    pub(crate) fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &Transport {
         &self.link
     }
 
-    fn lane_of(&self, key: &[u8]) -> usize {
-        match self.lanes.len() {
+    fn partition_of(&self, key: &[u8]) -> usize {
+        match self.partitions.len() {
             1 => 0,
-            lanes => usize::from(slot(key)) * lanes / SLOTS,
+            count => usize::from(slot(key)) * count / SLOTS,
         }
     }
 
     /// Whether Redis is to be asked at all; on a cluster that depends on the key.
     #[inline]
     pub(crate) fn allows(&self, key: impl FnOnce() -> Box<[u8]>) -> bool {
-        match &*self.lanes {
+        match &*self.partitions {
             [lane] => lane.breaker.allows(),
-            lanes => lanes[self.lane_of(&key())].breaker.allows(),
+            partitions => partitions[self.partition_of(&key())].breaker.allows(),
         }
     }
 
@@ -132,18 +132,18 @@ impl Lanes {
 
     /// Whether Redis cannot be asked, or could not within that time.
     pub(crate) fn had_outage_within(&self, time: Duration) -> bool {
-        self.outage.was_within(time)
+        self.health.was_within(time)
     }
 
     /// Notes that Redis has lost what was charged.
     pub(crate) fn forgot(&self) {
-        self.outage.forgot();
+        self.health.forgot();
     }
 
     /// Asks one question, together with whatever else is asked meanwhile.
-    pub(crate) async fn decide(self: &Arc<Self>, mut question: Question) -> Result<Reply, Failure> {
-        let at = self.lane_of(&question.key);
-        let lane = &self.lanes[at];
+    pub(crate) async fn decide(self: &Arc<Self>, mut question: KeyRequest) -> Result<KeyReply, Failure> {
+        let at = self.partition_of(&question.key);
+        let lane = &self.partitions[at];
         let mut within = self.deadline;
         // The queue's loop ends with the runtime that carries it, or is given up; what it had not sent goes again.
         let mut began = None;
@@ -152,15 +152,15 @@ impl Lanes {
                 return Err(Failure::unavailable());
             }
             match lane.queue.enter(question)? {
-                Entered::Alone(question) => {
-                    let _single = Single(&lane.queue);
+                Enqueued::Alone(question) => {
+                    let _single = DirectGuard(&lane.queue);
                     let result = self.decide_alone(&question, within).await;
                     return self.judge(at, &question.key, result).and_then(|reply| self.checked(reply));
                 }
-                Entered::Queued { answer, number, starts } => {
+                Enqueued::Queued { answer, number, starts } => {
                     let began = *began.get_or_insert_with(Instant::now);
                     // Dropped, it sets the lane free again.
-                    let turns = starts.then(|| Loop { lanes: Arc::clone(self), at, number });
+                    let turns = starts.then(|| Loop { dispatcher: Arc::clone(self), at, number });
                     if let Some(Err(no_runtime)) = turns.map(|turns| runtime::spawn(turns.run())) {
                         return self.judge(at, &[], Err(no_runtime.into()));
                     }
@@ -183,28 +183,28 @@ impl Lanes {
     }
 
     /// The reply, or the failure of its key alone: the other keys of the call are decided.
-    fn checked(&self, reply: Reply) -> Result<Reply, Failure> {
-        if !Answered::is_foreign(&reply.answer, reply.part.start) {
+    fn checked(&self, reply: KeyReply) -> Result<KeyReply, Failure> {
+        if !ScriptReply::is_foreign(&reply.answer, reply.part.start) {
             return Ok(reply);
         }
         let failure = Failure::foreign();
-        health::failed(&failure);
-        self.outage.odd(&failure);
+        health::count_failure(&failure);
+        self.health.on_unexpected_reply(&failure);
         Err(failure)
     }
 
-    async fn decide_alone(&self, question: &Question, within: Duration) -> Result<Reply, Failure> {
+    async fn decide_alone(&self, question: &KeyRequest, within: Duration) -> Result<KeyReply, Failure> {
         let mut body = Vec::new();
         question.body.write(&mut body);
         let args = [question.policy.as_bytes(), b"", &body];
         let sent = Instant::now();
         let answer = self.evaluate(&DECIDE, &[&question.key], &args, within).await?;
         let total = question.body.answer();
-        Ok(Reply { answer: Arc::new(answer), total, part: 0..total, sent, received: Instant::now() })
+        Ok(KeyReply { answer: Arc::new(answer), total, part: 0..total, sent, received: Instant::now() })
     }
 
     /// Sends a call, unless its time is up: then nobody waits for it any more.
-    async fn send_call(&self, call: Call, until: Instant) -> Result<(), Failure> {
+    async fn send_call(&self, call: ScriptCall, until: Instant) -> Result<(), Failure> {
         let keys: Vec<&[u8]> = call.keys.iter().map(|key| &**key).collect();
         let head = [call.policy.as_bytes(), b""];
         let args: Vec<&[u8]> = head.into_iter().chain(call.bodies.iter().map(Vec::as_slice)).collect();
@@ -220,7 +220,8 @@ impl Lanes {
         }
         let (total, received) = (call.total, Instant::now());
         for (part, reply) in call.replies {
-            let own = result.as_ref().map(|answer| Reply { answer: Arc::clone(answer), total, part, sent, received });
+            let own =
+                result.as_ref().map(|answer| KeyReply { answer: Arc::clone(answer), total, part, sent, received });
             let _ = reply.send(Answer::Served(own.map_err(Failure::clone)));
         }
         result.map(drop)
@@ -231,10 +232,10 @@ impl Lanes {
         self: &Arc<Self>,
         script: &Script,
         key: &[u8],
-        policy: &PolicyBytes,
+        policy: &EncodedPolicy,
     ) -> Result<Vec<u8>, Failure> {
-        let at = self.lane_of(key);
-        if !self.lanes[at].breaker.allows() {
+        let at = self.partition_of(key);
+        if !self.partitions[at].breaker.allows() {
             return Err(Failure::unavailable());
         }
         let result = self.evaluate(script, &[key], &[policy.as_bytes(), b""], self.deadline).await;
@@ -269,8 +270,8 @@ impl Lanes {
     fn judge<T>(self: &Arc<Self>, at: usize, key: &[u8], result: Result<T, Failure>) -> Result<T, Failure> {
         match &result {
             Ok(_) => {
-                if self.lanes[at].breaker.on_success().is_some() {
-                    self.outage.ended();
+                if self.partitions[at].breaker.on_success().is_some() {
+                    self.health.on_close();
                 }
                 if !self.debts.is_empty() {
                     self.settle_in_background(at);
@@ -284,23 +285,23 @@ impl Lanes {
     /// Counts a failure; the one that opens the breaker starts to probe.
     #[cold]
     fn note(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
-        health::failed(failure);
+        health::count_failure(failure);
         match failure.kind() {
             // Another program's value under our key says nothing of Redis, nor does a call from nowhere.
-            FailureKind::NoRuntime => return self.outage.odd(failure),
+            FailureKind::NoRuntime => return self.health.on_unexpected_reply(failure),
             FailureKind::Protocol if failure.is_unknown_refusal() => return self.question_refusal(at, key, failure),
-            FailureKind::Protocol => return self.outage.odd(failure),
+            FailureKind::Protocol => return self.health.on_unexpected_reply(failure),
             // On a cluster a slot that moves is a matter of moments, and its node is well.
-            FailureKind::Moved if self.link.is_cluster() => return self.outage.odd(failure),
+            FailureKind::Moved if self.link.is_cluster() => return self.health.on_unexpected_reply(failure),
             _ => {}
         }
         self.count(at, key, failure);
     }
 
     fn count(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
-        let Some(opened) = self.lanes[at].breaker.on_failure() else { return };
+        let Some(opened) = self.partitions[at].breaker.on_failure() else { return };
         if opened.is_transition() {
-            self.outage.began(failure);
+            self.health.on_open(failure);
         }
         if failure.kind() == FailureKind::Timeout {
             // The socket may be dead without having said so.
@@ -320,14 +321,14 @@ impl Lanes {
         let questioning = Questioning(Arc::clone(self));
         let (key, failure) = (key.to_vec(), failure.clone());
         let _ = runtime::spawn(async move {
-            let lanes = &questioning.0;
-            match lanes.is_back(&lanes.probe_key(&key)).await {
+            let dispatcher = &questioning.0;
+            match dispatcher.is_back(&dispatcher.probe_key(&key)).await {
                 Err(again) if again.is_unknown_refusal() => {
                     for _ in 0..Breaker::DEFAULT_THRESHOLD {
-                        lanes.count(at, &key, &again);
+                        dispatcher.count(at, &key, &again);
                     }
                 }
-                _ => lanes.outage.odd(&failure),
+                _ => dispatcher.health.on_unexpected_reply(&failure),
             }
         });
     }
@@ -360,19 +361,19 @@ impl Lanes {
 
     /// A probe failed: looks for the cause, once in an outage, if none is known.
     fn goes_on(self: &Arc<Self>, failure: Failure) {
-        if !failure.is_vague() || !self.outage.seek() {
-            return self.outage.goes_on(&failure);
+        if !failure.is_vague() || !self.health.seek() {
+            return self.health.goes_on(&failure);
         }
-        let lanes = Arc::clone(self);
+        let dispatcher = Arc::clone(self);
         let _ = runtime::spawn(async move {
-            let found = lanes.link.diagnose(failure).await;
-            lanes.outage.found(&found);
+            let found = dispatcher.link.diagnose(failure).await;
+            dispatcher.health.found(&found);
         });
     }
 
     /// Sends what has gathered in a lane.
-    async fn serve(self: &Arc<Self>, at: usize, mut batch: Vec<Waiting>) {
-        if !self.lanes[at].breaker.allows() {
+    async fn serve(self: &Arc<Self>, at: usize, mut batch: Vec<Pending>) {
+        if !self.partitions[at].breaker.allows() {
             for waiting in batch {
                 let _ = waiting.reply.send(Answer::Served(Err(Failure::unavailable())));
             }
@@ -382,9 +383,9 @@ impl Lanes {
         let Some(first) = batch.iter().map(|waiting| waiting.since).min() else { return };
         // After a stall of the client those who still wait have their grace, in which a Redis that is well answers.
         let until = (first + self.deadline).max(Instant::now() + GRACE);
-        let has_slots = self.lanes.len() > 1 || self.has_slots.load(Ordering::Relaxed);
+        let has_slots = self.partitions.len() > 1 || self.has_slots.load(Ordering::Relaxed);
         let keys_per_call = if has_slots { 1 } else { KEYS_PER_CALL };
-        let mut calls = Call::of(batch, keys_per_call);
+        let mut calls = ScriptCall::of(batch, keys_per_call);
         let key = calls.first().and_then(|call| call.keys.first()).cloned().unwrap_or_default();
         let at_once = if has_slots { CALLS_OF_ONE_SLOT } else { CALLS_AT_ONCE };
         let results: Vec<_> = match calls.len() {
@@ -398,41 +399,41 @@ impl Lanes {
 }
 
 /// A limit that has room for every probe, on a key that is gone after some seconds.
-fn probing() -> PolicyBytes {
-    let (horizon, ticks) = (Horizon::new(Horizon::WORDS_PER_SPAN), 1);
+fn probing() -> EncodedPolicy {
+    let (horizon, ticks) = (Retention::new(Retention::WORDS_PER_SPAN), 1);
     horizon.widen(&[ticks]);
-    let limit = Limit { capacity: MAX_CAPACITY, hard: MAX_CAPACITY, window: ticks, span: ticks, fifth: ticks };
-    PolicyBytes::decide(1_000, &horizon, Mode::Absolute, &[limit])
+    let limit = Limit { capacity: MAX_CAPACITY, hard: MAX_CAPACITY, window: ticks, span: ticks, ticks_in_200ms: ticks };
+    EncodedPolicy::decide(1_000, &horizon, Mode::Absolute, &[limit])
 }
 
 /// Asks whether Redis is back until it is, or its limiter is gone.
-async fn probe(lanes: Weak<Lanes>, at: usize, opened: Opened, key: Vec<u8>) {
+async fn probe(dispatcher: Weak<Dispatcher>, at: usize, opened: ProbeTicket, key: Vec<u8>) {
     let is_back = || {
-        let (lanes, key) = (lanes.clone(), key.clone());
+        let (dispatcher, key) = (dispatcher.clone(), key.clone());
         async move {
-            let Some(lanes) = lanes.upgrade() else { return false };
-            match lanes.is_back(&key).await {
+            let Some(dispatcher) = dispatcher.upgrade() else { return false };
+            match dispatcher.is_back(&key).await {
                 Ok(()) => {
-                    lanes.settle(at).await;
+                    dispatcher.settle(at).await;
                     true
                 }
                 Err(failure) => {
-                    lanes.goes_on(failure);
+                    dispatcher.goes_on(failure);
                     false
                 }
             }
         }
     };
     if opened.probe(is_back).await.is_some()
-        && let Some(lanes) = lanes.upgrade()
+        && let Some(dispatcher) = dispatcher.upgrade()
     {
-        lanes.outage.ended();
+        dispatcher.health.on_close();
     }
 }
 
 /// What serves a lane's queue until it is empty.
 struct Loop {
-    lanes: Arc<Lanes>,
+    dispatcher: Arc<Dispatcher>,
     at: usize,
     number: u64,
 }
@@ -441,10 +442,10 @@ impl Loop {
     async fn run(self) {
         // For that long those behind wait, and gather; then they are off too, or a round trip of more than half the
         // deadline would leave them none.
-        let alone = self.lanes.deadline / 8;
-        while let Some(batch) = self.lanes.lanes[self.at].queue.next(self.number) {
-            let (lanes, at) = (Arc::clone(&self.lanes), self.at);
-            let mut flight = Box::pin(async move { lanes.serve(at, batch).await });
+        let alone = self.dispatcher.deadline / 8;
+        while let Some(batch) = self.dispatcher.partitions[self.at].queue.next(self.number) {
+            let (dispatcher, at) = (Arc::clone(&self.dispatcher), self.at);
+            let mut flight = Box::pin(async move { dispatcher.serve(at, batch).await });
             let Ok(landed) = runtime::timeout(alone, &mut flight) else { return };
             if landed.await.is_err() {
                 let _ = runtime::spawn(flight);
@@ -455,6 +456,6 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        self.lanes.lanes[self.at].queue.abandon(self.number);
+        self.dispatcher.partitions[self.at].queue.abandon(self.number);
     }
 }

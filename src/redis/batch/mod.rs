@@ -5,5 +5,5 @@ mod dispatcher;
 mod question;
 mod queue;
 
-pub(crate) use self::dispatcher::Lanes;
-pub(crate) use self::question::{Body, Question, Reply};
+pub(crate) use self::dispatcher::Dispatcher;
+pub(crate) use self::question::{KeyReply, KeyRequest, Payload};

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::redis::transport::Failure;
-use crate::script::{Answered, Ask, PolicyBytes, SyncReply};
+use crate::script::{Ask, EncodedPolicy, ScriptReply, SyncReply};
 
 /// One question, on its way.
-pub(crate) struct Question {
-    pub(crate) policy: PolicyBytes,
+pub(crate) struct KeyRequest {
+    pub(crate) policy: EncodedPolicy,
     pub(crate) key: Box<[u8]>,
-    pub(crate) body: Body,
+    pub(crate) body: Payload,
 }
 
 /// What is asked of a key.
-pub(crate) enum Body {
+pub(crate) enum Payload {
     /// A decision; several on one key go together.
     Ask(Ask),
     /// What one instance reports and wants, with its asks.
@@ -24,7 +24,7 @@ pub(crate) enum Body {
 
 /// The answer of a script call, and which part of it is whose.
 #[derive(Clone)]
-pub(crate) struct Reply {
+pub(crate) struct KeyReply {
     pub(super) answer: Arc<Vec<u8>>,
     /// The length of all answers of the call, and where in them this one stands.
     pub(super) total: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Reply {
     pub(crate) received: Instant,
 }
 
-impl Body {
+impl Payload {
     /// Appends what is sent.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
@@ -46,14 +46,14 @@ impl Body {
     /// How many bytes answer it.
     pub(super) fn answer(&self) -> usize {
         match self {
-            Self::Ask(_) => Answered::RECORD,
-            Self::Part { asks, .. } => asks * Answered::RECORD + SyncReply::BYTES,
+            Self::Ask(_) => ScriptReply::RECORD,
+            Self::Part { asks, .. } => asks * ScriptReply::RECORD + SyncReply::BYTES,
         }
     }
 }
 
-impl Reply {
-    pub(crate) fn read(&self) -> Result<Answered<'_>, Failure> {
-        Answered::read(&self.answer, self.total, self.part.clone()).ok_or_else(Failure::unreadable)
+impl KeyReply {
+    pub(crate) fn read(&self) -> Result<ScriptReply<'_>, Failure> {
+        ScriptReply::read(&self.answer, self.total, self.part.clone()).ok_or_else(Failure::unreadable)
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::question::{Question, Reply};
+use super::question::{KeyReply, KeyRequest};
 use crate::redis::transport::Failure;
 
 /// Callers that wait in a lane; more are turned away at once.
@@ -13,11 +13,11 @@ const MOST_WAITING: usize = 100_000;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Queue(Mutex<Traffic>);
+pub(super) struct Queue(Mutex<State>);
 
 /// What is under way in a lane, and what waits.
 #[derive(Default)]
-struct Traffic {
+struct State {
     /// Whether a caller who found the lane idle is under way by itself.
     has_single: bool,
     /// The loop that serves the queue; one that lost its runtime is replaced by the next.
@@ -25,56 +25,56 @@ struct Traffic {
     loops: u64,
     /// When the loop took the queue last.
     turned: Option<Instant>,
-    queue: Vec<Waiting>,
+    queue: Vec<Pending>,
 }
 
-pub(super) struct Waiting {
-    pub(super) question: Question,
+pub(super) struct Pending {
+    pub(super) question: KeyRequest,
     pub(super) since: Instant,
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
 /// What becomes of a queued question.
 pub(super) enum Answer {
-    Served(Result<Reply, Failure>),
+    Served(Result<KeyReply, Failure>),
     /// Its loop ended before it was sent.
-    Unsent(Question),
+    Unsent(KeyRequest),
 }
 
 /// How a question is served.
-pub(super) enum Entered {
+pub(super) enum Enqueued {
     /// By its caller, at once.
-    Alone(Question),
+    Alone(KeyRequest),
     /// By the loop with this number, which the caller has to start if it is not there yet.
     Queued { answer: oneshot::Receiver<Answer>, number: u64, starts: bool },
 }
 
 impl Queue {
-    fn traffic(&self) -> MutexGuard<'_, Traffic> {
+    fn traffic(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn enter(&self, question: Question) -> Result<Entered, Failure> {
+    pub(super) fn enter(&self, question: KeyRequest) -> Result<Enqueued, Failure> {
         let mut traffic = self.traffic();
         if traffic.looping.is_none() && !traffic.has_single {
             traffic.has_single = true;
-            return Ok(Entered::Alone(question));
+            return Ok(Enqueued::Alone(question));
         }
         if traffic.queue.len() >= MOST_WAITING {
             return Err(Failure::crowded());
         }
         let (reply, answer) = oneshot::channel();
-        traffic.queue.push(Waiting { question, since: Instant::now(), reply });
+        traffic.queue.push(Pending { question, since: Instant::now(), reply });
         let starts = traffic.looping.is_none();
         if starts {
             traffic.loops += 1;
             traffic.looping = Some(traffic.loops);
         }
-        Ok(Entered::Queued { answer, number: traffic.loops, starts })
+        Ok(Enqueued::Queued { answer, number: traffic.loops, starts })
     }
 
     /// What the loop with this number serves next; nothing if it is to end.
-    pub(super) fn next(&self, number: u64) -> Option<Vec<Waiting>> {
+    pub(super) fn next(&self, number: u64) -> Option<Vec<Pending>> {
         let mut traffic = self.traffic();
         if traffic.looping != Some(number) {
             return None;
@@ -109,9 +109,9 @@ impl Queue {
 }
 
 /// A caller that is under way by itself; dropped, it leaves the lane.
-pub(super) struct Single<'a>(pub(super) &'a Queue);
+pub(super) struct DirectGuard<'a>(pub(super) &'a Queue);
 
-impl Drop for Single<'_> {
+impl Drop for DirectGuard<'_> {
     fn drop(&mut self) {
         self.0.traffic().has_single = false;
     }

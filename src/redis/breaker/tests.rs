@@ -6,7 +6,7 @@ use super::{Breaker, Closed, pause};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn open(breaker: &Arc<Breaker>) -> super::Opened {
+fn open(breaker: &Arc<Breaker>) -> super::ProbeTicket {
     (0..100).find_map(|_| breaker.on_failure()).expect("it was closed")
 }
 

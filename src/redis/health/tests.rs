@@ -14,8 +14,8 @@ fn a_flapping_redis_has_one_pair_of_lines_in_ten_seconds() {
     let mut written = Vec::new();
     for tenth in 0..600 {
         let now = start + Duration::from_millis(100) * tenth;
-        written.push(lines.began(&Failure::unavailable(), now));
-        written.extend(lines.ended(now + Duration::from_millis(50)));
+        written.push(lines.on_open(&Failure::unavailable(), now));
+        written.extend(lines.on_close(now + Duration::from_millis(50)));
     }
     let written: Vec<Line> = written.into_iter().flatten().collect();
     assert_eq!(written.len(), 12, "{written:?}");
@@ -31,27 +31,27 @@ fn a_flapping_redis_has_one_pair_of_lines_in_ten_seconds() {
 fn an_outage_that_lasts_has_its_line_in_the_end() {
     let (mut lines, start) = (Lines::default(), Instant::now());
     let at = |seconds| start + Duration::from_secs(seconds);
-    assert!(lines.began(&Failure::unavailable(), start).is_some());
-    assert_eq!(lines.ended(at(1)), [None, Some(Line::Back)]);
-    assert_eq!(lines.began(&Failure::unavailable(), at(2)), None);
+    assert!(lines.on_open(&Failure::unavailable(), start).is_some());
+    assert_eq!(lines.on_close(at(1)), [None, Some(Line::Back)]);
+    assert_eq!(lines.on_open(&Failure::unavailable(), at(2)), None);
     assert_eq!(lines.goes_on(&Failure::unavailable(), at(9)), None);
     cause(lines.goes_on(&Failure::unavailable(), at(10)));
     assert_eq!(lines.goes_on(&Failure::unavailable(), at(25)), None);
-    assert_eq!(lines.ended(at(30)), [None, Some(Line::Back)]);
+    assert_eq!(lines.on_close(at(30)), [None, Some(Line::Back)]);
 }
 
 #[test]
 fn a_cause_that_does_not_show_at_once_is_waited_for() {
     let (mut lines, start) = (Lines::default(), Instant::now());
-    assert_eq!(lines.began(&Failure::timeout(), start), None);
+    assert_eq!(lines.on_open(&Failure::timeout(), start), None);
     assert!(lines.seek() && !lines.seek(), "one looks for it");
     assert_eq!(lines.goes_on(&Failure::timeout(), start), None);
     assert!(cause(lines.found(&Failure::crowded(), start)).contains("too many requests"));
-    lines.ended(start);
+    lines.on_close(start);
     // Nobody found it: what is known is logged.
     let later = start + PAUSE;
-    assert_eq!(lines.began(&Failure::timeout(), later), None);
-    let [lost, back] = lines.ended(later);
+    assert_eq!(lines.on_open(&Failure::timeout(), later), None);
+    let [lost, back] = lines.on_close(later);
     assert!(cause(lost).contains("in time") && back == Some(Line::Back));
 }
 
@@ -76,24 +76,24 @@ mod figures {
             values.sort_by(|a, b| a.0.cmp(&b.0));
             values
         };
-        let outage = Outage::default();
+        let outage = HealthLog::default();
         metrics::with_local_recorder(&recorder, || {
-            failed(&Failure::timeout());
-            failed(&Failure::timeout());
-            outage.began(&Failure::timeout());
+            count_failure(&Failure::timeout());
+            count_failure(&Failure::timeout());
+            outage.on_open(&Failure::timeout());
         });
         let gauge =
             |open: f64| ("tower_weir_redis_open_breakers".to_owned(), String::new(), DebugValue::Gauge(open.into()));
         let failures =
             ("tower_weir_redis_failures_total".to_owned(), "kind=timeout".to_owned(), DebugValue::Counter(2));
         assert_eq!(values(), [failures, gauge(1.0)]);
-        metrics::with_local_recorder(&recorder, || outage.ended());
+        metrics::with_local_recorder(&recorder, || outage.on_close());
         // A snapshot of this recorder leaves zero behind.
         assert_eq!(values().last(), Some(&gauge(-1.0)));
         // A limiter that is dropped while Redis is gone.
         metrics::with_local_recorder(&recorder, || {
-            outage.began(&Failure::timeout());
-            outage.began(&Failure::timeout());
+            outage.on_open(&Failure::timeout());
+            outage.on_open(&Failure::timeout());
         });
         assert_eq!(values().last(), Some(&gauge(2.0)));
         metrics::with_local_recorder(&recorder, || drop(outage));

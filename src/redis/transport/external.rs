@@ -3,23 +3,23 @@
 use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, Value};
 
-use super::backend::{Boxed, Carrier};
+use super::backend::{Boxed, DynConnection};
 use super::failure::Failure;
 use crate::runtime;
 
-/// See [`Link::over`](super::Link::over).
-pub(super) struct Over<C> {
+/// See [`Transport::over`](super::Transport::over).
+pub(super) struct ExternalConnection<C> {
     connection: C,
     is_cluster: bool,
 }
 
-impl<C> Over<C> {
+impl<C> ExternalConnection<C> {
     pub(super) fn new(connection: C, is_cluster: bool) -> Self {
         Self { connection, is_cluster }
     }
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> Carrier for Over<C> {
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> DynConnection for ExternalConnection<C> {
     fn send<'a>(&'a self, command: &'a Cmd) -> Boxed<'a, Value> {
         let mut connection = self.connection.clone();
         Box::pin(async move {

@@ -10,12 +10,12 @@ use std::task::Poll;
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::{Cmd, RedisError, Value};
 
-use super::backend::{Carrier, Place};
-use super::dial::Direct;
-use super::external::Over;
+use super::backend::{DynConnection, ServerAddress};
+use super::connector::SingleServer;
+use super::external::ExternalConnection;
 use super::failure::Failure;
 use super::failure_kind::FailureKind;
-use super::live::Live;
+use super::guarded_connection::GuardedConnection;
 use super::single_flight::SingleFlight;
 use super::{cause, diagnosis, url};
 use crate::error::ConfigError;
@@ -23,25 +23,25 @@ use crate::runtime;
 
 /// The way to one Redis, or one cluster. Cloning shares it.
 #[derive(Clone)]
-pub(crate) struct Link {
-    way: Arc<Way>,
+pub(crate) struct Transport {
+    way: Arc<Backend>,
 }
 
-enum Way {
+enum Backend {
     /// One connection of our own, to a server that is found anew at each connect.
     Own(SingleFlight<MultiplexedConnection>),
     /// What boxes its calls in any case.
-    Boxed(Box<dyn Carrier>),
+    Boxed(Box<dyn DynConnection>),
 }
 
-impl Link {
+impl Transport {
     /// Links to the server at `url`, on the first use; one that is down fails no start-up.
     ///
     /// # Errors
     ///
     /// A [`ConfigError`] where the URL is none of Redis's. It never shows the URL, which may hold a password.
     pub(crate) fn to_url(url: &str) -> Result<Self, ConfigError> {
-        Ok(Self::own(SingleFlight::new(Direct::new(url::parse(url)?))))
+        Ok(Self::own(SingleFlight::new(SingleServer::new(url::parse(url)?))))
     }
 
     /// Links through a connection that was made elsewhere: a connection manager, multiplexed, cluster, or any other.
@@ -54,7 +54,7 @@ impl Link {
         // A name is a guess, but the type itself cannot be named where only the user's crate has the cluster
         // client on. A wrong guess of "cluster" costs batching; of "no cluster", CROSSSLOT: see `over_cluster`.
         let is_cluster = std::any::type_name::<C>().contains("ClusterConnection");
-        Self::boxed(Over::new(connection, is_cluster))
+        Self::boxed(ExternalConnection::new(connection, is_cluster))
     }
 
     /// Links through a connection to a cluster whose type does not tell; see [`over`](Self::over).
@@ -62,15 +62,15 @@ impl Link {
     where
         C: ConnectionLike + Clone + Send + Sync + 'static,
     {
-        Self::boxed(Over::new(connection, true))
+        Self::boxed(ExternalConnection::new(connection, true))
     }
 
     pub(super) fn own(connection: SingleFlight<MultiplexedConnection>) -> Self {
-        Self { way: Arc::new(Way::Own(connection)) }
+        Self { way: Arc::new(Backend::Own(connection)) }
     }
 
-    pub(super) fn boxed(carrier: impl Carrier + 'static) -> Self {
-        Self { way: Arc::new(Way::Boxed(Box::new(carrier))) }
+    pub(super) fn boxed(carrier: impl DynConnection + 'static) -> Self {
+        Self { way: Arc::new(Backend::Boxed(Box::new(carrier))) }
     }
 
     /// Sends one command and waits for its value; an error that Redis answers is a [`Failure`] too.
@@ -80,7 +80,7 @@ impl Link {
     /// May be dropped at any time. A command that has been handed to the connection may run all the same.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
         match &*self.way {
-            Way::Own(connection) => {
+            Backend::Own(connection) => {
                 let live = connection.get().await?;
                 if let Ok(result) = send_over(&live, command).await {
                     return result;
@@ -88,7 +88,7 @@ impl Link {
                 let live = connection.get().await?;
                 send_over(&live, command).await.unwrap_or_else(|Unsent| Err(Failure::lost()))
             }
-            Way::Boxed(carrier) => carrier.send(command).await,
+            Backend::Boxed(carrier) => carrier.send(command).await,
         }
     }
 
@@ -105,8 +105,8 @@ impl Link {
             return failure.renamed(FailureKind::Refused, message);
         }
         let target = match &*self.way {
-            Way::Own(connection) => connection.target(),
-            Way::Boxed(carrier) => carrier.target(),
+            Backend::Own(connection) => connection.target(),
+            Backend::Boxed(carrier) => carrier.target(),
         };
         match target {
             Some(address) => diagnosis::diagnose(address).await.unwrap_or(failure),
@@ -119,31 +119,31 @@ impl Link {
     /// Commands under way keep the old one until they are done. A connection that was made elsewhere stays.
     pub(crate) fn reset(&self) {
         match &*self.way {
-            Way::Own(connection) => connection.reset(),
-            Way::Boxed(carrier) => carrier.reset(),
+            Backend::Own(connection) => connection.reset(),
+            Backend::Boxed(carrier) => carrier.reset(),
         }
     }
 
     /// Whether keys of different slots must not share a command.
     pub(crate) fn is_cluster(&self) -> bool {
         match &*self.way {
-            Way::Own(_) => false,
-            Way::Boxed(carrier) => carrier.is_cluster(),
+            Backend::Own(_) => false,
+            Backend::Boxed(carrier) => carrier.is_cluster(),
         }
     }
 
     /// The servers that hold keys.
-    pub(super) async fn places(&self) -> Result<Vec<Place>, Failure> {
+    pub(super) async fn places(&self) -> Result<Vec<ServerAddress>, Failure> {
         match &*self.way {
-            Way::Own(_) => Ok(vec![None]),
-            Way::Boxed(carrier) => carrier.places().await,
+            Backend::Own(_) => Ok(vec![None]),
+            Backend::Boxed(carrier) => carrier.places().await,
         }
     }
 
-    pub(super) async fn send_at(&self, place: &Place, command: &Cmd) -> Result<Value, Failure> {
+    pub(super) async fn send_at(&self, place: &ServerAddress, command: &Cmd) -> Result<Value, Failure> {
         match &*self.way {
-            Way::Own(_) => self.send(command).await,
-            Way::Boxed(carrier) => carrier.send_at(place, command).await,
+            Backend::Own(_) => self.send(command).await,
+            Backend::Boxed(carrier) => carrier.send_at(place, command).await,
         }
     }
 }
@@ -152,7 +152,10 @@ impl Link {
 struct Unsent;
 
 /// Sends over a connection of our own, and marks it as gone where the failure says so.
-async fn send_over(live: &Live<MultiplexedConnection>, command: &Cmd) -> Result<Result<Value, Failure>, Unsent> {
+async fn send_over(
+    live: &GuardedConnection<MultiplexedConnection>,
+    command: &Cmd,
+) -> Result<Result<Value, Failure>, Unsent> {
     // Timers that are set outside a runtime panic.
     if let Err(no_runtime) = runtime::check() {
         return Ok(Err(no_runtime.into()));
@@ -196,9 +199,9 @@ fn is_sentinel(role: Result<Result<Value, Failure>, runtime::Elapsed>) -> bool {
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for Transport {
     /// Addresses and passwords are not shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("is_cluster", &self.is_cluster()).finish_non_exhaustive()
+        f.debug_struct("Transport").field("is_cluster", &self.is_cluster()).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 //! The way to Redis: connecting, reconnecting, and saying what a failure means.
 //!
-//! No decision, script or key is known here. [`Link::send`] takes one command and answers with Redis's value
+//! No decision, script or key is known here. [`Transport::send`] takes one command and answers with Redis's value
 //! or with a [`Failure`] of which the store can tell what to do next. On links that are built here a command
 //! is sent **at most once**, except where Redis itself has said that it did not run.
 
@@ -8,14 +8,14 @@ mod backend;
 mod cause;
 #[cfg(feature = "redis-cluster")]
 mod cluster;
+mod connector;
 mod diagnosis;
-mod dial;
 mod external;
 mod failure;
 mod failure_kind;
-mod link;
 #[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster's is not one socket"))]
-mod live;
+mod guarded_connection;
+mod link;
 mod scan_delete;
 #[cfg(feature = "redis-sentinel")]
 mod sentinel;
@@ -31,5 +31,5 @@ mod words;
 
 pub(crate) use self::failure::Failure;
 pub(crate) use self::failure_kind::FailureKind;
-pub(crate) use self::link::Link;
+pub(crate) use self::link::Transport;
 pub(crate) use self::slot::slot;

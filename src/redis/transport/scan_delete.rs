@@ -2,18 +2,18 @@
 
 use ::redis::{Cmd, Value, from_redis_value};
 
-use super::backend::Place;
+use super::backend::ServerAddress;
 use super::failure::Failure;
 use super::failure_kind::FailureKind;
-use super::link::Link;
+use super::link::Transport;
 
 /// The keys that one `SCAN` looks at, about; more would hold up the server's other clients.
 const STEP: u32 = 512;
 
-impl Link {
+impl Transport {
     /// Deletes the keys that match a glob pattern, on every master; says how many.
     ///
-    /// Not atomic: keys that are written meanwhile may stay. Over a connection that was made elsewhere it goes
+    /// Not atomic: keys that are written meanwhile may stay. ExternalConnection a connection that was made elsewhere it goes
     /// through one server, the one that the connection sends a `SCAN` to; on a cluster that is not all.
     pub(crate) async fn delete_matching(&self, pattern: &str) -> Result<u64, Failure> {
         let mut deleted = 0u64;
@@ -25,7 +25,7 @@ impl Link {
 }
 
 /// Goes through all the keys of one server and unlinks what matches; returns how many keys that were.
-async fn scan_delete(link: &Link, place: &Place, pattern: &str) -> Result<u64, Failure> {
+async fn scan_delete(link: &Transport, place: &ServerAddress, pattern: &str) -> Result<u64, Failure> {
     let (mut cursor, mut deleted) = (0u64, 0u64);
     loop {
         let (next, keys) = read(link.send_at(place, &scan(cursor, pattern)).await?)?;
@@ -51,7 +51,7 @@ fn read(page: Value) -> Result<(u64, Vec<Vec<u8>>), Failure> {
 
 /// The cluster client splits the command by slots and adds up the answers; a cluster behind one address gets its
 /// keys one by one.
-async fn unlink(link: &Link, keys: &[Vec<u8>]) -> Result<u64, Failure> {
+async fn unlink(link: &Transport, keys: &[Vec<u8>]) -> Result<u64, Failure> {
     match unlink_at_once(link, keys).await {
         Err(failure) if failure.kind() == FailureKind::CrossSlot => {
             let mut deleted = 0u64;
@@ -64,7 +64,7 @@ async fn unlink(link: &Link, keys: &[Vec<u8>]) -> Result<u64, Failure> {
     }
 }
 
-async fn unlink_at_once(link: &Link, keys: &[Vec<u8>]) -> Result<u64, Failure> {
+async fn unlink_at_once(link: &Transport, keys: &[Vec<u8>]) -> Result<u64, Failure> {
     let mut command = ::redis::cmd("UNLINK");
     command.arg(keys);
     let deleted = link.send(&command).await?;

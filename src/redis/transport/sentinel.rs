@@ -15,11 +15,11 @@ use futures_util::future::{Either, select};
 use self::ask::{Master, Sentinels};
 use super::backend::Boxed;
 use super::cause::{NOAUTH_MESSAGE, WRONGPASS_MESSAGE};
-use super::dial::{Dial, connect};
+use super::connector::{Connector, connect};
 use super::failure::Failure;
 use super::failure_kind::FailureKind;
-use super::link::Link;
-use super::live::{Gone, Live, ping_until_gone};
+use super::guarded_connection::{ClosedFlag, GuardedConnection, ping_until_gone};
+use super::link::Transport;
 use super::single_flight::SingleFlight;
 use super::url;
 use crate::error::ConfigError;
@@ -35,7 +35,7 @@ const MASTER_LOGIN_MESSAGE: &str = "the Redis master does not take the user and 
 const NOT_MASTER_MESSAGE: &str = "the server that the sentinels name is no master (yet); a failover may be under way, see \
      SENTINEL MASTERS";
 
-impl Link {
+impl Transport {
     /// Links to the master of a name, which the sentinels are asked for at each connect and while it is used.
     ///
     /// Each URL tells about what it names: the ones of the sentinels hold their user and password, if any.
@@ -99,19 +99,19 @@ impl Named {
     }
 }
 
-impl Dial<MultiplexedConnection> for Named {
-    fn dial(&self) -> Boxed<'_, Arc<Live<MultiplexedConnection>>> {
+impl Connector<MultiplexedConnection> for Named {
+    fn dial(&self) -> Boxed<'_, Arc<GuardedConnection<MultiplexedConnection>>> {
         Box::pin(async {
             *self.last() = None;
             let master = self.sentinels.master().await?;
             let address = self.address(&master);
             *self.last() = Some(address.clone());
-            let gone = Gone::default();
+            let gone = ClosedFlag::default();
             let connection = connect(self.master.clone().set_addr(address), &gone).await.map_err(of_master)?;
             check_role(connection.clone()).await?;
             let watch = until_replaced(Arc::clone(&self.sentinels), master);
             let keeper = either(ping_until_gone(connection.clone()), watch);
-            Ok(Live::guarded(connection, gone, keeper)?)
+            Ok(GuardedConnection::guarded(connection, gone, keeper)?)
         })
     }
 

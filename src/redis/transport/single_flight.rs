@@ -9,10 +9,10 @@ use tokio::sync::watch;
 
 use super::backend::Boxed;
 use super::cause::SLOW_CONNECT_MESSAGE;
-use super::dial::Dial;
+use super::connector::Connector;
 use super::failure::Failure;
 use super::failure_kind::FailureKind;
-use super::live::Live;
+use super::guarded_connection::GuardedConnection;
 use crate::runtime;
 
 /// How much longer than it may take an attempt is waited for. It is stuck then: its runtime stands still.
@@ -27,7 +27,7 @@ pub(super) struct SingleFlight<C> {
 }
 
 struct Shared<C> {
-    dial: Box<dyn Dial<C>>,
+    dial: Box<dyn Connector<C>>,
     /// Held for moves only, never across an await.
     state: Mutex<State<C>>,
     /// Since when a renewal is under way.
@@ -37,20 +37,20 @@ struct Shared<C> {
 enum State<C> {
     Down,
     Dialing(watch::Receiver<Outcome<C>>, Instant),
-    Up(Arc<Live<C>>),
+    Up(Arc<GuardedConnection<C>>),
 }
 
 /// `None` while the attempt lasts.
-type Outcome<C> = Option<Result<Arc<Live<C>>, Failure>>;
+type Outcome<C> = Option<Result<Arc<GuardedConnection<C>>, Failure>>;
 
 impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
-    pub(super) fn new(dial: impl Dial<C>) -> Self {
+    pub(super) fn new(dial: impl Connector<C>) -> Self {
         let state = Mutex::new(State::Down);
         Self { shared: Arc::new(Shared { dial: Box::new(dial), state, renewing: Mutex::default() }) }
     }
 
     /// The connection; waits for the attempt that is under way, or starts one.
-    pub(super) async fn get(&self) -> Result<Arc<Live<C>>, Failure> {
+    pub(super) async fn get(&self) -> Result<Arc<GuardedConnection<C>>, Failure> {
         // The second round is for an attempt whose runtime was shut down under it.
         for _ in 0..2 {
             let mut attempt = match self.begin()? {
@@ -138,7 +138,7 @@ impl<C> Drop for Renewal<C> {
 }
 
 enum Begun<C> {
-    Up(Arc<Live<C>>),
+    Up(Arc<GuardedConnection<C>>),
     Dialing(watch::Receiver<Outcome<C>>),
 }
 
@@ -149,8 +149,8 @@ impl<C> Shared<C> {
 }
 
 impl<C: Send + Sync + 'static> Shared<C> {
-    async fn dial(&self) -> Result<Arc<Live<C>>, Failure> {
-        let dial: Boxed<'_, Arc<Live<C>>> = self.dial.dial();
+    async fn dial(&self) -> Result<Arc<GuardedConnection<C>>, Failure> {
+        let dial: Boxed<'_, Arc<GuardedConnection<C>>> = self.dial.dial();
         match runtime::timeout(self.dial.within(), dial)?.await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::new(FailureKind::Unreachable, SLOW_CONNECT_MESSAGE)),

@@ -10,7 +10,7 @@ use crate::decision::{Decision, Verdict};
 use crate::error::ConfigError;
 use crate::policy::Policy;
 use crate::quota::Quota;
-use crate::response::line::{self, line};
+use crate::response::header_value::{self, line};
 use crate::response::quota_names::quota_names;
 use crate::response::retry_after;
 
@@ -41,7 +41,7 @@ struct Member {
 
 /// What a response's fields say of one decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::response) struct Standing {
+pub(in crate::response) struct QuotaStatus {
     index: usize,
     remaining: u64,
     /// None if no wait helps.
@@ -88,7 +88,7 @@ impl Fields {
         let member = |(name, quota): (String, &Quota)| Member {
             prefix: format!("{};r=", quoted(&name)),
             count: integer(quota.count()),
-            limit: line::number(integer(quota.count())),
+            limit: header_value::number(integer(quota.count())),
             window: integer(retry_after::seconds(quota.window())),
         };
         let members: Box<[Member]> = quota_names(policy).zip(policy.quotas()).map(member).collect();
@@ -107,7 +107,7 @@ impl Fields {
     }
 
     /// What the fields say of a decision, with the wait that its response asks for.
-    pub(in crate::response) fn standing(&self, decision: &Decision, wait: Option<Duration>) -> Option<Standing> {
+    pub(in crate::response) fn standing(&self, decision: &Decision, wait: Option<Duration>) -> Option<QuotaStatus> {
         let index = if decision.limit_index() < self.members.len() { decision.limit_index() } else { 0 };
         let member = self.members.get(index)?;
         let remaining = match decision.verdict() {
@@ -116,33 +116,33 @@ impl Fields {
             _ => decision.remaining().min(member.count),
         };
         if decision.is_allowed() && remaining > 0 {
-            return Some(Standing { index, remaining, reset: Some(member.window) });
+            return Some(QuotaStatus { index, remaining, reset: Some(member.window) });
         }
         if wait.is_none() && !decision.is_allowed() && remaining == 0 {
-            return Some(Standing { index, remaining, reset: None });
+            return Some(QuotaStatus { index, remaining, reset: None });
         }
         let reset = integer(wait.map_or(member.window, retry_after::seconds));
         // A refused request of a large cost may leave some; no more of it is told than the quota's own rate.
         let at_rate = u128::from(member.count) * u128::from(reset) / u128::from(member.window);
         let remaining = u64::try_from(at_rate).unwrap_or(u64::MAX).min(remaining);
-        Some(Standing { index, remaining, reset: Some(reset) })
+        Some(QuotaStatus { index, remaining, reset: Some(reset) })
     }
 
     /// Adds the fields to an admitted request's response, beside those that it has.
-    pub(in crate::response) fn admitted(&self, standing: &Standing, headers: &mut HeaderMap) {
+    pub(in crate::response) fn admitted(&self, standing: &QuotaStatus, headers: &mut HeaderMap) {
         self.append(standing, headers);
     }
 
     /// Adds the fields to a refusal, unless its maker has set them.
-    pub(in crate::response) fn refused(&self, standing: &Standing, headers: &mut HeaderMap) {
+    pub(in crate::response) fn refused(&self, standing: &QuotaStatus, headers: &mut HeaderMap) {
         if !headers.contains_key(RATELIMIT) && !headers.contains_key(POLICY) {
             self.append(standing, headers);
         }
     }
 
-    fn append(&self, standing: &Standing, headers: &mut HeaderMap) {
+    fn append(&self, standing: &QuotaStatus, headers: &mut HeaderMap) {
         let Some(Member { prefix, count, limit, .. }) = self.members.get(standing.index) else { return };
-        let Standing { remaining, reset, .. } = *standing;
+        let QuotaStatus { remaining, reset, .. } = *standing;
         if let Some(format) = self.x_reset {
             let reset = match format {
                 ResetFormat::DeltaSeconds => reset,

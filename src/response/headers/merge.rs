@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::response::line::{line, number};
+use crate::response::header_value::{line, number};
 
 /// Limit, remaining and reset.
 pub(super) type Triple = [HeaderName; 3];

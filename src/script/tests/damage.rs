@@ -24,7 +24,8 @@ enum Answer {
 
 impl Call {
     fn all(server: &Server) -> impl Iterator<Item = Self> {
-        let limit = |capacity, window| Limit { capacity, hard: capacity * 3 / 2, window, span: window, fifth: 20 };
+        let limit =
+            |capacity, window| Limit { capacity, hard: capacity * 3 / 2, window, span: window, ticks_in_200ms: 20 };
         let (one, two) = (vec![limit(1_000, 100)], vec![limit(1_000, 100), limit(5_000, 1_000)]);
         [
             (Mode::Absolute, 0, &one),
@@ -43,10 +44,10 @@ impl Call {
     }
 
     fn make(&mut self) -> [Answer; 3] {
-        let horizon = Horizon::new(Horizon::WORDS_PER_SPAN);
+        let horizon = Retention::new(Retention::WORDS_PER_SPAN);
         assert!(horizon.widen(&self.limits.iter().map(|limit| limit.span).collect::<Vec<_>>()));
         let lending = Lending { interval_ms: self.interval_ms, tolerance: 0.0 };
-        let policy = PolicyBytes::lend(10, &horizon, self.mode, &self.limits, lending);
+        let policy = EncodedPolicy::lend(10, &horizon, self.mode, &self.limits, lending);
         let asks = [Ask { cost: 1, random: 7 }; 2];
         let id = LeaseId { nonce: 3, counter: 4 };
         let part =
@@ -59,12 +60,12 @@ impl Call {
         let time = NOW.to_string();
         let args = [policy.as_bytes(), time.as_bytes(), &body, &body, &body];
         let answer: Vec<u8> = DECIDE.eval(&NAMES, args).query(&mut self.server).unwrap();
-        let each = 2 * Answered::RECORD + if self.interval_ms > 0 { SyncReply::BYTES } else { 0 };
+        let each = 2 * ScriptReply::RECORD + if self.interval_ms > 0 { SyncReply::BYTES } else { 0 };
         [0, 1, 2].map(|key| {
-            if Answered::is_foreign(&answer, key * each) {
+            if ScriptReply::is_foreign(&answer, key * each) {
                 return Answer::Foreign;
             }
-            let answered = Answered::read(&answer, 3 * each, key * each..(key + 1) * each).unwrap();
+            let answered = ScriptReply::read(&answer, 3 * each, key * each..(key + 1) * each).unwrap();
             if self.interval_ms > 0 {
                 let limits = self.limits.len();
                 let reply = answered.behind(2).and_then(|reply| SyncReply::read(reply, limits)).unwrap();

@@ -30,12 +30,12 @@ impl Judged {
                 hard: capacity,
                 window: ticks(window),
                 span: ticks(window),
-                fifth: 20,
+                ticks_in_200ms: 20,
             })
             .collect();
-        let horizon = Horizon::new(Horizon::WORDS_PER_SPAN);
+        let horizon = Retention::new(Retention::WORDS_PER_SPAN);
         assert!(horizon.widen(&limits.iter().map(|limit| limit.span).collect::<Vec<_>>()));
-        let policy = PolicyBytes::decide(BUCKET_MS, &horizon, Mode::Absolute, &limits);
+        let policy = EncodedPolicy::decide(BUCKET_MS, &horizon, Mode::Absolute, &limits);
         let (mut packed, ask, time) = (Vec::new(), Ask { cost: 1, random: 0 }, now_ms.to_string());
         ask.write(&mut packed);
         let args = [policy.as_bytes(), time.as_bytes(), &packed];
@@ -137,10 +137,10 @@ fn a_step_back_does_not_starve_the_shorter_quota() {
 #[test]
 fn a_step_back_does_not_prolong_the_shedding() {
     let server = Server::start(Flavor::Debian);
-    let limits = [Limit { capacity: 20, hard: 30, window: 100, span: 100, fifth: 20 }];
-    let horizon = Horizon::new(Horizon::WORDS_PER_SPAN);
+    let limits = [Limit { capacity: 20, hard: 30, window: 100, span: 100, ticks_in_200ms: 20 }];
+    let horizon = Retention::new(Retention::WORDS_PER_SPAN);
     assert!(horizon.widen(&[100]));
-    let policy = PolicyBytes::decide(BUCKET_MS, &horizon, Mode::Suppressed, &limits);
+    let policy = EncodedPolicy::decide(BUCKET_MS, &horizon, Mode::Suppressed, &limits);
     let mut connection = connect(&server);
     let mut ask = |now_ms: u64, random| {
         let (mut packed, ask, time) = (Vec::new(), Ask { cost: 1, random }, now_ms.to_string());

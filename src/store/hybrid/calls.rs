@@ -13,9 +13,9 @@ use crate::error::StoreError;
 use crate::lease::{KeyState, LimitSet, OwnedLimitSet, limits_id};
 use crate::policy::OnStoreError;
 use crate::quota::RateLimit;
-use crate::redis::Finally;
+use crate::redis::OnDrop;
 use crate::script::Correction;
-use crate::store::BudgetResponse;
+use crate::store::budget::BudgetResponse;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
 /// Limits in Redis that are decided on in memory, by one strategy.
@@ -80,7 +80,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         let limits = Self::limits(shared, rate);
         let (now, set) = (shared.time.now_ms(), Self::limit_set(&limits));
         let known = |state: &mut KeyState| state.peek(now, &set, &shared.params);
-        if let Some(Some(decision)) = shared.main.with(shared.main.print(key.as_ref()), known) {
+        if let Some(Some(decision)) = shared.main.with(shared.main.fingerprint(key.as_ref()), known) {
             return Ok(decision.into());
         }
         let own = Self::own(shared, &limits);
@@ -141,7 +141,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     pub fn get_estimate(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
         let shared = self.shared()?;
         let estimate = |state: &mut KeyState| state.estimate(shared.time.now_ms(), &shared.params);
-        Ok(shared.main.with(shared.main.print(key.as_ref()), estimate).unwrap_or(0))
+        Ok(shared.main.with(shared.main.fingerprint(key.as_ref()), estimate).unwrap_or(0))
     }
 
     /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
@@ -182,15 +182,15 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         let shared = self.shared()?;
         self.give_back(shared, key).await?;
         // Even where no answer came, or nobody waited for it, it may have been done.
-        let changed = Finally(|| {
-            shared.main.with(shared.main.print(key), KeyState::invalidate);
+        let changed = OnDrop(|| {
+            shared.main.with(shared.main.fingerprint(key), KeyState::invalidate);
         });
         let set = Correction::Set { comparator, count, mode };
         let corrected = shared.redis.correct(&shared.main.keys, key, set).await?;
         let (previous_total, current_total) = (corrected.before, corrected.after);
         let now = shared.time.now_ms();
         drop(changed);
-        shared.main.with(shared.main.print(key), |state| state.record_total(now, current_total, &shared.params));
+        shared.main.with(shared.main.fingerprint(key), |state| state.record_total(now, current_total, &shared.params));
         Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
     }
 
@@ -201,9 +201,9 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         let shared = self.shared()?;
         let key = key.as_ref();
         self.give_back(shared, key).await?;
-        let _changed = Finally(|| {
+        let _changed = OnDrop(|| {
             let now = shared.time.now_ms();
-            shared.main.with(shared.main.print(key), |state| state.forget(now, &shared.params));
+            shared.main.with(shared.main.fingerprint(key), |state| state.forget(now, &shared.params));
         });
         let corrected = shared.redis.correct(&shared.main.keys, key, Correction::Delete).await?;
         Ok(corrected.done.then_some(corrected.before))
@@ -216,7 +216,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     /// or [`delete`](Self::delete) single keys.
     pub async fn clear(&self) -> Result<(), StoreError> {
         let shared = self.shared()?;
-        let _changed = Finally(|| {
+        let _changed = OnDrop(|| {
             let now = shared.time.now_ms();
             shared.main.each(|state| {
                 state.forget(now, &shared.params);
@@ -230,7 +230,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
         let (now, set) = (shared.time.now_ms(), Self::limit_set(&limits));
-        if let Some(Some(ratio)) = shared.main.with(shared.main.print(key), |state| state.ratio(now, &set)) {
+        if let Some(Some(ratio)) = shared.main.with(shared.main.fingerprint(key), |state| state.ratio(now, &set)) {
             return Ok((1.0 - ratio).clamp(0.0, 1.0));
         }
         let own = Self::own(shared, &limits);
@@ -244,13 +244,13 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
             state.can_return().then(|| SyncOp::start(shared, &key, state, &shared.any_limits(), false))
         };
         if let Some(sync) = key.with(visit).flatten() {
-            sync.wait(shared.redis.lanes.deadline()).await?;
+            sync.wait(shared.redis.dispatcher.deadline()).await?;
         }
         Ok(())
     }
 
     fn limits(shared: &Shared, rate: &RateLimit) -> [Limit; 1] {
-        [shared.redis.scale.limit(rate, K::IS_SUPPRESSED)]
+        [shared.redis.geometry.limit(rate, K::IS_SUPPRESSED)]
     }
 
     fn limit_set(limits: &[Limit]) -> LimitSet<'_> {

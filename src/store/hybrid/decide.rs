@@ -16,7 +16,7 @@ use crate::policy::OnStoreError;
 use crate::redis::Failure;
 use crate::runtime;
 use crate::script::{Ask, LeaseId};
-use crate::store::BudgetResponse;
+use crate::store::budget::BudgetResponse;
 
 /// What a request has to do that is not decided at once.
 enum Next {
@@ -42,7 +42,7 @@ impl Shared {
                 self.renew_early(&table.key_ref(wanted.key), low);
                 BudgetResponse::Ready(Ok(decision))
             }
-            _ if !self.redis.lanes.allows(|| table.keys.names.name(wanted.key)) => {
+            _ if !self.redis.dispatcher.allows(|| table.keys.names.name(wanted.key)) => {
                 let key = table.key_ref(wanted.key);
                 BudgetResponse::Ready(self.without_redis(&key, wanted, owned_limits, Failure::unavailable()))
             }
@@ -65,7 +65,7 @@ impl Shared {
         table: &KeyTable,
         wanted: &Wanted<'_>,
     ) -> (bool, Option<(Decision, Option<LeaseId>)>) {
-        let (now, print) = (self.time.now_ms(), table.print(wanted.key));
+        let (now, print) = (self.time.now_ms(), table.fingerprint(wanted.key));
         let request = Request { cost: wanted.cost, limits: wanted.limits, is_retry: false };
         match table.with(print, |state| state.handle_request(now, &request, &self.params)) {
             Some(Action::Decided(decision)) => (true, Some((decision, None))),
@@ -100,7 +100,7 @@ impl Shared {
         limits: &OwnedLimitSet,
     ) -> Result<Decision, Failure> {
         task::start(self);
-        let (began, deadline) = (Instant::now(), self.redis.lanes.deadline());
+        let (began, deadline) = (Instant::now(), self.redis.dispatcher.deadline());
         let (mut is_retry, mut has_waited) = (is_known, false);
         loop {
             let rest = deadline.saturating_sub(began.elapsed());

@@ -13,10 +13,10 @@ use crate::keyspace::Settings;
 use crate::lease::{KeyState, OwnedLimitSet};
 use crate::policy::Policy;
 use crate::quota::{SyncIntervalMs, Tolerance};
-use crate::redis::{Client, Finally};
+use crate::redis::{Client, OnDrop};
 use crate::runtime;
 use crate::script::Correction;
-use crate::store::{Budget, BudgetRequest, BudgetResponse, Store};
+use crate::store::budget::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
 /// Limits in Redis, shared by all instances, and decided on in memory. Cloning shares it.
@@ -118,8 +118,8 @@ impl fmt::Debug for HybridStore {
 impl Store for HybridStore {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
-        let limits: Arc<[Limit]> = shared.redis.scale.limits(policy)?.into();
-        let here: Vec<Limit> = limits.iter().map(|limit| shared.params.scale.with_lag(*limit)).collect();
+        let limits: Arc<[Limit]> = shared.redis.geometry.limits(policy)?.into();
+        let here: Vec<Limit> = limits.iter().map(|limit| shared.params.geometry.with_lag(*limit)).collect();
         let new = || KeyTable::new(shared.redis.keyspace(Some(policy.name())), shared.max_keys);
         let (table, opened) = shared.named.open(policy, &here, new)?;
         let is_suppressed = matches!(policy.strategy(), Strategy::Suppressed(_));
@@ -148,7 +148,7 @@ impl Budget for HybridBudget {
         if units == 0 {
             return;
         }
-        let (shared, table, print) = (&self.shared, &self.table, self.table.print(key));
+        let (shared, table, print) = (&self.shared, &self.table, self.table.fingerprint(key));
         if decision.is_from_lease || decision.is_local_share {
             table.with(print, |state: &mut KeyState| state.refund(units, decision, &table.here));
             return;
@@ -157,7 +157,7 @@ impl Budget for HybridBudget {
         let refund = Correction::Refund { stamp: decision.stamp, units };
         let _ = runtime::spawn(async move {
             // Even where no answer came it may have been done.
-            let _changed = Finally(|| {
+            let _changed = OnDrop(|| {
                 table.with(print, KeyState::clear_refusals);
             });
             let _ = shared.redis.correct(&table.keys, &key, refund).await;

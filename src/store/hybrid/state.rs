@@ -61,15 +61,15 @@ impl Shared {
         let time = TimeSource::system();
         let lag_ms = time.lag_ms();
         let params = StoreParams {
-            scale: WindowGeometry::new(settings.bucket_ms, lag_ms, settings.window_seconds, settings.hard)?,
-            server: redis.scale,
+            geometry: WindowGeometry::new(settings.bucket_ms, lag_ms, settings.window_seconds, settings.hard)?,
+            server: redis.geometry,
             lag_ms,
             interval_ms: interval.get(),
-            deadline_ms: millis(redis.lanes.deadline()),
+            deadline_ms: millis(redis.dispatcher.deadline()),
         };
         let main = KeyTable::new(redis.keyspace(None), settings.max_keys);
-        main.keys.horizon.widen(&[redis.scale.span()]);
-        main.here.widen(&[params.scale.span()]);
+        main.keys.horizon.widen(&[redis.geometry.span()]);
+        main.here.widen(&[params.geometry.span()]);
         Ok(Self {
             time,
             params,
@@ -87,7 +87,7 @@ impl Shared {
 
     /// Limits for a sync that asks for nothing: any over the window do.
     pub(super) fn any_limits(&self) -> OwnedLimitSet {
-        OwnedLimitSet::new([self.redis.scale.limit_of(1)].into(), false, self.tolerance)
+        OwnedLimitSet::new([self.redis.geometry.limit_of(1)].into(), false, self.tolerance)
     }
 
     pub(super) fn tables(&self) -> Vec<Arc<KeyTable>> {

@@ -13,9 +13,9 @@ use super::state::Shared;
 use super::table::{KeyRef, KeyTable};
 use crate::decision::Decision;
 use crate::lease::{Answer, KeyState, OwnedLimitSet, Reaction, RoundTrip};
-use crate::redis::{Body, Failure, Question, Reply};
+use crate::redis::{Failure, KeyReply, KeyRequest, Payload};
 use crate::runtime;
-use crate::script::{Answered, Ask, LeaseId, Lending, PolicyBytes, SyncReply, SyncRequest};
+use crate::script::{Ask, EncodedPolicy, LeaseId, Lending, ScriptReply, SyncReply, SyncRequest};
 
 /// How much longer than the deadline a caller waits for the task that should have told it.
 const GRACE: Duration = Duration::from_millis(5);
@@ -85,15 +85,15 @@ impl SyncOp {
     /// The round trip, or two, where Redis has lost the key; the decision on the request that went along.
     pub(super) async fn run(mut self) -> Result<Option<Decision>, Failure> {
         let shared = Arc::clone(&self.shared);
-        let mut answer = self.read(&shared.redis.lanes.decide(self.question()).await?)?;
+        let mut answer = self.read(&shared.redis.dispatcher.decide(self.question()).await?)?;
         let mut reaction = self.handle_reply(&answer)?;
         if let Reaction::Resubmit { request, has_lost_units } = reaction {
             if has_lost_units {
-                shared.redis.lanes.forgot();
+                shared.redis.dispatcher.forgot();
             }
             (self.request, self.trip.asked.sent) = (request, shared.time.now_ms());
             let within = Duration::from_millis(shared.params.deadline_ms).saturating_sub(self.began.elapsed());
-            let trip = shared.redis.lanes.decide(self.question());
+            let trip = shared.redis.dispatcher.decide(self.question());
             let reply = runtime::timeout(within, trip)?.await.unwrap_or(Err(Failure::timeout()))?;
             answer = self.read(&reply)?;
             reaction = self.handle_reply(&answer)?;
@@ -121,13 +121,13 @@ impl SyncOp {
         self.key.with(visit).ok_or_else(Failure::timeout)
     }
 
-    fn question(&self) -> Question {
+    fn question(&self) -> KeyRequest {
         let asks = self.ask.as_slice();
-        let body = Body::Part { bytes: self.request.bytes(asks), asks: asks.len() };
-        Question { policy: policy(&self.shared, &self.key.table, &self.limits), key: self.name.clone(), body }
+        let body = Payload::Part { bytes: self.request.bytes(asks), asks: asks.len() };
+        KeyRequest { policy: policy(&self.shared, &self.key.table, &self.limits), key: self.name.clone(), body }
     }
 
-    fn read(&self, reply: &Reply) -> Result<Answer, Failure> {
+    fn read(&self, reply: &KeyReply) -> Result<Answer, Failure> {
         let answered = reply.read()?;
         let (now_ms, asks) = (answered.now_ms, self.ask.as_slice().len());
         let reply = read(&answered, asks, self.limits.scaled.len())?;
@@ -143,7 +143,7 @@ impl SyncOp {
     }
 }
 
-fn read(answered: &Answered<'_>, asks: usize, limits: usize) -> Result<SyncReply, Failure> {
+fn read(answered: &ScriptReply<'_>, asks: usize, limits: usize) -> Result<SyncReply, Failure> {
     answered.behind(asks).and_then(|bytes| SyncReply::read(bytes, limits)).ok_or_else(Failure::unreadable)
 }
 
@@ -159,18 +159,18 @@ pub(super) async fn peek(shared: &Shared, table: &KeyTable, key: &[u8]) -> Resul
         reports: Vec::new(),
     };
     let limits = shared.any_limits();
-    let body = Body::Part { bytes: request.bytes(&[]), asks: 0 };
-    let question = Question { policy: policy(shared, table, &limits), key: table.keys.names.name(key), body };
-    read(&shared.redis.lanes.decide(question).await?.read()?, 0, limits.scaled.len())
+    let body = Payload::Part { bytes: request.bytes(&[]), asks: 0 };
+    let question = KeyRequest { policy: policy(shared, table, &limits), key: table.keys.names.name(key), body };
+    read(&shared.redis.dispatcher.decide(question).await?.read()?, 0, limits.scaled.len())
 }
 
-fn policy(shared: &Shared, table: &KeyTable, limits: &OwnedLimitSet) -> PolicyBytes {
+fn policy(shared: &Shared, table: &KeyTable, limits: &OwnedLimitSet) -> EncodedPolicy {
     let lending = Lending {
         interval_ms: shared.schedule.interval_ms(shared.params.interval_ms),
         tolerance: shared.tolerance.get(),
     };
-    let bucket_ms = shared.params.scale.bucket_ms();
-    PolicyBytes::lend(bucket_ms, &table.keys.horizon, limits.mode(), &limits.scaled, lending)
+    let bucket_ms = shared.params.geometry.bucket_ms();
+    EncodedPolicy::lend(bucket_ms, &table.keys.horizon, limits.mode(), &limits.scaled, lending)
 }
 
 impl Drop for SyncOp {

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use crate::engine::Horizon;
+use crate::engine::Retention;
 use crate::keyspace::fingerprint::Fingerprint;
 use crate::keyspace::registry::Kept;
 use crate::keyspace::sharded_map::ShardedMap;
@@ -18,31 +18,31 @@ pub(super) struct KeyTable {
     /// Their names in Redis, and for how long it keeps their history, by its clock.
     pub(super) keys: Keyspace,
     /// For how long this instance keeps what it has admitted, by its own clock and the lag of that.
-    pub(super) here: Horizon,
-    maps: ShardedMap<KeyState>,
+    pub(super) here: Retention,
+    map: ShardedMap<KeyState>,
 }
 
 impl KeyTable {
     pub(super) fn new(keys: Keyspace, max_keys: usize) -> Self {
         // For this instance's share, and for what is resubmitted, a coarse history does.
-        let here = Horizon::new(WORDS_PER_SPAN);
-        Self { keys, here, maps: ShardedMap::new(max_keys) }
+        let here = Retention::new(WORDS_PER_SPAN);
+        Self { keys, here, map: ShardedMap::new(max_keys) }
     }
 
     /// A key of the table.
     pub(super) fn key_ref(self: &Arc<Self>, key: &[u8]) -> KeyRef {
-        KeyRef { table: Arc::clone(self), print: self.print(key) }
+        KeyRef { table: Arc::clone(self), print: self.fingerprint(key) }
     }
 
     #[inline]
-    pub(super) fn print(&self, key: &[u8]) -> Fingerprint {
-        self.maps.print(key)
+    pub(super) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
+        self.map.fingerprint(key)
     }
 
     /// Does something with a known key's state, under its lock.
     #[inline]
     pub(super) fn with<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut KeyState) -> R) -> Option<R> {
-        self.maps.known(print, visit)
+        self.map.known(print, visit)
     }
 
     /// The same with a key that may have no state yet; nothing if there is no room for one.
@@ -56,19 +56,19 @@ impl KeyTable {
         visit: impl FnOnce(&mut KeyState) -> R,
     ) -> Option<R> {
         // A full table does not look for idle keys: the syncing task does, and Redis decides meanwhile.
-        if !self.maps.take_place() {
+        if !self.map.try_reserve() {
             return self.with(print, visit);
         }
-        let (result, is_new) = self.maps.with_keys(print, |states| match states.entry(print) {
+        let (result, is_new) = self.map.with_keys(print, |states| match states.entry(print) {
             Entry::Occupied(mut state) => (visit(state.get_mut()), false),
             Entry::Vacant(place) => {
-                let state = KeyState::new(self.keys.names.name(key), now, &params.scale);
+                let state = KeyState::new(self.keys.names.name(key), now, &params.geometry);
                 (visit(place.insert(state)), true)
             }
         });
         if !is_new {
-            self.maps.leave_place();
-        } else if self.maps.is_sweep_due() {
+            self.map.release();
+        } else if self.map.is_sweep_due() {
             self.sweep_step(now, params);
         }
         Some(result)
@@ -76,22 +76,22 @@ impl KeyTable {
 
     /// The number of keys.
     pub(super) fn len(&self) -> usize {
-        self.maps.len()
+        self.map.len()
     }
 
     /// The number of steps that make up one pass.
     pub(super) fn steps(&self) -> usize {
-        self.maps.steps()
+        self.map.steps()
     }
 
     /// The keys with something that can be given back or reported.
     pub(super) fn keys_to_return(&self) -> Vec<Fingerprint> {
-        self.maps.find(KeyState::can_return)
+        self.map.find(KeyState::can_return)
     }
 
     /// Does something with every key.
     pub(super) fn each(&self, visit: impl Fn(&mut KeyState)) {
-        self.maps.sweep_all(|state| {
+        self.map.sweep_all(|state| {
             visit(state);
             true
         });
@@ -99,7 +99,7 @@ impl KeyTable {
 
     /// Forgets the idle keys of some of them.
     pub(super) fn sweep_step(&self, now: u64, params: &StoreParams) {
-        self.maps.sweep_step(|state| {
+        self.map.sweep_step(|state| {
             state.trim(now, params);
             !state.is_idle(now, &self.here, params)
         });

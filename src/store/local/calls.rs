@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use crate::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::decision::{Decision, RateLimitDecision, SuppressionSnapshot};
-use crate::engine::{self, Horizon, SetMode, Window};
+use crate::engine::{self, Retention, SetMode, Window};
 use crate::keyspace::Windows;
 use crate::quota::RateLimit;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
@@ -53,7 +53,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     /// Like [`inc`](Self::inc), and tells all that the decision knows.
     #[inline]
     pub fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Decision {
-        let limits = [self.windows.scale.limit(rate, K::IS_SUPPRESSED)];
+        let limits = [self.windows.geometry.limit(rate, K::IS_SUPPRESSED)];
         self.windows.decide(&self.windows.main, key.as_ref(), n, &limits, K::IS_SUPPRESSED)
     }
 
@@ -67,13 +67,13 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
 
     fn peek(&self, key: &[u8], rate: &RateLimit, n: u64) -> RateLimitDecision {
         let (windows, now_ms) = (self.windows, self.windows.time.now_ms());
-        let (now, limits) = (windows.scale.at(now_ms), [windows.scale.limit(rate, K::IS_SUPPRESSED)]);
+        let (now, limits) = (windows.geometry.at(now_ms), [windows.geometry.limit(rate, K::IS_SUPPRESSED)]);
         windows.main.peek(key, now, |window, horizon| {
             if K::IS_SUPPRESSED {
                 return RateLimitDecision::at_factor(engine::factor(window, now, &limits, horizon));
             }
             windows
-                .scale
+                .geometry
                 .decision(&engine::absolute(window, now, n, &limits, horizon, false), 0, &limits, now_ms)
                 .into()
         })
@@ -141,7 +141,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         mode: SetMode,
     ) -> SetOutcome {
         let (now, span) = (self.windows.now(), self.span());
-        let correct = |window: &mut Window, horizon: &Horizon| {
+        let correct = |window: &mut Window, horizon: &Retention| {
             let previous_total = window.used(now, span, horizon);
             let matched = comparator.matches(previous_total);
             if matched {
@@ -171,7 +171,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     }
 
     fn span(&self) -> u32 {
-        self.windows.scale.span()
+        self.windows.geometry.span()
     }
 }
 
@@ -201,7 +201,7 @@ impl LocalLimits<'_, Suppressed> {
     /// The part of the demand that would be turned away now: 0 below the limit, 1 at the hard cap.
     #[must_use]
     pub fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> f64 {
-        let (now, limits) = (self.windows.now(), [self.windows.scale.limit(rate, true)]);
+        let (now, limits) = (self.windows.now(), [self.windows.geometry.limit(rate, true)]);
         self.windows.main.peek(key.as_ref(), now, |window, horizon| engine::factor(window, now, &limits, horizon))
     }
 
@@ -227,7 +227,7 @@ impl LocalLimits<'_, Suppressed> {
     /// ```
     #[must_use]
     pub fn snapshot(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> SuppressionSnapshot {
-        let (now, limits) = (self.windows.now(), [self.windows.scale.limit(rate, true)]);
+        let (now, limits) = (self.windows.now(), [self.windows.geometry.limit(rate, true)]);
         self.windows.main.peek(key.as_ref(), now, |window, horizon| {
             let (declined, factor) = engine::pressure(window, now, &limits, horizon);
             let admitted = window.used(now, self.span(), horizon);

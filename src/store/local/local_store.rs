@@ -7,7 +7,7 @@ use crate::engine::Limit;
 use crate::error::ConfigError;
 use crate::keyspace::{Settings, WindowTable, Windows};
 use crate::policy::Policy;
-use crate::store::{Budget, BudgetRequest, BudgetResponse, Store};
+use crate::store::budget::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
 /// A local store: the engine's in-process limits, and a store for layers. Cloning shares it.
@@ -54,7 +54,7 @@ impl fmt::Debug for LocalStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalStore")
             .field("clock", &self.0.time)
-            .field("bucket_ms", &self.0.scale.bucket_ms())
+            .field("bucket_ms", &self.0.geometry.bucket_ms())
             .field("max_keys", &self.0.max_keys)
             .field("keys", &self.keys())
             .finish_non_exhaustive()
@@ -64,7 +64,7 @@ impl fmt::Debug for LocalStore {
 impl Store for LocalStore {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let windows = &self.0;
-        let limits = windows.scale.limits(policy)?;
+        let limits = windows.geometry.limits(policy)?;
         let (table, opened) = windows.open(policy, &limits)?;
         let (windows, strategy) = (Arc::clone(windows), policy.strategy());
         Ok(Arc::new(LocalBudget { windows, table, limits, strategy, opened }))

@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::policy::OnStoreError;
 use crate::quota::RateLimit;
 use crate::script::{Correction, Mode};
-use crate::store::BudgetResponse;
+use crate::store::budget::BudgetResponse;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
 /// Limits in RedisStore, by one strategy.
@@ -105,7 +105,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
         let shared = self.shared()?;
         // Any limit over the window does: without a cost it refuses nothing.
-        let limits = [shared.client.scale.limit_of(1)];
+        let limits = [shared.client.geometry.limit_of(1)];
         Ok(shared.client.look(&shared.main.keys.space, key.as_ref(), 0, &limits).await?.used)
     }
 
@@ -181,7 +181,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     }
 
     fn limits(shared: &Shared, rate: &RateLimit) -> Arc<[Limit]> {
-        Arc::new([shared.client.scale.limit(rate, K::IS_SUPPRESSED)])
+        Arc::new([shared.client.geometry.limit(rate, K::IS_SUPPRESSED)])
     }
 
     fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {

@@ -27,7 +27,7 @@ const COSTS: usize = 8;
 const NEVER_FITS: Duration = Duration::from_secs(1);
 
 /// Refusals that still hold, for at most a fixed number of keys.
-pub(super) struct Denied {
+pub(super) struct DenyCache {
     secret: Secret,
     entries: DashMap<Fingerprint, Vec<Entry>, Prehashed>,
     count: AtomicUsize,
@@ -50,13 +50,13 @@ struct Entry {
 
 /// When a question was sent and when its answer was there, and the changes by hand before that.
 #[derive(Clone, Copy)]
-pub(super) struct Asked {
+pub(super) struct RoundTrip {
     pub(super) sent: Instant,
     pub(super) received: Instant,
     pub(super) changes: u64,
 }
 
-impl Denied {
+impl DenyCache {
     /// Entries are small; a flood is one key or many, and the many cost the server one look each.
     pub(super) const MOST: usize = 100_000;
 
@@ -104,8 +104,8 @@ impl Denied {
     /// Remembers a refusal of the absolute strategy.
     ///
     /// Unless the key was changed by hand since it was asked for, for then it may be from before that.
-    pub(super) fn insert(&self, key: &[u8], cost: u64, limits: &[Limit], refusal: &Decision, asked: Asked) {
-        let Asked { sent, received, changes } = asked;
+    pub(super) fn insert(&self, key: &[u8], cost: u64, limits: &[Limit], refusal: &Decision, asked: RoundTrip) {
+        let RoundTrip { sent, received, changes } = asked;
         let wait = refusal.retry_after().unwrap_or(NEVER_FITS);
         if wait.is_zero() {
             return;
@@ -208,11 +208,11 @@ mod tests {
     use super::*;
 
     fn limits(capacity: u64) -> [Limit; 1] {
-        [Limit { capacity, hard: capacity, window: 100, span: 100, fifth: 20 }]
+        [Limit { capacity, hard: capacity, window: 100, span: 100, ticks_in_200ms: 20 }]
     }
 
-    fn asked(sent: Instant, received: Instant) -> Asked {
-        Asked { sent, received, changes: 0 }
+    fn asked(sent: Instant, received: Instant) -> RoundTrip {
+        RoundTrip { sent, received, changes: 0 }
     }
 
     fn refusal(ms: u64) -> Decision {
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_refusal_holds_for_its_cost_and_limits_until_it_ends() {
-        let denied = Denied::new(10);
+        let denied = DenyCache::new(10);
         let now = Instant::now();
         denied.insert(b"k", 3, &limits(10), &refusal(60_000), asked(now, now + Duration::from_millis(4)));
         let held = denied.get(b"k", 3, &limits(10)).unwrap();
@@ -237,23 +237,23 @@ mod tests {
     /// Else a service with traffic on many keys would hardly ever remember a refusal.
     #[test]
     fn an_admission_ends_the_entry_of_its_key_and_no_others() {
-        let denied = Denied::new(10);
+        let denied = DenyCache::new(10);
         let (now, changes) = (Instant::now(), denied.changes(b"k"));
-        denied.insert(b"k", 3, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), RoundTrip { sent: now, received: now, changes });
         denied.outdate(b"k");
         assert!(denied.get(b"k", 3, &limits(10)).is_none());
         denied.outdate(b"j");
-        denied.insert(b"k", 3, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        denied.insert(b"k", 3, &limits(10), &refusal(60_000), RoundTrip { sent: now, received: now, changes });
         assert!(denied.get(b"k", 3, &limits(10)).is_some());
     }
 
     /// A reset overtakes the answer to a question from before it.
     #[test]
     fn a_refusal_from_before_a_change_is_not_kept() {
-        let denied = Denied::new(10);
+        let denied = DenyCache::new(10);
         let (now, changes) = (Instant::now(), denied.changes(b"k"));
         denied.forget(b"k");
-        denied.insert(b"k", 1, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        denied.insert(b"k", 1, &limits(10), &refusal(60_000), RoundTrip { sent: now, received: now, changes });
         assert!(denied.get(b"k", 1, &limits(10)).is_none());
         assert_eq!(denied.count.load(Ordering::Relaxed), 0);
     }
@@ -261,26 +261,26 @@ mod tests {
     /// A service that keeps refunding some keys has to remember the refusals of others.
     #[test]
     fn a_change_of_other_keys_keeps_no_refusal_out() {
-        let denied = Denied::new(1_000);
+        let denied = DenyCache::new(1_000);
         let now = Instant::now();
         let kept = (0..500_u32).filter(|number| {
             let key = number.to_le_bytes();
             let changes = denied.changes(&key);
             denied.forget(b"refunded");
-            denied.insert(&key, 1, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+            denied.insert(&key, 1, &limits(10), &refusal(60_000), RoundTrip { sent: now, received: now, changes });
             denied.get(&key, 1, &limits(10)).is_some()
         });
         assert!(kept.count() > 450);
         let changes = denied.changes(b"k");
         denied.clear();
-        denied.insert(b"k", 1, &limits(10), &refusal(60_000), Asked { sent: now, received: now, changes });
+        denied.insert(b"k", 1, &limits(10), &refusal(60_000), RoundTrip { sent: now, received: now, changes });
         assert!(denied.get(b"k", 1, &limits(10)).is_none(), "all keys were changed");
     }
 
-    /// Counted from before the question was sent, so that it ends no later than on the server.
+    /// Heartbeat from before the question was sent, so that it ends no later than on the server.
     #[test]
     fn it_ends_at_the_earliest_instant_at_which_the_request_may_fit() {
-        let denied = Denied::new(10);
+        let denied = DenyCache::new(10);
         let sent = Instant::now().checked_sub(Duration::from_millis(50)).unwrap();
         denied.insert(b"k", 1, &limits(10), &refusal(50), asked(sent, Instant::now()));
         assert!(denied.get(b"k", 1, &limits(10)).is_none());
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn what_no_wait_can_end_is_kept_for_a_second() {
-        let denied = Denied::new(10);
+        let denied = DenyCache::new(10);
         let now = Instant::now();
         let never = Decision::rejected(10, 10, None);
         denied.insert(b"k", 11, &limits(10), &never, asked(now, now));
@@ -302,7 +302,7 @@ mod tests {
     /// If one cost replaced the other, requests that alternate would ask Redis each time.
     #[test]
     fn costs_that_alternate_are_kept_side_by_side_up_to_a_bound() {
-        let denied = Denied::new(10);
+        let denied = DenyCache::new(10);
         let now = Instant::now();
         for cost in 1..=20 {
             denied.insert(b"k", cost, &limits(10), &refusal(60_000), asked(now, now));
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_makes_room_of_what_is_over() {
-        let denied = Denied::new(100);
+        let denied = DenyCache::new(100);
         let now = Instant::now();
         let long_ago = now.checked_sub(Duration::from_secs(10)).unwrap();
         for n in 0..100_u32 {
@@ -335,7 +335,7 @@ mod tests {
     /// With each refusal it would be a hundred thousand looks for one, in a flood on that many keys.
     #[test]
     fn a_full_cache_is_swept_once_a_second_at_most() {
-        let denied = Denied::new(1);
+        let denied = DenyCache::new(1);
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
         let holds = |key: &[u8]| denied.get(key, 1, &limits(10)).is_some();

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::calls::RedisLimits;
-use super::state::{Account, Shared, Wanted};
+use super::state::{LimitHandle, Shared, Wanted};
 use crate::decision::Decision;
 use crate::engine::Limit;
 use crate::error::ConfigError;
@@ -10,8 +10,8 @@ use crate::keyspace::Settings;
 use crate::policy::{OnStoreError, Policy};
 use crate::redis::Client;
 use crate::script::Mode;
+use crate::store::budget::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::store::local_share::LocalShare;
-use crate::store::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
 /// Limits in RedisStore, shared by all instances that use the same server and prefix. Cloning shares it.
@@ -60,8 +60,8 @@ impl RedisStore {
         Self(None)
     }
 
-    pub(crate) fn new(client: &Arc<Client>, denies: bool, settings: &Settings) -> Result<Self, ConfigError> {
-        Shared::new(client, denies, settings).map(|shared| Self(Some(Arc::new(shared))))
+    pub(crate) fn new(client: &Arc<Client>, has_deny_cache: bool, settings: &Settings) -> Result<Self, ConfigError> {
+        Shared::new(client, has_deny_cache, settings).map(|shared| Self(Some(Arc::new(shared))))
     }
 
     /// Starts to return the memory of this instance's shares.
@@ -103,21 +103,21 @@ impl fmt::Debug for RedisStore {
 impl Store for RedisStore {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
-        let limits: Arc<[Limit]> = shared.client.scale.limits(policy)?.into();
+        let limits: Arc<[Limit]> = shared.client.geometry.limits(policy)?.into();
         let new = || shared.keys_of(policy.name());
         let (keys, opened) = shared.named.open(policy, &limits, new)?;
         let share = match policy.on_store_error() {
             OnStoreError::LocalShare => Some(LocalShare::new(&shared.windows, Some(policy), &limits)?),
             _ => None,
         };
-        Ok(Arc::new(RedisBudget { shared: Arc::clone(shared), account: Account { keys, share }, limits, opened }))
+        Ok(Arc::new(RedisBudget { shared: Arc::clone(shared), account: LimitHandle { keys, share }, limits, opened }))
     }
 }
 
 /// One policy's limits on the keys of its name.
 struct RedisBudget {
     shared: Arc<Shared>,
-    account: Account,
+    account: LimitHandle,
     limits: Arc<[Limit]>,
     opened: Arc<Policy>,
 }
@@ -136,7 +136,7 @@ impl Budget for RedisBudget {
         match &self.account.share {
             Some(share) if decision.is_local_share => {
                 share.refund(key, units, decision);
-                self.shared.client.lanes.debts().forgive(&self.account.keys.space.names.name(key), units);
+                self.shared.client.dispatcher.debts().forgive(&self.account.keys.space.names.name(key), units);
             }
             _ if units > 0 && !decision.is_local_share => {
                 self.shared.refund(&self.account.keys, key, units, decision.stamp);

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deny_cache::{Asked, Denied};
+use super::deny_cache::{DenyCache, RoundTrip};
 use crate::decision::Decision;
 use crate::engine::Limit;
 use crate::error::{ConfigError, StoreError};
 use crate::keyspace::registry::{Kept, PolicyRegistry};
 use crate::keyspace::{Settings, Windows};
 use crate::policy::OnStoreError;
-use crate::redis::{Client, Failure, Finally, Keyspace};
+use crate::redis::{Client, Failure, Keyspace, OnDrop};
 use crate::runtime;
-use crate::script::{self, Corrected, Correction, Mode};
-use crate::store::BudgetResponse;
+use crate::script::{self, Correction, CorrectionReply, Mode};
+use crate::store::budget::BudgetResponse;
 use crate::store::local_share::LocalShare;
 use crate::telemetry::{self, Notice};
 use crate::time::TimeSource;
@@ -23,23 +23,23 @@ pub(super) struct Shared {
     pub(super) client: Arc<Client>,
     /// What this instance has admitted, for its shares.
     pub(super) windows: Arc<Windows>,
-    denies: bool,
+    has_deny_cache: bool,
     /// The keys of the engine's own calls.
-    pub(super) main: Account,
+    pub(super) main: LimitHandle,
     /// The keys of the limits that layers opened.
-    pub(super) named: PolicyRegistry<Keys>,
+    pub(super) named: PolicyRegistry<LimitKeys>,
 }
 
 /// The keys of one limit's name, and what Redis refuses of them.
-pub(super) struct Keys {
+pub(super) struct LimitKeys {
     pub(super) space: Arc<Keyspace>,
-    denied: Option<Denied>,
+    denied: Option<DenyCache>,
 }
 
 /// The keys of a name, and what goes on with them while Redis is gone.
 #[derive(Clone)]
-pub(super) struct Account {
-    pub(super) keys: Arc<Keys>,
+pub(super) struct LimitHandle {
+    pub(super) keys: Arc<LimitKeys>,
     pub(super) share: Option<LocalShare>,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Wanted<'a> {
     pub(super) mode: Mode,
 }
 
-impl Kept for Keys {
+impl Kept for LimitKeys {
     fn keep_history(&self, spans: &[u32]) {
         self.space.horizon.assign(spans);
     }
@@ -62,9 +62,9 @@ impl Kept for Keys {
     }
 }
 
-impl Keys {
-    fn new(client: &Client, name: Option<&str>, denies: bool) -> Self {
-        let denied = denies.then(|| Denied::new(Denied::MOST));
+impl LimitKeys {
+    fn new(client: &Client, name: Option<&str>, has_deny_cache: bool) -> Self {
+        let denied = has_deny_cache.then(|| DenyCache::new(DenyCache::MOST));
         Self { space: Arc::new(client.keyspace(name)), denied }
     }
 
@@ -76,10 +76,10 @@ impl Keys {
 }
 
 impl Shared {
-    pub(super) fn new(client: &Arc<Client>, denies: bool, settings: &Settings) -> Result<Self, ConfigError> {
+    pub(super) fn new(client: &Arc<Client>, has_deny_cache: bool, settings: &Settings) -> Result<Self, ConfigError> {
         let windows = Windows::new(settings.clone())?;
-        let keys = Keys::new(client, None, denies);
-        keys.space.horizon.widen(&[client.scale.span()]);
+        let keys = LimitKeys::new(client, None, has_deny_cache);
+        keys.space.horizon.widen(&[client.geometry.span()]);
         let share = match client.on_store_error {
             OnStoreError::LocalShare => Some(LocalShare::new(&windows, None, &[])?),
             _ => None,
@@ -87,21 +87,21 @@ impl Shared {
         Ok(Self {
             client: Arc::clone(client),
             windows,
-            denies,
-            main: Account { keys: Arc::new(keys), share },
+            has_deny_cache,
+            main: LimitHandle { keys: Arc::new(keys), share },
             named: PolicyRegistry::new(TimeSource::system()),
         })
     }
 
     /// The keys of a limit that a layer opens.
-    pub(super) fn keys_of(&self, name: &str) -> Keys {
-        Keys::new(&self.client, Some(name), self.denies)
+    pub(super) fn keys_of(&self, name: &str) -> LimitKeys {
+        LimitKeys::new(&self.client, Some(name), self.has_deny_cache)
     }
 
     /// Decides: at once where no one need be asked, else after a round trip.
-    pub(super) fn decide(self: &Arc<Self>, account: &Account, wanted: &Wanted<'_>) -> BudgetResponse {
+    pub(super) fn decide(self: &Arc<Self>, account: &LimitHandle, wanted: &Wanted<'_>) -> BudgetResponse {
         let keys = &account.keys;
-        if !self.client.lanes.allows(|| keys.space.names.name(wanted.key)) {
+        if !self.client.dispatcher.allows(|| keys.space.names.name(wanted.key)) {
             return BudgetResponse::Ready(self.without_redis(account, wanted, Failure::unavailable()));
         }
         if wanted.mode == Mode::Absolute
@@ -125,17 +125,17 @@ impl Shared {
     }
 
     /// Asks RedisStore; the decision, and when it was asked and answered.
-    async fn ask(&self, keys: &Keys, wanted: &Wanted<'_>) -> Result<(Decision, Asked), Failure> {
+    async fn ask(&self, keys: &LimitKeys, wanted: &Wanted<'_>) -> Result<(Decision, RoundTrip), Failure> {
         let changes = keys.denied.as_ref().map_or(0, |denied| denied.changes(wanted.key));
         let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
         let reply = self.client.question(&keys.space, wanted.key, wanted.mode, wanted.limits, ask).await?;
-        let charged = if wanted.mode == Mode::Look { 0 } else { wanted.cost };
+        let charged = if wanted.mode == Mode::Peek { 0 } else { wanted.cost };
         let decision = self.client.read(&reply, ask, charged, wanted.limits)?;
-        Ok((decision, Asked { sent: reply.sent, received: reply.received, changes }))
+        Ok((decision, RoundTrip { sent: reply.sent, received: reply.received, changes }))
     }
 
     /// Keeps what a decision means for the next ones, here and while Redis is gone.
-    fn remember(&self, account: &Account, wanted: &Wanted<'_>, decision: &Decision, asked: Asked) {
+    fn remember(&self, account: &LimitHandle, wanted: &Wanted<'_>, decision: &Decision, asked: RoundTrip) {
         if decision.used() > decision.limit() {
             self.check_use(&account.keys, wanted, decision);
         }
@@ -157,19 +157,27 @@ impl Shared {
 
     /// Reports that a key holds more than its limits admit: somebody else charges it by other ones.
     #[cold]
-    fn check_use(&self, keys: &Keys, wanted: &Wanted<'_>, decision: &Decision) {
+    fn check_use(&self, keys: &LimitKeys, wanted: &Wanted<'_>, decision: &Decision) {
         // The suppressed strategy admits some of what is above the capacity; around an outage the shares do.
         let is_ours = wanted.limits.iter().any(|limit| decision.used() <= limit.hard.max(limit.capacity))
             && wanted.mode == Mode::Suppressed;
         if !is_ours
-            && !self.client.lanes.had_outage_within(self.client.longest(&keys.space.horizon) + Duration::from_secs(10))
+            && !self
+                .client
+                .dispatcher
+                .had_outage_within(self.client.longest(&keys.space.horizon) + Duration::from_secs(10))
         {
             telemetry::notify(Notice::RedisNameShared, None);
         }
     }
 
     /// What the policy says while Redis cannot be asked.
-    fn without_redis(&self, account: &Account, wanted: &Wanted<'_>, failure: Failure) -> Result<Decision, StoreError> {
+    fn without_redis(
+        &self,
+        account: &LimitHandle,
+        wanted: &Wanted<'_>,
+        failure: Failure,
+    ) -> Result<Decision, StoreError> {
         let Some(share) = &account.share else { return Err(failure.into()) };
         let (instances, is_suppressed) = (self.client.instances(), wanted.mode == Mode::Suppressed);
         let decision = share.decide(wanted.key, wanted.cost, wanted.limits, instances, is_suppressed);
@@ -181,21 +189,26 @@ impl Shared {
     }
 
     /// Forgets all keys of a name.
-    pub(super) async fn clear(&self, keys: &Keys) -> Result<(), Failure> {
+    pub(super) async fn clear(&self, keys: &LimitKeys) -> Result<(), Failure> {
         // If it ends early, some keys are gone.
-        let _changed = Finally(|| keys.denied.iter().for_each(Denied::clear));
+        let _changed = OnDrop(|| keys.denied.iter().for_each(DenyCache::clear));
         self.client.clear(&keys.space).await
     }
 
     /// Corrects a key.
-    pub(super) async fn correct(&self, keys: &Keys, key: &[u8], correction: Correction) -> Result<Corrected, Failure> {
+    pub(super) async fn correct(
+        &self,
+        keys: &LimitKeys,
+        key: &[u8],
+        correction: Correction,
+    ) -> Result<CorrectionReply, Failure> {
         // Even if no answer came, or nobody waited for it, Redis may have done it.
-        let _changed = Finally(|| keys.forget(key));
+        let _changed = OnDrop(|| keys.forget(key));
         self.client.correct(&keys.space, key, correction).await
     }
 
     /// Takes units back, in the background and best effort.
-    pub(super) fn refund(self: &Arc<Self>, keys: &Arc<Keys>, key: &[u8], units: u64, stamp: u64) {
+    pub(super) fn refund(self: &Arc<Self>, keys: &Arc<LimitKeys>, key: &[u8], units: u64, stamp: u64) {
         let (shared, keys, key) = (Arc::clone(self), Arc::clone(keys), Box::<[u8]>::from(key));
         keys.forget(&key);
         let _ = runtime::spawn(async move {

@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::Lanes;
+use super::Dispatcher;
 use crate::redis::debts::Debt;
 use crate::redis::transport::Failure;
 use crate::runtime;
-use crate::script::{CORRECT, PolicyBytes};
+use crate::script::{CORRECT, EncodedPolicy};
 
 /// Keys that are told at the same time.
 const AT_ONCE: usize = 64;
 /// Rounds before a breaker closes: 4096 keys. The rest is told while Redis decides already.
 const ROUNDS: usize = 64;
 
-impl Lanes {
+impl Dispatcher {
     /// Tells Redis what the shares of a lane's keys admitted, as far as that is quick.
     pub(super) async fn settle(&self, at: usize) {
         for _ in 0..ROUNDS {
-            let taken = self.debts.take(AT_ONCE, |name| self.lane_of(name) == at);
+            let taken = self.debts.take(AT_ONCE, |name| self.partition_of(name) == at);
             if taken.is_empty() {
                 return;
             }
@@ -34,7 +34,7 @@ impl Lanes {
                 if units.peek().is_none() {
                     return Ok(());
                 }
-                let policy = PolicyBytes::charge(self.bucket_ms, horizon, span, units);
+                let policy = EncodedPolicy::charge(self.bucket_ms, horizon, span, units);
                 let result = self.evaluate(&CORRECT, &[&name], &[policy.as_bytes(), b""], self.deadline).await;
                 if result.as_ref().is_err_and(|failure| !failure.may_have_run()) {
                     self.debts.put_back(name, debt);
@@ -60,7 +60,7 @@ impl Lanes {
 }
 
 /// However a settling ends, the next may begin.
-struct Settling(Arc<Lanes>);
+struct Settling(Arc<Dispatcher>);
 
 impl Drop for Settling {
     fn drop(&mut self) {

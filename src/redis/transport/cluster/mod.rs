@@ -21,14 +21,14 @@ use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeR
 use ::redis::{Cmd, ConnectionAddr, ErrorKind, RedisResult, Value};
 
 use self::node::Node;
-use super::backend::Place;
-use super::backend::{Boxed, Carrier};
+use super::backend::ServerAddress;
+use super::backend::{Boxed, DynConnection};
 use super::cause::MOVING_MESSAGE;
-use super::dial::Dial;
+use super::connector::Connector;
 use super::failure::Failure;
 use super::failure_kind::FailureKind;
-use super::link::{Link, is_closed};
-use super::live::{Gone, Live};
+use super::guarded_connection::{ClosedFlag, GuardedConnection};
+use super::link::{Transport, is_closed};
 use super::single_flight::SingleFlight;
 use super::{tls, url};
 use crate::error::ConfigError;
@@ -44,7 +44,7 @@ const RESPONSE_WITHIN: Duration = Duration::from_secs(2);
 /// For the first nodes, the map, and all nodes.
 const DIAL_WITHIN: Duration = Duration::from_secs(3);
 
-impl Link {
+impl Transport {
     /// Links to a cluster, of which some nodes are named.
     ///
     /// # Errors
@@ -79,12 +79,12 @@ struct Seeds {
     first: ConnectionAddr,
 }
 
-impl Dial<ClusterConnection<Node>> for Seeds {
-    fn dial(&self) -> Boxed<'_, Arc<Live<ClusterConnection<Node>>>> {
+impl Connector<ClusterConnection<Node>> for Seeds {
+    fn dial(&self) -> Boxed<'_, Arc<GuardedConnection<ClusterConnection<Node>>>> {
         Box::pin(async {
             tls::prepare();
             let connection = self.client.get_async_generic_connection::<Node>().await;
-            Ok(Live::guarded(connection.map_err(Failure::of_connect)?, Gone::default(), pending())?)
+            Ok(GuardedConnection::guarded(connection.map_err(Failure::of_connect)?, ClosedFlag::default(), pending())?)
         })
     }
 
@@ -140,7 +140,7 @@ impl Cluster {
     }
 }
 
-impl Carrier for Cluster {
+impl DynConnection for Cluster {
     fn send<'a>(&'a self, command: &'a Cmd) -> Boxed<'a, Value> {
         Box::pin(async move {
             let mut connection = self.connection().await?;
@@ -148,7 +148,7 @@ impl Carrier for Cluster {
         })
     }
 
-    fn places(&self) -> Boxed<'_, Vec<Place>> {
+    fn places(&self) -> Boxed<'_, Vec<ServerAddress>> {
         Box::pin(async move {
             // Asked of all masters, the client answers by the addresses under which it knows them.
             let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
@@ -159,7 +159,7 @@ impl Carrier for Cluster {
         })
     }
 
-    fn send_at<'a>(&'a self, place: &'a Place, command: &'a Cmd) -> Boxed<'a, Value> {
+    fn send_at<'a>(&'a self, place: &'a ServerAddress, command: &'a Cmd) -> Boxed<'a, Value> {
         let Some((host, port)) = place.clone() else { return self.send(command) };
         let node = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
         Box::pin(self.route(command.clone(), node))
@@ -208,10 +208,10 @@ mod tests {
 
     #[test]
     fn urls_of_a_cluster() {
-        let link = Link::to_cluster(["redis://a", "redis://b:7001"]).unwrap();
+        let link = Transport::to_cluster(["redis://a", "redis://b:7001"]).unwrap();
         assert!(link.is_cluster());
-        assert_eq!(Link::to_cluster([]).unwrap_err(), ConfigError::NoRedisUrl);
-        assert_eq!(Link::to_cluster(["redis://:a@a", "redis://:b@a"]).unwrap_err(), ConfigError::RedisUrlsDiffer);
-        assert!(matches!(Link::to_cluster(["unix:///tmp/x"]), Err(ConfigError::InvalidRedisUrl(_))));
+        assert_eq!(Transport::to_cluster([]).unwrap_err(), ConfigError::NoRedisUrl);
+        assert_eq!(Transport::to_cluster(["redis://:a@a", "redis://:b@a"]).unwrap_err(), ConfigError::RedisUrlsDiffer);
+        assert!(matches!(Transport::to_cluster(["unix:///tmp/x"]), Err(ConfigError::InvalidRedisUrl(_))));
     }
 }

@@ -14,8 +14,8 @@ use ::redis::{
 };
 
 use crate::redis::transport::failure_kind::{LATE, LOST};
+use crate::redis::transport::guarded_connection::{ClosedFlag, GuardedConnection, ping_until_gone};
 use crate::redis::transport::link::is_closed;
-use crate::redis::transport::live::{Gone, Live, ping_until_gone};
 
 /// A socket that reports an end that leaves a question open in two steps.
 ///
@@ -23,7 +23,7 @@ use crate::redis::transport::live::{Gone, Live, ping_until_gone};
 /// 2. To the next one, which is not sent: an error that lets the client reconnect and repeat.
 #[derive(Clone)]
 pub(super) struct Node {
-    live: Arc<Live<MultiplexedConnection>>,
+    live: Arc<GuardedConnection<MultiplexedConnection>>,
 }
 
 impl Node {
@@ -91,8 +91,9 @@ impl Connect for Node {
         Box::pin(async move {
             let config = config.set_pipeline_buffer_size(256);
             let connection = MultiplexedConnection::connect_with_config(info, config).await?;
-            let live = Live::guarded(connection.clone(), Gone::default(), ping_until_gone(connection))
-                .map_err(io::Error::other)?;
+            let live =
+                GuardedConnection::guarded(connection.clone(), ClosedFlag::default(), ping_until_gone(connection))
+                    .map_err(io::Error::other)?;
             Ok(Self { live })
         })
     }

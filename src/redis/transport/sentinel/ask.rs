@@ -12,10 +12,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use crate::redis::transport::cause::{
     NOAUTH_MESSAGE, NOPERM_MESSAGE, UNKNOWN_COMMAND_MESSAGE, UNKNOWN_MASTER_MESSAGE, WRONGPASS_MESSAGE,
 };
-use crate::redis::transport::dial::connect;
+use crate::redis::transport::connector::connect;
 use crate::redis::transport::failure::Failure;
 use crate::redis::transport::failure_kind::FailureKind;
-use crate::redis::transport::live::Gone;
+use crate::redis::transport::guarded_connection::ClosedFlag;
 use crate::runtime;
 
 /// How long one sentinel may take.
@@ -35,12 +35,12 @@ const DOWN_MESSAGE: &str = "the sentinels hold the Redis master for down; see SE
 
 /// The sentinels of a master.
 pub(super) struct Sentinels {
-    places: Vec<Place>,
+    places: Vec<Node>,
     name: String,
 }
 
 /// A sentinel, and the connection to it as long as that lasts.
-struct Place {
+struct Node {
     info: ConnectionInfo,
     connection: Mutex<Option<MultiplexedConnection>>,
 }
@@ -64,7 +64,7 @@ impl Master {
 
 impl Sentinels {
     pub(super) fn new(infos: Vec<ConnectionInfo>, name: String) -> Self {
-        let places = infos.into_iter().map(|info| Place { info, connection: Mutex::default() }).collect();
+        let places = infos.into_iter().map(|info| Node { info, connection: Mutex::default() }).collect();
         Self { places, name }
     }
 
@@ -113,7 +113,7 @@ fn take(said: Result<Option<Master>, Failure>, found: &mut Option<Master>, failu
     }
 }
 
-impl Place {
+impl Node {
     fn connection(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,7 +136,7 @@ impl Place {
         let trip = async {
             let mut connection = match known {
                 Some(connection) => connection,
-                None => connect(self.info.clone(), &Gone::default()).await.map_err(of_sentinel)?,
+                None => connect(self.info.clone(), &ClosedFlag::default()).await.map_err(of_sentinel)?,
             };
             let mut command = cmd("SENTINEL");
             command.arg("MASTERS");

@@ -7,10 +7,10 @@ use ::redis::Value;
 
 use super::{ask, int};
 use crate::redis::transport::slot::slot;
-use crate::redis::transport::{Failure, Link};
+use crate::redis::transport::{Failure, Transport};
 
 /// Asks until it works; a reconnect or a failover takes a moment.
-async fn ask_until(link: &Link, words: &[&str], is_wanted: impl Fn(&Result<Value, Failure>) -> bool) {
+async fn ask_until(link: &Transport, words: &[&str], is_wanted: impl Fn(&Result<Value, Failure>) -> bool) {
     let mut last = None;
     for _ in 0..500 {
         let answer = match tokio::time::timeout(Duration::from_millis(500), ask(link, words)).await {
@@ -54,9 +54,9 @@ fn id(node: &Server) -> String {
     answer.trim().to_owned()
 }
 
-fn link_to(nodes: &[Server]) -> Link {
+fn link_to(nodes: &[Server]) -> Transport {
     let urls: Vec<_> = nodes[..2].iter().map(Server::url).collect();
-    Link::to_cluster(urls.iter().map(String::as_str)).unwrap()
+    Transport::to_cluster(urls.iter().map(String::as_str)).unwrap()
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ fn what_servers_say() {
         ("TRYAGAIN Multiple keys request during rehashing of slot".to_owned(), Moved),
         ("CLUSTERDOWN Hash slot not served".to_owned(), NothingRan),
         ("LOADING Redis is loading the dataset in memory".to_owned(), NothingRan),
-        ("MASTERDOWN Link with MASTER is down".to_owned(), NothingRan),
+        ("MASTERDOWN Transport with MASTER is down".to_owned(), NothingRan),
         ("READONLY You can't write against a read only replica. script: 6b1b, on @user_script:1.".to_owned(), ReadOnly),
         (format!("{wrapped}READONLY You can't write against a read only replica."), ReadOnly),
         ("OOM command not allowed when used memory > 'maxmemory'. script: 6b1b".to_owned(), Refused),

@@ -4,9 +4,9 @@ use ::redis::{Client, Value};
 
 use super::{ask, cmd, int};
 use crate::redis::servers::{Flavor, Server, wait_until};
-use crate::redis::transport::{FailureKind, Link};
+use crate::redis::transport::{FailureKind, Transport};
 
-async fn client_id(link: &Link) -> i64 {
+async fn client_id(link: &Transport) -> i64 {
     int(link, &["CLIENT", "ID"]).await
 }
 
@@ -26,7 +26,7 @@ async fn every_form_of_url_serves() {
         (format!("unix://{}?pass=s%40fe&db=3", path.display()), "db=3"),
     ];
     for (url, db) in &urls {
-        let link = Link::to_url(url).unwrap();
+        let link = Transport::to_url(url).unwrap();
         match ask(&link, &["CLIENT", "INFO"]).await.unwrap() {
             Value::BulkString(text) => assert!(String::from_utf8(text).unwrap().contains(db), "{url}"),
             Value::VerbatimString { text, .. } => assert!(text.contains(db), "{url}"),
@@ -34,7 +34,7 @@ async fn every_form_of_url_serves() {
         }
     }
     for url in [format!("redis://{host}"), format!("redis://:wrong@{host}"), format!("redis://:s%40fe@{host}/77")] {
-        let failure = ask(&Link::to_url(&url).unwrap(), &["GET", "a"]).await.unwrap_err();
+        let failure = ask(&Transport::to_url(&url).unwrap(), &["GET", "a"]).await.unwrap_err();
         assert_eq!(failure.kind(), FailureKind::Refused, "{url}: {failure:?}");
         assert!(!format!("{failure} {failure:?}").contains("wrong"));
     }
@@ -44,7 +44,7 @@ async fn every_form_of_url_serves() {
 async fn nothing_is_connected_before_the_first_use_and_a_server_may_come_late() {
     let server = Server::start(Flavor::Debian);
     let before = connections_received(&server);
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(connections_received(&server), before);
 
@@ -59,7 +59,7 @@ async fn nothing_is_connected_before_the_first_use_and_a_server_may_come_late() 
 #[tokio::test]
 async fn many_users_make_one_connection() {
     let server = Server::start(Flavor::Debian);
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     let before = connections_received(&server);
     let users: Vec<_> = (0..64)
         .map(|_| {
@@ -82,7 +82,7 @@ async fn users_who_give_up_do_not_stop_the_attempt() {
     let server = Server::start(Flavor::Debian);
     let before = connections_received(&server);
     server.pause();
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     for _ in 0..10 {
         let late = tokio::time::timeout(Duration::from_millis(10), ask(&link, &["PING"])).await;
         assert!(late.is_err());
@@ -96,7 +96,7 @@ async fn users_who_give_up_do_not_stop_the_attempt() {
 async fn a_killed_server_is_found_again() {
     let server = Server::start(Flavor::Debian);
     for suffix in ["", "?protocol=resp3"] {
-        let link = Link::to_url(&format!("{}{suffix}", server.url())).unwrap();
+        let link = Transport::to_url(&format!("{}{suffix}", server.url())).unwrap();
         ask(&link, &["SET", "a", "1"]).await.unwrap();
         let hanging = tokio::spawn({
             let link = link.clone();
@@ -120,7 +120,7 @@ async fn a_killed_server_is_found_again() {
 #[tokio::test]
 async fn with_resp3_a_restart_while_idle_costs_no_call() {
     let server = Server::start(Flavor::Debian);
-    let link = Link::to_url(&format!("{}?protocol=resp3", server.url())).unwrap();
+    let link = Transport::to_url(&format!("{}?protocol=resp3", server.url())).unwrap();
     ask(&link, &["PING"]).await.unwrap();
     server.kill();
     server.restart();
@@ -131,7 +131,7 @@ async fn with_resp3_a_restart_while_idle_costs_no_call() {
 #[tokio::test]
 async fn a_hung_server_is_left_by_reset() {
     let server = Server::start(Flavor::Debian);
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     let first = client_id(&link).await;
     server.pause();
     for _ in 0..3 {
@@ -151,7 +151,7 @@ async fn a_hung_server_is_left_by_reset() {
 #[tokio::test]
 async fn a_replica_is_left() {
     let server = Server::start(Flavor::Debian);
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     let first = client_id(&link).await;
     assert!(server.cli(&["REPLICAOF", "127.0.0.1", "1"]).contains("OK"));
     let script = ["EVAL", "return redis.call('SET', KEYS[1], '1')", "1", "a"];
@@ -166,7 +166,7 @@ async fn a_replica_is_left() {
 #[tokio::test]
 async fn a_refusal_keeps_the_connection() {
     let server = Server::start(Flavor::Debian);
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     let first = client_id(&link).await;
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     let script = ["EVAL", "return redis.call('SET', KEYS[1], '1')", "1", "a"];
@@ -180,7 +180,7 @@ async fn a_refusal_keeps_the_connection() {
 async fn delete_matching_goes_through_all() {
     let server = Server::start(Flavor::Debian);
     let other = Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    for link in [Link::to_url(&server.url()).unwrap(), Link::over(other)] {
+    for link in [Transport::to_url(&server.url()).unwrap(), Transport::over(other)] {
         for key in 0..2000 {
             server_set(&link, &format!("weir:{key}")).await;
         }
@@ -191,7 +191,7 @@ async fn delete_matching_goes_through_all() {
     }
 }
 
-async fn server_set(link: &Link, key: &str) {
+async fn server_set(link: &Transport, key: &str) {
     link.send(&cmd(&["SET", key, "1"])).await.unwrap();
 }
 
@@ -199,9 +199,9 @@ async fn server_set(link: &Link, key: &str) {
 async fn over_a_connection_of_the_user() {
     let server = Server::start(Flavor::Debian);
     let connection = Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let link = Link::over(connection.clone());
+    let link = Transport::over(connection.clone());
     assert!(!link.is_cluster());
-    assert!(Link::over_cluster(connection).is_cluster());
+    assert!(Transport::over_cluster(connection).is_cluster());
     assert_eq!(int(&link, &["INCR", "a"]).await, 1);
     link.reset();
     assert_eq!(int(&link, &["INCR", "a"]).await, 2);
@@ -213,7 +213,7 @@ async fn over_a_connection_of_the_user() {
 #[tokio::test]
 async fn killed_sockets_never_count_twice() {
     let server = Server::start(Flavor::Debian);
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     let (mut sure, mut open) = (0, 0);
     for round in 0..400 {
         if round % 20 == 10 {

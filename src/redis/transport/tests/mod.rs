@@ -15,7 +15,7 @@ mod smol;
 
 use ::redis::{Cmd, Value};
 
-use super::{Failure, Link};
+use super::{Failure, Transport};
 
 fn cmd(words: &[&str]) -> Cmd {
     let mut command = Cmd::new();
@@ -23,11 +23,11 @@ fn cmd(words: &[&str]) -> Cmd {
     command
 }
 
-async fn ask(link: &Link, words: &[&str]) -> Result<Value, Failure> {
+async fn ask(link: &Transport, words: &[&str]) -> Result<Value, Failure> {
     link.send(&cmd(words)).await
 }
 
-async fn int(link: &Link, words: &[&str]) -> i64 {
+async fn int(link: &Transport, words: &[&str]) -> i64 {
     match ask(link, words).await {
         Ok(Value::Int(number)) => number,
         other => panic!("{words:?}: {other:?}"),

@@ -4,7 +4,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::ask;
 use crate::redis::servers::{Flavor, Server};
-use crate::redis::transport::Link;
+use crate::redis::transport::Transport;
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
@@ -15,7 +15,7 @@ fn runtime() -> Runtime {
 #[test]
 fn a_connection_does_not_outlive_its_runtime_and_the_link_does() {
     let server = Server::start(Flavor::Debian);
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     for _ in 0..3 {
         let runtime = runtime();
         runtime.block_on(ask(&link, &["PING"])).unwrap();
@@ -26,7 +26,7 @@ fn a_connection_does_not_outlive_its_runtime_and_the_link_does() {
 #[test]
 fn an_attempt_that_dies_with_its_runtime_is_made_again() {
     let server = Server::start(Flavor::Debian);
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     server.pause();
     let first = runtime();
     first.block_on(async {
@@ -51,7 +51,7 @@ fn outside_a_runtime_a_call_fails_and_says_why() {
     use crate::redis::transport::FailureKind;
 
     let server = Server::start(Flavor::Debian);
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     let outside = || ask(&link, &["PING"]).now_or_never().expect("it does not wait").unwrap_err();
     assert_eq!(outside().kind(), FailureKind::NoRuntime);
     let runtime = runtime();

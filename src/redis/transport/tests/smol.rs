@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use super::{ask, int};
 use crate::redis::servers::{Flavor, Server};
-use crate::redis::transport::{FailureKind, Link};
+use crate::redis::transport::{FailureKind, Transport};
 use crate::runtime;
 
 #[test]
 fn on_smol_all_is_the_same() {
     smol::block_on(async {
         let server = Server::start(Flavor::Debian);
-        let link = Link::to_url(&server.url()).unwrap();
+        let link = Transport::to_url(&server.url()).unwrap();
         assert_eq!(int(&link, &["INCR", "a"]).await, 1);
 
         server.pause();
@@ -37,7 +37,7 @@ fn on_smol_all_is_the_same() {
 #[test]
 fn a_link_serves_both_runtimes_in_turn() {
     let server = Server::start(Flavor::Debian);
-    let link = Link::to_url(&server.url()).unwrap();
+    let link = Transport::to_url(&server.url()).unwrap();
     for round in 0..3 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         assert_eq!(runtime.block_on(int(&link, &["INCR", "a"])), 2 * round + 1);

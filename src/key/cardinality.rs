@@ -16,7 +16,7 @@ const BITS: u64 = 8_192;
 const MANY: u32 = 2_969;
 
 /// The values of a key that is written as it stands.
-pub(super) struct Values {
+pub(super) struct CardinalitySketch {
     hasher: RandomState,
     seen: AtomicU32,
     /// How many of the bits are set.
@@ -25,7 +25,7 @@ pub(super) struct Values {
     bits: [AtomicU64; (BITS / 64) as usize],
 }
 
-impl Values {
+impl CardinalitySketch {
     pub(super) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
@@ -55,9 +55,9 @@ impl Values {
     }
 }
 
-impl fmt::Debug for Values {
+impl fmt::Debug for CardinalitySketch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Values").finish_non_exhaustive()
+        f.debug_struct("CardinalitySketch").finish_non_exhaustive()
     }
 }
 
@@ -67,7 +67,7 @@ mod tests {
 
     /// Whether these values are judged many, and after how many requests.
     fn judged(values: impl Iterator<Item = u64>) -> Option<usize> {
-        let all = Values::new();
+        let all = CardinalitySketch::new();
         values.map(u64::to_le_bytes).position(|value| all.is_judged_many(&value))
     }
 
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(judged(0..10_000), Some(sample - 1), "at the end of the sample, and once");
         // One in twenty comes again.
         assert_eq!(judged((0..10_000).map(|n| if n % 20 == 0 { 0 } else { n })), Some(sample - 1));
-        for (share, repeats) in [(2, "half"), (5, "a fifth")] {
+        for (share, repeats) in [(2, "half"), (5, "a ticks_in_200ms")] {
             assert_eq!(judged((0..10_000).map(|n| if n % share == 0 { 0 } else { n })), None, "{repeats} repeat");
         }
         for clients in [1, 100, 1_000, 3_000] {

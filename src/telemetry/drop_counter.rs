@@ -14,9 +14,9 @@ static DISCARDED: AtomicU32 = AtomicU32::new(0);
 ///
 /// Counted when dropped and not when built: a program may well have a layer for each of its many tenants.
 #[derive(Debug)]
-pub(crate) struct Discards;
+pub(crate) struct DropCounter;
 
-impl Drop for Discards {
+impl Drop for DropCounter {
     fn drop(&mut self) {
         if DISCARDED.fetch_add(1, Ordering::Relaxed) == MANY - 1 {
             notify(Notice::LayerPerRequest, None);

@@ -8,7 +8,7 @@ use ::redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pro
 
 use super::backend::Boxed;
 use super::failure::Failure;
-use super::live::{Gone, Live, ping_until_gone};
+use super::guarded_connection::{ClosedFlag, GuardedConnection, ping_until_gone};
 use super::tls;
 
 /// The client's own patience, which is there so that nothing can wait for ever.
@@ -17,8 +17,8 @@ use super::tls;
 pub(super) const RESPONSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes connections.
-pub(super) trait Dial<C>: Send + Sync + 'static {
-    fn dial(&self) -> Boxed<'_, Arc<Live<C>>>;
+pub(super) trait Connector<C>: Send + Sync + 'static {
+    fn dial(&self) -> Boxed<'_, Arc<GuardedConnection<C>>>;
 
     /// How long an attempt may take in all: name, connect, TLS, login.
     fn within(&self) -> Duration {
@@ -37,22 +37,22 @@ pub(super) trait Dial<C>: Send + Sync + 'static {
 }
 
 /// One server at a fixed address, whose name is resolved at each connect.
-pub(super) struct Direct {
+pub(super) struct SingleServer {
     info: ConnectionInfo,
 }
 
-impl Direct {
+impl SingleServer {
     pub(super) fn new(info: ConnectionInfo) -> Self {
         Self { info }
     }
 }
 
-impl Dial<MultiplexedConnection> for Direct {
-    fn dial(&self) -> Boxed<'_, Arc<Live<MultiplexedConnection>>> {
+impl Connector<MultiplexedConnection> for SingleServer {
+    fn dial(&self) -> Boxed<'_, Arc<GuardedConnection<MultiplexedConnection>>> {
         Box::pin(async {
-            let gone = Gone::default();
+            let gone = ClosedFlag::default();
             let connection = connect(self.info.clone(), &gone).await?;
-            Ok(Live::guarded(connection.clone(), gone, ping_until_gone(connection))?)
+            Ok(GuardedConnection::guarded(connection.clone(), gone, ping_until_gone(connection))?)
         })
     }
 
@@ -62,7 +62,7 @@ impl Dial<MultiplexedConnection> for Direct {
 }
 
 /// Connects to one server; see [`config`] for `gone`.
-pub(super) async fn connect(info: ConnectionInfo, gone: &Gone) -> Result<MultiplexedConnection, Failure> {
+pub(super) async fn connect(info: ConnectionInfo, gone: &ClosedFlag) -> Result<MultiplexedConnection, Failure> {
     tls::prepare();
     let config = config(info.redis_settings().protocol(), gone);
     let client = Client::open(info).map_err(Failure::of_connect)?;
@@ -70,7 +70,7 @@ pub(super) async fn connect(info: ConnectionInfo, gone: &Gone) -> Result<Multipl
 }
 
 /// The settings of one socket; `gone` is marked as soon as it is closed, where the protocol tells.
-fn config(protocol: ProtocolVersion, gone: &Gone) -> AsyncConnectionConfig {
+fn config(protocol: ProtocolVersion, gone: &ClosedFlag) -> AsyncConnectionConfig {
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(RESPONSE_WITHIN))
         // The limit on the time is outside, over all the steps.

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::headers::{self, Fields, RateLimitHeaders, Standing};
-use super::kind::Kinds;
-use super::protocol::{Protocol, Wire};
+use super::headers::{self, Fields, QuotaStatus, RateLimitHeaders};
+use super::protocol::{Protocol, WireFormat};
 use super::refusal::{OnRefusal, Refusal, RefusalBody, RefusalContext};
+use super::refusal_template::RefusalTemplates;
 use super::{grpc, retry_after};
 use crate::decision::{Decision, Verdict};
 use crate::error::ConfigError;
@@ -33,16 +33,16 @@ pub(crate) struct Options {
 }
 
 /// The answers of a layer.
-pub(crate) struct Answers {
+pub(crate) struct Responder {
     policy: Policy,
-    kinds: Kinds,
+    kinds: RefusalTemplates,
     fields: Option<Fields>,
     jitter_ms: u64,
     protocol: Protocol,
     on_refusal: Option<Arc<OnRefusal>>,
 }
 
-impl Answers {
+impl Responder {
     /// Renders what does not change; `rejected` and `shed` are the statuses of the two strategies' refusals.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Answers {
         shed: StatusCode,
     ) -> Result<Self, ConfigError> {
         headers::check_name(policy.name())?;
-        let kinds = Kinds::new(&policy, options.body, options.message.as_deref(), rejected, shed);
+        let kinds = RefusalTemplates::new(&policy, options.body, options.message.as_deref(), rejected, shed);
         let answers = Self {
             fields: Fields::new(options.headers, &options.also_headers, &policy)?,
             policy,
@@ -71,8 +71,8 @@ impl Answers {
     /// Clients of gRPC refuse header lists above a size, 8 kB with some defaults, and then lose the status.
     fn check_size(&self) -> Result<(), ConfigError> {
         let wires = match self.protocol {
-            Protocol::Http => &[Wire::Http][..],
-            Protocol::Auto | Protocol::Grpc => &[Wire::Http, Wire::Grpc],
+            Protocol::Http => &[WireFormat::Http][..],
+            Protocol::Auto | Protocol::Grpc => &[WireFormat::Http, WireFormat::Grpc],
         };
         // The longest of all: every quota refuses, and every number has all its digits.
         let decision = Decision { violated: u8::MAX, ..Decision::rejected(u64::MAX, u64::MAX, Some(LONGEST_WAIT)) };
@@ -116,7 +116,7 @@ impl Answers {
 
     /// The answer to a request that is not passed on.
     pub(crate) fn refuse(&self, refusal: &Refusal, request: &RequestView<'_>) -> Response<Bytes> {
-        let wire = Wire::of(self.protocol, request);
+        let wire = WireFormat::of(self.protocol, request);
         let wait = refusal.decision().and_then(Decision::retry_after).map(|wait| self.jittered(wait));
         let kind = match refusal {
             Refusal::Limited(decision) if matches!(decision.verdict(), Verdict::Suppressed { .. }) => &self.kinds.shed,
@@ -160,9 +160,9 @@ impl Answers {
     }
 }
 
-impl fmt::Debug for Answers {
+impl fmt::Debug for Responder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answers").field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Responder").field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 
@@ -171,7 +171,7 @@ impl fmt::Debug for Answers {
 pub(crate) struct HeadersToAdd {
     /// The time until this limit has room for another such request, if that is not now.
     wait: Option<Duration>,
-    standing: Option<Standing>,
+    standing: Option<QuotaStatus>,
 }
 
 /// The longest wait that a gRPC duration can hold: 10 000 years.
@@ -201,7 +201,7 @@ mod tests {
         for headers in [RateLimitHeaders::None, RateLimitHeaders::Draft8] {
             let policy = Policy::new("a", ["10/min".parse().unwrap()], Strategy::Absolute);
             let options = Options { headers, ..Options::default() };
-            let answers = Answers::new(options, policy, ok, ok).unwrap();
+            let answers = Responder::new(options, policy, ok, ok).unwrap();
             for (before, decision, status, want) in [
                 (Some("5"), full, ok, Some("30")),
                 (Some("31"), full, ok, Some("31")),

@@ -20,9 +20,9 @@ const IDLE: Duration = Duration::from_millis(20);
 
 /// Set once, when the connection is of no use any more.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Gone(Arc<AtomicBool>);
+pub(super) struct ClosedFlag(Arc<AtomicBool>);
 
-impl Gone {
+impl ClosedFlag {
     pub(super) fn mark(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -38,9 +38,9 @@ impl Gone {
 /// neither the server's idle `timeout` nor a firewall cuts the connection; and it is dropped when the runtime
 /// is shut down, which stops the connection without a word. Both are noticed before the next command is sent.
 #[derive(Debug)]
-pub(super) struct Live<C> {
+pub(super) struct GuardedConnection<C> {
     connection: C,
-    gone: Gone,
+    gone: ClosedFlag,
     start: Instant,
     /// When it was used last, in milliseconds from the start.
     used: AtomicU64,
@@ -49,7 +49,7 @@ pub(super) struct Live<C> {
     _stop: oneshot::Sender<()>,
 }
 
-impl<C: Clone> Live<C> {
+impl<C: Clone> GuardedConnection<C> {
     pub(super) fn connection(&self) -> C {
         self.connection.clone()
     }
@@ -74,11 +74,11 @@ impl<C: Clone> Live<C> {
     }
 }
 
-impl<C: Clone + Send + 'static> Live<C> {
+impl<C: Clone + Send + 'static> GuardedConnection<C> {
     /// Guards a connection; `keeper` ends where it finds that the connection is of no use any more.
     pub(super) fn guarded(
         connection: C,
-        gone: Gone,
+        gone: ClosedFlag,
         keeper: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Arc<Self>, NoRuntime> {
         let (stop, stopped) = oneshot::channel::<()>();
@@ -92,7 +92,7 @@ impl<C: Clone + Send + 'static> Live<C> {
     }
 }
 
-struct MarkOnDrop(Gone);
+struct MarkOnDrop(ClosedFlag);
 
 impl Drop for MarkOnDrop {
     fn drop(&mut self) {

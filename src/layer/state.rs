@@ -12,26 +12,26 @@ use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::key::{Fault, KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
 use crate::policy::OnStoreError;
-use crate::response::{Answers, HeadersToAdd, Refusal};
+use crate::response::{HeadersToAdd, Refusal, Responder};
 use crate::store::{Budget, BudgetRequest, BudgetResponse};
-use crate::telemetry::{self, Discards, Notice};
+use crate::telemetry::{self, DropCounter, Notice};
 
-pub(super) struct Gate {
+pub(super) struct LayerState {
     pub(super) budget: Arc<dyn Budget>,
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) lookup: Option<Lookup>,
-    pub(super) answers: Answers,
+    pub(super) responder: Responder,
     pub(super) drain: DrainOptions,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) on_store_error: OnStoreError,
     pub(super) exempt: Exempt,
     pub(super) decision_in_request: bool,
     /// Where the store is this layer's own.
-    pub(super) _discards: Option<Discards>,
+    pub(super) _discards: Option<DropCounter>,
 }
 
 /// What becomes of a request.
-pub(super) enum Passage {
+pub(super) enum Outcome {
     Admitted(Admission),
     Refused(Refusal),
     /// Nothing yet: there is I/O to do first.
@@ -53,23 +53,23 @@ pub(super) enum Wait {
     Decision(Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>),
 }
 
-impl Gate {
+impl LayerState {
     /// Reads the key and asks its budget.
     #[inline]
-    pub(super) fn enter(&self, request: &RequestView<'_>) -> Passage {
+    pub(super) fn enter(&self, request: &RequestView<'_>) -> Outcome {
         if self.exempt.covers(request) {
-            return Passage::Admitted(Admission::default());
+            return Outcome::Admitted(Admission::default());
         }
         let mut key = KeyWriter::new();
         match (self.key.key(request, &mut key), &self.lookup) {
             (Err(missing), _) => self.missing(missing),
             (Ok(()), None) => self.decide(&key),
-            (Ok(()), Some(lookup)) => Passage::Undecided(Wait::Key(lookup.begin(request, key))),
+            (Ok(()), Some(lookup)) => Outcome::Undecided(Wait::Key(lookup.begin(request, key))),
         }
     }
 
     /// Goes on where the wait is over.
-    pub(super) fn poll(&self, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<Passage> {
+    pub(super) fn poll(&self, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<Outcome> {
         Poll::Ready(match wait {
             Wait::Key(key) => match ready!(key.as_mut().poll(cx)) {
                 Ok(key) => self.decide(&key),
@@ -80,30 +80,30 @@ impl Gate {
     }
 
     #[inline]
-    fn decide(&self, key: &KeyWriter) -> Passage {
+    fn decide(&self, key: &KeyWriter) -> Outcome {
         match self.budget.decide(BudgetRequest::new(key.as_bytes(), 1)) {
             BudgetResponse::Ready(result) => self.settle(&result),
-            BudgetResponse::Pending(pending) => Passage::Undecided(Wait::Decision(pending)),
+            BudgetResponse::Pending(pending) => Outcome::Undecided(Wait::Decision(pending)),
         }
     }
 
     /// What a decision means for the request.
     #[inline]
-    fn settle(&self, result: &Result<Decision, StoreError>) -> Passage {
+    fn settle(&self, result: &Result<Decision, StoreError>) -> Outcome {
         match result {
-            Ok(decision) if decision.is_allowed() => Passage::Admitted(Admission {
-                to_add: self.answers.admitted(decision),
+            Ok(decision) if decision.is_allowed() => Outcome::Admitted(Admission {
+                to_add: self.responder.admitted(decision),
                 decision: self.decision_in_request.then_some(*decision),
             }),
-            Ok(decision) => Passage::Refused(Refusal::Limited(*decision)),
-            Err(_) if self.on_store_error == OnStoreError::Allow => Passage::Admitted(Admission::default()),
-            Err(_) => Passage::Refused(Refusal::Unavailable),
+            Ok(decision) => Outcome::Refused(Refusal::Limited(*decision)),
+            Err(_) if self.on_store_error == OnStoreError::Allow => Outcome::Admitted(Admission::default()),
+            Err(_) => Outcome::Refused(Refusal::Unavailable),
         }
     }
 
     /// What becomes of a request without a key.
     #[cold]
-    fn missing(&self, missing: MissingKey) -> Passage {
+    fn missing(&self, missing: MissingKey) -> Outcome {
         match missing.fault() {
             Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress, None),
             Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader, Some(missing.what())),
@@ -117,14 +117,17 @@ impl Gate {
                 key.missing();
                 self.decide(&key)
             }
-            OnMissingKey::Allow => Passage::Admitted(Admission::default()),
-            OnMissingKey::Reject => Passage::Refused(Refusal::missing_key(missing)),
+            OnMissingKey::Allow => Outcome::Admitted(Admission::default()),
+            OnMissingKey::Reject => Outcome::Refused(Refusal::missing_key(missing)),
         }
     }
 }
 
-impl fmt::Debug for Gate {
+impl fmt::Debug for LayerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("answers", &self.answers).field("budget", &self.budget).finish_non_exhaustive()
+        f.debug_struct("LayerState")
+            .field("responder", &self.responder)
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 use super::details::Violation;
 use super::grpc::{Code, Status};
 use super::problem;
-use super::protocol::Wire;
+use super::protocol::WireFormat;
 use super::quota_names::quota_names;
 use super::refusal::RefusalBody;
 use crate::decision::Decision;
@@ -17,7 +17,7 @@ use crate::key::Fault;
 use crate::policy::Policy;
 
 /// One kind for each row of what can go wrong.
-pub(super) struct Kinds {
+pub(super) struct RefusalTemplates {
     pub(super) rejected: Kind,
     pub(super) shed: Kind,
     no_client_key: Kind,
@@ -25,7 +25,7 @@ pub(super) struct Kinds {
     pub(super) unavailable: Kind,
 }
 
-impl Kinds {
+impl RefusalTemplates {
     pub(super) fn new(
         policy: &Policy,
         body: RefusalBody,
@@ -123,7 +123,12 @@ impl Kind {
     }
 
     /// The answer, with no fields but those of its form.
-    pub(super) fn response(&self, wire: Wire, decision: Option<&Decision>, wait: Option<Duration>) -> Response<Bytes> {
+    pub(super) fn response(
+        &self,
+        wire: WireFormat,
+        decision: Option<&Decision>,
+        wait: Option<Duration>,
+    ) -> Response<Bytes> {
         if wire.is_grpc() {
             // An overload is nobody's quota.
             let is_quota = self.grpc.code() == Code::ResourceExhausted;

@@ -16,16 +16,16 @@ const SAMPLE: u32 = 1_000;
 const FEW: u32 = 20;
 
 /// For all keys by peer address: behind a proxy they are all wrong.
-pub(super) static WATCH: Watch = Watch::new();
+pub(super) static PROXY_DETECTOR: ProxyDetector = ProxyDetector::new();
 /// For all keys behind proxies that are trusted by their networks: one that always forgets the header is no client.
-pub(super) static BEHIND: Watch = Watch::new();
+pub(super) static BEHIND: ProxyDetector = ProxyDetector::new();
 
-pub(super) struct Watch {
+pub(super) struct ProxyDetector {
     is_over: AtomicBool,
     sample: Mutex<Sample>,
 }
 
-impl Watch {
+impl ProxyDetector {
     const fn new() -> Self {
         Self { is_over: AtomicBool::new(false), sample: Mutex::new(Sample::new()) }
     }

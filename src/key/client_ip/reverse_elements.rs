@@ -32,20 +32,20 @@ pub(super) enum Element {
 /// The elements of a list from the right: from the last line to the first, and from the end of each.
 ///
 /// A byte is looked at only when the walk comes to its element, [`List::sound`] apart.
-pub(super) struct Walk<'a, L, I> {
+pub(super) struct ReverseElements<'a, L, I> {
     lines: I,
     /// What is left of the line under way, to the left of its last separator that was seen.
     unread: Option<&'a [u8]>,
     list: PhantomData<L>,
 }
 
-impl<'a, L: List, I: DoubleEndedIterator<Item = &'a [u8]>> Walk<'a, L, I> {
+impl<'a, L: List, I: DoubleEndedIterator<Item = &'a [u8]>> ReverseElements<'a, L, I> {
     pub(super) fn new(lines: I) -> Self {
         Self { lines, unread: None, list: PhantomData }
     }
 }
 
-impl<'a, L: List, I: DoubleEndedIterator<Item = &'a [u8]>> Iterator for Walk<'a, L, I> {
+impl<'a, L: List, I: DoubleEndedIterator<Item = &'a [u8]>> Iterator for ReverseElements<'a, L, I> {
     type Item = Element;
 
     fn next(&mut self) -> Option<Element> {
@@ -77,7 +77,7 @@ mod tests {
 
     /// Walks `n` elements; the elements, and what was never looked at of the line under way.
     fn walk<'a, L: List>(lines: &[&'a [u8]], n: usize) -> (Vec<Element>, Option<&'a [u8]>) {
-        let mut walk = Walk::<L, _>::new(lines.iter().copied());
+        let mut walk = ReverseElements::<L, _>::new(lines.iter().copied());
         (walk.by_ref().take(n).collect(), walk.unread)
     }
 
