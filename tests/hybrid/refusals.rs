@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tower_weir::{Answer, Ask, Budget, Decision, Policy, Quota, RateLimit, RateLimitComparator, RateLimiter, Store};
-use tower_weir::Strategy;
+use tower_weir::{
+    Answer, Ask, Budget, Decision, Policy, Quota, RateLimit, RateLimitComparator, RateLimiter, Store, Strategy,
+};
 
 use crate::ledger::now;
 use crate::servers::{Flavor, Server};
