@@ -121,7 +121,8 @@ impl Row {
         Measured {
             capacity: plan.capacity(),
             peak: ledger.most_within(plan.window()),
-            share: ledger.units() as f64 / exact.len() as f64,
+            // A call that fails may have been charged.
+            share: (ledger.units() as f64 + failed as f64) / exact.len() as f64,
             refused: (records.len() - ledger.0.len()) as f64 / records.len() as f64,
             in_vain,
             calls_per_second: calls as f64 / plan.duration.as_secs_f64(),
