@@ -147,13 +147,8 @@ async fn overload(tolerance: f64) -> (u64, u64, f64) {
                 while now() < until {
                     let sent = now();
                     arrivals.push(sent);
-                    if rl
-                        .hybrid()
-                        .absolute()
-                        .inc("k", &rate(1_000.0), 1)
-                        .await
-                        .is_ok_and(|decision| decision.is_allowed())
-                    {
+                    let decision = rl.hybrid().absolute().inc("k", &rate(1_000.0), 1).await;
+                    if decision.is_ok_and(|decision| decision.is_allowed()) {
                         admitted.push(Admission { sent, received: now(), cost: 1 });
                     }
                     tokio::time::sleep(Duration::from_millis(fastrand::u64(8..15))).await;
@@ -170,7 +165,7 @@ async fn overload(tolerance: f64) -> (u64, u64, f64) {
     }
     let most = ledger.most_within(Duration::from_secs(3));
     let exact = oracle::admits(arrivals, 3_000, Duration::from_millis(3_010));
-    (scripts(&server), most, ledger.units() as f64 / exact as f64)
+    (scripts(&server), most, ledger.units() as f64 / exact.len() as f64)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,7 +41,7 @@ fn plan(server: &Server) -> Plan {
 /// How long the load goes on after a fault and the recovery: a burst and the next one lie within it, whatever their
 /// phase.
 fn afterwards(plan: &Plan) -> Duration {
-    plan.period() * 2 + STALL
+    (plan.period() + STALL) * 2
 }
 
 /// The most that was admitted in a window between two instants.
@@ -59,8 +59,9 @@ fn part(plan: &Plan) -> u64 {
 ///
 /// The load is a multiple of the limit, so that each burst fills a window, and the next one follows when its units
 /// leave. No instant of this is asserted: one window is full, whichever it is, and no pause is much longer than one.
+/// The parts count, too: if the machine delays calls beyond their deadline, a burst is the parts'.
 fn check_use(name: &str, records: &[Record], plan: &Plan, from: u64, end: u64) {
-    let is_late = |record: &&Record| record.outcome == Outcome::Admitted && record.sent >= from;
+    let is_late = |record: &&Record| record.outcome.is_admitted() && record.sent >= from;
     let late: Vec<Record> = records.iter().filter(is_late).copied().collect();
     let part = most(&late, plan, from, u64::MAX) as f64 / plan.capacity() as f64;
     let mut instants: Vec<u64> = late.iter().map(|record| record.received).chain([from, end]).collect();
@@ -95,7 +96,7 @@ fn an_instance_that_is_killed_takes_only_its_units_along_and_not_for_long() {
     let records: Vec<Record> = all.into_iter().flatten().collect();
     let most = most(&records, &plan, 0, u64::MAX);
     println!("killed: {} requests, {dead} by the dead, at most {most}", records.len());
-    assert!(dead as u64 > LIMIT / 4, "it had admitted only {dead}");
+    assert!(dead as u64 >= LIMIT / 10, "it had admitted only {dead}");
     assert!(most <= LIMIT, "{most} in one window");
     let failed = records.iter().filter(|record| record.outcome == Outcome::Failed).count();
     assert!(failed * 10 <= records.len(), "{failed} of {} failed", records.len());
