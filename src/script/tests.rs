@@ -13,6 +13,15 @@ fn connect(server: &Server) -> redis::Connection {
     redis::Client::open(server.url()).unwrap().get_connection().unwrap()
 }
 
+/// The answer of a call on a key with injected time, which the server's own time must not end: not even while a busy
+/// machine keeps this thread from its next command.
+fn persistent(call: Cmd, key: &[u8], server: &mut redis::Connection) -> Vec<u8> {
+    let mut both = redis::pipe();
+    both.atomic().add_command(call).cmd("PERSIST").arg(key).ignore();
+    let (answer,): (Vec<u8>,) = both.query(server).unwrap();
+    answer
+}
+
 /// The answers to so many asks, and to nothing else.
 fn read(answer: &[u8], asks: usize) -> Option<ScriptReply<'_>> {
     let total = asks * ScriptReply::RECORD;
@@ -137,14 +146,7 @@ fn a_key_lives_for_as_long_as_its_newest_unit_counts() {
 
 impl Twins {
     fn call(&mut self, script: &Script, args: &[&[u8]]) -> Vec<u8> {
-        let command = script.evalsha(&[&self.key], args.iter().copied());
-        let answer = command.query(&mut self.server).or_else(|error: redis::RedisError| {
-            assert_eq!(error.code(), Some("NOSCRIPT"), "{error}");
-            script.eval(&[&self.key], args.iter().copied()).query(&mut self.server)
-        });
-        // Time is injected: the server's own must not end the key.
-        let _: i64 = redis::cmd("PERSIST").arg(&self.key).query(&mut self.server).unwrap();
-        answer.unwrap()
+        persistent(script.evalsha(&[&self.key], args.iter().copied()), &self.key, &mut self.server)
     }
 
     fn decide(&mut self, now_ms: u64, asks: &[Ask], mode: Mode, limits: &[Limit]) {
@@ -292,7 +294,11 @@ impl Setup {
         let horizon = Retention::new(self.words);
         assert!(horizon.widen(&self.limits().iter().map(|limit| limit.span).collect::<Vec<_>>()));
         let key = format!("twins:{:?}", self.limits).into_bytes();
-        Twins { server: connect(server), key, bucket_ms: self.bucket_ms, horizon, window: None, steps: 0 }
+        let mut connection = connect(server);
+        for script in [&*DECIDE, &*CORRECT] {
+            let _: String = redis::cmd("SCRIPT").arg("LOAD").arg(script.body).query(&mut connection).unwrap();
+        }
+        Twins { server: connection, key, bucket_ms: self.bucket_ms, horizon, window: None, steps: 0 }
     }
 }
 

@@ -29,7 +29,7 @@ fn a_request_that_is_dropped_hurts_nobody_else() {
     let server = Server::start(Flavor::Debian);
     let proxy = SlowProxy::in_front_of(&server);
     // It waits longer than this test's busy machine may make it.
-    let site = Site::new(RedisOptions::url(proxy.url()).deny_cache(false), OnStoreError::Reject, DEADLINE * 5);
+    let site = Site::new(RedisOptions::url(proxy.url()).deny_cache(false), OnStoreError::Reject, DEADLINE * 10);
     assert_eq!(site.request("key").by, By::Redis);
     for round in 0..12 {
         proxy.delay(Duration::ZERO, DEADLINE / 4);

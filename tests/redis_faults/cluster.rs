@@ -137,7 +137,8 @@ fn check_killed(policy: OnStoreError, records: &[Record], settled: Instant, unti
 
 #[test]
 fn a_slot_that_moves_costs_little() {
-    slot_moves(crate::DEADLINE).print();
+    // Five calls in a row that a busy machine delays by more would be an outage.
+    slot_moves(crate::DEADLINE * 5).print();
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn what_the_shares_admitted_leaves_the_window_in_time() {
     std::thread::sleep(Duration::from_secs(3).saturating_sub(began.elapsed()));
     server.restart();
     wait_until("Redis decides", || !decide("other").is_local_share());
+    let back = spent.elapsed();
     let refusal = decide("key");
     // Counted from the end of the outage, they would leave the window after more than 7 s.
     if spent.elapsed() < Duration::from_millis(3_700) {
@@ -72,5 +73,7 @@ fn what_the_shares_admitted_leaves_the_window_in_time() {
         assert!(!refusal.is_allowed() && began.elapsed() + wait < Duration::from_millis(6_000), "{wait:?}");
     }
     wait_until("the key is admitted again", || decide("key").is_allowed());
-    assert!(spent.elapsed() < Duration::from_millis(6_500), "{:?}", spent.elapsed());
+    // A busy machine may take longer to start the server.
+    let latest = Duration::from_millis(6_500).max(back + Duration::from_millis(2_500));
+    assert!(spent.elapsed() < latest, "{:?} of {latest:?}", spent.elapsed());
 }

@@ -116,7 +116,8 @@ fn cut(deadline: Duration) -> Report {
     let cut = || {
         for _ in 0..5 {
             proxy.cut();
-            thread::sleep(Duration::from_millis(150));
+            // Five failures without an answer between them would be an outage.
+            thread::sleep(Duration::from_millis(600));
         }
     };
     let course = Course { opens: false, lasts: Duration::ZERO, ..Course::new("cut five times", deadline) };

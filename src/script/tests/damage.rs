@@ -122,8 +122,8 @@ fn a_string_that_no_limit_wrote_is_replaced_and_ends() {
     }
 }
 
-/// Where the first lease of a value without a part of the suppressed strategy has its instance, its last tick and its rate.
-const LEASE: [std::ops::Range<usize>; 3] = [36..44, 48..54, 59..63];
+/// Where the first lease of a value without a part of the suppressed strategy has its last tick.
+const LAST_TICK: std::ops::Range<usize> = 48..54;
 
 /// A lease without a credible end would hold its units, and the key, for years.
 #[test]
@@ -133,25 +133,10 @@ fn a_lease_that_ends_in_the_far_future_is_dropped() {
     call.make();
     assert!(call.lent > 0);
     let redis::Value::BulkString(mut value) = call.run("GET", &[NAMES[1]]) else { panic!("the key has no value") };
-    value[LEASE[1].clone()].copy_from_slice(&(NOW / 10 + (1 << 40)).to_le_bytes()[..6]);
+    value[LAST_TICK].copy_from_slice(&(NOW / 10 + (1 << 40)).to_le_bytes()[..6]);
     call.run("SET", &[NAMES[1], &value]);
     assert_eq!(call.make()[1], Answer::Decided([true; 2]));
     assert!((1..60_000).contains(&call.ttl()), "it lives for {} ms", call.ttl());
-}
-
-/// With a rate that is no number, nobody's part of what is free is one.
-#[test]
-fn a_rate_that_is_no_number_counts_as_none() {
-    let server = Server::start(Flavor::Debian);
-    let mut call = Call::all(&server).nth(1).unwrap();
-    call.make();
-    let redis::Value::BulkString(mut value) = call.run("GET", &[NAMES[1]]) else { panic!("the key has no value") };
-    // The lease of another instance.
-    value[LEASE[0].clone()].fill(9);
-    value[LEASE[2].clone()].copy_from_slice(&f32::NAN.to_le_bytes());
-    call.run("SET", &[NAMES[1], &value]);
-    assert_eq!(call.make()[1], Answer::Decided([true; 2]));
-    assert!((1..1_000).contains(&call.lent), "{} units were lent", call.lent);
 }
 
 /// Anything may stand there, in particular what was ours and lost a byte or has another. No call fails for it, the other

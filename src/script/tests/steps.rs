@@ -39,8 +39,7 @@ impl Judged {
         let (mut packed, ask, time) = (Vec::new(), Ask { cost: 1, random: 0 }, now_ms.to_string());
         ask.write(&mut packed);
         let args = [policy.as_bytes(), time.as_bytes(), &packed];
-        let answer: Vec<u8> = DECIDE.eval(&[&self.key.name], args).query(&mut self.key.server).unwrap();
-        let _: i64 = redis::cmd("PERSIST").arg(&self.key.name).query(&mut self.key.server).unwrap();
+        let answer = persistent(DECIDE.eval(&[&self.key.name], args), &self.key.name, &mut self.key.server);
         let is_allowed = read(&answer, 1).unwrap().outcome(0, ask, &limits, now_ms / BUCKET_MS).unwrap().is_allowed();
         if is_allowed {
             self.admitted.push(true_ms);
