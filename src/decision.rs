@@ -43,13 +43,35 @@ pub struct Decision {
     pub(crate) remaining_after_waiting: u64,
     pub(crate) reset_after_ms: u64,
     pub(crate) factor: f64,
-    pub(crate) stamp: u64,
-    /// Units that were charged: 0 for a refusal and for a look.
-    pub(crate) charged: u64,
-    pub(crate) is_local_share: bool,
+    pub(crate) charge: Charge,
     pub(crate) is_overflow: bool,
-    /// Whether it was charged to a lease, at the instant of this clock that `stamp` is.
-    pub(crate) is_from_lease: bool,
+}
+
+/// Where a decision charged its units, and how a refund finds them. A refusal and a peek charge 0 units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charge {
+    /// A store of the user's decided.
+    None,
+    /// The key's window, in this process or in Redis, at a tick of its clock.
+    Window { tick: u64, units: u64 },
+    /// A lease, at an instant of this instance's clock.
+    #[cfg(feature = "_redis")]
+    Lease { at_ms: u64, units: u64 },
+    /// The window of this instance's share, at a tick of this instance's clock.
+    #[cfg(feature = "_redis")]
+    LocalShare { tick: u64, units: u64 },
+}
+
+#[cfg(feature = "_redis")]
+impl Charge {
+    /// The units that were charged.
+    #[inline]
+    pub(crate) fn units(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Window { units, .. } | Self::Lease { units, .. } | Self::LocalShare { units, .. } => units,
+        }
+    }
 }
 
 impl Decision {
@@ -66,11 +88,8 @@ impl Decision {
             remaining_after_waiting: limit.saturating_sub(used),
             reset_after_ms: 0,
             factor: 0.0,
-            stamp: 0,
-            charged: 0,
-            is_local_share: false,
+            charge: Charge::None,
             is_overflow: false,
-            is_from_lease: false,
         }
     }
 
@@ -158,7 +177,10 @@ impl Decision {
     /// [`OnStoreError::LocalShare`](crate::OnStoreError::LocalShare).
     #[must_use]
     pub fn is_local_share(&self) -> bool {
-        self.is_local_share
+        #[cfg(feature = "_redis")]
+        return matches!(self.charge, Charge::LocalShare { .. });
+        #[cfg(not(feature = "_redis"))]
+        false
     }
 
     /// Whether the key shared a budget with other keys, because the store had no room for one of its own.

@@ -1,6 +1,6 @@
 //! How a store measures: from rates and quotas to limits in ticks, and from outcomes in ticks to decisions.
 
-use crate::decision::Decision;
+use crate::decision::{Charge, Decision};
 use crate::engine::{Limit, NEVER, Outcome};
 use crate::error::ConfigError;
 use crate::policy::Policy;
@@ -133,7 +133,8 @@ impl WindowGeometry {
             Some(limit) if decision.retry_after_ms == u64::MAX && cost <= limit.capacity => self.window_ms(limit),
             _ => decision.retry_after_ms,
         };
-        Decision { is_local_share: true, retry_after_ms, ..decision }
+        let charge = Charge::LocalShare { tick: outcome.newest, units: decision.charge.units() };
+        Decision { charge, retry_after_ms, ..decision }
     }
 
     /// A limit's window, rounded up to buckets.
@@ -156,11 +157,8 @@ impl WindowGeometry {
             remaining_after_waiting: limit.saturating_sub(outcome.used_then),
             reset_after_ms: self.wait_ms(outcome.empty_at(limits), now_ms),
             factor: f64::from(outcome.factor),
-            stamp: outcome.newest,
-            charged: if outcome.is_allowed() { charged } else { 0 },
-            is_local_share: false,
+            charge: Charge::Window { tick: outcome.newest, units: if outcome.is_allowed() { charged } else { 0 } },
             is_overflow: false,
-            is_from_lease: false,
         }
     }
 

@@ -128,12 +128,12 @@ impl Windows {
         (outcome, place, now_ms)
     }
 
-    /// Takes back up to `cost` of the units that a decision charged.
-    pub(crate) fn refund(&self, table: &WindowTable, key: &[u8], cost: u64, decision: &Decision) {
-        let (now, cost) = (self.now(), cost.min(decision.charged));
-        if cost > 0 {
+    /// Takes back up to `units` that a decision charged at a tick.
+    pub(crate) fn refund(&self, table: &WindowTable, key: &[u8], units: u64, tick: u64) {
+        let now = self.now();
+        if units > 0 {
             table.settle(key, |window, horizon| {
-                window.refund(now, decision.stamp, cost, horizon);
+                window.refund(now, tick, units, horizon);
             });
         }
     }

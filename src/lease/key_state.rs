@@ -16,7 +16,7 @@ use super::limit_set::{LimitSet, OwnedLimitSet};
 use super::outbox::Outbox;
 use super::params::StoreParams;
 use super::refusal::Refusals;
-use crate::decision::{Decision, Verdict};
+use crate::decision::{Charge, Decision, Verdict};
 use crate::engine::{self, Dither, Outcome, Retention, Window, factor_in_band, retry_tick};
 use crate::geometry::{EMPTY_SHARES, WindowGeometry};
 use crate::script::LeaseId;
@@ -203,9 +203,7 @@ impl KeyState {
             factor: f64::from(factor),
             retry_after_ms: if free >= cost { 0 } else { self.wait(now, window_ms, params) },
             reset_after_ms: window_ms,
-            stamp: now,
-            charged: cost,
-            is_from_lease: true,
+            charge: Charge::Lease { at_ms: now, units: cost },
             ..Decision::allowed(limit.map_or(u64::MAX, |limit| limit.capacity), used)
         }
     }
@@ -237,7 +235,10 @@ impl KeyState {
     /// The decision on a look at one unit, if nobody need be asked.
     pub(crate) fn peek(&self, now: u64, limits: &LimitSet<'_>, params: &StoreParams) -> Option<Decision> {
         if self.limits_id == limits.limits_id && self.lease.as_ref().is_some_and(|lease| lease.left(now) > 0) {
-            return Some(Decision { charged: 0, ..self.admitted(now, 1, Verdict::Allowed, 0.0, limits, params) });
+            return Some(Decision {
+                charge: Charge::None,
+                ..self.admitted(now, 1, Verdict::Allowed, 0.0, limits, params)
+            });
         }
         self.refusals.get(now, 1, limits.limits_id, params)
     }
@@ -303,10 +304,10 @@ impl KeyState {
         horizon: &Retention,
         params: &StoreParams,
     ) {
-        if decision.charged > 0 {
+        if decision.charge.units() > 0 {
             // A refusal describes the key before that.
             self.refusals.clear();
-            self.local_history.record_external(params.geometry.at(now), decision.charged, horizon);
+            self.local_history.record_external(params.geometry.at(now), decision.charge.units(), horizon);
         } else if !decision.is_allowed() && (!limits.is_suppressed || decision.factor >= 1.0) {
             self.refuse(now, asked, cost, decision, limits.limits_id, params);
         }
@@ -382,21 +383,25 @@ impl KeyState {
             false => engine::absolute(&mut self.local_history, tick, *cost, parts, horizon, true),
         };
         let decision = params.geometry.local_share_decision(&outcome, *cost, limits.limits, parts, now);
-        if decision.charged > 0 {
-            self.outbox().admit(now, decision.charged, kept_ms(horizon, params));
+        if decision.charge.units() > 0 {
+            self.outbox().admit(now, decision.charge.units(), kept_ms(horizon, params));
         }
         decision
     }
 
-    /// Takes back what a decision here has charged, as far as that is still known.
-    pub(crate) fn refund(&mut self, cost: u64, decision: &Decision, horizon: &Retention) {
-        if decision.is_from_lease {
-            self.lease.as_mut().map(|lease| lease.refund(decision.stamp, cost));
-        } else if decision.is_local_share {
-            self.local_history.refund(decision.stamp, decision.stamp, cost, horizon);
-            if let Some(outbox) = &mut self.outbox {
-                outbox.refund(cost);
+    /// Takes back up to `cost` units of a charge to this key's lease or share, if they are still known.
+    pub(crate) fn refund(&mut self, cost: u64, charge: Charge, horizon: &Retention) {
+        match charge {
+            Charge::Lease { at_ms, units } => {
+                self.lease.as_mut().map(|lease| lease.refund(at_ms, cost.min(units)));
             }
+            Charge::LocalShare { tick, units } => {
+                self.local_history.refund(tick, tick, cost.min(units), horizon);
+                if let Some(outbox) = &mut self.outbox {
+                    outbox.refund(cost.min(units));
+                }
+            }
+            Charge::None | Charge::Window { .. } => {}
         }
     }
 

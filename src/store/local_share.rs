@@ -48,9 +48,9 @@ impl LocalShare {
         Decision { is_overflow: place == Place::Shared, ..decision }
     }
 
-    /// Takes back what one of its own decisions charged.
-    pub(crate) fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
-        self.windows.refund(&self.table, key, cost, decision);
+    /// Takes back up to `units` that a decision of this share charged at a tick.
+    pub(crate) fn refund(&self, key: &[u8], units: u64, tick: u64) {
+        self.windows.refund(&self.table, key, units, tick);
     }
 
     /// Forgets a key.

@@ -289,7 +289,7 @@ impl Instance {
                         self.send(Open { sync, asked, ask, began, limits }, &mut effects);
                     }
                     Reaction::Done { decision, wake } => {
-                        effects.admitted_by_server = decision.map_or(0, |decision| decision.charged);
+                        effects.admitted_by_server = decision.map_or(0, |decision| decision.charge.units());
                         effects.wakes.extend(wake.map(|Wake { at, id }| (at, Some(id))));
                         if open.ask.is_none() {
                             self.latency_ms = (3 * self.latency_ms + (now - open.began).min(DEADLINE_MS)) / 4;
@@ -303,7 +303,7 @@ impl Instance {
                 let Some((ask, outcome)) = &answer.outcome else { return effects };
                 let decision = params.server.decision(outcome, ask.cost, &limits.scaled, answer.now_ms);
                 let decision = limits.unscale(decision);
-                effects.admitted_by_server = decision.charged;
+                effects.admitted_by_server = decision.charge.units();
                 state.record_outcome(now, &open.asked, ask.cost, decision, &limits.borrow(), &self.here, &params);
             }
         }

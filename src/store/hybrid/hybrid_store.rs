@@ -6,7 +6,7 @@ use super::calls::HybridLimits;
 use super::state::{Shared, Wanted};
 use super::table::KeyTable;
 use super::task;
-use crate::decision::Decision;
+use crate::decision::{Charge, Decision};
 use crate::engine::Limit;
 use crate::error::ConfigError;
 use crate::keyspace::Settings;
@@ -144,17 +144,17 @@ impl Budget for HybridBudget {
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
-        let units = cost.min(decision.charged);
+        let (table, print) = (&self.table, self.table.fingerprint(key));
+        let Charge::Window { tick, units } = decision.charge else {
+            table.with(print, |state: &mut KeyState| state.refund(cost, decision.charge, &table.here));
+            return;
+        };
+        let units = cost.min(units);
         if units == 0 {
             return;
         }
-        let (shared, table, print) = (&self.shared, &self.table, self.table.fingerprint(key));
-        if decision.is_from_lease || decision.is_local_share {
-            table.with(print, |state: &mut KeyState| state.refund(units, decision, &table.here));
-            return;
-        }
-        let (shared, table, key) = (Arc::clone(shared), Arc::clone(table), Box::<[u8]>::from(key));
-        let refund = Correction::Refund { stamp: decision.stamp, units };
+        let (shared, table, key) = (Arc::clone(&self.shared), Arc::clone(table), Box::<[u8]>::from(key));
+        let refund = Correction::Refund { stamp: tick, units };
         let _ = runtime::spawn(async move {
             // Even where no answer came it may have been done.
             let _changed = OnDrop(|| {

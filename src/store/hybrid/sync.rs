@@ -100,7 +100,7 @@ impl SyncOp {
         }
         let Reaction::Done { decision, wake } = reaction else { return Err(Failure::unreadable()) };
         self.is_done = true;
-        if wake.is_some() || decision.is_some_and(|decision| decision.charged > 0) {
+        if wake.is_some() || decision.is_some_and(|decision| decision.charge.units() > 0) {
             shared.redis.beat();
         }
         if let Some(wake) = wake {

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::calls::LocalLimits;
-use crate::decision::Decision;
+use crate::decision::{Charge, Decision};
 use crate::engine::Limit;
 use crate::error::ConfigError;
 use crate::keyspace::{Settings, WindowTable, Windows};
@@ -87,7 +87,9 @@ impl Budget for LocalBudget {
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
-        self.windows.refund(&self.table, key, cost, decision);
+        if let Charge::Window { tick, units } = decision.charge {
+            self.windows.refund(&self.table, key, cost.min(units), tick);
+        }
     }
 }
 

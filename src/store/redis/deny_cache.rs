@@ -226,7 +226,7 @@ mod tests {
         denied.insert(b"k", 3, &limits(10), &refusal(60_000), asked(now, now + Duration::from_millis(4)));
         let held = denied.get(b"k", 3, &limits(10)).unwrap();
         assert!((59_000..=60_004).contains(&held.retry_after_ms), "{held:?}");
-        assert!(!held.is_allowed() && held.charged == 0);
+        assert!(!held.is_allowed() && held.charge.units() == 0);
         for (key, cost, limit) in [(b"k", 2, 10), (b"k", 4, 10), (b"k", 3, 11), (b"j", 3, 10)] {
             assert!(denied.get(key, cost, &limits(limit)).is_none(), "{cost} of {limit}");
         }

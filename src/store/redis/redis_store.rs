@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::calls::RedisLimits;
 use super::state::{LimitHandle, Shared, Wanted};
-use crate::decision::Decision;
+use crate::decision::{Charge, Decision};
 use crate::engine::Limit;
 use crate::error::ConfigError;
 use crate::keyspace::Settings;
@@ -132,14 +132,14 @@ impl Budget for RedisBudget {
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
-        let units = cost.min(decision.charged);
-        match &self.account.share {
-            Some(share) if decision.is_local_share => {
-                share.refund(key, units, decision);
+        match (decision.charge, &self.account.share) {
+            (Charge::LocalShare { tick, units }, Some(share)) => {
+                let units = cost.min(units);
+                share.refund(key, units, tick);
                 self.shared.client.dispatcher.debts().forgive(&self.account.keys.space.names.name(key), units);
             }
-            _ if units > 0 && !decision.is_local_share => {
-                self.shared.refund(&self.account.keys, key, units, decision.stamp);
+            (Charge::Window { tick, units }, _) if cost.min(units) > 0 => {
+                self.shared.refund(&self.account.keys, key, cost.min(units), tick);
             }
             _ => {}
         }

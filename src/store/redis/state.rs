@@ -139,12 +139,12 @@ impl Shared {
         if decision.used() > decision.limit() {
             self.check_use(&account.keys, wanted, decision);
         }
-        if decision.charged > 0 {
+        if decision.charge.units() > 0 {
             if let Some(denied) = &account.keys.denied {
                 denied.outdate(wanted.key);
             }
             if let Some(share) = &account.share {
-                share.record(wanted.key, decision.charged);
+                share.record(wanted.key, decision.charge.units());
                 self.client.beat();
             }
         } else if wanted.mode == Mode::Absolute
@@ -182,8 +182,8 @@ impl Shared {
         let (instances, is_suppressed) = (self.client.instances(), wanted.mode == Mode::Suppressed);
         let decision = share.decide(wanted.key, wanted.cost, wanted.limits, instances, is_suppressed);
         // What may have run may have been charged: told again it would count twice.
-        if decision.charged > 0 && !failure.may_have_run() {
-            self.client.owe(&account.keys.space, wanted.key, decision.charged);
+        if decision.charge.units() > 0 && !failure.may_have_run() {
+            self.client.owe(&account.keys.space, wanted.key, decision.charge.units());
         }
         Ok(decision)
     }
