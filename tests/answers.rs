@@ -133,18 +133,18 @@ async fn each_reason_has_its_problem() {
 
 #[tokio::test]
 async fn the_body_has_the_form_and_the_message_that_were_set() {
-    let refuse_all = || RateLimitLayer::builder().key(Global).quota(tower_weir::Quota::reject_all());
+    let reject_all = || RateLimitLayer::builder().key(Global).quota(tower_weir::Quota::reject_all());
     for (builder, content_type, body) in [
-        (refuse_all().body(RefusalBody::Text), Some("text/plain; charset=utf-8"), "rate limit exceeded"),
-        (refuse_all().body(RefusalBody::Text).status(503), Some("text/plain; charset=utf-8"), "overloaded"),
-        (refuse_all().body(RefusalBody::Text).message("100% é"), Some("text/plain; charset=utf-8"), "100% é"),
-        (refuse_all().body(RefusalBody::Empty), None, ""),
+        (reject_all().body(RefusalBody::Text), Some("text/plain; charset=utf-8"), "rate limit exceeded"),
+        (reject_all().body(RefusalBody::Text).status(503), Some("text/plain; charset=utf-8"), "overloaded"),
+        (reject_all().body(RefusalBody::Text).message("100% é"), Some("text/plain; charset=utf-8"), "100% é"),
+        (reject_all().body(RefusalBody::Empty), None, ""),
     ] {
         let refused = Server::start(hello().layer(layer(builder))).await.get().await;
         assert_eq!(refused.headers().get("content-type").map(|it| it.to_str().unwrap()), content_type);
         assert_eq!((refused.body().as_ref(), retry_after(&refused)), (body.as_bytes(), None));
     }
-    let refused = Server::start(hello().layer(layer(refuse_all().message("slow \"down\"")))).await.get().await;
+    let refused = Server::start(hello().layer(layer(reject_all().message("slow \"down\"")))).await.get().await;
     assert_eq!(problem(&refused)["detail"], "slow \"down\"");
 }
 
