@@ -88,7 +88,7 @@ impl RateLimiter {
         &self.local
     }
 
-    /// Limits in RedisStore, for the engine's calls and for [layers](crate::store::RedisStore#examples).
+    /// Limits in Redis, for the engine's calls and for [layers](crate::store::RedisStore#examples).
     ///
     /// A limiter that was built without Redis says so in the error of each call, and when a layer is built.
     #[cfg(feature = "_redis")]
@@ -142,7 +142,7 @@ pub struct RateLimiterOptions {
     pub max_keys: usize,
     /// The clock; default [`PreciseClock`](crate::time::PreciseClock).
     pub clock: Option<Arc<dyn Clock>>,
-    /// How often the hybrid store settles with RedisStore; default 50 ms.
+    /// How often the hybrid store syncs with Redis; default 50 ms.
     pub sync_interval_ms: SyncIntervalMs,
     /// By what part the hybrid store may exceed a limit; default 0.
     pub tolerance: Tolerance,
@@ -217,7 +217,7 @@ impl RateLimiterBuilder {
         self
     }
 
-    /// Sets how often the hybrid store settles with RedisStore; default 50 ms.
+    /// Sets how often the hybrid store syncs with Redis; default 50 ms.
     pub fn sync_interval_ms(mut self, interval: SyncIntervalMs) -> Self {
         self.options.sync_interval_ms = interval;
         self

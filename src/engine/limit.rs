@@ -52,6 +52,9 @@ pub(crate) struct Retention {
     words_per_span: usize,
 }
 
+/// Spans in rising order, and how many of them there are.
+pub(crate) type Spans = ([u32; MOST_SPANS], usize);
+
 impl Retention {
     /// Words of history for each window; coarsening starts above it.
     pub(crate) const WORDS_PER_SPAN: usize = 256;
@@ -107,7 +110,7 @@ impl Retention {
     }
 
     /// The distinct spans in rising order, in the first places, and how many there are.
-    pub(crate) fn spans(&self) -> ([u32; MOST_SPANS], usize) {
+    pub(crate) fn spans(&self) -> Spans {
         let mut spans = self.spans.each_ref().map(|span| span.load(Ordering::Relaxed));
         // While another thread widens, a span may be seen twice.
         spans.sort_unstable_by_key(|&span| if span == 0 { u32::MAX } else { span });

@@ -43,6 +43,8 @@ mod tests;
 pub(crate) use absolute::absolute;
 #[cfg(feature = "_redis")]
 pub(crate) use demand::Dither;
+#[cfg(feature = "_redis")]
+pub(crate) use limit::Spans;
 pub(crate) use limit::{Limit, Retention};
 pub(crate) use outcome::{NEVER, Outcome};
 pub(crate) use suppressed::{factor, pressure, suppressed};

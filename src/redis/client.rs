@@ -72,27 +72,31 @@ impl Client {
         limits: &[Limit],
     ) -> Result<Decision, Failure> {
         let ask = script::Ask { cost, random: 0 };
-        let reply = self.question(keys, key, Mode::Peek, limits, ask).await?;
+        let reply = self.question(self.policy(keys, Mode::Peek, limits), keys.names.name(key), ask).await?;
         self.read(&reply, ask, 0, limits)
     }
 
     /// The suppressed strategy's factor.
     pub(crate) async fn factor(&self, keys: &Keyspace, key: &[u8], limits: &[Limit]) -> Result<f64, Failure> {
-        let reply = self.question(keys, key, Mode::Factor, limits, script::Ask { cost: 1, random: 0 }).await?;
+        let reply = self
+            .question(self.policy(keys, Mode::Factor, limits), keys.names.name(key), script::Ask { cost: 1, random: 0 })
+            .await?;
         reply.read()?.factor(0).ok_or_else(Failure::unreadable)
     }
 
-    /// Asks one question by itself.
+    /// A policy for decisions on some keys, as the script reads it.
+    pub(crate) fn policy(&self, keys: &Keyspace, mode: Mode, limits: &[Limit]) -> EncodedPolicy {
+        EncodedPolicy::decide(self.geometry.bucket_ms(), &keys.horizon, mode, limits)
+    }
+
+    /// Asks one question by itself, about the key of a name.
     pub(crate) async fn question(
         &self,
-        keys: &Keyspace,
-        key: &[u8],
-        mode: Mode,
-        limits: &[Limit],
+        policy: EncodedPolicy,
+        name: Box<[u8]>,
         ask: script::Ask,
     ) -> Result<KeyReply, Failure> {
-        let policy = EncodedPolicy::decide(self.geometry.bucket_ms(), &keys.horizon, mode, limits);
-        self.dispatcher.decide(KeyRequest { policy, key: keys.names.name(key), body: Payload::Ask(ask) }).await
+        self.dispatcher.decide(KeyRequest { policy, key: name, body: Payload::Ask(ask) }).await
     }
 
     /// Notes units that this instance's share admitted, to tell Redis as soon as it answers.

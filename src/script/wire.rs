@@ -1,6 +1,8 @@
 //! What is sent to the scripts, and what they answer.
 
+use std::cmp::Ordering;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::correction::RateLimitComparator;
 use crate::decision::Verdict;
@@ -50,9 +52,11 @@ pub(super) const MOST_UNITS: u64 = (1 << 40) - 1;
 pub(super) const MOST_TICK: u64 = (1 << 48) - 1;
 
 /// The first argument of a call: the window's shape, then what the call itself needs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// Cloning shares the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EncodedPolicy {
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
     weight: usize,
 }
 
@@ -77,7 +81,7 @@ impl EncodedPolicy {
         }
         // Measured: the suppressed strategy takes about twice as long, and each further limit as long as the first.
         let of_strategy = if matches!(mode, Mode::Suppressed | Mode::Factor) { 2 } else { 1 };
-        Self { bytes: out.into_boxed_slice(), weight: of_strategy * limits.len().max(1) }
+        Self { bytes: out.into(), weight: of_strategy * limits.len().max(1) }
     }
 
     /// The argument of a correction.
@@ -134,11 +138,19 @@ impl EncodedPolicy {
 
     /// A policy whose calls are never put together.
     fn light(bytes: Vec<u8>) -> Self {
-        Self { bytes: bytes.into_boxed_slice(), weight: 1 }
+        Self { bytes: bytes.into(), weight: 1 }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// An order in which equal policies are neighbours. Policies that share their bytes are not read.
+    pub(crate) fn order(&self, other: &Self) -> Ordering {
+        match Arc::ptr_eq(&self.bytes, &other.bytes) {
+            true => Ordering::Equal,
+            false => self.bytes.cmp(&other.bytes),
+        }
     }
 
     /// How long the script takes for one ask under this policy, relative to the absolute strategy with one limit.

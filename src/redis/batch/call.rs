@@ -49,7 +49,7 @@ impl ScriptCall {
         // Stable, so that asks of one key stay in order.
         batch.sort_by(|a, b| {
             let (a, b) = (&a.question, &b.question);
-            a.policy.as_bytes().cmp(b.policy.as_bytes()).then_with(|| a.key.cmp(&b.key))
+            a.policy.order(&b.policy).then_with(|| a.key.cmp(&b.key))
         });
         let mut calls: Vec<Self> = Vec::new();
         for Pending { question: KeyRequest { policy, key, body }, reply, .. } in batch {

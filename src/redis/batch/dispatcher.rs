@@ -117,13 +117,16 @@ impl Dispatcher {
         }
     }
 
-    /// Whether Redis is to be asked at all; on a cluster that depends on the key.
+    /// The name of a key if the answer of [`allows`](Self::allows) depends on it, as on a cluster.
     #[inline]
-    pub(crate) fn allows(&self, key: impl FnOnce() -> Box<[u8]>) -> bool {
-        match &*self.partitions {
-            [lane] => lane.breaker.allows(),
-            partitions => partitions[self.partition_of(&key())].breaker.allows(),
-        }
+    pub(crate) fn name_to_route(&self, name: impl FnOnce() -> Box<[u8]>) -> Option<Box<[u8]>> {
+        (self.partitions.len() > 1).then(name)
+    }
+
+    /// Whether Redis can be asked about a key; `name` is the key's [name to route](Self::name_to_route).
+    #[inline]
+    pub(crate) fn allows(&self, name: Option<&[u8]>) -> bool {
+        self.partitions[name.map_or(0, |name| self.partition_of(name))].breaker.allows()
     }
 
     pub(crate) fn debts(&self) -> &Debts {

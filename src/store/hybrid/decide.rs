@@ -42,12 +42,17 @@ impl Shared {
                 self.renew_early(&table.key_ref(wanted.key), low);
                 BudgetResponse::Ready(Ok(decision))
             }
-            _ if !self.redis.dispatcher.allows(|| table.keys.names.name(wanted.key)) => {
+            _ if !self.may_ask(table, wanted.key) => {
                 let key = table.key_ref(wanted.key);
                 BudgetResponse::Ready(self.without_redis(&key, wanted, owned_limits, Failure::unavailable()))
             }
             (is_known, None) => self.ask(table, wanted, is_known, owned_limits()),
         }
+    }
+
+    fn may_ask(&self, table: &KeyTable, key: &[u8]) -> bool {
+        let dispatcher = &self.redis.dispatcher;
+        dispatcher.allows(dispatcher.name_to_route(|| table.keys.names.name(key)).as_deref())
     }
 
     /// Schedules the renewal of a lease that runs low, without an allocation.
@@ -161,7 +166,8 @@ impl Shared {
         let (sent, ask) = (self.time.now_ms(), Ask { cost: wanted.cost, random: fastrand::u32(..) });
         let changes = key.with(|state| state.changes()).unwrap_or(0);
         let keys = &key.table.keys;
-        let reply = self.redis.question(keys, wanted.key, limits.mode(), &limits.scaled, ask).await?;
+        let policy = self.redis.policy(keys, limits.mode(), &limits.scaled);
+        let reply = self.redis.question(policy, keys.names.name(wanted.key), ask).await?;
         let decision = limits.unscale(self.redis.read(&reply, ask, wanted.cost, &limits.scaled)?);
         let (now, asked) = (self.time.now_ms(), Asked { sent, changes, is_alone: true });
         key.with(|state| {

@@ -147,7 +147,7 @@ impl Shared {
                 None => state.handle_retry(),
             };
             let TimerAction::Sync { wants } = action else { return (action, None, false) };
-            if self.redis.dispatcher.allows(|| state.name.clone()) {
+            if self.redis.dispatcher.allows(Some(&state.name)) {
                 return (action, Some(SyncOp::start(self, &key, state, &limits, wants)), false);
             }
             let here = &key.table.here;

@@ -15,7 +15,7 @@ use crate::script::{Correction, Mode};
 use crate::store::budget::BudgetResponse;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
-/// Limits in RedisStore, by one strategy.
+/// Limits in Redis, by one strategy.
 ///
 /// [`RedisStore::absolute`](crate::store::RedisStore::absolute) and [`RedisStore::suppressed`](crate::store::RedisStore::suppressed) give it. The calls are those of
 /// [`LocalLimits`](crate::store::LocalLimits), with the same meaning, for all instances that share the server and the

@@ -14,7 +14,7 @@ use crate::store::budget::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::store::local_share::LocalShare;
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
-/// Limits in RedisStore, shared by all instances that use the same server and prefix. Cloning shares it.
+/// Limits in Redis, shared by all instances that use the same server and prefix. Cloning shares it.
 ///
 /// [`RateLimiter::redis`](crate::RateLimiter::redis) gives it. It is a store for layers, and has the engine's
 /// calls. A decision takes one round trip at most and ends within the deadline; what happens while Redis is
@@ -55,7 +55,7 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 pub struct RedisStore(Option<Arc<Shared>>);
 
 impl RedisStore {
-    /// A store that has no RedisStore, and says so.
+    /// A store that has no Redis, and returns an error for each call.
     pub(crate) fn none() -> Self {
         Self(None)
     }
@@ -110,7 +110,12 @@ impl Store for RedisStore {
             OnStoreError::LocalShare => Some(LocalShare::new(&shared.windows, Some(policy), &limits)?),
             _ => None,
         };
-        Ok(Arc::new(RedisBudget { shared: Arc::clone(shared), account: LimitHandle { keys, share }, limits, opened }))
+        Ok(Arc::new(RedisBudget {
+            shared: Arc::clone(shared),
+            account: LimitHandle { keys, share, policy: Some(Arc::default()) },
+            limits,
+            opened,
+        }))
     }
 }
 

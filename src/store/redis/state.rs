@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deny_cache::{DenyCache, RoundTrip};
+use super::policy_cache::PolicyCache;
 use crate::decision::Decision;
 use crate::engine::Limit;
 use crate::error::{ConfigError, StoreError};
@@ -41,6 +42,8 @@ pub(super) struct LimitKeys {
 pub(super) struct LimitHandle {
     pub(super) keys: Arc<LimitKeys>,
     pub(super) share: Option<LocalShare>,
+    /// The policy of a layer; each engine call brings one of its own.
+    pub(super) policy: Option<Arc<PolicyCache>>,
 }
 
 /// One decision that is wanted.
@@ -56,7 +59,7 @@ impl Kept for LimitKeys {
         self.space.horizon.assign(spans);
     }
 
-    /// The history is in RedisStore, and the spans say how much of it stays there.
+    /// The history is in Redis, and the spans say how much of it stays there.
     fn may_go(&self, is_past: bool) -> bool {
         is_past
     }
@@ -88,7 +91,7 @@ impl Shared {
             client: Arc::clone(client),
             windows,
             has_deny_cache,
-            main: LimitHandle { keys: Arc::new(keys), share },
+            main: LimitHandle { keys: Arc::new(keys), share, policy: None },
             named: PolicyRegistry::new(TimeSource::system()),
         })
     }
@@ -101,7 +104,8 @@ impl Shared {
     /// Decides: at once where no one need be asked, else after a round trip.
     pub(super) fn decide(self: &Arc<Self>, account: &LimitHandle, wanted: &Wanted<'_>) -> BudgetResponse {
         let keys = &account.keys;
-        if !self.client.dispatcher.allows(|| keys.space.names.name(wanted.key)) {
+        let name = self.client.dispatcher.name_to_route(|| keys.space.names.name(wanted.key));
+        if !self.client.dispatcher.allows(name.as_deref()) {
             return BudgetResponse::Ready(self.without_redis(account, wanted, Failure::unavailable()));
         }
         if wanted.mode == Mode::Absolute
@@ -114,7 +118,7 @@ impl Shared {
         let (key, limits, cost, mode) = (Box::from(wanted.key), Arc::clone(wanted.limits), wanted.cost, wanted.mode);
         BudgetResponse::Pending(Box::pin(async move {
             let wanted = Wanted { key: &key, cost, limits: &limits, mode };
-            match shared.ask(&account.keys, &wanted).await {
+            match shared.ask(&account, &wanted, name).await {
                 Ok((decision, asked)) => {
                     shared.remember(&account, &wanted, &decision, asked);
                     Ok(decision)
@@ -124,11 +128,20 @@ impl Shared {
         }))
     }
 
-    /// Asks RedisStore; the decision, and when it was asked and answered.
-    async fn ask(&self, keys: &LimitKeys, wanted: &Wanted<'_>) -> Result<(Decision, RoundTrip), Failure> {
+    /// Asks Redis; returns the decision, and when it was asked and answered.
+    async fn ask(
+        &self,
+        account: &LimitHandle,
+        wanted: &Wanted<'_>,
+        name: Option<Box<[u8]>>,
+    ) -> Result<(Decision, RoundTrip), Failure> {
+        let keys = &account.keys;
         let changes = keys.denied.as_ref().map_or(0, |denied| denied.changes(wanted.key));
         let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
-        let reply = self.client.question(&keys.space, wanted.key, wanted.mode, wanted.limits, ask).await?;
+        let encode = || self.client.policy(&keys.space, wanted.mode, wanted.limits);
+        let policy = account.policy.as_ref().map_or_else(encode, |kept| kept.get(&keys.space, encode));
+        let name = name.unwrap_or_else(|| keys.space.names.name(wanted.key));
+        let reply = self.client.question(policy, name, ask).await?;
         let charged = if wanted.mode == Mode::Peek { 0 } else { wanted.cost };
         let decision = self.client.read(&reply, ask, charged, wanted.limits)?;
         Ok((decision, RoundTrip { sent: reply.sent, received: reply.received, changes }))
