@@ -26,11 +26,10 @@ pub(crate) struct NoRuntime(&'static str);
 
 impl NoRuntime {
     pub(crate) const ABSENT: Self = Self(
-        "Redis is asked outside a tokio runtime; call from within one (tokio::main, Runtime::block_on), or add the \
+        "the call is outside a tokio runtime; call from within one (tokio::main, Runtime::block_on), or add the \
          feature redis-smol, which needs none",
     );
-    pub(crate) const WITHOUT_TIMERS: Self =
-        Self("Redis is asked on a tokio runtime without timers; build it with `enable_all()`");
+    pub(crate) const WITHOUT_TIMERS: Self = Self("the tokio runtime has no timers; build it with `enable_all()`");
 
     pub(crate) const fn message(self) -> &'static str {
         self.0

@@ -58,7 +58,7 @@ fn of_many_threads_one_gets_the_duty() {
     }
 }
 
-/// Without the state of doubt a breaker whose probe died with its runtime would never close again.
+/// Without the half-open state, a breaker whose probe died with its runtime would never close.
 #[test]
 fn a_lost_probe_leaves_the_next_caller_to_find_out() {
     let breaker = Breaker::new(5, PATIENCE);
@@ -73,7 +73,7 @@ fn a_lost_probe_leaves_the_next_caller_to_find_out() {
     assert!(breaker.allows());
 }
 
-/// A runtime may stand still for ever without being shut down.
+/// A runtime may stall forever without a shutdown.
 #[test]
 fn a_silent_probe_leaves_the_next_caller_to_find_out() {
     let breaker = Breaker::new(1, Duration::ZERO);
@@ -120,7 +120,7 @@ async fn the_probe_closes_it_within_a_second_of_the_return() {
     assert!((10..=25).contains(&probes), "{probes} probes");
 }
 
-/// The pause runs while the probe waits: a probe of 900 ms that fails is followed by the next at once.
+/// The pause runs during a probe: after a probe that fails in 900 ms, the next one starts at once.
 #[cfg(feature = "redis-tokio")]
 #[tokio::test(start_paused = true)]
 async fn a_slow_probe_does_not_delay_the_recovery_twice() {

@@ -1,16 +1,16 @@
-//! What an error of Redis says, without what a log must not hold.
+//! The text of a Redis error, without the parts that a log must not contain.
 
 use std::fmt::Write as _;
 
 use ::redis::RedisError;
 
-/// More than any server says that helps.
+/// Useful server messages are shorter than this.
 const MOST: usize = 200;
 
-/// The text of an error in printable ASCII, at most 200 characters; `None` if nothing of it is left.
+/// Returns the text of an error in printable ASCII, at most 200 characters, or `None` if nothing remains.
 ///
-/// Hidden are hosts, addresses, paths and key names: words with `.`, `/`, `@`, `{` or `:` before a digit, and what
-/// stands in double quotes. The arguments that a server repeats are cut off.
+/// It hides hosts, addresses, paths and key names. These are words with `.`, `/`, `@`, `{`, or `:` before a digit, and
+/// text in double quotes. It cuts off the arguments that a server repeats.
 pub(super) fn words(error: &RedisError) -> Option<String> {
     let text = error.to_string();
     let text = text.split(", with args").next().unwrap_or_default();
@@ -31,7 +31,7 @@ pub(super) fn words(error: &RedisError) -> Option<String> {
     (!said.is_empty()).then(|| said.to_owned())
 }
 
-/// Whether this is a server's code, which redis quotes.
+/// Whether this is a server's error code, which the redis crate quotes.
 fn is_code(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase())
 }

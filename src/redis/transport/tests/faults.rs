@@ -76,7 +76,7 @@ async fn many_users_make_one_connection() {
     assert_eq!(connections_received(&server), before + 1);
 }
 
-/// Users have deadlines that are shorter than a login to a busy server; the attempt must not start over for each.
+/// Callers have shorter deadlines than a login to a busy server; the attempt must not restart for each of them.
 #[tokio::test]
 async fn users_who_give_up_do_not_stop_the_attempt() {
     let server = Server::start(Flavor::Debian);
@@ -116,7 +116,7 @@ async fn a_killed_server_is_found_again() {
     }
 }
 
-/// With RESP3 the client tells of the end of a connection while it is idle, so that not even one call fails.
+/// With RESP3 the client reports the end of an idle connection, so not a single call fails.
 #[tokio::test]
 async fn with_resp3_a_restart_while_idle_costs_no_call() {
     let server = Server::start(Flavor::Debian);
@@ -143,11 +143,11 @@ async fn a_hung_server_is_left_by_reset() {
     // The attempt may have taken too long on a busy machine.
     while ask(&link, &["PING"]).await.is_err() {}
     assert_ne!(client_id(&link).await, first);
-    // The new one, and the harness's own.
+    // The clients are the new connection, and the one of the test harness.
     wait_until("the old one is closed", || server.info("clients")["connected_clients"] == "2");
 }
 
-/// Behind a name that moves, the old master is healthy and wrong: only a new connection finds the new one.
+/// If a name moves, the old master is healthy and wrong; only a new connection finds the new master.
 #[tokio::test]
 async fn a_replica_is_left() {
     let server = Server::start(Flavor::Debian);
@@ -209,7 +209,7 @@ async fn over_a_connection_of_the_user() {
     assert_eq!(ask(&link, &["PING"]).await.unwrap_err().kind(), FailureKind::ConnectionLost);
 }
 
-/// The tables of `may_have_run` in action: what is told as lost is counted at most once.
+/// The tables of `may_have_run` with a real server: a command that is reported as lost counts at most once.
 #[tokio::test]
 async fn killed_sockets_never_count_twice() {
     let server = Server::start(Flavor::Debian);
@@ -224,7 +224,7 @@ async fn killed_sockets_never_count_twice() {
             Err(failure) => open += i64::from(failure.may_have_run()),
         }
     }
-    // The last kill may have come since.
+    // The last socket may have been closed since.
     let _ = ask(&link, &["PING"]).await;
     let counted = int(&link, &["INCRBY", "counter", "0"]).await;
     assert!((sure..=sure + open).contains(&counted), "{sure} <= {counted} <= {sure} + {open}");

@@ -10,8 +10,7 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// The connection's task dies with its runtime, without a word to anybody; each test of an application's suite
-/// is such a runtime.
+/// The connection's task dies silently with its runtime. Each test of an application's suite is such a runtime.
 #[test]
 fn a_connection_does_not_outlive_its_runtime_and_the_link_does() {
     let server = Server::start(Flavor::Debian);

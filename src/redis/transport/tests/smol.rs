@@ -22,7 +22,7 @@ fn on_smol_all_is_the_same() {
         assert_eq!(int(&link, &["INCR", "a"]).await, 2);
 
         server.kill();
-        // The end of the connection is known before the command is sent, or found under it.
+        // The client detects the end of the connection before it sends the command, or during it.
         let failure = ask(&link, &["PING"]).await.unwrap_err();
         assert!(matches!(failure.kind(), FailureKind::Unreachable | FailureKind::ConnectionLost), "{failure:?}");
         let failure = ask(&link, &["PING"]).await.unwrap_err();
