@@ -1,4 +1,4 @@
-//! Stands for a runtime whose feature is off.
+//! Replaces a runtime whose feature is off.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready};
@@ -14,7 +14,7 @@ pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> Resul
     Err(future)
 }
 
-/// No runtime of tokio, so that none is shut down.
+/// Without tokio, no tokio runtime can shut down.
 #[allow(dead_code, reason = "smol's threads are never shut down")]
 #[derive(Clone, Debug)]
 pub(super) struct Carrier;
