@@ -1,4 +1,4 @@
-//! What the handles of one Redis store share, and how a request is decided.
+//! The state that the handles of one Redis store share, and its decisions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::store::local_share::LocalShare;
 use crate::telemetry::{self, Notice};
 use crate::time::TimeSource;
 
-/// What the handles of one store share.
+/// The units that this instance has admitted, for its shares.
 pub(super) struct Shared {
     pub(super) client: Arc<Client>,
     /// What this instance has admitted, for its shares.
@@ -30,20 +30,20 @@ pub(super) struct Shared {
     pub(super) named: PolicyRegistry<LimitKeys>,
 }
 
-/// The keys of one limit's name, and what Redis refuses of them.
+/// The keys of one limit's name, and their deny cache.
 pub(super) struct LimitKeys {
     pub(super) space: Arc<Keyspace>,
     denied: Option<DenyCache>,
 }
 
-/// The keys of a name, and what goes on with them while Redis is gone.
+/// The keys of a name, and the local share that decides during an outage.
 #[derive(Clone)]
 pub(super) struct LimitHandle {
     pub(super) keys: Arc<LimitKeys>,
     pub(super) share: Option<LocalShare>,
 }
 
-/// One decision that is wanted.
+/// One requested decision.
 pub(super) struct Wanted<'a> {
     pub(super) key: &'a [u8],
     pub(super) cost: u64,
@@ -56,7 +56,7 @@ impl Kept for LimitKeys {
         self.space.horizon.assign(spans);
     }
 
-    /// The history is in RedisStore, and the spans say how much of it stays there.
+    /// Redis stores the history, and the spans determine how long.
     fn may_go(&self, is_past: bool) -> bool {
         is_past
     }
@@ -93,12 +93,12 @@ impl Shared {
         })
     }
 
-    /// The keys of a limit that a layer opens.
+    /// Returns the keys of a limit that a layer opens.
     pub(super) fn keys_of(&self, name: &str) -> LimitKeys {
         LimitKeys::new(&self.client, Some(name), self.has_deny_cache)
     }
 
-    /// Decides: at once where no one need be asked, else after a round trip.
+    /// Decides at once if no call is necessary, otherwise after a round trip.
     pub(super) fn decide(self: &Arc<Self>, account: &LimitHandle, wanted: &Wanted<'_>) -> BudgetResponse {
         let keys = &account.keys;
         if !self.client.dispatcher.allows(|| keys.space.names.name(wanted.key)) {
@@ -124,7 +124,7 @@ impl Shared {
         }))
     }
 
-    /// Asks RedisStore; the decision, and when it was asked and answered.
+    /// Calls Redis; returns the decision, and the times of the request and the reply.
     async fn ask(&self, keys: &LimitKeys, wanted: &Wanted<'_>) -> Result<(Decision, RoundTrip), Failure> {
         let changes = keys.denied.as_ref().map_or(0, |denied| denied.changes(wanted.key));
         let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
@@ -134,7 +134,7 @@ impl Shared {
         Ok((decision, RoundTrip { sent: reply.sent, received: reply.received, changes }))
     }
 
-    /// Keeps what a decision means for the next ones, here and while Redis is gone.
+    /// Updates the deny cache and the local share from a decision.
     fn remember(&self, account: &LimitHandle, wanted: &Wanted<'_>, decision: &Decision, asked: RoundTrip) {
         if decision.used() > decision.limit() {
             self.check_use(&account.keys, wanted, decision);
@@ -155,10 +155,10 @@ impl Shared {
         }
     }
 
-    /// Reports that a key holds more than its limits admit: somebody else charges it by other ones.
+    /// Reports that a key holds more than its limits admit, because another process charges it by other limits.
     #[cold]
     fn check_use(&self, keys: &LimitKeys, wanted: &Wanted<'_>, decision: &Decision) {
-        // The suppressed strategy admits some of what is above the capacity; around an outage the shares do.
+        // The suppressed strategy admits some units above the capacity. Near an outage, the shares do too.
         let is_ours = wanted.limits.iter().any(|limit| decision.used() <= limit.hard.max(limit.capacity))
             && wanted.mode == Mode::Suppressed;
         if !is_ours
@@ -171,7 +171,7 @@ impl Shared {
         }
     }
 
-    /// What the policy says while Redis cannot be asked.
+    /// Applies the policy for a request that Redis cannot decide.
     fn without_redis(
         &self,
         account: &LimitHandle,
@@ -181,7 +181,7 @@ impl Shared {
         let Some(share) = &account.share else { return Err(failure.into()) };
         let (instances, is_suppressed) = (self.client.instances(), wanted.mode == Mode::Suppressed);
         let decision = share.decide(wanted.key, wanted.cost, wanted.limits, instances, is_suppressed);
-        // What may have run may have been charged: told again it would count twice.
+        // If the call may have run, it may have charged the units, and a report would count them twice.
         if decision.charged > 0 && !failure.may_have_run() {
             self.client.owe(&account.keys.space, wanted.key, decision.charged);
         }
@@ -190,7 +190,7 @@ impl Shared {
 
     /// Forgets all keys of a name.
     pub(super) async fn clear(&self, keys: &LimitKeys) -> Result<(), Failure> {
-        // If it ends early, some keys are gone.
+        // If the call ends early, some keys are gone.
         let _changed = OnDrop(|| keys.denied.iter().for_each(DenyCache::clear));
         self.client.clear(&keys.space).await
     }
@@ -202,12 +202,12 @@ impl Shared {
         key: &[u8],
         correction: Correction,
     ) -> Result<CorrectionReply, Failure> {
-        // Even if no answer came, or nobody waited for it, Redis may have done it.
+        // Redis may have applied the correction even if no reply arrived, or the caller stopped waiting.
         let _changed = OnDrop(|| keys.forget(key));
         self.client.correct(&keys.space, key, correction).await
     }
 
-    /// Takes units back, in the background and best effort.
+    /// Refunds units in the background, with best effort.
     pub(super) fn refund(self: &Arc<Self>, keys: &Arc<LimitKeys>, key: &[u8], units: u64, stamp: u64) {
         let (shared, keys, key) = (Arc::clone(self), Arc::clone(keys), Box::<[u8]>::from(key));
         keys.forget(&key);
