@@ -18,10 +18,10 @@ use crate::store::local_share::LocalShare;
 use crate::telemetry::{self, Notice};
 use crate::time::TimeSource;
 
-/// The units that this instance has admitted, for its shares.
+/// The state that the handles of one store share.
 pub(super) struct Shared {
     pub(super) client: Arc<Client>,
-    /// What this instance has admitted, for its shares.
+    /// The units that this instance has admitted, for its shares.
     pub(super) windows: Arc<Windows>,
     has_deny_cache: bool,
     /// The keys of the engine's own calls.
