@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_end_at_the_end_of_time() {
+    fn waits_saturate_at_the_largest_time() {
         let scale = WindowGeometry::new(1 << 40, 100_000, 1 << 41, HardLimitFactor::default()).unwrap();
         assert_eq!(scale.wait_ms(1 << 47, 0), u64::MAX);
         assert_eq!(scale.wait_ms(1, 0), (1 << 40) + 100_000);

@@ -58,7 +58,7 @@ mod tests {
 
     /// The state of a child process that inherited the number.
     #[test]
-    fn another_process_draws_a_number_of_its_own() {
+    fn another_process_draws_its_own_number() {
         let nonce = Nonce::fixed(7);
         assert_eq!(nonce.get(), 7);
         let inherited = nonce.in_fork();

@@ -226,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_queue(steps in prop::collection::vec((0_u8..10, 0_usize..6), 1..300)) {
+        fn a_ring_keeps_words_in_order(steps in prop::collection::vec((0_u8..10, 0_usize..6), 1..300)) {
             let (mut ring, mut queue) = (Ring::default(), VecDeque::new());
             for (at, (step, n)) in steps.into_iter().enumerate() {
                 match step {
@@ -260,7 +260,7 @@ mod tests {
         }
 
         #[test]
-        fn the_search_finds_the_first(len in 0_usize..40, from in 0_usize..40, bound in 0_u64..45) {
+        fn the_search_finds_the_first_match(len in 0_usize..40, from in 0_usize..40, bound in 0_u64..45) {
             let mut ring = Ring::default();
             (0..len as u64).for_each(|n| ring.push(Word(n)));
             let expected = (from..len).find(|&n| n as u64 >= bound).unwrap_or(len.max(from));

@@ -150,7 +150,7 @@ mod tests {
         for key in &keys {
             let print = secret.fingerprint(key);
             assert_eq!(print, secret.fingerprint(key));
-            assert!(low.insert(print.low), "the lanes must each be collision-free here");
+            assert!(low.insert(print.low), "each half must be collision-free here");
             assert!(high.insert(print.high));
         }
     }

@@ -301,7 +301,7 @@ mod tests {
 
     /// Otherwise another request could charge the shared window after its copy was made.
     #[test]
-    fn nobody_charges_the_shared_window_of_a_key_that_becomes_known() {
+    fn no_request_charges_the_shared_window_of_a_key_that_becomes_known() {
         let table = full();
         assert_eq!(table.remove(b"known", |_, _| ()), Some(()));
         let print = table.map.fingerprint(b"stranger");

@@ -292,7 +292,7 @@ impl KeyState {
     }
 
     /// Records a decision of Redis for later requests, and for outages.
-    #[expect(clippy::too_many_arguments, reason = "what a driver knows of a decision and of its store")]
+    #[expect(clippy::too_many_arguments, reason = "a driver passes its decision and its store")]
     pub(crate) fn record_outcome(
         &mut self,
         now: u64,

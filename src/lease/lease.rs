@@ -120,17 +120,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_spent_until_the_deadline_and_no_more() {
+    fn all_units_can_be_spent_until_the_deadline_and_no_more() {
         let mut lease = lease(3);
         assert!(lease.spend(1_000, 2) && !lease.spend(1_000, 2) && lease.spend(1_159, 1));
         assert_eq!((lease.used(), lease.unspent(), lease.left(1_159)), (3, 0, 0));
         let mut late = super::tests::lease(3);
         assert!(!late.spend(1_160, 1) && late.left(1_160) == 0);
-        assert_eq!(late.unspent(), 3, "what nobody spent is to be given back all the same");
+        assert_eq!(late.unspent(), 3, "unspent units must be returned");
     }
 
     #[test]
-    fn each_part_of_its_life_is_told_by_its_end() {
+    fn units_spent_in_a_slot_are_dated_at_its_end() {
         let mut lease = lease(100);
         // These callers read the clock before the lease began, and just before its end.
         for (now, units) in [(990, 1), (1_009, 2), (1_010, 4), (1_159, 8)] {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_takes_back_what_was_spent_then() {
+    fn a_refund_returns_only_units_spent_at_its_stamp() {
         let mut lease = lease(5);
         assert!(lease.spend(1_000, 2) && lease.spend(1_050, 3));
         assert_eq!(lease.refund(1_051, 9), 3, "no more than was spent");
@@ -151,11 +151,11 @@ mod tests {
 
     /// A clock that runs fast by one part in 64 must not overstate an age.
     #[test]
-    fn an_interval_by_this_clock_is_no_longer_than_by_one_that_runs_slower() {
+    fn a_fast_clock_does_not_overstate_an_interval() {
         for ms in [0_u64, 1, 2, 63, 64, 65, 1_000, 3_600_000] {
             let slow = ms - ms / DRIFT;
             assert!(min_elapsed(ms) <= slow, "{ms}");
-            assert!(ms == 0 || min_elapsed(ms) + ms / 32 + 2 >= ms, "{ms} is hardly {}", min_elapsed(ms));
+            assert!(ms == 0 || min_elapsed(ms) + ms / 32 + 2 >= ms, "{ms} became only {}", min_elapsed(ms));
         }
     }
 }

@@ -146,7 +146,7 @@ mod tests {
 
     /// If each call runs on its own runtime, the first heartbeat was the last one, and the count stayed 1.
     #[test]
-    fn a_beat_that_never_began_does_not_keep_the_next_from_coming() {
+    fn a_heartbeat_that_never_began_does_not_block_the_next() {
         let dispatcher =
             Dispatcher::new(Transport::to_url("redis://127.0.0.1:1").unwrap(), HEARTBEAT_EVERY, "weir", 10);
         let instances = InstanceCount::new(None, "weir");

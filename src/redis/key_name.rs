@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_mean_what_they_say() {
+    fn a_pattern_escapes_the_prefix_and_the_limit() {
         assert_eq!(KeyNames::new("a*b", Some("x[1]")).pattern(), format!("a\\*b:1:{{{}}}:x\\[1\\]", "?".repeat(22)));
     }
 

@@ -45,7 +45,7 @@ async fn the_basics() {
 /// The timer and the socket of the reply become ready together; the task that reads the socket runs later.
 #[cfg(feature = "redis-tokio")]
 #[tokio::test]
-async fn an_answer_that_came_while_the_runtime_stood_still_counts() {
+async fn a_reply_that_arrived_while_the_runtime_stalled_counts() {
     let (tell, told) = tokio::sync::oneshot::channel();
     let waiting = tokio::spawn(async { timeout(Duration::from_millis(20), told).unwrap().await });
     let until_stalled = tokio::time::Instant::now() + Duration::from_millis(40);
@@ -63,7 +63,7 @@ async fn an_answer_that_came_while_the_runtime_stood_still_counts() {
 /// The counterpart: a reply that never arrives ends in a timeout.
 #[cfg(feature = "redis-tokio")]
 #[tokio::test]
-async fn nothing_comes_in_vain_for_longer_than_the_grace() {
+async fn a_missing_reply_ends_after_the_grace() {
     let waiting = tokio::spawn(async { timeout(Duration::from_millis(20), pending::<()>()).unwrap().await });
     tokio::task::yield_now().await;
     std::thread::sleep(Duration::from_millis(60));

@@ -87,7 +87,7 @@ fn a_value_with_other_buckets_is_converted_and_never_reset() {
             } else if live(window_ms + 2 * (a + b)) < capacity {
                 refused_in_vain += 1;
             }
-            assert!(key.ttl() > 0, "a key without an end");
+            assert!(key.ttl() > 0, "a key without a time to live");
         }
         assert!(admitted.len() > 200, "{}", admitted.len());
         // Each conversion may raise a stamp by a bucket. One side writes a unit, and the other reads it.
@@ -96,7 +96,7 @@ fn a_value_with_other_buckets_is_converted_and_never_reset() {
 }
 
 #[test]
-fn an_hour_back_refuses_for_a_window_and_not_for_an_hour() {
+fn a_step_back_of_an_hour_refuses_for_a_window_and_not_for_an_hour() {
     let server = Server::start(Flavor::Debian);
     let mut key = Key { server: connect(&server), name: b"hour".to_vec() };
     for n in 0..5 {
@@ -104,19 +104,19 @@ fn an_hour_back_refuses_for_a_window_and_not_for_an_hour() {
     }
     assert!(!key.ask(DAY + 500, 10, 5, 1_000).0);
     let back = DAY - 3_600_000;
-    assert!(!key.ask(back, 10, 5, 1_000).0, "what was admitted a moment ago still counts");
+    assert!(!key.ask(back, 10, 5, 1_000).0, "the units admitted just before still count");
     assert!(!key.ask(back + 900, 10, 5, 1_000).0);
-    assert!(key.ask(back + 1_020, 10, 5, 1_000).0, "an hour is not waited for");
+    assert!(key.ask(back + 1_020, 10, 5, 1_000).0, "the wait is not an hour");
     assert!(key.ttl() > 0 && key.ttl() < 10_000);
 }
 
 #[test]
-fn less_than_a_window_back_is_waited_for() {
+fn a_step_back_of_less_than_a_window_is_waited_for() {
     let server = Server::start(Flavor::Debian);
     let mut key = Key { server: connect(&server), name: b"back".to_vec() };
     assert!(key.ask(DAY + 900, 10, 1, 1_000).0);
     assert!(!key.ask(DAY, 10, 1, 1_000).0);
-    assert!(!key.ask(DAY + 1_899, 10, 1, 1_000).0, "the unit is held for its window from when it was admitted");
+    assert!(!key.ask(DAY + 1_899, 10, 1, 1_000).0, "the unit is held for its window from its admission");
     assert!(key.ask(DAY + 1_910, 10, 1, 1_000).0);
 }
 

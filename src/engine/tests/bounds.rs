@@ -129,7 +129,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
     #[test]
-    fn never_too_much_and_never_without_cause((setup, events) in setup().prop_flat_map(|setup| {
+    fn no_window_admits_too_much_and_no_request_is_refused_without_cause((setup, events) in setup().prop_flat_map(|setup| {
         let events = events(&setup);
         (Just(setup), events)
     })) {

@@ -117,7 +117,7 @@ fn ask(
     let before = window.dump();
     let fits = naive.fits(now, cost, limits);
     let outcome = absolute(window, now, cost, limits, horizon, charge);
-    assert_eq!(outcome.is_allowed(), fits, "T1, T2: what fits is admitted, and nothing else");
+    assert_eq!(outcome.is_allowed(), fits, "T1, T2: exactly the requests that fit are admitted");
     let violated = |limit: &Limit| naive.used(now, limit.span) + cost > limit.capacity;
     for (index, limit) in limits.iter().enumerate() {
         assert_eq!(outcome.violated & (1 << index) != 0, violated(limit), "each limit answers for itself");

@@ -106,7 +106,7 @@ fn run(setup: Setup) -> Quality {
             }
             Verdict::Rejected => panic!("the suppressed strategy does not reject"),
         }
-        assert!((told - f64::from(outcome.factor)).abs() < 1e-6, "the factor is what is done: {told} {outcome:?}");
+        assert!((told - f64::from(outcome.factor)).abs() < 1e-6, "the factor matches the decision: {told} {outcome:?}");
         if outcome.is_allowed() {
             let total = admitted.add(now, setup.window_s);
             quality.peak = quality.peak.max(total as f64 / limit.hard as f64);
@@ -121,7 +121,7 @@ fn run(setup: Setup) -> Quality {
                 shares[client] += 1;
             }
         } else {
-            assert!(outcome.fits_at > tick, "a shed request is told to wait");
+            assert!(outcome.fits_at > tick, "a shed request has a wait");
             quality.wrongly_shed += u64::from(if outcome.factor < 1.0 { fits } else { fits_held });
             if now >= drop_s {
                 quality.lingers = (now - drop_s) / setup.window_s;
@@ -155,7 +155,7 @@ fn row(setup: Setup) -> Quality {
         quality.lingers,
     );
     assert!(quality.peak <= 1.0, "the hard cap is exact: {setup:?} {quality:?}");
-    assert_eq!(quality.wrongly_shed, 0, "what fits is never shed: {setup:?}");
+    assert_eq!(quality.wrongly_shed, 0, "a request that fits is never shed: {setup:?}");
     quality
 }
 

@@ -5,7 +5,7 @@ use crate::engine::{Limit, NEVER, SetMode, Window, absolute, factor, suppressed}
 use crate::quota::MAX_CAPACITY;
 
 #[test]
-fn the_running_total_wraps_unseen() {
+fn the_running_total_wraps_without_effect() {
     let limits = [limit(MAX_CAPACITY, 10, 0)];
     let horizon = horizon(&limits, 256);
     let mut window = Window::new(0);
@@ -25,7 +25,7 @@ fn the_running_total_wraps_unseen() {
 }
 
 #[test]
-fn a_key_that_was_idle_for_longer_than_a_word_can_say_is_empty() {
+fn a_key_idle_for_longer_than_a_word_can_express_is_empty() {
     let limits = [limit(3, 1_000, 0)];
     let horizon = horizon(&limits, 256);
     for idle in [1_001, 1 << 23, (1 << 24) - 1, 1 << 24, (1 << 24) + 500, 5 << 24, 1 << 47] {
@@ -74,7 +74,7 @@ fn the_longest_span_is_held_to_the_tick() {
 }
 
 #[test]
-fn nothing_overflows() {
+fn no_extreme_value_overflows() {
     let limits = [limit(MAX_CAPACITY, 1, 0), limit(0, u32::MAX >> 8, 1)];
     let horizon = horizon(&limits[..1], 4);
     let mut window = Window::new((1 << 48) - 1);
@@ -160,7 +160,7 @@ fn a_sweep_trims_what_is_no_longer_needed() {
     assert!(window.shed().is_some());
     let held = window.dump();
     window.trim(1_000);
-    assert_eq!(window.dump(), held, "what is in use stays");
+    assert_eq!(window.dump(), held, "the units in use stay");
     assert!(window.shed().is_some());
     assert!(absolute(&mut window, 3_000, 1, &[limit], &horizon, true).is_allowed());
     window.trim(3_000);

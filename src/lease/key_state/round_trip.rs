@@ -58,7 +58,7 @@ impl KeyState {
     }
 
     /// Applies a reply.
-    #[expect(clippy::too_many_arguments, reason = "what a driver knows of a sync and of its store")]
+    #[expect(clippy::too_many_arguments, reason = "a driver passes its sync and its store")]
     pub(crate) fn handle_reply(
         &mut self,
         now: u64,

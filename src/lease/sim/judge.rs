@@ -114,7 +114,7 @@ impl Central {
 }
 
 #[test]
-fn the_judge_finds_what_is_too_much() {
+fn the_judge_finds_excess_admissions() {
     let mut ledger = Ledger::default();
     for at in [0, 400, 999, 1_000, 1_001] {
         ledger.admit(at, 1);

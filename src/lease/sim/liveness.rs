@@ -68,7 +68,7 @@ fn row(instances: usize, per_second: u64, window_ms: u64, sync_ms: u64, is_skewe
 }
 
 #[test]
-fn what_there_is_gets_used_and_little_is_refused_in_vain() {
+fn the_limit_is_used_and_few_requests_are_refused_unnecessarily() {
     println!(
         "  N |    limit |    W |   sync | skew | peak over | used at 10x | in vain at 0.8x | calls/s at 10x | at 0.8x"
     );

@@ -65,7 +65,7 @@ fn one_clock_decides_and_stamps() {
 
 /// Many replies are lost, and the resubmitted units arrive several times.
 #[test]
-fn what_is_brought_back_counts_once() {
+fn resubmitted_units_count_once() {
     let faults = Faults { loss: 0.4, ..CALM };
     let changes = vec![(4 * SECOND, Change::Forget)];
     let base = Setup { faults, changes, instances: 8, until: 6 * SECOND, ..setup(&[(0, 0.6)]) };
@@ -85,7 +85,7 @@ fn a_sync_whose_runtime_stands_still_is_replaced() {
 }
 
 #[test]
-fn a_report_is_sent_until_an_answer_comes() {
+fn a_report_is_sent_until_a_reply_arrives() {
     let (faults, until) = (Faults { loss: 0.2, ..CALM }, 40 * SECOND);
     let (with, without) = both(Setup { faults, window_ms: 5_000, until, ..setup(&[(0, 0.9)]) }, Without::KeptReports);
     assert!(part(&without) < part(&with) - 0.02, "{} {}", part(&with), part(&without));
@@ -94,7 +94,7 @@ fn a_report_is_sent_until_an_answer_comes() {
 
 /// A cost that the instance cannot be granted does not count as demand for units.
 #[test]
-fn a_cost_that_does_not_fit_is_no_demand() {
+fn a_cost_that_does_not_fit_is_not_demand() {
     let mut key = Key::new(1_000, 100);
     let sync = key.start(1_000);
     let mut answer = lent(50, 1_000);

@@ -36,7 +36,7 @@ fn steady(seed: u64, load: &[(u64, f64)]) -> Setup {
 }
 
 #[test]
-fn nobody_shares_a_name() {
+fn instances_need_different_names() {
     let names: HashSet<u64> = (0..1 << 17).map(|_| Nonce::default().get()).collect();
     assert_eq!(names.len(), 1 << 17);
     let run = |name_bits| {
@@ -51,7 +51,7 @@ fn nobody_shares_a_name() {
 
 /// A fork and its parent both spend the units that the parent held, and no others.
 #[test]
-fn a_fork_takes_a_name_of_its_own() {
+fn a_fork_gets_its_own_name() {
     for seed in 0..6 {
         // Many units are held when all instances fork, and demand is high afterwards.
         let at = 3 * SECOND;
@@ -60,7 +60,7 @@ fn a_fork_takes_a_name_of_its_own() {
         let run = |without| World::run(Setup { without, ..base.clone() });
         let (with, without) = (run(Without::Nothing), run(Without::NewName));
         let (bound, later) = (with.setup.bound(), at + with.setup.longest_lease_us());
-        assert!(with.forked > 0, "nothing was held");
+        assert!(with.forked > 0, "no unit was held");
         assert!(with.peak_from(0) <= bound + with.forked, "{} of {bound} and {}", with.peak_from(0), with.forked);
         assert!(with.peak_from(later) <= bound, "{} of {bound}, seed {seed}", with.peak_from(later));
         assert!(with.admitted * 10 >= with.central_admitted * 9);
@@ -70,7 +70,7 @@ fn a_fork_takes_a_name_of_its_own() {
 
 /// A key without requests expires, and this loses no units.
 #[test]
-fn a_key_that_came_to_its_end_is_not_lost() {
+fn an_expired_key_is_not_a_lost_key() {
     for seed in 0..4 {
         let bursts: Vec<(u64, f64)> = (0..8).map(|n| (n * 1_700 * MS, if n % 2 == 0 { 0.7 } else { 0.0 })).collect();
         let faults = Faults { drift: 10_000, ..CALM };
@@ -84,7 +84,7 @@ fn a_key_that_came_to_its_end_is_not_lost() {
 
 /// Held units are spent after the change, too, and count then.
 #[test]
-fn leases_outlive_a_change_by_hand() {
+fn leases_outlive_a_change_through_the_api() {
     for (seed, change) in [(1, Change::Delete), (2, Change::Set(0)), (3, Change::Set(400)), (4, Change::Delete)] {
         // Many units are held and few are spent; then the key is deleted, and demand is high.
         let at = 3 * SECOND;
@@ -207,7 +207,7 @@ fn each_lease(check: impl Fn(&Held)) {
 
 /// Units spent before the server's clock stepped back do not become older.
 #[test]
-fn a_step_back_makes_nothing_older() {
+fn a_step_back_makes_no_unit_older() {
     let limits = [Limit { capacity: 100, hard: 100, window: 100, span: 100, ticks_in_200ms: 20 }];
     let policy = Policy { limits: &limits, lending: Lending { interval_ms: 100, tolerance: 0.0 } };
     let mut model = Model::new(BUCKET_MS, 100);
@@ -234,14 +234,14 @@ fn a_lease_that_was_reported_is_not_spent_again() {
     key.answer(1_000, &first, &lent(50, 1_000));
     assert!(key.spends(1_010));
     let second = key.start(1_010);
-    assert!(!key.spends(1_010), "while it is under way");
+    assert!(!key.spends(1_010), "while the sync is in flight");
     key.state.abandon(1_010, &second.0);
-    assert!(!key.spends(1_010), "after the answer was lost");
+    assert!(!key.spends(1_010), "after the reply was lost");
     let third = key.start(1_010);
-    assert_eq!(third.1.reports[0], second.1.reports[0], "it is reported until an answer comes");
+    assert_eq!(third.1.reports[0], second.1.reports[0], "the report is sent until a reply arrives");
     key.answer(1_010, &third, &lent(0, 1_000));
-    assert!(!key.spends(1_010), "after nothing was lent");
-    assert!(key.start(1_020).1.reports.is_empty(), "an answer came");
+    assert!(!key.spends(1_010), "after a reply without a lease");
+    assert!(key.start(1_020).1.reports.is_empty(), "a reply arrived");
 }
 
 /// A report in flight is not included in any reply yet.
@@ -253,11 +253,11 @@ fn an_estimate_counts_what_is_being_reported() {
     key.answer(1_000, &first, &lent(50, 1_000));
     assert!(key.spends(1_010) && estimate(&key) == 1);
     let second = key.start(1_010);
-    assert_eq!(estimate(&key), 1, "while it is under way");
+    assert_eq!(estimate(&key), 1, "while the sync is in flight");
     let mut answer = lent(0, 1_000);
     answer.reply.used = 1;
     key.answer(1_010, &second, &answer);
-    assert_eq!(estimate(&key), 1, "after the answer");
+    assert_eq!(estimate(&key), 1, "after the reply");
 }
 
 #[test]
@@ -279,12 +279,12 @@ fn no_unit_is_charged_before_it_was_spent() {
         for &(tick, units) in &held.stamps {
             for spent in uses.by_ref().take(units as usize) {
                 let spent = spent / MS / BUCKET_MS;
-                assert!(tick >= spent, "as of {tick}, and spent in {spent}");
+                assert!(tick >= spent, "dated at {tick}, and spent in {spent}");
                 // The tolerance is a slot, the clock error in a lease's life and a margin, and the travel time.
                 let late = (held.life_ms / 10 + 90) / BUCKET_MS;
-                assert!(tick <= spent + late, "as of {tick}, and spent in {spent}");
+                assert!(tick <= spent + late, "dated at {tick}, and spent in {spent}");
             }
         }
-        assert!(uses.next().is_none(), "some are not reported");
+        assert!(uses.next().is_none(), "some units are not reported");
     });
 }

@@ -64,7 +64,7 @@ fn no_window_exceeds_its_limit_with_all_faults_at_once() {
 }
 
 #[test]
-fn no_window_exceeds_its_limit_where_half_of_the_messages_are_lost() {
+fn no_window_exceeds_its_limit_if_half_of_the_messages_are_lost() {
     for seed in 0..4 {
         for (sync_ms, life) in [(10, SECOND), (100, SECOND), (100, 0)] {
             let faults = Faults { loss: 0.5, slow: 0.3, life, ..ROUGH };
@@ -113,7 +113,7 @@ fn a_server_that_loses_everything_forgets_no_more_than_it_held() {
         assert!(peak(at + window, u64::MAX) <= bound, "after: {} of {bound}, seed {seed}", peak(at + window, u64::MAX));
         let most = peak(0, u64::MAX);
         assert!(most <= bound + world.forgotten, "{most} of {bound} and {}", world.forgotten);
-        assert!(world.lost() > 0, "nobody was told");
+        assert!(world.lost() > 0, "no instance learned of the loss");
         // The instances resubmit their admissions. If messages are fast, they do so before many units are leased.
         if seed % 2 == 0 {
             assert!(most * 10 <= bound * 13, "{most} of {bound}, seed {seed}");
@@ -138,7 +138,7 @@ fn a_clock_of_the_server_that_steps_back_frees_nothing() {
 }
 
 #[test]
-fn what_was_lost_is_brought_back() {
+fn lost_units_are_resubmitted() {
     for seed in 0..6 {
         let at = 3 * SECOND;
         let (changes, load) = (vec![(at, Change::Forget)], vec![(0, 0.8), (at + 400 * MS, 8.0)]);
@@ -152,7 +152,7 @@ fn what_was_lost_is_brought_back() {
 
 /// The units held at the end are the admitted ones, each for no longer than a report takes.
 #[test]
-fn what_was_reported_is_held_once() {
+fn reported_units_are_held_once() {
     for seed in 0..8 {
         let until = 4 * SECOND;
         let faults = Faults { twice: 0.3, drift: 10_000, ..CALM };

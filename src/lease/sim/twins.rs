@@ -272,7 +272,7 @@ fn model_and_script_agree_on_35_000_steps() {
     let server = Server::start(Flavor::Debian);
     for (case, course) in COURSES.iter().enumerate() {
         let lent = course.run(&server, case, 5_000);
-        assert!(lent > 2_000, "course {case}: {lent} units were lent");
+        assert!(lent > 2_000, "course {case}: {lent} units were leased");
     }
 }
 
@@ -287,7 +287,7 @@ struct Holding {
 
 /// A full log merges units, which then become free later, and never earlier.
 #[test]
-fn a_full_log_frees_nothing_early() {
+fn a_full_log_frees_no_unit_early() {
     let server = Server::start(Flavor::Debian);
     for (case, words) in [4, 8, 16].into_iter().enumerate() {
         let (bucket_ms, window_ms, capacity) = (10, 1_000, 200);
@@ -348,7 +348,7 @@ fn call(nonce: u64, rate: f64, wants: bool) -> SyncRequest {
 }
 
 #[test]
-fn a_quarter_of_what_is_free_stays_for_instances_without_a_lease() {
+fn a_quarter_of_the_free_units_stays_for_instances_without_a_lease() {
     let server = Server::start(Flavor::Debian);
     let (mut real, limit) = real_key(&server, "reserve", 100);
     let policy = Policy { limits: &[limit], lending: every(50, 0.0) };
@@ -369,7 +369,7 @@ fn ended_leases_leave_the_list_and_stay_charged() {
     for nonce in 1..=700 {
         now += 3;
         let (_, lent) = real.sync(now, &call(nonce, 0.02, true), &[], policy);
-        assert!(lent.units > 0, "nothing is lent to instance {nonce}");
+        assert!(lent.units > 0, "instance {nonce} got no lease");
         units += lent.units;
         assert!(real.listed() <= 512, "{} leases after {nonce}", real.listed());
     }
@@ -380,7 +380,7 @@ fn ended_leases_leave_the_list_and_stay_charged() {
 
 /// The reply to a report may be lost, and the total may change before the report is repeated.
 #[test]
-fn a_report_counts_once_whatever_changes_meanwhile() {
+fn a_report_counts_once_even_if_the_key_changes() {
     let server = Server::start(Flavor::Debian);
     let set = Correction::Set { comparator: RateLimitComparator::Always, count: 0, mode: SetMode::Replace };
     for (key, change) in [("set", set), ("delete", Correction::Delete)] {

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_fewer_asks_the_more_work_they_are() {
+    fn a_call_contains_fewer_asks_if_they_are_heavier() {
         for (mode, limits, most) in [
             (Mode::Absolute, 1, 253),
             (Mode::Absolute, 8, 29),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_fewer_keys_the_more_work_they_are() {
+    fn a_call_contains_fewer_keys_if_they_are_heavier() {
         for (mode, limits, most) in
             [(Mode::Absolute, 1, 64), (Mode::Absolute, 8, 8), (Mode::Suppressed, 1, 32), (Mode::Suppressed, 8, 4)]
         {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_fewer_keys_that_report_and_one_that_is_heavy_alone() {
+    fn a_call_contains_fewer_keys_with_reports_and_a_heavy_one_goes_alone() {
         let policy = policy(Mode::Absolute, 1, 50);
         let parts = |count: u64, asks| -> Vec<Pending> {
             let part = |key: u64| {

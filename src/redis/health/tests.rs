@@ -28,7 +28,7 @@ fn a_flapping_redis_has_one_pair_of_lines_in_ten_seconds() {
 
 /// Rate limiting of the log must not hide an outage that lasts.
 #[test]
-fn an_outage_that_lasts_has_its_line_in_the_end() {
+fn a_long_outage_gets_its_line_eventually() {
     let (mut lines, start) = (Lines::default(), Instant::now());
     let at = |seconds| start + Duration::from_secs(seconds);
     assert!(lines.on_open(&Failure::unavailable(), start).is_some());
@@ -41,7 +41,7 @@ fn an_outage_that_lasts_has_its_line_in_the_end() {
 }
 
 #[test]
-fn a_cause_that_does_not_show_at_once_is_waited_for() {
+fn the_line_waits_for_a_cause_that_is_not_known_at_once() {
     let (mut lines, start) = (Lines::default(), Instant::now());
     assert_eq!(lines.on_open(&Failure::timeout(), start), None);
     assert!(lines.seek() && !lines.seek(), "one looks for it");

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_bytes_tell_what_listens() {
+    fn the_first_bytes_identify_the_server() {
         let of = |bytes: &[u8], wants_tls| judge(bytes, wants_tls).map(|failure| failure.to_string());
         let maxclients = of(b"-ERR max number of clients reached\r\n", false).unwrap();
         assert!(maxclients.contains("raise maxclients"), "{maxclients}");

@@ -39,7 +39,7 @@ mod tests {
     use super::slot;
 
     #[test]
-    fn by_the_specification() {
+    fn slots_follow_the_specification() {
         // "123456789" is the check value of the specification; a server computed the others (CLUSTER KEYSLOT).
         assert_eq!(slot(b"123456789"), 0x31c3);
         assert_eq!(slot(b""), 0);

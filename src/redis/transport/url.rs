@@ -56,7 +56,7 @@ mod tests {
     use crate::error::ConfigError;
 
     #[test]
-    fn all_forms_are_read() {
+    fn every_url_form_is_parsed() {
         let forms = [
             "redis://localhost",
             "redis://localhost:6380/3",
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_and_secrets_are_not() {
+    fn errors_name_the_mistake_and_no_secret() {
         let mistakes = [
             ("", "scheme"),
             ("localhost:6379", "scheme"),
@@ -89,8 +89,8 @@ mod tests {
             let error = parse(url).expect_err(url);
             let text = format!("{error} {error:?}");
             assert!(text.contains(hint), "{url}: {text}");
-            assert!(text.contains("redis://"), "{url}: {text} does not say what to write");
-            assert!(!text.contains("hunt"), "{url}: {text} tells the password");
+            assert!(text.contains("redis://"), "{url}: {text} does not show what to write");
+            assert!(!text.contains("hunt"), "{url}: {text} shows the password");
         }
     }
 
@@ -104,7 +104,7 @@ mod tests {
 
     #[cfg(feature = "redis-rustls")]
     #[test]
-    fn tls_is_read() {
+    fn tls_urls_are_parsed() {
         parse("rediss://localhost").unwrap();
         assert!(matches!(parse("rediss://localhost#hunter2"), Err(ConfigError::InvalidRedisUrl(_))));
         let insecure = parse("rediss://localhost#insecure").unwrap_err().to_string();

@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_words_are_kept() {
+    fn the_text_of_the_server_is_kept() {
         assert!(said("NEWCODE the moon is full").contains("the moon is full"), "{}", said("NEWCODE the moon is full"));
         let noperm = said("NOPERM User weir has no permissions to run the 'zadd' command");
         assert!(noperm.contains("run the 'zadd' command"), "{noperm}");
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn places_keys_and_arguments_are_not() {
+    fn addresses_keys_and_arguments_are_removed() {
         let secrets = [
             "ERR unknown command 'EVALSHA', with args beginning with: 'sesame' '1'",
             "ERR no such thing at 10.1.2.3:6379",

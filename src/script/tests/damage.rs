@@ -103,7 +103,7 @@ fn a_value_of_another_type_fails_its_key_alone() {
             assert_eq!([a, b], [const { Answer::Decided([true; 2]) }; 2]);
             assert_eq!(bad, Answer::Foreign);
         }
-        assert_eq!(call.run("LLEN", &[NAMES[1]]), redis::Value::Int(1), "the value is nobody's to change");
+        assert_eq!(call.run("LLEN", &[NAMES[1]]), redis::Value::Int(1), "no call changes the foreign value");
         call.run("DEL", &[NAMES[1]]);
         assert_eq!(call.make()[1], Answer::Decided([true; 2]));
     }
@@ -117,7 +117,7 @@ fn a_string_that_no_limit_wrote_is_replaced_and_ends() {
             call.run("FLUSHALL", &[]);
             call.run("SET", &[NAMES[1], value]);
             assert_eq!(call.make(), [const { Answer::Decided([true; 2]) }; 3], "{value:?}");
-            assert!(call.ttl() > 0, "{value:?} without an end");
+            assert!(call.ttl() > 0, "{value:?} without a time to live");
         }
     }
 }

@@ -91,7 +91,7 @@ fn every_quota_holds_across_steps_back_and_serves_again() {
             });
             is_starved_since = if is_allowed || !fits { None } else { is_starved_since.or(Some(true_ms)) };
             let starved = is_starved_since.map_or(0, |since| true_ms - since);
-            assert!(starved <= 2 * shortest + 3 * BUCKET_MS, "nothing for {starved} ms of a window of {shortest} ms");
+            assert!(starved <= 2 * shortest + 3 * BUCKET_MS, "no admission for {starved} ms, window {shortest} ms");
         }
     }
 }

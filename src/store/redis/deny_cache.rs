@@ -261,7 +261,7 @@ mod tests {
 
     /// A service that steadily refunds some keys must remember the refusals of others.
     #[test]
-    fn a_change_of_other_keys_keeps_no_refusal_out() {
+    fn a_change_of_other_keys_discards_no_refusal() {
         let denied = DenyCache::new(1_000);
         let now = Instant::now();
         let kept = (0..500_u32).filter(|number| {
@@ -285,11 +285,11 @@ mod tests {
         let sent = Instant::now().checked_sub(Duration::from_millis(50)).unwrap();
         denied.insert(b"k", 1, &limits(10), &refusal(50), asked(sent, Instant::now()));
         assert!(denied.get(b"k", 1, &limits(10)).is_none());
-        assert_eq!(denied.count.load(Ordering::Relaxed), 0, "it is gone");
+        assert_eq!(denied.count.load(Ordering::Relaxed), 0, "the entry is gone");
     }
 
     #[test]
-    fn what_no_wait_can_end_is_kept_for_a_second() {
+    fn a_refusal_that_no_wait_ends_is_kept_for_a_second() {
         let denied = DenyCache::new(10);
         let now = Instant::now();
         let never = Decision::rejected(10, 10, None);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_makes_room_of_what_is_over() {
+    fn it_is_bounded_and_reuses_expired_entries() {
         let denied = DenyCache::new(100);
         let now = Instant::now();
         let long_ago = now.checked_sub(Duration::from_secs(10)).unwrap();

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_of_a_cluster() {
+    fn the_urls_of_a_cluster_must_agree() {
         let link = Transport::to_cluster(["redis://a", "redis://b:7001"]).unwrap();
         assert!(link.is_cluster());
         assert_eq!(Transport::to_cluster([]).unwrap_err(), ConfigError::NoRedisUrl);

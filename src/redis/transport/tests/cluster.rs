@@ -138,7 +138,7 @@ async fn a_slot_that_moves_fails_no_call() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_gone_does_not_take_the_others_along() {
+async fn a_dead_node_does_not_affect_the_others() {
     let nodes = start_cluster();
     let link = link_to(&nodes);
     assert_eq!(int(&link, &["INCR", "foo"]).await, 1);
@@ -152,7 +152,7 @@ async fn a_node_that_is_gone_does_not_take_the_others_along() {
 }
 
 #[tokio::test]
-async fn a_reset_keeps_the_others_going() {
+async fn a_reset_does_not_interrupt_the_healthy_nodes() {
     let nodes = start_cluster();
     let link = link_to(&nodes);
     assert_eq!(int(&link, &["INCR", "bar"]).await, 1);

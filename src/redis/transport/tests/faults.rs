@@ -57,7 +57,7 @@ async fn nothing_is_connected_before_the_first_use_and_a_server_may_come_late() 
 }
 
 #[tokio::test]
-async fn many_users_make_one_connection() {
+async fn many_callers_share_one_connection() {
     let server = Server::start(Flavor::Debian);
     let link = Transport::to_url(&server.url()).unwrap();
     let before = connections_received(&server);
@@ -78,7 +78,7 @@ async fn many_users_make_one_connection() {
 
 /// Callers have shorter deadlines than a login to a busy server; the attempt must not restart for each of them.
 #[tokio::test]
-async fn users_who_give_up_do_not_stop_the_attempt() {
+async fn callers_that_give_up_do_not_stop_the_attempt() {
     let server = Server::start(Flavor::Debian);
     let before = connections_received(&server);
     server.pause();
@@ -129,7 +129,7 @@ async fn with_resp3_a_restart_while_idle_costs_no_call() {
 }
 
 #[tokio::test]
-async fn a_hung_server_is_left_by_reset() {
+async fn a_reset_leaves_a_hung_server() {
     let server = Server::start(Flavor::Debian);
     let link = Transport::to_url(&server.url()).unwrap();
     let first = client_id(&link).await;
@@ -149,7 +149,7 @@ async fn a_hung_server_is_left_by_reset() {
 
 /// If a name moves, the old master is healthy and wrong; only a new connection finds the new master.
 #[tokio::test]
-async fn a_replica_is_left() {
+async fn the_connection_to_a_demoted_server_is_replaced() {
     let server = Server::start(Flavor::Debian);
     let link = Transport::to_url(&server.url()).unwrap();
     let first = client_id(&link).await;
@@ -177,7 +177,7 @@ async fn a_refusal_keeps_the_connection() {
 }
 
 #[tokio::test]
-async fn delete_matching_goes_through_all() {
+async fn delete_matching_covers_all_keys() {
     let server = Server::start(Flavor::Debian);
     let other = Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
     for link in [Transport::to_url(&server.url()).unwrap(), Transport::over(other)] {
@@ -196,7 +196,7 @@ async fn server_set(link: &Transport, key: &str) {
 }
 
 #[tokio::test]
-async fn over_a_connection_of_the_user() {
+async fn a_connection_of_the_user_survives_a_reset() {
     let server = Server::start(Flavor::Debian);
     let connection = Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
     let link = Transport::over(connection.clone());

@@ -6,7 +6,7 @@ use crate::redis::transport::{FailureKind, Transport};
 use crate::runtime;
 
 #[test]
-fn on_smol_all_is_the_same() {
+fn the_transport_works_the_same_on_smol() {
     smol::block_on(async {
         let server = Server::start(Flavor::Debian);
         let link = Transport::to_url(&server.url()).unwrap();
@@ -35,7 +35,7 @@ fn on_smol_all_is_the_same() {
 
 #[cfg(feature = "redis-tokio")]
 #[test]
-fn a_link_serves_both_runtimes_in_turn() {
+fn a_transport_serves_both_runtimes_in_turn() {
     let server = Server::start(Flavor::Debian);
     let link = Transport::to_url(&server.url()).unwrap();
     for round in 0..3 {
