@@ -13,7 +13,6 @@ const WINDOWS: usize = 1024;
 ///
 /// A caller that inserts a key and a caller that charges it here both lock the key's shared window first. They lock it
 /// before the key's own lock. So no key can be charged here and start afresh there at once.
-/// own lock. So no key can be charged here and start afresh there at once.
 pub(super) struct Overflow(RwLock<Option<Windows>>);
 
 type Windows = Box<[Mutex<Window>]>;

@@ -6,7 +6,7 @@
 //!                   k-th failure in a row
 //!   closed(n) ----------------------------------------> open
 //!      ^  ^                                              |  |
-//!      |  +---------- the probe was answered ------------+  | the probe's task is gone, or silent
+//!      |  +---------- the probe succeeded ---------------+  | the probe's task is gone, or inactive
 //!      |                                                    v
 //!      +-------- a success -------- half open ---------------+   (a failure: open again)
 //! ```

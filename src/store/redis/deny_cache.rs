@@ -3,7 +3,6 @@
 //! A refusal of the absolute strategy stays valid until then: no units are charged meanwhile, so the same or a larger
 //! cost cannot fit earlier. The exceptions are corrections of the key and changes of its limits. Those of this instance
 //! end the entry at once; those of another instance take effect when it ends.
-//! this instance end the entry at once, those of another are seen when it ends.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
