@@ -66,8 +66,9 @@ pub(super) struct Ring {
     meta: PackedMeta,
 }
 
-/// The position of the oldest word, the number of words, the number of oldest words that may hold units of earlier
-/// ticks, and the low bits of the oldest word's tick.
+/// The position of the oldest word, the number of words, and the low bits of the oldest word's tick.
+///
+/// `merged` is the number of oldest words that may hold units of earlier ticks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Meta {
     head: usize,

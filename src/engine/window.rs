@@ -200,7 +200,7 @@ impl Window {
     /// Merges buckets in one cell into the newest of them; see the [module docs](super).
     ///
     /// The age of the remaining bucket determines the cell. So a merged bucket has left every window that the remaining
-    /// one has left, and in no smaller window does it count for longer than a cell.
+    /// one has left. In a smaller window, it counts for at most one cell longer.
     #[cold]
     fn coarsen(&mut self, open: u64, idle: u64, horizon: &Retention) {
         let cells = horizon.cells();

@@ -34,5 +34,5 @@ pub(super) fn timer(_: Duration) -> Option<Timer> {
     None
 }
 
-#[allow(dead_code, reason = "smol's sockets have a thread of their own")]
+#[allow(dead_code, reason = "smol's sockets have their own thread")]
 pub(super) async fn give_way() {}

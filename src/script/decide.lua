@@ -15,8 +15,8 @@ local function foreign(asks)
   answers[#answers + 1] = string.rep(FOREIGN, bytes)
 end
 
--- Checks every limit. Returns which refuse, when the cost fits, the units held then and now, the binding limit, and
--- whether a limit has no room for the same cost again.
+-- Checks every limit. Returns which refuse, when the cost fits, the units held then and now, and the binding limit.
+-- Also returns whether a limit has no room for the same cost again.
 local function survey(cost, cap)
   local violated, fits, used_then, used_of, binding, bit, tight = 0, 0, 0, 0, 1, 1, false
   for i = 1, limit_count do

@@ -32,8 +32,10 @@ impl Setup {
         self.limits.iter().map(|real| super::limit(real.capacity, window(real), lag)).collect()
     }
 
-    /// T2: how much longer than its window a unit may be held. This is a bucket for the alignment of the stamp, one for
-    /// that of the window, twice the lag (of the stamp and of the decision), and the cell.
+    /// T2: how much longer than its window a unit may be held.
+    ///
+    /// This is the sum of the cell, twice the lag (of the stamp and of the decision), and two buckets. The stamp and the
+    /// window are each aligned to a bucket.
     fn slack_ms(&self, limit: &Limit, horizon: &Retention) -> u64 {
         let cell = horizon.cells().find(|&(span, _)| span == u64::from(limit.span)).map_or(1, |(_, cell)| cell);
         (u64::from(limit.span) + cell + 1) * self.bucket_ms + 2 * self.lag_ms

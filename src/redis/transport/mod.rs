@@ -13,7 +13,7 @@ mod diagnosis;
 mod external;
 mod failure;
 mod failure_kind;
-#[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster's is not one socket"))]
+#[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster uses more than one socket"))]
 mod guarded_connection;
 mod link;
 mod scan_delete;

@@ -27,7 +27,7 @@ pub(super) struct SyncSchedule {
     pub(super) latency_ms: AtomicU64,
 }
 
-/// A key with a due date, for the lease of an id or for its reports.
+/// An entry of the schedule: a key, and when its lease or its reports are due.
 pub(super) struct Scheduled {
     pub(super) at: u64,
     pub(super) lease: Option<LeaseId>,
