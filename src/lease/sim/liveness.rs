@@ -70,7 +70,7 @@ fn row(instances: usize, per_second: u64, window_ms: u64, sync_ms: u64, is_skewe
 #[test]
 fn the_limit_is_used_and_few_requests_are_refused_unnecessarily() {
     println!(
-        "  N |    limit |    W |   sync | skew | peak over | used at 10x | in vain at 0.8x | calls/s at 10x | at 0.8x"
+        "  N |    limit |    W |   sync | skew | peak over | used at 10x | needless refusals at 0.8x | calls/s at 10x | at 0.8x"
     );
     let mut misses = Vec::new();
     for instances in [2, 4, 16, 64] {
