@@ -210,7 +210,7 @@ impl KeyState {
         }
     }
 
-    /// The time until more units are free: by the last reply, or at most.
+    /// The time until more units are free: by a refusal, otherwise the whole window.
     #[cold]
     fn wait(&self, now: u64, window_ms: u64, params: &StoreParams) -> u64 {
         self.refusals.wait(now, params).unwrap_or(window_ms)

@@ -37,9 +37,9 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 /// - [`OnStoreError`](crate::OnStoreError): during an outage, leases are spent until they expire, and then the policy
 ///   decides.
 ///
-/// Units that an instance holds and does not spend return when their lease ends. Near a limit, this takes one [`sync
-/// interval`](SyncIntervalMs). Far below it, this takes ten, but at most an eighth of the window and two seconds. Other
-/// instances cannot use the units until then.
+/// Units that an instance holds and does not spend return when their lease ends. Near a limit, this takes one
+/// [`sync interval`](SyncIntervalMs). Far below it, this takes ten, but at most an eighth of the window and two seconds.
+/// Other instances cannot use the units until then.
 ///
 /// # Examples
 ///

@@ -90,8 +90,8 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
 
     /// Returns whether one unit would be admitted, and charges nothing.
     ///
-    /// In the band of the suppressed strategy, a request may be admitted or shed. The method then returns `Suppressed {
-    /// is_allowed: true, .. }`, because some of these requests are admitted.
+    /// In the band of the suppressed strategy, a request may be admitted or shed. The method then returns
+    /// `Suppressed { is_allowed: true, .. }`, because some of these requests are admitted.
     pub async fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> Result<RateLimitDecision, StoreError> {
         if K::IS_SUPPRESSED {
             return self.factor(key.as_ref(), rate).await.map(RateLimitDecision::at_factor);
