@@ -1,4 +1,4 @@
-//! How a store measures: from rates and quotas to limits in ticks, and from outcomes in ticks to decisions.
+//! The units of a store: it converts rates and quotas to limits in ticks, and outcomes in ticks to decisions.
 
 use crate::decision::{Charge, Decision};
 use crate::engine::{Limit, NEVER, Outcome};
@@ -9,7 +9,7 @@ use crate::strategy::Strategy;
 use crate::telemetry::{self, Notice};
 use crate::time::Ticks;
 
-/// The options of a store that tell what a limit and an instant mean in it.
+/// The options of a store that define the ticks of a limit and of an instant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WindowGeometry {
     ticks: Ticks,
@@ -23,7 +23,7 @@ pub(crate) struct WindowGeometry {
 }
 
 impl WindowGeometry {
-    /// A scale in buckets of `bucket_ms`, for a clock that may lag by `lag_ms`.
+    /// Creates a geometry with buckets of `bucket_ms`, for a clock that may lag by `lag_ms`.
     pub(crate) fn new(
         bucket_ms: u64,
         lag_ms: u64,
@@ -53,7 +53,7 @@ impl WindowGeometry {
         self.window + self.lag
     }
 
-    /// The limit that a bare rate means.
+    /// The limit of a bare rate.
     #[inline]
     pub(crate) fn limit(&self, rate: &RateLimit, suppressed: bool) -> Limit {
         let capacity = rate.capacity_over(self.window_seconds);
@@ -61,13 +61,13 @@ impl WindowGeometry {
         self.limit_over(capacity, hard, self.window)
     }
 
-    /// A limit of that many units in the window of a bare rate.
+    /// A limit of `capacity` units in the window of a bare rate.
     #[cfg(feature = "_redis")]
     pub(crate) fn limit_of(&self, capacity: u64) -> Limit {
         self.limit_over(capacity, capacity, self.window)
     }
 
-    /// The limits that a policy means.
+    /// The limits of a policy.
     pub(crate) fn limits(&self, policy: &Policy) -> Result<Box<[Limit]>, ConfigError> {
         if policy.quotas().is_empty() {
             return Err(ConfigError::NoQuota);
@@ -87,7 +87,7 @@ impl WindowGeometry {
         policy.quotas().iter().map(limit).collect()
     }
 
-    /// Logs once if the buckets are so coarse for a window that much of its limit goes unused.
+    /// Logs once if the buckets are so coarse for a window that much of its limit stays unused.
     pub(crate) fn check_bucket(&self, window_ms: u64) {
         if self.bucket_ms() > 1 && self.bucket_ms().saturating_mul(10) > window_ms {
             telemetry::notify(Notice::CoarseBuckets, None);
@@ -99,13 +99,14 @@ impl WindowGeometry {
         Limit { capacity, hard, window, span: window + self.lag, ticks_in_200ms: self.fifth_of_a_second }
     }
 
-    /// A limit of another scale with buckets of the same size, held for this clock's lag.
+    /// Converts a limit of another geometry with the same bucket size to this clock's lag.
     #[cfg(feature = "_redis")]
     pub(crate) fn with_lag(&self, limit: Limit) -> Limit {
         Limit { span: limit.window + self.lag, ..limit }
     }
 
-    /// The part of each limit that is one instance's of so many: at least 1 where the limit is not 0.
+    /// Returns one instance's share of each limit, given the number of instances. A share is at least 1 unless the
+    /// limit is 0.
     #[cfg(feature = "_redis")]
     pub(crate) fn local_shares<'a>(&self, limits: &[Limit], instances: u64, room: &'a mut Shares) -> &'a mut [Limit] {
         let part = |units: u64| if units == 0 { 0 } else { (units / instances.max(1)).max(1) };
@@ -117,7 +118,7 @@ impl WindowGeometry {
         parts
     }
 
-    /// A decision by [`local_shares`](Self::local_shares) of limits.
+    /// Returns a decision by the [`local_shares`](Self::local_shares) of the limits.
     #[cfg(feature = "_redis")]
     pub(crate) fn local_share_decision(
         &self,
@@ -128,7 +129,7 @@ impl WindowGeometry {
         now_ms: u64,
     ) -> Decision {
         let decision = self.decision(outcome, cost, parts, now_ms);
-        // More than a part ever admits may well fit the limit, once it is decided on as a whole again.
+        // A cost above the share may fit the whole limit, once Redis decides again.
         let retry_after_ms = match limits.get(decision.limit_index) {
             Some(limit) if decision.retry_after_ms == u64::MAX && cost <= limit.capacity => self.window_ms(limit),
             _ => decision.retry_after_ms,
@@ -137,13 +138,13 @@ impl WindowGeometry {
         Decision { charge, retry_after_ms, ..decision }
     }
 
-    /// A limit's window, rounded up to buckets.
+    /// The window of a limit, rounded up to buckets.
     #[cfg(feature = "_redis")]
     pub(crate) fn window_ms(&self, limit: &Limit) -> u64 {
         self.ticks.start_ms(u64::from(limit.window))
     }
 
-    /// An outcome's ticks as milliseconds from now, and what follows from the limit that binds.
+    /// Converts the ticks of an outcome to milliseconds from now, and derives values from the binding limit.
     #[inline]
     pub(crate) fn decision(&self, outcome: &Outcome, charged: u64, limits: &[Limit], now_ms: u64) -> Decision {
         let limit = outcome.capacity(limits);
@@ -162,7 +163,7 @@ impl WindowGeometry {
         }
     }
 
-    /// How long until this clock surely shows `tick`: by then even a clock that lags has come to it.
+    /// The time until this clock certainly shows `tick`: by then, even a clock that lags has reached it.
     #[inline]
     fn wait_ms(&self, tick: u64, now_ms: u64) -> u64 {
         match tick {
@@ -173,16 +174,16 @@ impl WindowGeometry {
     }
 }
 
-/// Room for the parts of all limits of a decision.
+/// Space for the shares of all limits of a decision.
 #[cfg(feature = "_redis")]
 pub(crate) type Shares = [Limit; MAX_QUOTAS];
 
-/// [`Shares`] that are not filled yet.
+/// [`Shares`] without content.
 #[cfg(feature = "_redis")]
 pub(crate) const EMPTY_SHARES: Shares =
     [Limit { capacity: 0, hard: 0, window: 1, span: 1, ticks_in_200ms: 1 }; MAX_QUOTAS];
 
-/// A window in ticks, if a bucket fits it and its history can be addressed.
+/// Returns a window in ticks, if a bucket fits into it and its history can be addressed.
 fn window_ticks(ticks: Ticks, lag: u32, window_ms: u64) -> Result<u32, ConfigError> {
     let bucket_ms = ticks.bucket_ms();
     if bucket_ms > window_ms {
@@ -204,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_end_at_the_end_of_time() {
+    fn waits_saturate_at_the_largest_time() {
         let scale = WindowGeometry::new(1 << 40, 100_000, 1 << 41, HardLimitFactor::default()).unwrap();
         assert_eq!(scale.wait_ms(1 << 47, 0), u64::MAX);
         assert_eq!(scale.wait_ms(1, 0), (1 << 40) + 100_000);

@@ -1,4 +1,4 @@
-//! The random name of this process for one instance, which a fork does not share.
+//! A random name of this process for one instance; a fork gets another one.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -6,24 +6,24 @@ use std::process;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-/// A number of the system's randomness, drawn when it is first wanted and drawn anew in a forked process.
+/// A random number of the system. It is drawn at its first use, and drawn again in a forked process.
 ///
-/// The copy of a virtual machine's snapshot in which it is drawn already has the same number.
+/// The copy of a virtual machine's snapshot has the same number if it was already drawn.
 #[derive(Debug, Default)]
 pub(crate) struct Nonce {
     value: AtomicU64,
-    /// The process that drew it; 0 if there is none yet.
+    /// The process that drew the number; 0 if none has.
     process: AtomicU32,
 }
 
 impl Nonce {
-    /// A given number, for this process.
+    /// Returns a given number, for this process.
     #[cfg(test)]
     pub(crate) fn fixed(value: u64) -> Self {
         Self { value: value.into(), process: process::id().into() }
     }
 
-    /// The number as a forked process inherits it.
+    /// Returns the number as a forked process inherits it.
     #[cfg(test)]
     pub(crate) fn in_fork(&self) -> Self {
         let value = self.value.load(Ordering::Acquire);
@@ -34,7 +34,7 @@ impl Nonce {
     pub(crate) fn get(&self) -> u64 {
         let process = process::id();
         if self.process.load(Ordering::Acquire) != process {
-            // If two threads draw, one number may be returned once and then no more.
+            // If two threads draw, one of the numbers may be returned only once.
             self.value.store(draw(process), Ordering::Release);
             self.process.store(process, Ordering::Release);
         }
@@ -42,7 +42,8 @@ impl Nonce {
     }
 }
 
-/// A random number of the system, never 0. A fork inherits the keys of the hash, so the process and the time go in.
+/// Returns a random number of the system, never 0. A fork inherits the keys of the hash, so the input includes the
+/// process and the time.
 fn draw(process: u32) -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(process);
@@ -55,9 +56,9 @@ fn draw(process: u32) -> u64 {
 mod tests {
     use super::*;
 
-    /// As in a child process that inherited the number.
+    /// The state of a child process that inherited the number.
     #[test]
-    fn another_process_draws_a_number_of_its_own() {
+    fn another_process_draws_its_own_number() {
         let nonce = Nonce::fixed(7);
         assert_eq!(nonce.get(), 7);
         let inherited = nonce.in_fork();
@@ -66,7 +67,7 @@ mod tests {
         assert_eq!(inherited.get(), own);
     }
 
-    /// Both inherit the same keys of the hash, at the same instant.
+    /// Both processes inherit the same hash keys at the same instant.
     #[test]
     fn two_children_of_one_process_draw_different_numbers() {
         let keys = RandomState::new();

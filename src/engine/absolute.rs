@@ -1,11 +1,11 @@
-//! The absolute strategy: what fits all limits is admitted, and a refusal writes nothing.
+//! The absolute strategy: it admits a request that fits all limits, and a rejection changes no state.
 
 use super::limit::{Limit, Retention};
 use super::outcome::Outcome;
 use super::window::Window;
 use crate::decision::Verdict;
 
-/// Decides on `cost` units at tick `now`, and charges them if all limits hold and `charge` says so.
+/// Decides on `cost` units at tick `now`, and charges them if all limits hold and `charge` is true.
 #[inline]
 pub(crate) fn absolute(
     window: &mut Window,
@@ -39,8 +39,8 @@ fn decide_all_limits(
     }
 }
 
-/// Looks at every limit, once: an admission described by the limit that is nearest to exhaustion, or, where
-/// any has no room under the cap that `cap` names, a refusal described by the one that takes longest.
+/// Checks every limit once. Returns an admission, described by the limit that is nearest to exhaustion. If a limit has
+/// no room under the cap that `cap` selects, returns a refusal, described by the limit with the longest wait.
 #[inline]
 pub(super) fn check_limits(
     window: &Window,
@@ -93,7 +93,7 @@ pub(super) fn admit(
     Outcome { used, used_then: used, newest: now, fits_at, ..nearest }
 }
 
-/// Whether a smaller part of one limit's capacity is free than of another's.
+/// Whether limit `a` has a smaller part of its capacity free than `b`.
 fn has_less_room(a: (u64, &Limit), b: (u64, &Limit)) -> bool {
     let free = |(used, limit): (u64, &Limit), against: &Limit| {
         u128::from(limit.capacity.saturating_sub(used)) * u128::from(against.capacity)

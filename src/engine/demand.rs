@@ -1,34 +1,34 @@
-//! What a key was asked for: admitted and declined units in the window, and the error diffusion between them.
+//! The demand of a key: admitted and shed units in the window, and the error diffusion between them.
 
 use super::limit::Limit;
 
-/// Slots of declined units in a window; one more is kept for the part that the window cuts.
+/// Slots of shed units in a window. One more slot exists for the part that the start of the window cuts.
 const SLOTS: usize = 16;
 
-/// The state of a key that is, or lately was, over its limit.
+/// The state of a key that is, or recently was, over its limit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ShedState {
     pub(super) dither: Dither,
     pub(super) demands: Vec<Demand>,
 }
 
-/// The demand for one window's length.
+/// The demand for one length of window.
 #[derive(Clone, Debug)]
 pub(super) struct Demand {
     pub(super) window: u64,
-    /// Ticks in a slot, the number of the newest one, and the units declined in each; a slot that is full says
-    /// less than there was, and the fast estimate then tells the demand.
+    /// The ticks in a slot, the number of the newest slot, and the units shed in each. A slot that saturates counts too
+    /// few units; the fast estimate then determines the demand.
     pub(super) slot_ticks: u64,
     pub(super) slot: u64,
     declined: [u32; SLOTS + 1],
-    /// Offered units of the previous and the current fast interval, and its number.
+    /// The units offered in the previous and the current fast interval, and the number of the current one.
     pub(super) fast_ticks: u64,
     pub(super) fast: u64,
     pub(super) offered: [u64; 2],
 }
 
 impl Demand {
-    /// Starts with the units that the window used within some ticks; nothing was declined so far.
+    /// Starts with the units that the window used within some ticks, and with no shed units.
     pub(super) fn new(now: u64, limit: &Limit, since: impl Fn(u64) -> u64) -> Self {
         let (slot_ticks, fast_ticks) = (u64::from(limit.window).div_ceil(SLOTS as u64), u64::from(limit.fast()));
         let fast = now / fast_ticks;
@@ -45,14 +45,15 @@ impl Demand {
         }
     }
 
-    /// Whether a clock has dated the demand ahead of `now`. It would stand still until the clock has caught up.
+    /// Whether a clock has dated the demand ahead of `now`. The demand would then not change until the clock catches
+    /// up.
     ///
     /// A thread that read the clock earlier is behind by less than a slot.
     pub(super) fn is_ahead(&self, now: u64) -> bool {
         self.slot > now / self.slot_ticks + 1 || self.fast > now / self.fast_ticks + 1
     }
 
-    /// Forgets what has left the window.
+    /// Drops the slots that have left the window.
     pub(super) fn roll(&mut self, now: u64) {
         let slot = now / self.slot_ticks;
         for gone in (self.slot + 1..=slot).take(SLOTS + 1) {
@@ -78,7 +79,8 @@ impl Demand {
         }
     }
 
-    /// Declined units in the window: those certainly in it, and an estimate with a share of the cut slot.
+    /// Returns the shed units in the window: those that are certainly in it, and an estimate that includes a share of
+    /// the cut slot.
     pub(super) fn declined(&self, now: u64) -> (u64, f64) {
         let oldest = (now + 1).saturating_sub(self.window);
         let (mut certain, mut cut) = (0_u64, 0.0);
@@ -94,26 +96,26 @@ impl Demand {
         (certain, certain as f64 + cut)
     }
 
-    /// The demand per window for a request of `cost`, given an estimate of what the window was offered.
+    /// Returns the demand per window for a request of `cost`, given an estimate of the units offered in the window.
     pub(super) fn per_window(&self, now: u64, offered: f64, cost: f64) -> f64 {
-        // Another thread may have read the clock later and come first.
+        // Another thread may have read the clock later and run first.
         let into = now.saturating_sub(self.fast * self.fast_ticks) as f64 + 0.5;
         let lately = self.offered[0] as f64 * (1.0 - into / self.fast_ticks as f64) + self.offered[1] as f64 + cost;
         let scale = self.window as f64 / self.fast_ticks as f64;
-        // Arrivals of this cost are taken to be Poisson.
+        // This assumes Poisson arrivals of this cost.
         let deviation = 2.0 * (lately * cost).sqrt() * scale;
         offered.max(lately * scale - deviation).min(lately * scale + deviation)
     }
 }
 
-/// Settles requests by error diffusion.
+/// Decides on requests by error diffusion.
 ///
-/// In requests and not in units, so that a request's cost does not change its chance.
+/// It counts requests and not units, so a request's cost does not change its chance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dither {
-    /// Admissions owed, in requests.
+    /// The admissions owed, in requests.
     owed: f64,
-    /// How many must be owed before one is paid, 0.5 to 1.5.
+    /// The debt at which a request is admitted, 0.5 to 1.5.
     threshold: f64,
 }
 
@@ -124,15 +126,15 @@ impl Default for Dither {
 }
 
 impl Dither {
-    /// The most that is owed while the hard cap admits nothing: the next request that fits passes at once.
+    /// The most debt while the hard cap admits nothing. The next request that fits is then admitted at once.
     const MOST_OWED: f64 = 4.0;
 
-    /// Owes a request that the hard cap refused its part, so that the cap does not lower the average.
+    /// Adds the admit ratio of a request that the hard cap refused, so that the cap does not lower the average.
     pub(super) fn owe(&mut self, ratio: f64) {
         self.owed = (self.owed + ratio).min(self.owed.max(Self::MOST_OWED));
     }
 
-    /// Whether a request passes, of which this part does; `random` is uniform.
+    /// Whether to admit a request with the admit ratio `ratio`; `random` is uniform.
     pub(crate) fn draw(&mut self, ratio: f64, random: u32) -> bool {
         self.owed += ratio;
         let admitted = self.owed >= self.threshold;
@@ -149,7 +151,7 @@ impl ShedState {
         self.demands.iter().find(|demand| demand.window == u64::from(limit.window))
     }
 
-    /// Whether nothing has been declined within any window by `now`.
+    /// Whether no units were shed within any window by `now`.
     pub(super) fn is_over(&self, now: u64) -> bool {
         self.demands.iter().all(|demand| now / demand.slot_ticks > demand.slot + SLOTS as u64)
     }

@@ -1,4 +1,4 @@
-//! What a decision is given: the limits to hold, and the windows for which history is kept.
+//! The arguments of a decision: its limits, and the windows for which to retain history.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,29 +8,29 @@ use crate::quota::MAX_QUOTAS;
 /// One limit of a decision, in units and ticks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Limit {
-    /// Units that fit the window.
+    /// The most units in the window.
     pub(crate) capacity: u64,
-    /// Units that the suppressed strategy never exceeds; at least `capacity`.
+    /// The units that the suppressed strategy never exceeds; at least `capacity`.
     pub(crate) hard: u64,
     /// The window's length.
     pub(crate) window: u32,
-    /// How long a unit is held: the window and the clock's lag.
+    /// How long a unit is held: the window plus the clock's lag.
     pub(crate) span: u32,
-    /// A ticks_in_200ms of a second.
+    /// The ticks in 200 ms.
     pub(crate) ticks_in_200ms: u32,
 }
 
 impl Limit {
     /// The length of the suppressed strategy's fast estimate of the demand, in ticks.
     ///
-    /// About 20 arrivals at the limit, but no less than min(0.2 s, W/8) and no more than W/4.
+    /// It covers about 20 arrivals at the limit, but at least min(0.2 s, W/8) and at most W/4.
     pub(crate) fn fast(&self) -> u32 {
         let arrivals = 20 * u64::from(self.window) / self.capacity.max(1);
         let least = self.ticks_in_200ms.min(self.window / 8);
         u32::try_from(arrivals).unwrap_or(u32::MAX).clamp(least, (self.window / 4).max(least)).max(1)
     }
 
-    /// Tells limits apart; FNV-1a, for nobody else chooses them.
+    /// Identifies the limits. FNV-1a is sufficient, because no client chooses them.
     #[cfg(feature = "_redis")]
     #[inline]
     pub(crate) fn digest(limits: &[Self]) -> u64 {
@@ -39,12 +39,12 @@ impl Limit {
     }
 }
 
-/// The most spans of a history: those in use, and one that is not any more but may be soon again.
+/// The most spans of a history: those in use, and one that was recently in use and may be again.
 const MOST_SPANS: usize = MAX_QUOTAS + 1;
 
-/// The spans for which a key's history is kept: one for each distinct window in use under a limit's name.
+/// The spans for which a key's history is retained: one per distinct window in use under a limit's name.
 ///
-/// A decision with a shorter span looks less far back into the same log.
+/// A decision with a shorter span looks back less far in the same log.
 #[derive(Debug)]
 pub(crate) struct Retention {
     keep: AtomicU32,
@@ -56,16 +56,16 @@ pub(crate) struct Retention {
 pub(crate) type Spans = ([u32; MOST_SPANS], usize);
 
 impl Retention {
-    /// Words of history for each window; coarsening starts above it.
+    /// The words of history per window; coarsening starts beyond this number.
     pub(crate) const WORDS_PER_SPAN: usize = 256;
 
     pub(crate) fn new(words_per_span: usize) -> Self {
         Self { keep: AtomicU32::new(0), spans: Default::default(), words_per_span: words_per_span.max(4) }
     }
 
-    /// Adds spans; false, and nothing is added, where there is no room for all of them.
+    /// Adds spans. Returns false and adds none if not all of them fit.
     ///
-    /// Only one thread may do so at a time.
+    /// Only one thread may call it at a time.
     #[cfg(any(test, feature = "_redis"))]
     pub(crate) fn widen(&self, spans: &[u32]) -> bool {
         let held = self.spans.each_ref().map(|span| span.load(Ordering::Relaxed));
@@ -75,7 +75,7 @@ impl Retention {
         if widened.len() > self.spans.len() {
             return false;
         }
-        // What is kept grows before anything looks back further.
+        // The retention grows before any decision looks back further.
         self.keep.fetch_max(widened.last().copied().unwrap_or(0), Ordering::Relaxed);
         for (slot, span) in self.spans.iter().zip(widened) {
             slot.store(span, Ordering::Relaxed);
@@ -83,13 +83,13 @@ impl Retention {
         true
     }
 
-    /// Keeps history for these spans and no others from now on: distinct ones, in rising order, and not none.
+    /// Retains history for exactly these spans from now on. They are distinct, in rising order, and at least one.
     ///
-    /// Only one thread may do so at a time. A decision of another thread may meanwhile find a span twice, or one of
-    /// the old ones; then it merges less of the history than it could.
+    /// Only one thread may call it at a time. Meanwhile a decision of another thread may see a span twice, or an old
+    /// span. It then merges less of the history than it could.
     pub(crate) fn assign(&self, spans: &[u32]) {
         let longest = spans.last().copied().unwrap_or(0);
-        // What is kept grows before anything looks back further, and shrinks after nothing does.
+        // The retention grows before any decision looks back further, and shrinks after the last one that does.
         self.keep.fetch_max(longest, Ordering::Relaxed);
         for (at, slot) in self.spans.iter().enumerate() {
             slot.store(spans.get(at).copied().unwrap_or(0), Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl Retention {
         self.keep.load(Ordering::Relaxed)
     }
 
-    /// How many words a log may hold.
+    /// The most words in a log.
     pub(crate) fn words(&self) -> usize {
         let spans = self.spans.iter().filter(|span| span.load(Ordering::Relaxed) > 0).count();
         (self.words_per_span * spans.max(1)).min(Ring::MOST)
@@ -112,18 +112,17 @@ impl Retention {
     /// The distinct spans in rising order, in the first places, and how many there are.
     pub(crate) fn spans(&self) -> Spans {
         let mut spans = self.spans.each_ref().map(|span| span.load(Ordering::Relaxed));
-        // While another thread widens, a span may be seen twice.
+        // While another thread widens, a span may appear twice.
         spans.sort_unstable_by_key(|&span| if span == 0 { u32::MAX } else { span });
         (spans, spans.iter().filter(|&&span| span > 0).count())
     }
 
-    /// How many cells a span is divided into when words merge: it then touches at most half of its share of
-    /// the words.
+    /// The number of cells per span when words merge. The merged words then take at most half of the span's words.
     pub(crate) fn cells_in_a_span(&self) -> u64 {
         (self.words_per_span / 2).saturating_sub(2).max(1) as u64
     }
 
-    /// Each span in rising order with the size of the cell in which words of that age may merge.
+    /// Returns each span in rising order, with the size of the cell in which words of that age may merge.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (u64, u64)> + Clone {
         let ((spans, count), cells) = (self.spans(), self.cells_in_a_span());
         spans.into_iter().take(count).map(move |span| (u64::from(span), u64::from(span).div_ceil(cells)))

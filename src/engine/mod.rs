@@ -1,33 +1,33 @@
-//! The algorithm: one key's sliding window, and the two strategies that decide on it.
+//! The algorithm: the sliding window of one key, and the two strategies that decide on it.
 //!
-//! Pure and synchronous, `&mut` in and an outcome out. Time arrives as ticks and randomness as a number;
-//! there is no map, no lock, no I/O and no clock in here.
+//! It is pure and synchronous. Time is an argument in ticks, and randomness is an argument. The engine contains no map,
+//! lock, I/O or clock.
 //!
 //! # The window
 //!
-//! A *word* is 64 bits, `[tick: 24 | cum: 40]`: the tick of a bucket and the running total of all units ever
-//! admitted for the key up to the end of that bucket. A bucket's count is the difference of two words, so
-//! nothing else is stored:
+//! A *word* is 64 bits, `[tick: 24 | cum: 40]`: the tick of a bucket, and the running total of all units admitted for
+//! the key up to the end of that bucket. The count of a bucket is the difference of two words, so no count is stored:
 //!
 //! ```text
 //! base ── word ── word ── word ── open        used = open.cum - cum of the newest word that has expired
 //! ```
 //!
-//! A unit stamped with tick *k* is live at tick *j* while *j - k <= span*, where the span covers the window,
-//! rounded up, and the clock's lag. It is therefore held for its window and at most one bucket (and the lag)
-//! more. **Never over-admits:** of the units admitted in a half-open interval of one window's length, take
-//! the last; when it was decided every earlier one was at most `span` ticks old, so it was counted, and the
-//! sum fitted the capacity. Clocks that step back, and coarsening, only ever raise stamps.
+//! A unit stamped with tick *k* is live at tick *j* while *j - k <= span*. The span covers the window, rounded up, and
+//! the clock's lag. So a unit is held for its window and at most one bucket (and the lag) more.
 //!
-//! A limit is an argument of a decision and leaves nothing behind: several limits are several look-backs
-//! into one log, and a changed limit applies to the history as it stands.
+//! **The engine never over-admits.** Take the last unit admitted in a half-open interval of one window's length. When
+//! it was decided, every earlier unit in the interval was at most `span` ticks old. So the decision counted them all,
+//! and the sum fitted the capacity. Clocks that step back, and coarsening, only raise stamps.
+//!
+//! A limit is an argument of a decision and leaves no state. Several limits are several look-backs into one log. A
+//! changed limit applies to the existing history.
 //!
 //! # Coarsening
 //!
-//! The log holds at most a fixed number of words for each window in use. When it is full, words that lie in
-//! one aligned cell are merged, the older units taking the newer stamp, so that at most half stay. The
-//! cell's size follows from the smallest window for which the words are still live; merging by the largest
-//! would starve the smaller ones. New words are exact until the log fills up again.
+//! The log holds at most a fixed number of words for each window in use. When it is full, words in one aligned cell
+//! merge, and the older units take the newer stamp. At most half of the words remain. The smallest window for which the
+//! words are still live determines the size of the cell. The cell of the largest window would starve the smaller ones.
+//! New words are exact until the log fills up again.
 
 mod absolute;
 mod demand;

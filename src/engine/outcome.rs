@@ -1,31 +1,31 @@
-//! What a decision says, in units and ticks.
+//! The result of a decision, in units and ticks.
 
 use super::limit::Limit;
 use crate::decision::Verdict;
 
-/// The tick that no clock reaches: the request can never fit.
+/// The tick that no clock reaches: the request never fits.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// One decision, described by the limit that binds: of a refusal the one that takes longest to fit, of an
-/// admission the one nearest to exhaustion.
+/// One decision, described by the binding limit. For a refusal, this is the limit with the longest wait. For an
+/// admission, it is the limit that is nearest to exhaustion.
 ///
-/// Small, since it is written while the key is locked; what follows from it and the limit is derived later.
+/// The struct is small, because it is written while the key is locked. Derived values are computed later.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
-    /// The index of the limit that binds.
+    /// The index of the binding limit.
     pub(crate) binding: u8,
-    /// One bit for each limit that refused.
+    /// One bit per limit that refused.
     pub(crate) violated: u8,
-    /// The part of the demand that is turned away, 0 to 1.
+    /// The part of the demand that is shed, 0 to 1.
     pub(crate) factor: f32,
-    /// Units held against the limit that binds, after the decision.
+    /// The units held against the binding limit, after the decision.
     pub(crate) used: u64,
-    /// The tick of the newest unit, which is that of this request where it was charged.
+    /// The tick of the newest unit. If the request was charged, this is its own tick.
     pub(crate) newest: u64,
-    /// The first tick at which the same cost fits if nothing else arrives; 0 where it fits now.
+    /// The first tick at which the same cost fits if no other request arrives; 0 if it fits now.
     pub(crate) fits_at: u64,
-    /// Units held at that tick, before the cost is charged.
+    /// The units held at that tick, before the charge.
     pub(crate) used_then: u64,
 }
 
@@ -37,7 +37,7 @@ impl Outcome {
         Self { verdict: Verdict::Allowed, binding, violated: 0, factor: 0.0, used, newest, fits_at, used_then }
     }
 
-    /// The first tick at which nothing is held any more against the limit that binds.
+    /// The first tick at which no unit is held against the binding limit.
     pub(crate) fn empty_at(&self, limits: &[Limit]) -> u64 {
         match limits.get(usize::from(self.binding)) {
             Some(limit) if self.used > 0 => self.newest + u64::from(limit.span) + 1,
@@ -45,7 +45,7 @@ impl Outcome {
         }
     }
 
-    /// The units that the limit that binds admits; without a limit there is no end to them.
+    /// The capacity of the binding limit; without a limit, the capacity is unbounded.
     pub(crate) fn capacity(&self, limits: &[Limit]) -> u64 {
         limits.get(usize::from(self.binding)).map_or(u64::MAX, |limit| limit.capacity)
     }

@@ -1,6 +1,6 @@
-//! Words, and the ring in which a key's closed buckets stand.
+//! Words, and the ring that stores a key's closed buckets.
 
-/// A word: `[tick: 24 | cum: 40]`, see the [module docs](super).
+/// A word `[tick: 24 | cum: 40]`; see the [module docs](super).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(u64);
 
@@ -31,44 +31,44 @@ impl Word {
         Self((self.0 & !CUM_MASK) | (cum & CUM_MASK))
     }
 
-    /// How many ticks this word is older than the full tick `of`, which is at most 2^24 - 1 later.
+    /// Returns by how many ticks this word is older than the full tick `of`, which is at most 2^24 - 1 ticks later.
     #[inline]
     pub(super) fn age(self, of: u64) -> u64 {
         of.wrapping_sub(self.tick()) & TICK_MASK
     }
 }
 
-/// Units between two running totals.
+/// Returns the units between two running totals.
 #[inline]
 pub(super) fn between(from: u64, to: u64) -> u64 {
     to.wrapping_sub(from) & CUM_MASK
 }
 
-/// Joins a full tick from the high bits kept beside `base` and the low bits of a word.
+/// Combines the high bits next to `base` with the low bits of a word to a full tick.
 #[inline]
 pub(super) fn full_tick(base: Word, open: Word) -> u64 {
     (base.tick() << TICK_BITS) | open.tick()
 }
 
-/// The base word of a window at a full tick: the tick's high bits, and a running total.
+/// Returns the base word of a window at a full tick: the high bits of the tick, and a running total.
 #[inline]
 pub(super) fn base_word(tick: u64, cum: u64) -> Word {
     Word::new(tick >> TICK_BITS, cum)
 }
 
-/// A ring of words, oldest first; it allocates with the first one.
+/// A ring of words, oldest first; the first word allocates it.
 ///
-/// Where they stand, and the tick of the oldest, is packed beside the allocation and not inside it: so a key
-/// that is not in the cache has its bucket closed, and is known to hold nothing that has expired, without a
-/// load from the heap.
+/// The positions and the tick of the oldest word are packed next to the allocation, and not inside it. So a key outside
+/// the cache can close its bucket, and can detect that no unit has expired, without a load from the heap.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ring {
     words: Box<[u64]>,
     meta: PackedMeta,
 }
 
-/// Where the oldest word stands, how many words there are, how many of the oldest may hold units of earlier
-/// ticks, and the low bits of the oldest one's tick.
+/// The position of the oldest word, the number of words, and the low bits of the oldest word's tick.
+///
+/// `merged` is the number of oldest words that may hold units of earlier ticks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Meta {
     head: usize,
@@ -98,10 +98,10 @@ impl PackedMeta {
 }
 
 impl Ring {
-    /// The most words that a ring holds.
+    /// The most words in a ring.
     pub(super) const MOST: usize = PackedMeta::MASK as usize;
 
-    /// Where the word with this index stands.
+    /// The position of the word with this index.
     #[inline]
     fn place(&self, meta: Meta, index: usize) -> usize {
         let (place, room) = (meta.head + index, self.words.len());
@@ -119,7 +119,7 @@ impl Ring {
         (index < meta.len).then(|| Word(self.words[self.place(meta, index)]))
     }
 
-    /// The oldest word's age, if there is one; see [`Word::age`].
+    /// The age of the oldest word, if the ring has one; see [`Word::age`].
     #[inline]
     pub(super) fn oldest_age(&self, of: u64) -> Option<u64> {
         let meta = self.meta.unpack();
@@ -147,18 +147,18 @@ impl Ring {
         index < self.meta.unpack().merged
     }
 
-    /// Says that every word may hold units of earlier ticks.
+    /// Records that every word may hold units of earlier ticks.
     pub(super) fn mark_merged(&mut self) {
         let meta = self.meta.unpack();
         self.meta = PackedMeta::pack(Meta { merged: meta.len, ..meta });
     }
 
-    /// The first index from `low` on for which `holds` is true, where it is true from some index on.
+    /// Returns the first index from `low` on at which `holds` is true, if `holds` stays true from some index on.
     #[inline]
     pub(super) fn first_where(&self, mut low: usize, holds: impl Fn(Word) -> bool) -> usize {
         let meta = self.meta.unpack();
         let mut high = meta.len;
-        // The very first is by far the most likely.
+        // The first index is by far the most likely one.
         if low < high && holds(Word(self.words[self.place(meta, low)])) {
             return low;
         }
@@ -192,7 +192,7 @@ impl Ring {
         self.words = larger.into_boxed_slice();
     }
 
-    /// Gives back the larger part of an allocation of which less than a quarter is in use.
+    /// Frees the larger part of an allocation of which less than a quarter is in use.
     pub(super) fn shrink(&mut self) {
         let meta = self.meta.unpack();
         if meta.len * 4 < self.words.len() {
@@ -227,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_queue(steps in prop::collection::vec((0_u8..10, 0_usize..6), 1..300)) {
+        fn a_ring_keeps_words_in_order(steps in prop::collection::vec((0_u8..10, 0_usize..6), 1..300)) {
             let (mut ring, mut queue) = (Ring::default(), VecDeque::new());
             for (at, (step, n)) in steps.into_iter().enumerate() {
                 match step {
@@ -261,7 +261,7 @@ mod tests {
         }
 
         #[test]
-        fn the_search_finds_the_first(len in 0_usize..40, from in 0_usize..40, bound in 0_u64..45) {
+        fn the_search_finds_the_first_match(len in 0_usize..40, from in 0_usize..40, bound in 0_u64..45) {
             let mut ring = Ring::default();
             (0..len as u64).for_each(|n| ring.push(Word(n)));
             let expected = (from..len).find(|&n| n as u64 >= bound).unwrap_or(len.max(from));

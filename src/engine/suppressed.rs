@@ -1,7 +1,7 @@
-//! The suppressed strategy: thins the stream before the wall, so that an overload is shed smoothly.
+//! The suppressed strategy: it thins the stream below the hard cap, so that an overload is shed smoothly.
 //!
-//! While everything offered in the window fits the capacity *C*, everything is admitted. Beyond that a
-//! request is admitted with the ratio
+//! While all units offered in the window fit the capacity *C*, it admits everything. Beyond that, it admits a request
+//! with the ratio
 //!
 //! ```text
 //! q = min(1, C / D * g(f)),   f = admitted in the window / C
@@ -9,16 +9,16 @@
 //!        1 - (f - 1) / (h - 1)      above it, 0 at the hard cap h * C; never steeper than 5
 //! ```
 //!
-//! *D* is the demand per window: what was offered in the last one, held within two standard deviations of a
-//! fast estimate. The first factor makes the admitted rate independent of how large the overload is, the
-//! second removes the estimate's bias: its fixed point is f = 1 for every overload. The hard cap is exact.
+//! *D* is the demand per window: the units offered in the last window, held within two standard deviations of a fast
+//! estimate. The first factor makes the admitted rate independent of the size of the overload. The second factor
+//! removes the bias of the estimate: its fixed point is f = 1 for every overload. The hard cap is exact.
 //!
-//! Which requests are admitted is settled by error diffusion with a dithered threshold, not by coin flips:
-//! over any stretch the admissions stay within two of q times the requests, and clients that alternate
-//! cannot fall into step with it.
+//! Error diffusion with a dithered threshold selects the admitted requests, instead of coin flips. Over any sequence,
+//! the number of admissions stays within two of q times the requests. Clients that alternate cannot synchronize with
+//! it.
 //!
-//! Demand is admitted units, which the window knows exactly, and declined ones, which are counted here in a
-//! fixed number of slots. The state exists from the first request that is at odds with the limit.
+//! The demand consists of admitted units, which the window knows exactly, and shed units, which a fixed number of slots
+//! counts. The state exists from the first request that does not fit the limit.
 
 use super::absolute::{admit, check_limits};
 use super::demand::{Demand, ShedState};
@@ -27,10 +27,10 @@ use super::outcome::Outcome;
 use super::window::Window;
 use crate::decision::Verdict;
 
-/// The most by which the feedback falls for a unit of fill above the limit.
+/// The steepest decrease of the feedback per unit of fill above the limit.
 ///
-/// With h of 1.1 the straight line to the hard cap would fall by 10: so steep that noise, which the other
-/// side of the limit meets with 1, costs 3 % of the admissions at twice the limit.
+/// For h = 1.1, the straight line to the hard cap would have a slope of 10. The slope on the other side of the limit is
+/// 1. Because of this asymmetry, noise would cost 3 % of the admissions at twice the limit.
 const STEEPEST: f64 = 5.0;
 
 /// Decides on `cost` units at tick `now`, and charges them if they are admitted; `random` is uniform.
@@ -46,7 +46,7 @@ pub(crate) fn suppressed(
     let nearest = match check_limits(window, now, cost, limits, horizon, |limit| limit.hard) {
         Ok(nearest) => nearest,
         Err(refusal) => {
-            // A cost above the hard cap is no demand that could ever be served.
+            // A cost above the hard cap is not part of the demand, because no such request can be admitted.
             if cost > 0 && limits.iter().all(|limit| cost <= limit.hard) {
                 roll(window, now, limits, horizon);
                 let Share { ratio, .. } = share(window, now, cost, limits, horizon);
@@ -82,12 +82,12 @@ pub(crate) fn suppressed(
     Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: factor_in_band(ratio), ..outcome }
 }
 
-/// The suppression factor for an admit ratio in the band; rounding must not take it out of there.
+/// Returns the suppression factor for an admit ratio in the band; rounding must not move it out of the band.
 pub(crate) fn factor_in_band(ratio: f64) -> f32 {
     ((1.0 - ratio) as f32).clamp(f32::MIN_POSITIVE, 1.0 - f32::EPSILON)
 }
 
-/// The part of a unit request's demand that would be turned away now, 0 to 1; records no demand.
+/// Returns the part of the demand of requests with cost 1 that would be shed now, 0 to 1. It records no demand.
 pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &Retention) -> f64 {
     let now = window.clamp(now);
     roll(window, now, limits, horizon);
@@ -97,7 +97,7 @@ pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &
     1.0 - share(window, now, 1, limits, horizon).ratio
 }
 
-/// The declined units in the first limit's window, and the [`factor`] of all; records no demand.
+/// Returns the shed units in the first limit's window, and the [`factor`] of all limits. It records no demand.
 pub(crate) fn pressure(window: &mut Window, now: u64, limits: &[Limit], horizon: &Retention) -> (u64, f64) {
     let factor = factor(window, now, limits, horizon);
     let demand = limits.first().and_then(|limit| window.shed()?.demand(limit));
@@ -105,7 +105,7 @@ pub(crate) fn pressure(window: &mut Window, now: u64, limits: &[Limit], horizon:
     (declined.round() as u64, factor)
 }
 
-/// Lets the demand forget what has left its window by `now`, and follow limits that have changed.
+/// Drops the demand that has left its window by `now`, and adapts to changed limits.
 fn roll(window: &mut Window, now: u64, limits: &[Limit], horizon: &Retention) {
     let Some(mut demands) = window.shed_mut().map(|shed| std::mem::take(&mut shed.demands)) else { return };
     demands.retain(|demand| !demand.is_ahead(now));
@@ -122,13 +122,13 @@ fn roll(window: &mut Window, now: u64, limits: &[Limit], horizon: &Retention) {
     }
 }
 
-/// How much of the demand is admitted.
+/// The part of the demand that is admitted.
 struct Share {
     /// The admit ratio for a request, 0 to 1.
     ratio: f64,
-    /// The limit that asks for it.
+    /// The limit with the lowest ratio.
     tightest: usize,
-    /// Whether all that is offered fits every limit.
+    /// Whether all offered units fit every limit.
     fits: bool,
 }
 
@@ -142,7 +142,8 @@ fn share(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Reten
             continue;
         }
         share.fits = false;
-        // Between what is held, which is a little more than the window's, and what is certainly in it.
+        // The estimate is the mean of an upper bound (the held units) and a lower bound (the units certainly in the
+        // window).
         let used = (window.look_back(now, limit.span, horizon).used + admitted) as f64 / 2.0;
         let (capacity, cost) = (limit.capacity as f64, cost as f64);
         let offered = used + declined + cost;
@@ -164,12 +165,12 @@ fn share(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Reten
     share
 }
 
-/// The demand of a limit that the window alone remembers.
+/// The demand of a limit according to the window alone.
 fn fresh_demand(window: &Window, now: u64, limit: &Limit, horizon: &Retention) -> Demand {
     Demand::new(now, limit, |ticks| window.used(now, u32::try_from(ticks).unwrap_or(u32::MAX), horizon))
 }
 
-/// The shedding state, with a demand for every limit.
+/// Returns the shedding state, with a demand for every limit.
 fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Retention) -> &'a mut ShedState {
     let is_missing = |limit: &&Limit| window.shed().is_none_or(|shed| shed.demand(limit).is_none());
     let mut missing: Vec<Demand> = Vec::new();
@@ -179,13 +180,13 @@ fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Reten
         }
     }
     let shed = window.start_shedding();
-    // Exactly: a vector that grows by itself would take four times the room.
+    // A vector that grows by itself would allocate four times the memory.
     shed.demands.reserve_exact(missing.len());
     shed.demands.extend(missing);
     shed
 }
 
-/// What to tell a request that was shed.
+/// Returns the outcome of a shed request.
 fn shed_outcome(
     window: &Window,
     now: u64,
@@ -202,10 +203,10 @@ fn shed_outcome(
     Outcome { violated: 1 << tightest, fits_at, ..Outcome::allowed(tightest, view.used, window.tick()) }
 }
 
-/// When a request that was shed might try again: an estimate, for the next draw is open.
+/// Returns when a shed request may retry. This is an estimate, because the next draw is open.
 ///
-/// When the limit has room again if nothing else comes, but no less than the time in which the limit
-/// serves such a request; and up to as much again, so that the shed do not return together.
+/// The estimate is the time until the limit has room if no other request arrives. It is at least the time in which the
+/// limit serves such a request. Jitter adds up to the same time again, so that shed requests do not return together.
 pub(crate) fn retry_tick(now: u64, cost: u64, limit: &Limit, room_at: u64, random: u32) -> u64 {
     let service = (u128::from(cost) * u128::from(limit.window)).div_ceil(u128::from(limit.capacity.max(1)));
     let wait = room_at.saturating_sub(now).max(u64::try_from(service).unwrap_or(u64::MAX)).max(1);

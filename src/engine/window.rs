@@ -1,4 +1,4 @@
-//! One key's window.
+//! The sliding window of one key.
 
 use super::demand::ShedState;
 use super::limit::{Limit, Retention};
@@ -7,7 +7,7 @@ use super::ring::{Ring, Word, base_word, between, full_tick};
 use crate::correction::HistoryPreservation;
 use crate::quota::MAX_CAPACITY;
 
-/// One key's sliding window: 48 bytes, and a ring on the heap once a second bucket is live.
+/// The sliding window of one key: 48 bytes, and a ring on the heap as soon as a second bucket is live.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// The open bucket: the low bits of its tick, and the running total of all units.
@@ -19,14 +19,14 @@ pub(crate) struct Window {
     shed: Option<Box<ShedState>>,
 }
 
-/// Which units [`Window::set`] keeps.
+/// The units that [`Window::set`] retains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SetMode {
-    /// None: the new total is stamped now.
+    /// No units: the new total is stamped now.
     Replace,
-    /// The newest ones; what is missing is stamped now.
+    /// The newest units; missing units are stamped now.
     Newest,
-    /// The oldest ones; what is missing is stamped as the oldest bucket.
+    /// The oldest units; missing units are stamped as the oldest bucket.
     Oldest,
 }
 
@@ -39,7 +39,7 @@ impl From<HistoryPreservation> for SetMode {
     }
 }
 
-/// A look back from one instant: the running total that has expired, and the first live closed bucket.
+/// A look-back from one instant: the running total that has expired, and the first live closed bucket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lookback {
     spent: u64,
@@ -59,7 +59,7 @@ impl Window {
         full_tick(self.base, self.open)
     }
 
-    /// The tick at which a decision takes place: never before the newest one seen.
+    /// The tick at which a decision takes place, which is never before the newest tick seen.
     #[inline]
     pub(super) fn clamp(&self, now: u64) -> u64 {
         now.max(self.tick())
@@ -70,7 +70,7 @@ impl Window {
     pub(super) fn look_back(&self, now: u64, span: u32, horizon: &Retention) -> Lookback {
         let (open, total, span) = (self.tick(), self.open.cum(), u64::from(span));
         let idle = now - open;
-        // A window that was rolled to this very tick by the longest span has nothing expired in its ring.
+        // If the window was rolled to this tick by the longest span, its ring contains no expired bucket.
         if idle == 0 && span == u64::from(horizon.keep()) {
             let spent = self.base.cum();
             return Lookback { spent, first: 0, used: between(spent, total) };
@@ -86,15 +86,15 @@ impl Window {
         Lookback { spent, first, used: between(spent, total) }
     }
 
-    /// Units that are live at `now`.
+    /// The units that are live at `now`.
     pub(crate) fn used(&self, now: u64, span: u32, horizon: &Retention) -> u64 {
         self.look_back(self.clamp(now), span, horizon).used
     }
 
-    /// Units that were certainly admitted within `window` ticks before the end of tick `now`.
+    /// The units that were certainly admitted within `window` ticks before the end of tick `now`.
     ///
-    /// A lower bound, where [`used`](Self::used) is an upper one: a merged bucket at the window's edge does
-    /// not count.
+    /// This is a lower bound, and [`used`](Self::used) is an upper bound. A merged bucket at the window's edge does not
+    /// count.
     pub(super) fn min_used(&self, now: u64, window: u32, horizon: &Retention) -> u64 {
         if now - self.tick() >= u64::from(window) {
             return 0;
@@ -106,12 +106,13 @@ impl Window {
         }
     }
 
-    /// The first tick at which `cost` fits under `capacity`, and the units held then; 0 where it fits now.
+    /// Returns the first tick at which `cost` fits under `capacity`, and the units held then. The tick is 0 if it fits
+    /// now.
     pub(super) fn fits_at(&self, view: Lookback, limit: &Limit, capacity: u64, cost: u64) -> (u64, u64) {
         if cost > capacity {
             return (NEVER, 0);
         }
-        // How many of the oldest units must expire first.
+        // The number of oldest units that must expire first.
         let need = (view.used + cost).saturating_sub(capacity);
         if need == 0 {
             return (0, view.used);
@@ -122,11 +123,10 @@ impl Window {
         (open - word.age(open) + u64::from(limit.span) + 1, view.used - frees(word))
     }
 
-    /// The common case in a few instructions: charges the open bucket where that is all there is to do, and
-    /// returns the units then in use.
+    /// Handles the common case in a few instructions: charges the open bucket, and returns the units in use.
     ///
-    /// That is where the tick has not moved on, the limit looks back as far as the history is kept, and the
-    /// same cost fits once more.
+    /// It applies if the tick has not changed, the limit looks back as far as the retained history, and the same cost
+    /// fits once more. Otherwise it returns `None`.
     #[inline]
     pub(super) fn charge_fast_path(&mut self, now: u64, cost: u64, limit: &Limit, horizon: &Retention) -> Option<u64> {
         let used = between(self.base.cum(), self.open.cum());
@@ -138,14 +138,14 @@ impl Window {
         Some(used + cost)
     }
 
-    /// Adds `cost` units, stamped `now`, which is not before the open tick.
+    /// Adds `cost` units with the stamp `now`, which is not before the open tick.
     #[inline]
     pub(super) fn charge(&mut self, now: u64, cost: u64, horizon: &Retention) {
         self.roll(now, horizon);
         self.open = self.open.with_cum(self.open.cum() + cost);
     }
 
-    /// Adds `cost` units that were admitted elsewhere, at `now`; of more than any limit admits, as many as that.
+    /// Adds `cost` units that were admitted elsewhere, at `now`. It adds at most the largest capacity of any limit.
     #[cfg(feature = "_redis")]
     pub(crate) fn record_external(&mut self, now: u64, cost: u64, horizon: &Retention) {
         let now = self.clamp(now);
@@ -153,8 +153,8 @@ impl Window {
         self.charge(now, cost.min(room), horizon);
     }
 
-    /// The live units by bucket, oldest first: the newest ticks that they may have, and how many. Where there are more
-    /// than `most` buckets, some stand together under the newest tick of them.
+    /// Returns the live units by bucket, oldest first, as the newest tick that they may have and their number. If the
+    /// window has more than `most` buckets, it combines some under their newest tick.
     #[cfg(feature = "_redis")]
     pub(crate) fn buckets(&self, now: u64, horizon: &Retention, most: usize) -> Vec<(u64, u64)> {
         let (now, open) = (self.clamp(now), self.tick());
@@ -175,7 +175,7 @@ impl Window {
         buckets
     }
 
-    /// Moves the open bucket to `now`: closes the old one and drops what has expired for the longest span.
+    /// Moves the open bucket to `now`: closes the old one, and drops the buckets that expired for the longest span.
     #[inline]
     fn roll(&mut self, now: u64, horizon: &Retention) {
         if now > self.tick() {
@@ -197,10 +197,10 @@ impl Window {
         self.base = base_word(now, spent);
     }
 
-    /// Merges buckets that lie in one cell into the newest of them; see the [module docs](super).
+    /// Merges buckets in one cell into the newest of them; see the [module docs](super).
     ///
-    /// The cell is that of the age of the bucket that stays. A merged one is therefore past every window
-    /// that the staying one is past, and in no smaller window does it count for longer than a cell.
+    /// The age of the remaining bucket determines the cell. So a merged bucket has left every window that the remaining
+    /// one has left. In a smaller window, it counts for at most one cell longer.
     #[cold]
     fn coarsen(&mut self, open: u64, idle: u64, horizon: &Retention) {
         let cells = horizon.cells();
@@ -221,10 +221,10 @@ impl Window {
         self.closed.mark_merged();
     }
 
-    /// Takes back up to `cost` units that were stamped `stamp`; returns how many.
+    /// Refunds up to `cost` units with the stamp `stamp`; returns their number.
     ///
-    /// Exact while that bucket is live, and nothing after: the units of other buckets are never touched, for
-    /// they expire at other times.
+    /// The refund is exact while that bucket is live, and has no effect afterwards. It never changes other buckets,
+    /// because their units expire at other times.
     pub(crate) fn refund(&mut self, now: u64, stamp: u64, cost: u64, horizon: &Retention) -> u64 {
         let open = self.tick();
         if stamp > open || self.clamp(now) - stamp > u64::from(horizon.keep()) {
@@ -232,7 +232,7 @@ impl Window {
         }
         let at = self.closed.first_where(0, |word| open - word.age(open) >= stamp);
         let bucket = self.closed.get(at).unwrap_or(self.open);
-        // A later bucket holds units of that stamp only if they were merged into it.
+        // A later bucket contains units of that stamp only if they were merged into it.
         if open - bucket.age(open) != stamp && !self.closed.is_merged(at) {
             return 0;
         }
@@ -245,9 +245,9 @@ impl Window {
         refunded
     }
 
-    /// Makes the units that are live within `span` exactly `count`, which is capped at 2^39.
+    /// Sets the number of live units within `span` to `count`, which is capped at 2^39.
     ///
-    /// A total that is set lower, or to nothing, ends the shedding too: what was declined before does not count on.
+    /// A lower total, or 0, also ends the shedding: units shed before no longer count.
     pub(crate) fn set(&mut self, now: u64, count: u64, mode: SetMode, span: u32, horizon: &Retention) {
         let (now, count) = (self.clamp(now), count.min(MAX_CAPACITY));
         self.roll(now, horizon);
@@ -273,7 +273,7 @@ impl Window {
                 for index in first..self.closed.len() {
                     self.update(index, |cum| {
                         let held = between(spent, cum);
-                        // An emptied bucket is no place for new units: they would expire with it.
+                        // An emptied bucket must not receive new units, because they would expire with it.
                         let added = if held > 0 { count.saturating_sub(live) } else { 0 };
                         spent.wrapping_add((held + added).min(count))
                     });
@@ -289,17 +289,17 @@ impl Window {
         }
     }
 
-    /// Whether nothing is live at `now` for the longest span.
+    /// Whether no unit is live at `now` for the longest span.
     pub(crate) fn is_empty(&self, now: u64, horizon: &Retention) -> bool {
         self.used(now, horizon.keep(), horizon) == 0
     }
 
-    /// Whether everything that was ever charged has expired for the longest span.
+    /// Whether all units ever charged have expired for the longest span.
     pub(crate) fn is_idle(&self, now: u64, horizon: &Retention) -> bool {
         now.saturating_sub(self.tick()) > u64::from(horizon.keep())
     }
 
-    /// Gives back memory that a busier time has left behind.
+    /// Frees memory from a busier time.
     pub(crate) fn trim(&mut self, now: u64) {
         self.closed.shrink();
         if self.shed.as_ref().is_some_and(|shed| shed.is_over(now)) {
@@ -307,7 +307,7 @@ impl Window {
         }
     }
 
-    /// A window that holds the same units, by the same stamps.
+    /// Returns a window with the same units and stamps.
     pub(crate) fn copied(&self) -> Self {
         Self { open: self.open, base: self.base, closed: self.closed.clone(), shed: None }
     }
@@ -324,11 +324,11 @@ impl Window {
         self.shed.get_or_insert_default()
     }
 
-    /// Follows a server's clock as the script does, and returns the tick of the decision: a step back by more than
-    /// the shortest span moves the history until its newest unit is dated now.
+    /// Follows a server's clock as the script does, and returns the tick of the decision. After a step back by more
+    /// than the shortest span, it moves the history so that its newest unit is dated now.
     ///
-    /// Only a model of the script. Here threads read the clock before they lock the key, so that an earlier reading
-    /// does not mean that the clock has stepped back.
+    /// This is only a model of the script. In this process, threads read the clock before they lock the key, so an
+    /// earlier reading does not mean that the clock stepped back.
     #[cfg(all(test, feature = "_redis"))]
     pub(crate) fn follow(&mut self, now: u64, horizon: &Retention) -> u64 {
         let back = self.tick().saturating_sub(now);

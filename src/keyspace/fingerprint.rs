@@ -1,13 +1,13 @@
-//! The keyed fingerprint under which this process knows a key.
+//! The keyed fingerprint that represents a key in this process.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
-/// 128 bits in place of a key: nothing of the key itself is stored.
+/// 128 bits that represent a key. No byte of the key itself is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     /// Selects the map.
     pub(crate) low: u64,
-    /// Hashes within it.
+    /// Is the hash within the map.
     high: u64,
 }
 
@@ -17,7 +17,7 @@ impl Hash for Fingerprint {
     }
 }
 
-/// The identity on a fingerprint: it is uniform already.
+/// The identity hash for fingerprints, which are already uniform.
 pub(crate) type Prehashed = BuildHasherDefault<PrehashedHasher>;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +29,7 @@ impl Hasher for PrehashedHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // Not reached for fingerprints.
+        // Fingerprints do not reach this loop.
         for &byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(byte);
         }
@@ -40,17 +40,17 @@ impl Hasher for PrehashedHasher {
     }
 }
 
-/// Words of 64 bits that a short key fills, with its length.
+/// The 64-bit words of a short key, including its length.
 const WORDS: usize = 10;
-/// The longest key that takes the fast path.
+/// The longest key on the fast path.
 const SHORT: usize = (WORDS - 2) * 8;
 
-/// The random secret of one table; without it nobody can choose two keys that collide.
+/// The random secret of one table. Without it, no client can choose two keys that collide.
 ///
-/// Short keys go through NH (Black et al., UMAC, CRYPTO 1999) in two lanes with Toeplitz-shifted secrets,
-/// and each 128-bit sum through a strongly universal multiply-shift (Dietzfelbinger, 1996). For any two
-/// keys chosen without the secret the chance of one fingerprint is below 2^-124, which is proven, at a third
-/// of the time of SipHash-128. Longer keys take two independently keyed SipHash-1-3.
+/// Short keys go through NH (Black et al., UMAC, CRYPTO 1999) in two lanes with Toeplitz-shifted secrets. Each 128-bit
+/// sum goes through a strongly universal multiply-shift (Dietzfelbinger, 1996). For any two keys chosen without the
+/// secret, the probability of equal fingerprints is below 2^-124. This is proven, and takes a third of the time of
+/// SipHash-128. Longer keys use two independently keyed SipHash-1-3.
 #[derive(Clone)]
 pub(crate) struct Secret {
     nh: [u64; WORDS + 2],
@@ -74,7 +74,7 @@ impl Secret {
         if key.len() > SHORT {
             return Fingerprint { low: self.long[0].hash_one(key), high: self.long[1].hash_one(key) };
         }
-        // The length is the first pair, so a key is no other one with zeros behind it.
+        // The length is the first pair, so a key differs from the same key with zeros appended.
         let mut sums = [0_u128; 2];
         let mut add = |at: usize, x: u64, y: u64| {
             for (lane, sum) in sums.iter_mut().enumerate() {
@@ -104,7 +104,7 @@ impl Secret {
     }
 }
 
-/// The last 0 to 16 bytes as two words; injective for each length, the reads may overlap.
+/// Returns the last 0 to 16 bytes as two words; injective for each length, and the reads may overlap.
 #[inline]
 fn tail_words(tail: &[u8]) -> (u64, u64) {
     fn word<const N: usize>(bytes: Option<&[u8; N]>) -> u64 {
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    /// Every pair differs: zeros, lengths, positions, each single bit, on both sides of the short path.
+    /// Every pair differs: zeros, lengths, positions, and each single bit, on both sides of the short path.
     #[test]
     fn similar_keys_do_not_collide() {
         let secret = Secret::random();
@@ -150,7 +150,7 @@ mod tests {
         for key in &keys {
             let print = secret.fingerprint(key);
             assert_eq!(print, secret.fingerprint(key));
-            assert!(low.insert(print.low), "the lanes must each be collision-free here");
+            assert!(low.insert(print.low), "each half must be collision-free here");
             assert!(high.insert(print.high));
         }
     }

@@ -1,6 +1,6 @@
-//! Keyed storage: one window for each key, one table for each limit, bounded and swept.
+//! Keyed storage: one window per key and one table per limit, bounded and swept.
 //!
-//! No key is stored: a keyed fingerprint of 128 bits stands for it.
+//! It stores no key, but a keyed fingerprint of 128 bits.
 
 pub(crate) mod cleanup;
 pub(crate) mod fingerprint;

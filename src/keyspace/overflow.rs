@@ -1,4 +1,4 @@
-//! What the keys share that find the table full of others.
+//! The windows that new keys share while the table is full of other keys.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -6,13 +6,13 @@ use super::fingerprint::Fingerprint;
 use crate::engine::{Retention, Window};
 use crate::telemetry::{self, Notice};
 
-/// The windows that unknown keys share: a key always meets the same one, whoever else does.
+/// The number of shared windows. A key always uses the same one, whichever other keys use it.
 const WINDOWS: usize = 1024;
 
-/// A fixed number of windows, made when the first key needs one.
+/// A fixed number of windows, allocated when the first key needs one.
 ///
-/// The window of a key is locked by who makes the key known and by who charges it here, and always before the key's
-/// own lock. So no key can be charged here and start afresh there at once.
+/// A caller that inserts a key and a caller that charges it here both lock the key's shared window first. They lock it
+/// before the key's own lock. So no key can be charged here and start afresh there at once.
 pub(super) struct Overflow(RwLock<Option<Windows>>);
 
 type Windows = Box<[Mutex<Window>]>;
@@ -30,7 +30,7 @@ impl Overflow {
         with(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Does something while nobody else can charge or make known the same key, with the window that it shares.
+    /// Runs `act` with the shared window of a key, while no other caller can charge or insert that key.
     pub(super) fn hold<R>(&self, print: Fingerprint, act: impl FnOnce(Option<&mut Window>) -> R) -> R {
         match &*self.windows() {
             Some(windows) => act(Some(&mut lock(windows, print))),
@@ -38,7 +38,7 @@ impl Overflow {
         }
     }
 
-    /// The same for a key that needs a window.
+    /// Does the same for a key that needs a window.
     pub(super) fn charge<R>(&self, print: Fingerprint, now: u64, act: impl FnOnce(&mut Window) -> R) -> R {
         loop {
             if let Some(windows) = &*self.windows() {
@@ -55,7 +55,7 @@ impl Overflow {
         self.replace(|windows| *windows = None);
     }
 
-    /// Gives the windows back if all of them are idle.
+    /// Frees the windows if all of them are idle.
     pub(super) fn tidy(&self, now: u64, horizon: &Retention) {
         if self.windows().is_none() {
             return;
@@ -70,7 +70,7 @@ impl Overflow {
         });
     }
 
-    /// Whether somebody holds the window of a key.
+    /// Whether a caller holds the window of a key.
     #[cfg(test)]
     pub(super) fn is_held(&self, print: Fingerprint) -> bool {
         let windows = self.windows();

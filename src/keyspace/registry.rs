@@ -1,7 +1,7 @@
-//! What a store keeps by the names of limits.
+//! The values that a store keeps by the names of limits.
 //!
-//! It stays while a layer that was dropped may be built anew and must find its history: until the windows of its quotas
-//! have passed and nothing is left in it.
+//! A value stays while a layer that was dropped may be built again and must find its history. That is until the windows
+//! of its quotas have passed and its history is empty.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,13 +13,13 @@ use crate::quota::{MAX_QUOTAS, Quota};
 use crate::telemetry::{self, Notice};
 use crate::time::TimeSource;
 
-/// What a store keeps for a name.
+/// A value that a store keeps for a name.
 pub(crate) trait Kept {
-    /// Keeps history for these spans and no others from now on.
+    /// Retains history for exactly these spans from now on.
     fn keep_history(&self, spans: &[u32]);
 
-    /// Whether it can be made anew without a loss, now that no policy uses it; `is_past` if the windows of all that did
-    /// have passed.
+    /// Whether the value can be dropped without a loss, now that no policy uses it. `is_past` is true if the windows of
+    /// all its policies have passed.
     fn may_go(&self, is_past: bool) -> bool;
 }
 
@@ -31,11 +31,11 @@ pub(crate) struct PolicyRegistry<T> {
 
 struct Named<T> {
     by_name: HashMap<Arc<str>, Entry<T>>,
-    /// The number of names at which those that nobody uses are looked for.
+    /// The number of names at which the next search for unused ones starts.
     tidy_at: usize,
 }
 
-/// What is kept for a name, and for which policies.
+/// The value for a name, and its policies.
 struct Entry<T> {
     kept: Arc<T>,
     open: Vec<Open>,
@@ -44,24 +44,24 @@ struct Entry<T> {
     last: Weak<Policy>,
 }
 
-/// A policy, which is in use while somebody else holds it, and the spans for which it needs history.
+/// A policy, which is in use while a caller holds it, and the spans for which it needs history.
 struct Open {
     policy: Weak<Policy>,
     spans: Box<[u32]>,
     longest_ms: u64,
 }
 
-/// A span that nobody uses any more, and until when its history is kept.
+/// A span that no policy uses any more, and until when its history is retained.
 #[derive(Clone, Copy)]
 struct Past {
     span: u32,
     until_ms: u64,
 }
 
-/// What is kept for a name, the policy that was opened, and the one in use that was opened before it.
+/// The value for a name, the opened policy, and the policy in use that was opened before it.
 type Entered<T> = (Arc<T>, Arc<Policy>, Option<Arc<Policy>>);
 
-/// Names up to which none is looked for that nobody uses.
+/// The number of names below which no search for unused ones runs.
 const FEW: usize = 64;
 
 impl<T: Kept> PolicyRegistry<T> {
@@ -69,13 +69,13 @@ impl<T: Kept> PolicyRegistry<T> {
         Self { time, named: Mutex::new(Named { by_name: HashMap::new(), tidy_at: FEW }) }
     }
 
-    /// What is kept for a policy's name, and the policy, to be held for as long as it is in use.
+    /// Returns the value for a policy's name, and the policy, which the caller must hold while it is in use.
     ///
-    /// A notice is logged if the policy shares its budgets with another one that is in use, and hardly means to.
+    /// Logs a notice if the policy shares its budgets with another one in use, probably by mistake.
     ///
     /// # Errors
     ///
-    /// If the policies in use have more distinct windows than a history has room for.
+    /// Returns an error if the policies in use have more distinct windows than a history can retain.
     pub(crate) fn open(
         &self,
         policy: &Policy,
@@ -89,7 +89,7 @@ impl<T: Kept> PolicyRegistry<T> {
         Ok((kept, opened))
     }
 
-    /// The same for what goes with a policy that was opened elsewhere: without a notice.
+    /// Does the same without a notice, for a value that belongs to a policy of another store.
     #[cfg(feature = "_redis")]
     pub(crate) fn accompany(
         &self,
@@ -128,7 +128,7 @@ impl<T: Kept> PolicyRegistry<T> {
         result
     }
 
-    /// Forgets what nobody uses any more and what has no history left.
+    /// Drops unused values without history.
     pub(crate) fn tidy(&self) {
         let now_ms = self.time.now_ms();
         self.named().tidy(now_ms);
@@ -159,7 +159,7 @@ impl<T: Kept> Named<T> {
 }
 
 impl<T: Kept> Entry<T> {
-    /// Notes which policies are not in use any more, and which windows have passed; whether there are any.
+    /// Marks policies that are no longer in use, and windows that have passed; returns whether it found any.
     fn retire(&mut self, now_ms: u64) -> bool {
         let before = (self.open.len(), self.past.len());
         let past = &mut self.past;
@@ -170,7 +170,7 @@ impl<T: Kept> Entry<T> {
             }
             is_open
         });
-        // One that reaches no further back than another, and not longer, is served by that.
+        // Another span covers this one if it reaches at least as far back and lasts at least as long.
         let all = past.clone();
         let is_served = |one: &Past, at: usize| {
             all.iter().enumerate().any(|(other_at, other)| {
@@ -187,7 +187,7 @@ impl<T: Kept> Entry<T> {
         before != (self.open.len(), self.past.len())
     }
 
-    /// The distinct spans of the policies in use and of another one, in rising order.
+    /// Returns the distinct spans of the policies in use and of one more, in rising order.
     fn spans(&self, more: &[u32]) -> Vec<u32> {
         let mut spans: Vec<u32> = self.open.iter().flat_map(|open| &*open.spans).chain(more).copied().collect();
         spans.sort_unstable();
@@ -195,7 +195,7 @@ impl<T: Kept> Entry<T> {
         spans
     }
 
-    /// Keeps history for the policies in use, and for as far back as those that are not may need it yet.
+    /// Retains history for the policies in use, and as far back as unused ones may need it.
     fn keep_history(&self) {
         let longest: Vec<u32> = self.past.iter().map(|past| past.span).max().into_iter().collect();
         let spans = self.spans(&longest);
@@ -205,7 +205,7 @@ impl<T: Kept> Entry<T> {
     }
 }
 
-/// What makes it unlikely that a policy and another in use were meant to share their keys.
+/// Returns why a policy and another one in use probably share their keys by mistake.
 fn confusion(other: &Policy, policy: &Policy) -> Option<&'static str> {
     if policy.quotas() != other.quotas() || policy.strategy() != other.strategy() {
         return Some("their quotas or strategies differ");

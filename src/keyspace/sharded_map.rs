@@ -1,8 +1,8 @@
-//! What stores keep for each key: lookup by fingerprint, the bound on keys, and their sweep.
+//! The per-key values of a store: lookup by fingerprint, the bound on keys, and the sweep.
 //!
-//! The keys stand in many small hash tables, each behind a lock of its own. A step of the sweep visits one of them, so
-//! no lock is held for long, and no call that pays for a step is slow. Tables are made as keys come: one that was never
-//! used costs next to nothing.
+//! The keys are in many small hash tables, each behind its own lock. A step of the sweep visits one table. So no lock
+//! is held for long, and no call that pays for a step is slow. Tables are allocated as keys arrive; an unused table
+//! costs almost nothing.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -12,26 +12,26 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::fingerprint::{Fingerprint, Prehashed, Secret};
 
-/// Keys in a shard when all are full: what a step of the sweep visits, give or take.
+/// The keys per shard when all are full, which is about what a step of the sweep visits.
 ///
-/// A table of 1024 places holds 896 keys before it doubles. With 825 the shards at their bound are nine tenths full,
+/// A table with 1024 slots holds 896 keys before it doubles. With 825, the shards at their bound are nine tenths full,
 /// and less than one in a hundred has doubled.
 pub(crate) const KEYS_PER_SHARD: usize = 825;
-/// New keys from one step of the sweep to the next: some 25 visits pay for one new key.
+/// The new keys between two steps of the sweep: about 25 visits pay for one new key.
 const INSERTS_PER_STEP: usize = 32;
-/// The fewest shards, so that threads seldom meet at one lock.
+/// The fewest shards, so that threads rarely contend for one lock.
 const LEAST_SHARDS: usize = 128;
 /// The spins of a thread's first wait for a shard, about a microsecond; each wait is twice as long as the one before.
 const FIRST_BACKOFF: u32 = 64;
-/// The waits before the thread sleeps.
+/// The number of waits before the thread sleeps.
 const BACKOFF_ROUNDS: u32 = 4;
-/// Shards that are made together.
+/// The number of shards that are allocated together.
 const SHARDS_PER_BLOCK: usize = 16;
 
 /// The keys of a shard.
 pub(crate) type Keys<T> = HashMap<Fingerprint, T, Prehashed>;
 
-/// A `T` for each key, for at most so many of them.
+/// One `T` per key, for a bounded number of keys.
 pub(crate) struct ShardedMap<T> {
     secret: Secret,
     blocks: OnceLock<Box<[OnceLock<Block<T>>]>>,
@@ -45,14 +45,14 @@ pub(crate) struct ShardedMap<T> {
 
 type Block<T> = Box<[Shard<T>]>;
 
-/// A lock and the table behind it, in one cache line.
+/// A lock and its table, in one cache line.
 #[repr(align(64))]
 struct Shard<T>(Mutex<Places<T>>);
 
 /// The table of a shard.
 pub(crate) struct Places<T> {
     keys: Keys<T>,
-    /// How many keys fit the table, less none for removed ones.
+    /// The number of keys that fit the table, without subtracting slots of removed keys.
     room: usize,
 }
 
@@ -74,13 +74,13 @@ impl<T> ShardedMap<T> {
         self.secret.fingerprint(key)
     }
 
-    /// The number of the shard in which a key stands, or would.
+    /// The number of a key's shard, whether it contains the key or not.
     #[inline]
     fn at(&self, print: Fingerprint) -> usize {
         ((u128::from(print.low) * self.shards as u128) >> 64) as usize
     }
 
-    /// Locks the shard in which a key stands, if it was made.
+    /// Locks a key's shard, if it is allocated.
     #[inline]
     pub(crate) fn lock(&self, print: Fingerprint) -> Option<MutexGuard<'_, Places<T>>> {
         let at = self.at(print);
@@ -88,13 +88,13 @@ impl<T> ShardedMap<T> {
         Some(block[at % SHARDS_PER_BLOCK].lock())
     }
 
-    /// Does something with a key that is known, under its lock.
+    /// Calls `visit` with a known key, under its lock.
     #[inline]
     pub(crate) fn known<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.lock(print)?.get_mut(print).map(visit)
     }
 
-    /// Does something with the keys of a shard, under its lock: the one in which a key stands, or would.
+    /// Calls `visit` with all keys of a key's shard, under its lock.
     pub(crate) fn with_keys<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut Keys<T>) -> R) -> R {
         let at = self.at(print);
         let blocks = self.blocks.get_or_init(|| {
@@ -105,14 +105,14 @@ impl<T> ShardedMap<T> {
         visit(&mut block[at % SHARDS_PER_BLOCK].lock().keys)
     }
 
-    /// Forgets a key.
+    /// Removes a key.
     pub(crate) fn remove(&self, print: Fingerprint) -> Option<T> {
         let removed = self.lock(print)?.keys.remove(&print)?;
         self.release();
         Some(removed)
     }
 
-    /// Removes a key if `goes` is true of what it has.
+    /// Removes a key if `goes` returns true for its value.
     pub(crate) fn remove_if(&self, print: Fingerprint, goes: impl FnOnce(&T) -> bool) {
         let Some(mut places) = self.lock(print) else { return };
         if places.keys.get(&print).is_some_and(goes) {
@@ -126,35 +126,35 @@ impl<T> ShardedMap<T> {
         self.keys.load(Ordering::Relaxed)
     }
 
-    /// The number of steps that make up one pass of the sweep.
+    /// The number of steps in one pass of the sweep.
     pub(crate) fn steps(&self) -> usize {
         self.shards
     }
 
-    /// Takes a place for a key, if there is one left.
+    /// Reserves space for a key, if any is left.
     pub(crate) fn try_reserve(&self) -> bool {
         let take = |keys: usize| (keys < self.most).then_some(keys + 1);
         self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    /// Gives a place back.
+    /// Releases reserved space.
     pub(crate) fn release(&self) {
         self.keys.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts a new key, or a call that pays like one; whether it is time for a step of the sweep.
+    /// Counts a new key, or a call that pays like one; returns whether a step of the sweep is due.
     pub(crate) fn is_sweep_due(&self) -> bool {
         self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_STEP == INSERTS_PER_STEP - 1
     }
 
-    /// Sweeps the next shard; returns how many keys it visited.
+    /// Sweeps the next shard; returns the number of keys that it visited.
     pub(crate) fn sweep_step(&self, keep: impl FnMut(&mut T) -> bool) -> usize {
         let at = self.cursor.fetch_add(1, Ordering::Relaxed) % self.shards;
         let block = self.blocks.get().and_then(|blocks| blocks[at / SHARDS_PER_BLOCK].get());
         block.map_or(0, |block| self.sweep(&block[at % SHARDS_PER_BLOCK], keep))
     }
 
-    /// The keys that `wanted` selects.
+    /// Returns the keys that `wanted` selects.
     #[cfg(feature = "_redis")]
     pub(crate) fn find(&self, wanted: impl Fn(&T) -> bool) -> Vec<Fingerprint> {
         let mut found = Vec::new();
@@ -205,10 +205,10 @@ impl<T> Shard<T> {
         self.0.try_lock().unwrap_or_else(|| self.wait())
     }
 
-    /// Waits for the lock, which a decision holds for some 20 ns.
+    /// Waits for the lock, which a decision holds for about 20 ns.
     ///
-    /// A waiter that looks at the lock all the time takes its cache line away from the thread that works. One that looks
-    /// seldom lets that thread make several decisions in a row, and both are faster.
+    /// A waiter that polls the lock constantly takes its cache line away from the thread that works. A waiter that
+    /// polls rarely lets that thread make several decisions in a row, and both threads are faster.
     #[cold]
     fn wait(&self) -> MutexGuard<'_, Places<T>> {
         for round in 0..BACKOFF_ROUNDS {
@@ -221,7 +221,7 @@ impl<T> Shard<T> {
                 return places;
             }
         }
-        // The thread that holds it may not run: sleep.
+        // The thread that holds the lock may be descheduled, so this one sleeps.
         self.0.lock()
     }
 }
@@ -232,10 +232,10 @@ impl<T> Places<T> {
         self.keys.get_mut(&print)
     }
 
-    /// Gives back memory that is not needed.
+    /// Frees memory that is not needed.
     ///
-    /// The place of a removed key is used again only by a key that happens to come by, and a table without other
-    /// places doubles. So a table in which many were removed is written anew, before it doubles.
+    /// The slot of a removed key is reused only by a key that happens to hash to it, and a table without free slots
+    /// doubles. So a table in which many keys were removed is rebuilt before it doubles.
     fn tidy(&mut self) {
         let (kept, capacity) = (self.keys.len(), self.keys.capacity());
         self.room = self.room.max(capacity);

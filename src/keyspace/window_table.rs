@@ -1,4 +1,4 @@
-//! The windows of one limit's keys: lookup, the bound on keys, and the overflow behind it.
+//! The windows of one limit's keys: lookup, the bound on keys, and the overflow beyond it.
 
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,25 +10,25 @@ use super::registry::Kept;
 use super::sharded_map::{KEYS_PER_SHARD, ShardedMap};
 use crate::engine::{Retention, Window};
 
-/// Words of history for each span in a window that unknown keys share.
+/// The words of history per span, in a window that new keys share.
 ///
-/// Each key that gets a window of its own takes a copy along, so these must stay small: a flood of keys makes a million
-/// of them. Above this a shared unit is held for up to a sixth of the window longer.
+/// Each key that gets its own window takes a copy of them, so they must stay small: a flood of keys makes a million
+/// copies. Beyond this number of words, a shared unit is held for up to a sixth of the window longer.
 const SHARED_WORDS_PER_SPAN: usize = 16;
 
 /// A table of windows, at most `max_keys` of them.
 pub(crate) struct WindowTable {
     map: ShardedMap<Window>,
     horizon: Retention,
-    /// The same spans with fewer words, for the windows that unknown keys share.
+    /// The same spans with fewer words, for the shared windows.
     shared_horizon: Retention,
-    /// The tick of the last step that a full table asked for.
+    /// The tick of the last sweep step that a full table requested.
     forced: AtomicU64,
-    /// What unknown keys share while the table is full of live ones.
+    /// The windows that new keys share while the table is full of live keys.
     overflow: Overflow,
 }
 
-/// Whose window decided.
+/// The window that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Own,
@@ -50,7 +50,7 @@ impl WindowTable {
         self.map.len()
     }
 
-    /// Runs a decision on a key's window under its lock; an unknown key is known from then on if `keep` says so.
+    /// Runs a decision on a key's window under its lock; an unknown key is inserted if `keep` returns true.
     #[inline]
     pub(crate) fn with<R>(
         &self,
@@ -60,7 +60,7 @@ impl WindowTable {
         keep: impl FnOnce(&R) -> bool,
     ) -> (R, Place) {
         let print = self.map.fingerprint(key);
-        // Without closures that return the result: it is large, and each would copy it.
+        // Closures that return the result are slower here: the result is large, and each closure would copy it.
         if let Some(mut shard) = self.map.lock(print)
             && let Some(window) = shard.get_mut(print)
         {
@@ -72,9 +72,9 @@ impl WindowTable {
         self.with_overflow(print, now, decide)
     }
 
-    /// Runs a correction on a key's own window; an unknown key starts with nothing, whatever others have used.
+    /// Runs a correction on a key's own window. An unknown key starts empty, whatever others have used.
     ///
-    /// `keep` is given the result, and whether a key without a window may be charged for others. Returns nothing if
+    /// `keep` receives the result, and whether a key without a window may be charged for other keys. Returns `None` if
     /// the key is unknown and the table is full.
     pub(crate) fn correct<R>(
         &self,
@@ -94,13 +94,13 @@ impl WindowTable {
         Some(self.count(entered, now))
     }
 
-    /// Looks at a key's own window; an unknown key has an empty one.
+    /// Calls `look` with a key's own window; an unknown key has an empty one.
     pub(crate) fn peek_own<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Retention) -> R) -> R {
         let known = self.map.known(self.map.fingerprint(key), |window| look(window, &self.horizon));
         known.unwrap_or_else(|| look(&mut Window::new(now), &self.horizon))
     }
 
-    /// Looks at the window by which a key would be decided on, without making the key known.
+    /// Calls `look` with the window that would decide on a key, without inserting the key.
     pub(crate) fn peek<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Retention) -> R) -> R {
         let print = self.map.fingerprint(key);
         if let Some(seen) = self.map.known(print, |window| look(window, &self.horizon)) {
@@ -109,7 +109,7 @@ impl WindowTable {
         self.overflow.hold(print, |shared| look(&mut self.fresh(shared, now), &self.horizon))
     }
 
-    /// Changes a key's window if it is known, and else the one that it may have shared.
+    /// Changes a key's window if the key is known, otherwise the window that it may have shared.
     pub(crate) fn settle(&self, key: &[u8], settle: impl Fn(&mut Window, &Retention)) {
         let print = self.map.fingerprint(key);
         self.overflow.hold(print, |shared| {
@@ -120,8 +120,8 @@ impl WindowTable {
         });
     }
 
-    /// What an unknown key starts with: nothing, or all that its shared window holds, for it may have been this key
-    /// that used it.
+    /// Returns the initial window of an unknown key. It is empty, or contains all units of its shared window, because
+    /// this key may have used them.
     fn fresh(&self, shared: Option<&mut Window>, now: u64) -> Window {
         match shared {
             Some(shared) if !shared.is_idle(now, &self.horizon) => shared.copied(),
@@ -129,7 +129,7 @@ impl WindowTable {
         }
     }
 
-    /// Like [`with`](Self::with), for a key that most likely has no window; its place is taken already.
+    /// Like [`with`](Self::with), for a key that probably has no window; its space is already reserved.
     #[cold]
     fn with_unknown<R>(
         &self,
@@ -142,7 +142,7 @@ impl WindowTable {
         self.count(entered, now)
     }
 
-    /// Runs a decision on a key's window, or on a fresh one; the result, and whether the fresh one is kept.
+    /// Runs a decision on a key's window, or on a fresh one. Returns the result, and whether to keep the fresh one.
     fn enter<R>(
         &self,
         print: Fingerprint,
@@ -163,7 +163,7 @@ impl WindowTable {
         })
     }
 
-    /// Gives a place back that was not needed, or lets the new key pay for the sweep; no lock is held.
+    /// Releases space that was not needed, or lets the new key pay for the sweep. The caller holds no lock.
     fn count<R>(&self, (result, is_new): (R, bool), now: u64) -> R {
         if !is_new {
             self.map.release();
@@ -174,7 +174,7 @@ impl WindowTable {
         result
     }
 
-    /// Runs a decision on a key's window if it has got one by now, and else on the one that it shares.
+    /// Runs a decision on a key's window if it has one by now, otherwise on its shared window.
     #[cold]
     fn with_overflow<R>(
         &self,
@@ -188,8 +188,8 @@ impl WindowTable {
         })
     }
 
-    /// Takes a place for a new key. A full table first looks for idle keys: once a tick, and as often as new keys would
-    /// pay for, among about as many as one step visits.
+    /// Reserves space for a new key. A full table first searches for idle keys. It does so once per tick, and as often
+    /// as new keys would pay for, among about as many keys as one step visits.
     fn reserve(&self, now: u64) -> bool {
         if self.map.try_reserve() {
             return true;
@@ -211,13 +211,13 @@ impl WindowTable {
         false
     }
 
-    /// Forgets a key; returns what `look` saw of it.
+    /// Removes a key; returns the result of `look` on its window.
     pub(crate) fn remove<R>(&self, key: &[u8], look: impl FnOnce(&Window, &Retention) -> R) -> Option<R> {
         let window = self.map.remove(self.map.fingerprint(key))?;
         Some(look(&window, &self.horizon))
     }
 
-    /// Forgets a key that holds nothing, unless it would then share a window that others have charged.
+    /// Removes a key that holds no unit, unless it would then share a window that others have charged.
     pub(crate) fn forget_empty(&self, key: &[u8], now: u64) {
         let print = self.map.fingerprint(key);
         self.overflow.hold(print, |shared| {
@@ -232,13 +232,13 @@ impl WindowTable {
         self.map.sweep_all(|_| false);
     }
 
-    /// The number of keys in the fullest shard, which a step of the sweep visits.
+    /// The number of keys in the fullest shard, which bounds a step of the sweep.
     #[cfg(test)]
     pub(crate) fn fullest_shard(&self) -> usize {
         self.map.fullest()
     }
 
-    /// A part of the sweep: one in so many of a pass.
+    /// Sweeps one of `parts` parts of a pass.
     pub(crate) fn sweep_part(&self, now: u64, parts: usize) {
         if self.len() > 0 {
             for _ in 0..self.map.steps().div_ceil(parts) {
@@ -248,7 +248,7 @@ impl WindowTable {
         self.overflow.tidy(now, &self.horizon);
     }
 
-    /// Reclaims the idle keys of one shard, and memory that it no longer needs; returns how many it visited.
+    /// Removes the idle keys of one shard, and frees unneeded memory; returns the number of visited keys.
     pub(crate) fn sweep_step(&self, now: u64) -> usize {
         self.map.sweep_step(|window| {
             window.trim(now);
@@ -268,7 +268,7 @@ impl Kept for WindowTable {
     }
 }
 
-/// The two steps of a race that a run of threads hardly ever meets.
+/// The two steps of a race that concurrent threads rarely hit.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,7 +290,7 @@ mod tests {
         window.used(1, 100, horizon)
     }
 
-    /// Another request made the key known after this one found the table full.
+    /// Another request inserted the key after this one found the table full.
     #[test]
     fn a_key_that_became_known_is_not_served_from_the_overflow() {
         let table = full();
@@ -299,9 +299,9 @@ mod tests {
         assert_eq!(table.with_overflow(table.map.fingerprint(b"nobody"), 1, |_, _| ()).1, Place::Shared);
     }
 
-    /// Otherwise another request charges the shared window after its copy was made.
+    /// Otherwise another request could charge the shared window after its copy was made.
     #[test]
-    fn nobody_charges_the_shared_window_of_a_key_that_becomes_known() {
+    fn no_request_charges_the_shared_window_of_a_key_that_becomes_known() {
         let table = full();
         assert_eq!(table.remove(b"known", |_, _| ()), Some(()));
         let print = table.map.fingerprint(b"stranger");

@@ -13,7 +13,7 @@ use crate::policy::Policy;
 use crate::quota::HardLimitFactor;
 use crate::time::TimeSource;
 
-/// What a local store is made from.
+/// The settings of a local store.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) time: TimeSource,
@@ -23,7 +23,7 @@ pub(crate) struct Settings {
     pub(crate) max_keys: usize,
 }
 
-/// See the module.
+/// See the module documentation.
 pub(crate) struct Windows {
     pub(crate) time: TimeSource,
     pub(crate) geometry: WindowGeometry,
@@ -48,7 +48,7 @@ impl Windows {
         Ok(Arc::new(Self { time, geometry, max_keys, main: Arc::new(main), named }))
     }
 
-    /// The table of a policy's name, and the policy, to be held for as long as it is in use.
+    /// Returns the table of a policy's name, and the policy, which the caller must hold while it is in use.
     pub(crate) fn open(
         &self,
         policy: &Policy,
@@ -57,7 +57,7 @@ impl Windows {
         self.named.open(policy, limits, || WindowTable::new(self.max_keys))
     }
 
-    /// The same for what goes with a policy that another store has opened.
+    /// Does the same for a policy that another store has opened.
     #[cfg(feature = "_redis")]
     pub(crate) fn accompany(
         &self,
@@ -72,7 +72,7 @@ impl Windows {
         self.tables().iter().map(|table| table.len()).sum()
     }
 
-    /// Starts to return the memory of idle keys in the background.
+    /// Starts to free the memory of idle keys in the background.
     pub(crate) fn start_cleanup(self: &Arc<Self>) {
         cleanup::start(&self.swept());
     }
@@ -102,7 +102,7 @@ impl Windows {
         decision
     }
 
-    /// Decides on a key of one table; the outcome, whose window it is of, and the instant to which it refers.
+    /// Decides on a key of one table; returns the outcome, the window that decided, and the instant of the decision.
     #[inline]
     pub(crate) fn outcome(
         &self,

@@ -1,4 +1,4 @@
-//! What a driver tells a key's state, and what it has to do then.
+//! The events of a key state, and the actions that they require.
 
 use super::limit_set::LimitSet;
 use crate::decision::Decision;
@@ -10,54 +10,54 @@ use crate::script::{Ask, LeaseId, SyncReply, SyncRequest};
 pub(crate) struct Request<'a> {
     pub(crate) cost: u64,
     pub(crate) limits: LimitSet<'a>,
-    /// Whether it was counted before.
+    /// Whether the rate already includes this request.
     pub(crate) is_retry: bool,
 }
 
-/// What becomes of a request.
+/// The result of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     Decided(Decision),
-    /// It is decided, from the lease of this name, which runs low.
+    /// The request is decided from the lease of this id, which runs low.
     DecidedLow(Decision, LeaseId),
-    /// A sync has to decide.
+    /// A sync must decide.
     Sync,
-    /// A sync is under way, for so many more milliseconds at most.
+    /// A sync is in flight, for at most this number of milliseconds.
     Wait(u64),
-    /// Redis has to decide this request alone.
+    /// Redis must decide this request alone.
     AskAlone,
 }
 
-/// A question that was sent: when, and how often the key had been changed through the API before.
+/// A call to Redis: when it was sent, and how often the key had been changed through the API before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) sent: u64,
     pub(crate) changes: u32,
-    /// Whether it asks for one request alone, so that the answer says nothing of leases.
+    /// Whether the call contains one request alone, so that the reply carries no information about leases.
     pub(crate) is_alone: bool,
 }
 
-/// A sync under way.
+/// A sync in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RoundTrip {
     pub(crate) id: LeaseId,
     pub(crate) asked: Asked,
 }
 
-/// What Redis has answered.
+/// A reply of Redis.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     /// The server's time.
     pub(crate) now_ms: u64,
-    /// The request that went along, and its outcome.
+    /// The request in the call, and its outcome.
     pub(crate) outcome: Option<(Ask, Outcome)>,
     pub(crate) reply: SyncReply,
 }
 
-/// What follows from an answer.
+/// The consequence of a reply.
 #[derive(Debug)]
 pub(crate) enum Reaction {
-    /// Redis has lost the key: this is to be sent in the place of what was.
+    /// Redis has lost the key: the driver must send this request instead.
     Resubmit {
         request: SyncRequest,
         has_lost_units: bool,
@@ -66,24 +66,24 @@ pub(crate) enum Reaction {
         decision: Option<Decision>,
         wake: Option<Wake>,
     },
-    /// The answer is of a sync that another one has replaced.
+    /// The reply belongs to a sync that another one has replaced.
     Stale,
 }
 
-/// When a lease is to be looked at again.
+/// When to process a lease again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wake {
     pub(crate) at: u64,
     pub(crate) id: LeaseId,
 }
 
-/// What is to become of a lease, or of reports, at their time.
+/// What to do with a lease, or with reports, at their due time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimerAction {
     Nothing,
-    /// To be looked at again at that instant.
+    /// Process it again at that instant.
     Later(u64),
-    /// To be synced, for another lease if that is wanted.
+    /// Sync it, for another lease if `wants` is true.
     Sync {
         wants: bool,
     },

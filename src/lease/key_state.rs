@@ -1,8 +1,8 @@
 //! One key on one instance, as a state machine: no I/O, no clock, no lock and no await; time is an argument.
 //!
-//! A driver tells it what happens and does what it answers. A request is decided, or asks for a sync. A sync takes
-//! the lease out of use ([`KeyState::start_sync`]) and ends with one of [`KeyState::handle_reply`] and
-//! [`KeyState::abandon`]. Its name tells it from later ones, so that an answer that comes late does no harm.
+//! A driver reports events to it and executes its actions. A request is decided, or asks for a sync. A sync takes the
+//! lease out of use ([`KeyState::start_sync`]) and ends with [`KeyState::handle_reply`] or [`KeyState::abandon`]. The
+//! id of the sync distinguishes it from later ones, so a late reply has no effect.
 
 mod round_trip;
 
@@ -21,12 +21,12 @@ use crate::engine::{self, Dither, Outcome, Retention, Window, factor_in_band, re
 use crate::geometry::{EMPTY_SHARES, WindowGeometry};
 use crate::script::LeaseId;
 
-/// How long a sync may take beyond the deadline before another one may take its place.
+/// The time beyond the deadline after which another sync may replace this one.
 const GRACE_MS: u64 = 25;
-/// How long a refusal is kept that no wait ends.
+/// How long to keep a refusal that no wait ends.
 const NEVER_FITS_MS: u64 = 1_000;
 
-/// What an instance knows of one key.
+/// The state of one key on this instance.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct KeyState {
@@ -36,37 +36,37 @@ pub(crate) struct KeyState {
     outbox: Option<Box<Outbox>>,
     refusals: Refusals,
     changes: u32,
-    /// The sync under way, and since when.
+    /// The sync in flight, and its start.
     sync: Option<(LeaseId, u64)>,
-    /// Closes when the key is synced; for those who wait for that.
+    /// Closes when the sync ends, for the tasks that wait for it.
     sync_done: Option<Arc<Semaphore>>,
-    /// The limits under which the last answer came; 0 where there is none that counts.
+    /// The limits of the last reply; 0 if no valid reply exists.
     limits_id: u64,
-    /// The limits that the lease was given for.
+    /// The limits of the lease.
     lent_limits: Option<OwnedLimitSet>,
-    /// What the last answer said of the limit that binds: units used, lent ones aside, and free.
+    /// The last reply's figures of the binding limit: units used, without leases, and units free.
     binding: u8,
     used: u64,
     free: u64,
-    /// Until when the units that were used then may count.
+    /// Until when the units used at that time may count.
     used_until: u64,
-    /// After how long a refusal may be untrue, by the last answer; 0 where it stays true.
+    /// The delay after which a refusal may be obsolete, by the last reply; 0 if it stays valid.
     ask_again_ms: u32,
-    /// The suppressed strategy's ratio, and until when it stands.
+    /// The suppressed strategy's ratio, and until when it is valid.
     ratio: f64,
     ratio_until: u64,
     dither: Dither,
-    /// Units that were shed since the last report.
+    /// The units shed since the last report.
     shed_units: u64,
-    /// Units that were asked for since `since`, and the recent rate in units a millisecond.
+    /// The units offered since `since`, and the recent rate in units per millisecond.
     offered: u64,
     since: u64,
     rate: f64,
     is_new: bool,
-    /// The value in Redis, and until when it exists at least.
+    /// The epoch of the value in Redis, and until when the value exists at least.
     epoch: u32,
     lives_until: u64,
-    /// What this instance has admitted.
+    /// The units that this instance has admitted.
     local_history: Window,
 }
 
@@ -101,7 +101,7 @@ impl KeyState {
         }
     }
 
-    /// Decides a request, if that needs nobody else.
+    /// Decides a request, if this needs no call.
     #[inline]
     pub(crate) fn handle_request(&mut self, now: u64, request: &Request<'_>, params: &StoreParams) -> Action {
         let (cost, limits) = (request.cost, &request.limits);
@@ -149,7 +149,7 @@ impl KeyState {
         Action::Decided(self.admitted(now, cost, verdict, factor, limits, params))
     }
 
-    /// The refusal that holds, or a sync.
+    /// Returns the valid refusal, or asks for a sync.
     fn refuse_or_sync(&mut self, now: u64, request: &Request<'_>, params: &StoreParams) -> Action {
         let (cost, limits) = (request.cost, &request.limits);
         if !request.is_retry && self.is_demand(now, request) {
@@ -163,7 +163,7 @@ impl KeyState {
         }
         match self.sync {
             Some((_, since)) => match (since + params.deadline_ms + GRACE_MS).saturating_sub(now) {
-                // Whoever runs it stands still, or is gone.
+                // The runtime of the sync stalls, or is gone.
                 0 => Action::Sync,
                 rest => Action::Wait(rest),
             },
@@ -171,7 +171,7 @@ impl KeyState {
         }
     }
 
-    /// Whether a request could be admitted: what does not fit what is free asks for nothing that a lease could give.
+    /// Whether a request could be admitted. A cost above the free units is not demand that a lease could serve.
     fn is_demand(&self, now: u64, Request { cost, limits, .. }: &Request<'_>) -> bool {
         let left = self.lease.as_ref().map_or(0, |lease| lease.left(now));
         let fits_free = limits.is_suppressed
@@ -180,7 +180,7 @@ impl KeyState {
         fits_free && limits.limits.iter().all(|limit| *cost <= limit.hard)
     }
 
-    /// An admission from the lease; what it says of other instances is from the last answer.
+    /// Returns an admission from the lease. Its figures of other instances are from the last reply.
     #[inline]
     fn admitted(
         &self,
@@ -208,13 +208,13 @@ impl KeyState {
         }
     }
 
-    /// How long until more is free: by the last answer, or at most.
+    /// The time until more units are free: by a refusal, otherwise the whole window.
     #[cold]
     fn wait(&self, now: u64, window_ms: u64, params: &StoreParams) -> u64 {
         self.refusals.wait(now, params).unwrap_or(window_ms)
     }
 
-    /// The answer to a request that is shed here.
+    /// Returns the decision for a request that is shed here.
     fn shed(&self, now: u64, cost: u64, limits: &LimitSet<'_>, params: &StoreParams) -> Decision {
         let index = usize::from(self.binding).min(limits.limits.len().saturating_sub(1));
         let tick = params.geometry.at(now);
@@ -232,7 +232,7 @@ impl KeyState {
         params.geometry.decision(&outcome, 0, limits.limits, now)
     }
 
-    /// The decision on a look at one unit, if nobody need be asked.
+    /// Returns the decision on a peek at one unit, if this needs no call.
     pub(crate) fn peek(&self, now: u64, limits: &LimitSet<'_>, params: &StoreParams) -> Option<Decision> {
         if self.limits_id == limits.limits_id && self.lease.as_ref().is_some_and(|lease| lease.left(now) > 0) {
             return Some(Decision {
@@ -243,21 +243,21 @@ impl KeyState {
         self.refusals.get(now, 1, limits.limits_id, params)
     }
 
-    /// The ratio of the suppressed strategy, while it stands.
+    /// The ratio of the suppressed strategy, while it is valid.
     pub(crate) fn ratio(&self, now: u64, limits: &LimitSet<'_>) -> Option<f64> {
         (self.limits_id == limits.limits_id && now < self.ratio_until).then_some(self.ratio)
     }
 
-    /// The units that count in the window, as far as is known here.
+    /// The units that count in the window, as far as this instance knows.
     pub(crate) fn estimate(&self, now: u64, params: &StoreParams) -> u64 {
         let used = if now < self.used_until { self.used } else { 0 };
         let from = now.saturating_sub(u64::from(params.geometry.span()) * params.geometry.bucket_ms());
-        // What a sync reports is not in the last answer yet.
+        // The last reply does not include the units that the sync reports.
         let reported = self.outbox.as_ref().map_or(0, |outbox| outbox.spent_since(from));
         used.saturating_add(reported).saturating_add(self.lease.as_ref().map_or(0, |lease| lease.spent_since(from)))
     }
 
-    /// Ends the use of the lease: what was spent of it is to be reported.
+    /// Ends the use of the lease, and queues a report of its spent units.
     fn close_lease(&mut self, now: u64, horizon: &Retention, params: &StoreParams) {
         let Some(lease) = self.lease.take() else { return };
         for (before, units) in lease.spent() {
@@ -270,7 +270,7 @@ impl KeyState {
         self.outbox.get_or_insert_default()
     }
 
-    /// The limits to sync with for another lease.
+    /// The limits for a sync that asks for another lease.
     pub(crate) fn lent_limits(&self) -> Option<OwnedLimitSet> {
         self.lent_limits.clone()
     }
@@ -278,7 +278,7 @@ impl KeyState {
     /// Keeps a refusal that a wait can end.
     fn refuse(&mut self, now: u64, asked: &Asked, cost: u64, decision: Decision, limits_id: u64, params: &StoreParams) {
         let wait = decision.retry_after_ms;
-        // A change through the API may have made an older refusal untrue.
+        // A change through the API may have made an older refusal obsolete.
         if wait == 0 || asked.changes != self.changes {
             return;
         }
@@ -292,8 +292,8 @@ impl KeyState {
         self.refusals.insert(cost, limits_id, instants, decision);
     }
 
-    /// Keeps what a decision of Redis means for the next ones, here and while Redis is gone.
-    #[expect(clippy::too_many_arguments, reason = "what a driver knows of a decision and of its store")]
+    /// Records a decision of Redis for later requests, and for outages.
+    #[expect(clippy::too_many_arguments, reason = "a driver passes its decision and its store")]
     pub(crate) fn record_outcome(
         &mut self,
         now: u64,
@@ -313,51 +313,51 @@ impl KeyState {
         }
     }
 
-    /// How often the key was changed through the API.
+    /// The number of changes of the key through the API.
     pub(crate) fn changes(&self) -> u32 {
         self.changes
     }
 
-    /// Forgets refusals, after units came back.
+    /// Forgets refusals, after units were returned.
     pub(crate) fn clear_refusals(&mut self) {
         self.refusals.clear();
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// Forgets what a change through the API makes untrue.
+    /// Forgets what a change through the API makes obsolete.
     pub(crate) fn invalidate(&mut self) {
         self.clear_refusals();
         (self.limits_id, self.shed_units, self.used) = (0, 0, 0);
     }
 
-    /// Takes the key's total from a change through the API.
+    /// Records the key's total from a change through the API.
     pub(crate) fn record_total(&mut self, now: u64, total: u64, params: &StoreParams) {
         self.used = total;
         self.used_until = now + u64::from(params.geometry.span() + 1) * params.geometry.bucket_ms();
     }
 
-    /// Forgets all that was admitted.
+    /// Forgets all admissions.
     pub(crate) fn forget(&mut self, now: u64, params: &StoreParams) {
         self.local_history = Window::new(params.geometry.at(now));
         self.invalidate();
     }
 
-    /// Counts units that the suppressed strategy shed.
+    /// Adds units that the suppressed strategy shed.
     pub(crate) fn add_shed_units(&mut self, units: u64) {
         self.shed_units = self.shed_units.saturating_add(units);
     }
 
-    /// Gives back memory that a busier time has left behind.
+    /// Frees memory from a busier time.
     pub(crate) fn trim(&mut self, now: u64, params: &StoreParams) {
         self.local_history.trim(params.geometry.at(now));
     }
 
-    /// Expects nothing in Redis any more.
+    /// Expects no value in Redis from now on.
     pub(crate) fn clear_epoch(&mut self) {
         (self.epoch, self.lives_until) = (0, 0);
     }
 
-    /// Decides by this instance's part of the limits, one of `instances`. A report tells Redis later.
+    /// Decides by this instance's share of the limits, as one of `instances`. A later report contains the units.
     pub(crate) fn decide_by_share(
         &mut self,
         now: u64,
@@ -405,7 +405,7 @@ impl KeyState {
         }
     }
 
-    /// What is to become of a lease whose time has come.
+    /// Decides what to do with a lease at its due time.
     pub(crate) fn handle_timeout(&mut self, now: u64, id: LeaseId, params: &StoreParams) -> TimerAction {
         let Some(lease) = self.lease.as_deref().filter(|lease| lease.id == id) else { return TimerAction::Nothing };
         if self.sync.is_some() {
@@ -417,13 +417,13 @@ impl KeyState {
         }
     }
 
-    /// Whether a timer has to be set for reports that no request brings to Redis; it is said once.
+    /// Whether to set a timer for reports that no request carries to Redis. It returns true once per timer.
     pub(crate) fn needs_retry(&mut self) -> bool {
         let Some(outbox) = &mut self.outbox else { return false };
         !outbox.is_empty() && !std::mem::replace(&mut outbox.is_scheduled, true)
     }
 
-    /// What is to become of reports whose time has come.
+    /// Decides what to do with reports at their due time.
     pub(crate) fn handle_retry(&mut self) -> TimerAction {
         if let Some(outbox) = &mut self.outbox {
             outbox.is_scheduled = false;
@@ -435,7 +435,7 @@ impl KeyState {
         }
     }
 
-    /// Takes the lease into the reports while Redis is gone, and forgets reports that have left the window.
+    /// During an outage, moves the lease into the reports, and forgets reports that have left the window.
     pub(crate) fn expire(&mut self, now: u64, horizon: &Retention, params: &StoreParams) {
         if self.lease.as_ref().is_some_and(|lease| lease.left(now) == 0) {
             self.close_lease(now, horizon, params);
@@ -445,27 +445,27 @@ impl KeyState {
         }
     }
 
-    /// The units of the lease that may still be spent.
+    /// The units of the lease that can still be spent.
     #[cfg(test)]
     pub(crate) fn left(&self, now: u64) -> u64 {
         self.lease.as_ref().map_or(0, |lease| lease.left(now))
     }
 
-    /// Forgets reports that are not acknowledged, so that a test sees what follows.
+    /// Forgets unacknowledged reports, so that a test can observe the effect.
     #[cfg(test)]
     pub(crate) fn forget_reports(&mut self) {
         self.outbox = None;
     }
 
-    /// Whether anything can be given back or reported now.
+    /// Whether any units can be returned or reported now.
     pub(crate) fn can_return(&self) -> bool {
         let reports = self.outbox.as_ref().is_some_and(|outbox| !outbox.is_empty());
         (self.lease.is_some() || reports) && self.sync.is_none()
     }
 
-    /// Whether it may be forgotten.
+    /// Whether the state may be forgotten.
     pub(crate) fn is_idle(&self, now: u64, horizon: &Retention, params: &StoreParams) -> bool {
-        // What an outbox reports is in the history, too, unless it is a lease of which nothing was spent.
+        // The history also contains the units that an outbox reports, unless no unit of the lease was spent.
         let holds = |lease: &Lease| now <= lease.deadline().saturating_add(kept_ms(horizon, params));
         !self.lease.as_deref().is_some_and(holds)
             && !self.refusals.holds_any(now)
@@ -474,7 +474,7 @@ impl KeyState {
     }
 }
 
-/// How long this instance keeps what it has admitted.
+/// How long this instance retains its admissions.
 fn kept_ms(horizon: &Retention, params: &StoreParams) -> u64 {
     u64::from(horizon.keep()).saturating_mul(params.geometry.bucket_ms())
 }

@@ -1,10 +1,10 @@
-//! Units that were lent: spent here without asking, and accounted for by age.
+//! Leased units: the instance spends them without a call, and reports them by age.
 
 use crate::script::LeaseId;
 
-/// Parts of a lease's life in which what is spent is counted together.
+/// The slots of a lease's life; units spent in one slot share a stamp.
 const SLOTS: usize = 16;
-/// One part in so many: by how much this clock and the server's may drift apart.
+/// The clocks of this instance and of the server may differ by one part in this number.
 const DRIFT: u64 = 64;
 
 /// A lease.
@@ -13,28 +13,28 @@ pub(crate) struct Lease {
     pub(crate) id: LeaseId,
     units: u64,
     left: u64,
-    /// With less than that left it is time for another.
+    /// With fewer units left, the lease must be renewed.
     low: u64,
-    /// From this instant on nothing of it is spent.
+    /// No unit of the lease is spent from this instant on.
     deadline: u64,
     since: u64,
     slot_ms: u64,
     spent: [u64; SLOTS],
 }
 
-/// How long of this clock's time surely passes within `ms` of the server's, with the drift; also the reverse.
+/// The least time that this clock shows within `ms` of the server's clock, given the drift; also the reverse.
 pub(crate) fn min_elapsed(ms: u64) -> u64 {
     ms - ms.div_ceil(DRIFT)
 }
 
 impl Lease {
-    /// A lease of some units that is spent from `now` until `deadline`.
+    /// Creates a lease of `units`, which can be spent from `now` until `deadline`.
     pub(crate) fn new(id: LeaseId, units: u64, now: u64, deadline: u64, bucket_ms: u64) -> Self {
         let slot_ms = deadline.saturating_sub(now).div_ceil(SLOTS as u64).max(bucket_ms);
         Self { id, units, left: units, low: units / 4, deadline, since: now, slot_ms, spent: [0; SLOTS] }
     }
 
-    /// Spends a cost, if it is there.
+    /// Spends a cost, if enough units are left.
     #[inline]
     pub(crate) fn spend(&mut self, now: u64, cost: u64) -> bool {
         if now >= self.deadline || cost > self.left {
@@ -45,7 +45,7 @@ impl Lease {
         true
     }
 
-    /// Whether it is running low; said once.
+    /// Whether the lease runs low. It returns true once.
     #[inline]
     pub(crate) fn runs_low(&mut self) -> bool {
         let is_low = self.left < self.low;
@@ -55,9 +55,9 @@ impl Lease {
         is_low
     }
 
-    /// Takes back what was spent at `stamp`, and gives what there was of it back to be spent.
+    /// Refunds units spent at `stamp`, which can then be spent again; returns their number.
     pub(crate) fn refund(&mut self, stamp: u64, cost: u64) -> u64 {
-        // A clock that stands still for a moment may give a lease's first instant to what the one before was charged.
+        // If the clock stalls briefly, a lease may start at the instant of a charge to its predecessor.
         if stamp <= self.since || stamp >= self.deadline {
             return 0;
         }
@@ -73,13 +73,13 @@ impl Lease {
         usize::try_from(slot).unwrap_or(SLOTS).min(SLOTS - 1)
     }
 
-    /// Units that may be spent at `now`.
+    /// The units that can be spent at `now`.
     #[inline]
     pub(crate) fn left(&self, now: u64) -> u64 {
         if now < self.deadline { self.left } else { 0 }
     }
 
-    /// Units that nobody has spent, whether they still may be or not.
+    /// The units that were not spent, even if they no longer can be.
     pub(crate) fn unspent(&self) -> u64 {
         self.left
     }
@@ -88,22 +88,22 @@ impl Lease {
         self.deadline
     }
 
-    /// The units that were spent since an instant, or a little before it.
+    /// The units spent since an instant, or slightly before it.
     pub(crate) fn spent_since(&self, from: u64) -> u64 {
         self.spent().filter(|&(before, _)| before > from).map(|(_, units)| units).sum()
     }
 
-    /// Units that were lent.
+    /// The units of the lease.
     pub(crate) fn units(&self) -> u64 {
         self.units
     }
 
-    /// Units that were spent.
+    /// The spent units.
     pub(crate) fn used(&self) -> u64 {
         self.units - self.left
     }
 
-    /// What was spent, oldest first: an instant before which each was, by this clock, and the units.
+    /// The spent units, oldest first, each with an instant before which it was spent by this clock.
     pub(crate) fn spent(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let end = |slot: usize| self.since + (slot as u64 + 1) * self.slot_ms;
         self.spent.iter().enumerate().filter(|&(_, &units)| units > 0).map(move |(slot, &units)| (end(slot), units))
@@ -114,25 +114,25 @@ impl Lease {
 mod tests {
     use super::*;
 
-    /// From `now` 1000 until 1160: slots of 10 ms.
+    /// The lease lasts from 1000 until 1160, in slots of 10 ms.
     fn lease(units: u64) -> Lease {
         Lease::new(LeaseId { nonce: 1, counter: 1 }, units, 1_000, 1_160, 10)
     }
 
     #[test]
-    fn what_is_there_is_spent_until_the_deadline_and_no_more() {
+    fn all_units_can_be_spent_until_the_deadline_and_no_more() {
         let mut lease = lease(3);
         assert!(lease.spend(1_000, 2) && !lease.spend(1_000, 2) && lease.spend(1_159, 1));
         assert_eq!((lease.used(), lease.unspent(), lease.left(1_159)), (3, 0, 0));
         let mut late = super::tests::lease(3);
         assert!(!late.spend(1_160, 1) && late.left(1_160) == 0);
-        assert_eq!(late.unspent(), 3, "what nobody spent is to be given back all the same");
+        assert_eq!(late.unspent(), 3, "unspent units must be returned");
     }
 
     #[test]
-    fn each_part_of_its_life_is_told_by_its_end() {
+    fn units_spent_in_a_slot_are_dated_at_its_end() {
         let mut lease = lease(100);
-        // A caller that read the clock before the lease was there, and one just before its end.
+        // These callers read the clock before the lease began, and just before its end.
         for (now, units) in [(990, 1), (1_009, 2), (1_010, 4), (1_159, 8)] {
             assert!(lease.spend(now, units));
         }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_takes_back_what_was_spent_then() {
+    fn a_refund_returns_only_units_spent_at_its_stamp() {
         let mut lease = lease(5);
         assert!(lease.spend(1_000, 2) && lease.spend(1_050, 3));
         assert_eq!(lease.refund(1_051, 9), 3, "no more than was spent");
@@ -149,13 +149,13 @@ mod tests {
         assert_eq!((lease.used(), lease.left(1_100)), (2, 3));
     }
 
-    /// A clock that runs fast by one part in 64 must not make an age out of less than it.
+    /// A clock that runs fast by one part in 64 must not overstate an age.
     #[test]
-    fn an_interval_by_this_clock_is_no_longer_than_by_one_that_runs_slower() {
+    fn a_fast_clock_does_not_overstate_an_interval() {
         for ms in [0_u64, 1, 2, 63, 64, 65, 1_000, 3_600_000] {
             let slow = ms - ms / DRIFT;
             assert!(min_elapsed(ms) <= slow, "{ms}");
-            assert!(ms == 0 || min_elapsed(ms) + ms / 32 + 2 >= ms, "{ms} is hardly {}", min_elapsed(ms));
+            assert!(ms == 0 || min_elapsed(ms) + ms / 32 + 2 >= ms, "{ms} became only {}", min_elapsed(ms));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The limits that a request is decided by.
+//! The limits of a request.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use crate::engine::Limit;
 use crate::quota::Tolerance;
 use crate::script::Mode;
 
-/// One key's limits, as a request brings them.
+/// One key's limits, as a request passes them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LimitSet<'a> {
     pub(crate) limits: &'a [Limit],
     pub(crate) is_suppressed: bool,
-    /// Tells sets of limits apart.
+    /// Identifies the set of limits.
     pub(crate) limits_id: u64,
 }
 
-/// A key's limits, to be held.
+/// An owned set of a key's limits.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnedLimitSet {
     limits: Arc<[Limit]>,
-    /// The same with the tolerance, as Redis has to keep them.
+    /// The same with the tolerance, as Redis enforces them.
     pub(crate) scaled: Arc<[Limit]>,
     is_suppressed: bool,
     limits_id: u64,
@@ -49,14 +49,14 @@ impl OwnedLimitSet {
         if self.is_suppressed { Mode::Suppressed } else { Mode::Absolute }
     }
 
-    /// A decision on the scaled limits, with the limit as it was configured.
+    /// Returns a decision on the scaled limits with the configured limit.
     pub(crate) fn unscale(&self, decision: Decision) -> Decision {
         let limit = self.limits.get(decision.limit_index).map_or(decision.limit, |limit| limit.capacity);
         Decision { limit, ..decision }
     }
 }
 
-/// Tells sets of limits apart. Never 0.
+/// Identifies a set of limits. Never 0.
 #[inline]
 pub(crate) fn limits_id(limits: &[Limit], is_suppressed: bool) -> u64 {
     Limit::digest(limits) << 2 | u64::from(is_suppressed) << 1 | 1

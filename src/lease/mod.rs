@@ -1,9 +1,9 @@
-//! The lease protocol of the hybrid store, without I/O: what one instance knows of a key, and what follows from a
-//! request, an answer or a timeout.
+//! The lease protocol of the hybrid store, without I/O: the state of a key on one instance, and its reaction to
+//! requests, replies and timeouts.
 //!
-//! An instance holds units of a key in advance, a lease, and spends them without asking. Redis has charged them
-//! when it gave them, so that whatever happens no window admits more than the limit; the instance reports by age
-//! what it has spent, and what it has not is free again. The script that lends is `script/lease.lua`.
+//! A lease is a number of units that an instance holds in advance and spends without a call. Redis charges the lease
+//! when it gives it, so no window admits more than the limit, whatever happens. The instance reports its spent units by
+//! age, and the unspent units become free again. The script is `script/lease.lua`.
 
 mod events;
 mod key_state;

@@ -1,11 +1,11 @@
-//! Names of leases and reports: no two instances use the same one.
+//! Ids of leases and reports: no two instances use the same one.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::nonce::Nonce;
 use crate::script::LeaseId;
 
-/// Draws names for one instance.
+/// Creates ids for one instance.
 #[derive(Debug, Default)]
 pub(crate) struct NameSource {
     nonce: Nonce,
@@ -13,25 +13,25 @@ pub(crate) struct NameSource {
 }
 
 impl NameSource {
-    /// A source with a given part for the instance.
+    /// Creates a source with a given instance part.
     #[cfg(test)]
     pub(crate) fn with_nonce(nonce: u64) -> Self {
         Self { nonce: Nonce::fixed(nonce), counter: AtomicU32::new(0) }
     }
 
-    /// The source as a forked process inherits it.
+    /// Returns the source as a forked process inherits it.
     #[cfg(test)]
     pub(crate) fn in_fork(&self) -> Self {
         Self { nonce: self.nonce.in_fork(), counter: self.counter.load(Ordering::Relaxed).into() }
     }
 
-    /// A source that gives the same names as this one.
+    /// Returns a source with the same ids as this one.
     #[cfg(test)]
     pub(crate) fn twin(&self) -> Self {
         Self { nonce: Nonce::fixed(self.nonce.get()), counter: self.counter.load(Ordering::Relaxed).into() }
     }
 
-    /// A name that was not used before.
+    /// Returns an unused id.
     pub(crate) fn next(&self) -> LeaseId {
         LeaseId { nonce: self.nonce.get(), counter: self.counter.fetch_add(1, Ordering::Relaxed) }
     }

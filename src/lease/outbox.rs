@@ -1,22 +1,22 @@
-//! Reports that Redis has not acknowledged: each is sent with every call until an answer comes.
+//! Unacknowledged reports: every call carries them until a reply arrives.
 
 use super::lease::Lease;
 use super::params::{StoreParams, min_age_ms};
 use crate::script::{LeaseId, Report, ReportKind, SyncRequest};
 
-/// Parts of a window in which units that Redis does not hold are counted together.
+/// The slots of a window; units in one slot that Redis does not hold share a stamp.
 const SLOTS: u64 = 32;
 
-/// What an instance has to tell Redis of one key.
+/// The reports of one instance on one key.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Outbox {
     entries: Vec<Entry>,
-    /// Units that were admitted while Redis was gone: an instant before which each was, and the units.
+    /// The units admitted during an outage, each with an instant before which it was admitted.
     admitted: Vec<(u64, u64)>,
-    /// Whether it brings back what Redis has lost.
+    /// Whether it contains the resubmission after a loss of data.
     pub(crate) is_resubmission: bool,
-    /// Whether a timer that sends it is set.
+    /// Whether a timer to send it is set.
     pub(crate) is_scheduled: bool,
 }
 
@@ -42,12 +42,12 @@ impl Outbox {
         self.entries.push(Entry { id, kind, spent, since });
     }
 
-    /// Adds a lease that is over.
+    /// Adds a lease that has ended.
     pub(crate) fn push_lease(&mut self, lease: &Lease, now: u64) {
         self.push(lease.id, ReportKind::Lease, lease.spent().collect(), now);
     }
 
-    /// Adds a lease that may have been given, and of which nothing was spent.
+    /// Adds a lease that may have been given, and of which no unit was spent.
     pub(crate) fn push_unspent(&mut self, id: LeaseId, now: u64) {
         self.push(id, ReportKind::Lease, Vec::new(), now);
     }
@@ -59,7 +59,7 @@ impl Outbox {
         }
     }
 
-    /// Counts units that were admitted while Redis was gone.
+    /// Adds units that were admitted during an outage.
     pub(crate) fn admit(&mut self, now: u64, units: u64, window_ms: u64) {
         match self.admitted.last_mut() {
             Some((before, sum)) if now < *before => *sum = sum.saturating_add(units),
@@ -70,7 +70,7 @@ impl Outbox {
         }
     }
 
-    /// Takes back units that were admitted while Redis was gone.
+    /// Refunds units that were admitted during an outage.
     pub(crate) fn refund(&mut self, mut units: u64) {
         while let Some((_, last)) = self.admitted.last_mut() {
             let gone = units.min(*last);
@@ -82,7 +82,7 @@ impl Outbox {
         }
     }
 
-    /// Makes one report of what was admitted while Redis was gone.
+    /// Combines the units admitted during an outage into one report.
     pub(crate) fn close(&mut self, now: u64, id: impl FnOnce() -> LeaseId) {
         if !self.admitted.is_empty() {
             let admitted = std::mem::take(&mut self.admitted);
@@ -90,13 +90,13 @@ impl Outbox {
         }
     }
 
-    /// Forgets what has left the window.
+    /// Forgets reports that have left the window.
     pub(crate) fn expire(&mut self, now: u64, kept_ms: u64) {
         self.entries.retain(|entry| entry.since.saturating_add(kept_ms) >= now);
         self.admitted.retain(|&(before, _)| before.saturating_add(kept_ms) >= now);
     }
 
-    /// Makes new units of what was spent of another process's lease: a forked process inherits leases that its parent
+    /// Converts units spent from another process's lease to new units: a forked process inherits leases that its parent
     /// reports.
     pub(crate) fn disown(&mut self, nonce: u64, id: impl Fn() -> LeaseId) {
         self.entries.retain_mut(|entry| {
@@ -108,7 +108,7 @@ impl Outbox {
         });
     }
 
-    /// The reports, with ages as of now.
+    /// Returns the reports, with their ages at `now`.
     pub(crate) fn reports(&self, now: u64, params: &StoreParams) -> Vec<Report> {
         let aged = |&(before, units): &(u64, u64)| (min_age_ms(before, now, params), units);
         let report = |Entry { id, kind, spent, .. }: &Entry| Report {
@@ -119,8 +119,8 @@ impl Outbox {
         self.entries.iter().map(report).collect()
     }
 
-    /// The units that were spent since an instant, or a little before it, and that no answer of Redis includes. What is
-    /// resubmitted was in an answer before.
+    /// The units spent since an instant, or slightly before it, that no reply of Redis includes. An earlier reply
+    /// included the resubmitted units.
     pub(crate) fn spent_since(&self, from: u64) -> u64 {
         if self.is_resubmission {
             return 0;
@@ -129,13 +129,13 @@ impl Outbox {
         spent.filter(|&&(before, _)| before > from).map(|&(_, units)| units).sum()
     }
 
-    /// Forgets what was sent, since an answer came.
+    /// Forgets the sent reports, because a reply arrived.
     pub(crate) fn acknowledge(&mut self) {
         self.entries.clear();
         self.is_resubmission = false;
     }
 
-    /// Forgets everything.
+    /// Forgets all reports.
     pub(crate) fn clear(&mut self) {
         self.admitted.clear();
         self.acknowledge();

@@ -1,18 +1,18 @@
-//! What Redis has refused, and for how long that is known here.
+//! The refusals of Redis that this instance knows, and how long they are valid.
 
 use super::params::StoreParams;
 use crate::decision::Decision;
 
-/// Refusals of different costs that are kept for one key.
+/// The most refusals of different costs per key.
 const MOST: usize = 4;
 
-/// A refusal that still holds.
+/// A valid refusal.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Refusal {
-    /// Until when it is not asked again: counted from before the question was sent.
+    /// Until when it is valid, counted from before the request was sent.
     until: u64,
-    /// When the request surely fits: counted from when the answer was there.
+    /// When the request certainly fits, counted from when the reply arrived.
     free_at: u64,
     cost: u64,
     limits_id: u64,
@@ -34,14 +34,14 @@ impl Refusals {
         self.0.push(Refusal { until, free_at, cost, limits_id, decision });
     }
 
-    /// The refusal of a cost, if one holds however much this clock lags.
+    /// Returns the refusal of a cost, if it is valid at any possible lag of this clock.
     pub(crate) fn get(&self, now: u64, cost: u64, limits_id: u64, params: &StoreParams) -> Option<Decision> {
         let is_it = |refusal: &&Refusal| refusal.cost == cost && refusal.limits_id == limits_id;
         let refusal = self.0.iter().find(is_it)?;
         (now + params.lag_ms < refusal.until).then(|| refusal.at(now, params))
     }
 
-    /// How long a cost of one has to wait at least, as far as any refusal says.
+    /// The least wait of a cost of 1, as far as a refusal shows it.
     pub(crate) fn wait(&self, now: u64, params: &StoreParams) -> Option<u64> {
         self.0.last().map(|refusal| refusal.at(now, params).retry_after_ms)
     }
@@ -56,7 +56,7 @@ impl Refusals {
 }
 
 impl Refusal {
-    /// The refusal with what is left of its waits.
+    /// Returns the refusal with the rest of its waits.
     fn at(&self, now: u64, params: &StoreParams) -> Decision {
         if self.decision.retry_after_ms == u64::MAX {
             return self.decision;

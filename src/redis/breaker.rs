@@ -1,18 +1,18 @@
-//! The breaker: after some failures in a row it lets nothing through until a probe has been answered.
+//! The circuit breaker: after some failures in a row it stops all calls until a probe succeeds.
 //!
-//! One [`Breaker`] guards one lane (a range of slots on a cluster, else all of Redis). Its state is one word:
+//! One [`Breaker`] guards one partition (a range of slots on a cluster, otherwise all of Redis). Its state is one word:
 //!
 //! ```text
 //!                   k-th failure in a row
 //!   closed(n) ----------------------------------------> open
 //!      ^  ^                                              |  |
-//!      |  +---------- the probe was answered ------------+  | the probe's task is gone, or silent
+//!      |  +---------- the probe succeeded ---------------+  | the probe's task is gone, or inactive
 //!      |                                                    v
 //!      +-------- a success -------- half open ---------------+   (a failure: open again)
 //! ```
 //!
-//! *Half-open* is there because the probe runs on a runtime that may be shut down, or stand still: then the next
-//! caller is the probe, and nothing stays shut for ever.
+//! *Half-open* exists because the probe's runtime may be shut down, or stall. Then the next caller is the probe, so no
+//! breaker stays open forever.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -26,20 +26,20 @@ const HALF_OPEN: u32 = u32::MAX - 1;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     /// The failures in a row, or [`OPEN`], or [`HALF_OPEN`].
     state: AtomicU32,
     threshold: u32,
     start: Instant,
-    /// When the probe last gave a sign of life, in milliseconds from the start.
+    /// When the probe was last active, in milliseconds from the start.
     heard: AtomicU64,
-    /// How long it may be silent.
+    /// The time without activity after which the probe counts as abandoned.
     probe_timeout: Duration,
 }
 
-/// The breaker went from open to closed; told once per transition.
+/// The breaker closed. Each transition returns one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a transition is logged and counted"]
 pub(crate) struct Closed;
@@ -52,7 +52,7 @@ impl Breaker {
 
     /// Creates a closed breaker that opens after `threshold` failures in a row, at least 1.
     ///
-    /// A probe that is silent for more than `probe_timeout` is given up.
+    /// A probe without activity for more than `probe_timeout` counts as abandoned.
     pub(crate) fn new(threshold: u32, probe_timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             state: AtomicU32::new(0),
@@ -63,13 +63,13 @@ impl Breaker {
         })
     }
 
-    /// Whether to ask Redis.
+    /// Whether callers may call Redis.
     #[inline]
     pub(crate) fn allows(&self) -> bool {
         self.state.load(Ordering::Relaxed) != OPEN || self.is_abandoned()
     }
 
-    /// Whether the probe's runtime stands still; the caller is then the probe.
+    /// Whether the probe's runtime stalls; the caller then becomes the probe.
     fn is_abandoned(&self) -> bool {
         let silence = self.now().saturating_sub(self.heard.load(Ordering::Relaxed));
         u128::from(silence) > self.probe_timeout.as_millis()
@@ -84,7 +84,7 @@ impl Breaker {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Notes an answer. A late one, to a question from before the breaker opened, does not close it.
+    /// Records a success. A late reply to a call from before the breaker opened does not close it.
     #[inline]
     pub(crate) fn on_success(&self) -> Option<Closed> {
         match self.state.load(Ordering::Relaxed) {
@@ -95,15 +95,15 @@ impl Breaker {
 
     #[cold]
     fn settle(&self, seen: u32) -> Option<Closed> {
-        // A lost race needs no second try: whoever won it has newer news.
+        // A lost race needs no retry: the winner has newer information.
         let won = self.state.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         (won && seen == HALF_OPEN).then_some(Closed)
     }
 
-    /// Notes a failure. Whoever gets an [`ProbeTicket`] has to run its probe.
+    /// Records a failure. A caller that receives a [`ProbeTicket`] must run its probe.
     #[cold]
     pub(crate) fn on_failure(self: &Arc<Self>) -> Option<ProbeTicket> {
-        // Before the state, so that nobody takes the new probe for one that is silent.
+        // This precedes the state change, so that no thread takes the new probe for an abandoned one.
         if self.state.load(Ordering::Relaxed) != OPEN {
             self.hear();
         }
@@ -125,10 +125,10 @@ impl Breaker {
     }
 }
 
-/// The duty to probe: there is one for each time that the breaker opens.
+/// The duty to probe; each opening of the breaker creates one.
 ///
-/// Dropped before its probe was answered (no runtime, or one that is shut down), it leaves the breaker
-/// half open, so that the next callers are the probe.
+/// If it is dropped before its probe succeeds (no runtime, or a runtime that was shut down), it leaves the breaker half
+/// open. The next caller is then the probe.
 #[derive(Debug)]
 #[must_use = "a breaker that opened needs its probe"]
 pub(crate) struct ProbeTicket {
@@ -138,16 +138,16 @@ pub(crate) struct ProbeTicket {
 }
 
 impl ProbeTicket {
-    /// Whether this is the transition that is logged, and not a return from doubt.
+    /// Whether this is the logged transition, and not a return from half-open.
     pub(crate) fn is_transition(&self) -> bool {
         self.is_transition
     }
 
-    /// Asks `probe` again and again until it answers `true`, which closes the breaker.
+    /// Calls `probe` until it returns `true`, which closes the breaker.
     ///
-    /// The pauses grow from 50 ms to 1 s, with jitter downwards, and are counted from one start of the probe
-    /// to the next, so that a probe that takes its time does not delay the recovery twice. `None` means that
-    /// the breaker's owner is gone, or that no runtime runs this.
+    /// The pauses grow from 50 ms to 1 s, with downward jitter. They run from one start of a probe to the next, so a
+    /// slow probe does not delay the recovery twice. Returns `None` if the breaker's owner is gone, or no runtime runs
+    /// this.
     pub(crate) async fn probe<P, F>(mut self, mut probe: P) -> Option<Closed>
     where
         P: FnMut() -> F,
@@ -170,7 +170,7 @@ impl ProbeTicket {
     fn close(&mut self) -> Option<Closed> {
         let breaker = self.breaker.upgrade()?;
         self.is_done = true;
-        // Unless somebody else has found out, after this was silent for too long.
+        // Another task may have closed it, after this probe counted as abandoned.
         breaker.state.compare_exchange(OPEN, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok().then_some(Closed)
     }
 }
@@ -185,7 +185,7 @@ impl Drop for ProbeTicket {
     }
 }
 
-/// The pause before the probe after `attempt` others; `jitter` is in 0..1.
+/// The pause before the next probe after `attempt` others; `jitter` is in 0..1.
 fn pause(attempt: u32, jitter: f64) -> Duration {
     let full = FIRST_PAUSE.saturating_mul(1 << attempt.min(8)).min(Breaker::LONGEST_PAUSE);
     full.mul_f64(1.0 - jitter / 2.0)

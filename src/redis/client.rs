@@ -1,4 +1,4 @@
-//! One Redis as the stores see it: asking, correcting and clearing keys, and counting instances.
+//! The Redis client that the stores use: decisions, corrections, deletion of keys, and the instance count.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::keyspace::Settings;
 use crate::policy::OnStoreError;
 use crate::script::{self, CORRECT, Correction, CorrectionReply, EncodedPolicy, Mode};
 
-/// A connection to Redis, with all that the stores of one limiter share on it.
+/// A connection to Redis, with the state that all stores of one limiter share.
 pub(crate) struct Client {
-    /// Windows by the server's clock, which does not lag.
+    /// The geometry of windows on the server's clock, which has no lag.
     pub(crate) geometry: WindowGeometry,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) prefix: Box<str>,
@@ -44,12 +44,12 @@ impl Client {
         }))
     }
 
-    /// The keys of a limit, or without a name those of the engine's own calls.
+    /// The keys of a limit, or of the engine's own calls if `limit` is `None`.
     pub(crate) fn keyspace(&self, limit: Option<&str>) -> Keyspace {
         Keyspace::new(&self.prefix, limit)
     }
 
-    /// The decision that an answer to one ask holds.
+    /// Reads the decision from the reply to a single request.
     pub(crate) fn read(
         &self,
         reply: &KeyReply,
@@ -63,7 +63,7 @@ impl Client {
         Ok(self.geometry.decision(&outcome, charged, limits, answered.now_ms))
     }
 
-    /// Asks, and charges nothing.
+    /// Decides without a charge.
     pub(crate) async fn look(
         &self,
         keys: &Keyspace,
@@ -76,7 +76,7 @@ impl Client {
         self.read(&reply, ask, 0, limits)
     }
 
-    /// The suppressed strategy's factor.
+    /// Returns the suppression factor.
     pub(crate) async fn factor(&self, keys: &Keyspace, key: &[u8], limits: &[Limit]) -> Result<f64, Failure> {
         let reply = self
             .question(self.policy(keys, Mode::Factor, limits), keys.names.name(key), script::Ask { cost: 1, random: 0 })
@@ -99,35 +99,35 @@ impl Client {
         self.dispatcher.decide(KeyRequest { policy, key: name, body: Payload::Ask(ask) }).await
     }
 
-    /// Notes units that this instance's share admitted, to tell Redis as soon as it answers.
+    /// Records units that this instance's share admitted. The client reports them when Redis answers again.
     pub(crate) fn owe(&self, keys: &Arc<Keyspace>, key: &[u8], units: u64) {
         let apart = debts::apart(self.longest(&keys.horizon));
         self.dispatcher.debts().owe(keys, keys.names.name(key), units, apart);
     }
 
-    /// The longest window of the limits on some keys.
+    /// Returns the longest window of the limits on some keys.
     pub(crate) fn longest(&self, horizon: &Retention) -> Duration {
         let (spans, count) = horizon.spans();
         let ticks = spans[..count].iter().max().copied().unwrap_or(0);
         Duration::from_millis(u64::from(ticks).saturating_mul(self.geometry.bucket_ms()))
     }
 
-    /// Says that this instance is there, where that is due.
+    /// Sends a heartbeat if one is due.
     pub(crate) fn beat(&self) {
         self.instances.beat(&self.dispatcher);
     }
 
-    /// By how many instances the limits are shared, as far as is known.
+    /// The number of instances that share the limits, as far as this instance knows.
     pub(crate) fn instances(&self) -> u64 {
         self.instances.count()
     }
 
-    /// Forgets all keys of a name. If it ends early, some keys are gone.
+    /// Deletes all keys of a limit. After an error, some of the keys are gone.
     pub(crate) async fn clear(&self, keys: &Keyspace) -> Result<(), Failure> {
         self.dispatcher.link().delete_matching(&keys.names.pattern()).await.map(drop)
     }
 
-    /// Corrects a key. Even if no answer came, or nobody waited for it, Redis may have done it.
+    /// Corrects a key. After an error or a cancellation, Redis may still have applied the correction.
     pub(crate) async fn correct(
         &self,
         keys: &Keyspace,

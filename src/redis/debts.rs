@@ -1,7 +1,8 @@
-//! What this instance's shares admitted while Redis could not be asked, until Redis is told.
+//! The units that this instance's shares admitted during an outage, until Redis has the report.
 //!
-//! Without that, the end of an outage would give every key its whole limit anew. Redis is told as soon as a probe is
-//! answered and before the breaker closes: each unit with its age, so that it leaves the window when it should.
+//! Without these reports, the end of an outage would give every key its whole limit again. The client reports the units
+//! after a probe succeeds and before the breaker closes. Each unit has its age, so it leaves the window at the right
+//! time.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use super::key_name::Keyspace;
 
-/// The keys that are remembered; what the shares of more admit is not told.
+/// The most keys to remember; shares of further keys are not reported.
 const MOST_KEYS: usize = 20_000;
-/// The stamps of a key: more than fit into a window, so that the oldest has left it.
+/// The most stamps of a key. This is more than fit in a window, so the oldest has already left it.
 const MOST_STAMPS: usize = 16;
 
-/// See the module.
+/// See the module documentation.
 #[derive(Default)]
 pub(crate) struct Debts {
     /// The number of keys.
@@ -24,15 +25,15 @@ pub(crate) struct Debts {
     book: Mutex<HashMap<Box<[u8]>, Debt>>,
 }
 
-/// What one key owes.
+/// The unreported units of one key.
 pub(crate) struct Debt {
     pub(crate) keys: Arc<Keyspace>,
-    /// The oldest first. Each is a group: when it began, when its last unit came, and its units.
+    /// The groups, oldest first: the time of the first unit, the time of the last unit, and the number of units.
     units: Vec<(Instant, Instant, u64)>,
 }
 
 impl Debt {
-    /// Ages and units, of those that are not older than `longest`.
+    /// Returns the age and the units of each group that is not older than `longest`.
     pub(crate) fn ages(&self, longest: Duration) -> impl Iterator<Item = (Duration, u64)> {
         let ages = self.units.iter().map(|(_, last, units)| (last.elapsed(), *units));
         ages.filter(move |(age, units)| *age <= longest && *units > 0)
@@ -45,7 +46,8 @@ impl Debts {
         self.keys.load(Ordering::Relaxed) == 0
     }
 
-    /// Adds units that were admitted now under a name in Redis; those within `apart` have one stamp, the last.
+    /// Adds units that were admitted now under a key name. Units within `apart` share one stamp, which is the last
+    /// time.
     pub(crate) fn owe(&self, keys: &Arc<Keyspace>, name: Box<[u8]>, units: u64, apart: Duration) {
         let now = Instant::now();
         let mut book = self.book();
@@ -67,7 +69,7 @@ impl Debts {
         self.keys.store(book.len(), Ordering::Relaxed);
     }
 
-    /// Takes back units of the newest.
+    /// Removes units, newest first.
     pub(crate) fn forgive(&self, name: &[u8], mut units: u64) {
         if self.is_empty() {
             return;
@@ -79,7 +81,7 @@ impl Debts {
         }
     }
 
-    /// Takes up to `most` keys of those that `is_wanted` holds for.
+    /// Takes up to `most` keys for which `is_wanted` returns true.
     pub(crate) fn take(&self, most: usize, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<(Box<[u8]>, Debt)> {
         if self.is_empty() {
             return Vec::new();
@@ -91,7 +93,7 @@ impl Debts {
         taken
     }
 
-    /// Puts back what Redis was not told.
+    /// Puts back the units whose report failed.
     pub(crate) fn put_back(&self, name: Box<[u8]>, mut debt: Debt) {
         let mut book = self.book();
         if let Some(newer) = book.remove(&name) {
@@ -106,7 +108,7 @@ impl Debts {
     }
 }
 
-/// How far apart two stamps of a key are kept, for a window of that length.
+/// The time between two stamps of a key, for a window of this length.
 pub(crate) fn apart(window: Duration) -> Duration {
     window / (MOST_STAMPS as u32 - 2)
 }

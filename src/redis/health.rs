@@ -1,8 +1,8 @@
-//! What the operator learns of Redis: one log line for an outage and one for its end, and figures.
+//! The state of Redis for the operator: one log line when an outage starts, one when it ends, and metrics.
 //!
-//! A Redis that comes and goes fills no log: there is at most one pair of lines in [`PAUSE`], and the next line
-//! counts the outages that had none. An outage whose first failure does not show its cause is reported when the
-//! probe has found it, or ended.
+//! A Redis that flaps does not fill the log: there is at most one pair of lines per [`PAUSE`], and the next line counts
+//! the outages without one. If the first failure of an outage does not show its cause, the line waits. The log writes
+//! it when the search for the cause ends.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,38 +11,38 @@ use std::time::{Duration, Instant};
 use super::transport::Failure;
 use crate::telemetry::{self, Notice};
 
-/// The least time from one line that reports an outage to the next.
+/// The least time between two lines that report an outage.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// A question had no answer.
+/// Counts a call that failed.
 pub(super) fn count_failure(failure: &Failure) {
     let _ = failure;
     #[cfg(feature = "metrics")]
     metrics::counter!("tower_weir_redis_failures_total", "kind" => failure.kind().name()).increment(1);
 }
 
-/// What goes wrong with one Redis.
+/// The health of one Redis server or cluster.
 #[derive(Debug, Default)]
 pub(super) struct HealthLog {
-    /// The breakers that are open. On a cluster a node's end opens many, and that is one line.
+    /// The number of open breakers. On a cluster, a dead node opens many, and all of them have one line.
     open: AtomicUsize,
     lines: Mutex<Lines>,
     is_odd: AtomicBool,
     is_forgetful: AtomicBool,
 }
 
-/// What is to be logged of outages.
+/// The state that decides which lines are due.
 #[derive(Debug, Default)]
 struct Lines {
-    /// Why Redis cannot be asked, while it cannot.
+    /// Why Redis is unavailable, during an outage.
     cause: Option<Failure>,
-    /// Whether the current outage has its line.
+    /// Whether the log has a line for the current outage.
     is_reported: bool,
-    /// Whether somebody looks for the cause, and whether that has ended.
+    /// The state of the search for the cause.
     search: Search,
-    /// When an outage was reported last.
+    /// When the log last reported an outage.
     reported_at: Option<Instant>,
-    /// The outages since then that had no line.
+    /// The outages since then without a line.
     unreported: u32,
     /// When the last outage ended.
     ended_at: Option<Instant>,
@@ -65,7 +65,7 @@ enum Line {
 }
 
 impl HealthLog {
-    /// A breaker opened: Redis is not asked any more, or on a cluster not for some keys.
+    /// A breaker opened: calls stop, or on a cluster the calls for some keys.
     pub(super) fn on_open(&self, failure: &Failure) {
         #[cfg(feature = "metrics")]
         metrics::gauge!("tower_weir_redis_open_breakers").increment(1.0);
@@ -77,37 +77,38 @@ impl HealthLog {
         }
     }
 
-    /// A probe failed: what it found may be the cause, and an outage that had no line yet may be due for one.
+    /// A probe failed. Its failure may show the cause, and an outage without a line may be due for one.
     pub(super) fn goes_on(&self, failure: &Failure) {
         let line = self.lines().goes_on(failure, Instant::now());
         write(line);
     }
 
-    /// Whether the caller is to look for the cause of the current outage, and then to report it as [`found`](Self::found).
+    /// Whether the caller must look for the cause of the current outage, and then report it with
+    /// [`found`](Self::found).
     pub(super) fn seek(&self) -> bool {
         self.lines().seek()
     }
 
-    /// What a search for the cause has found.
+    /// Records the result of the search for the cause.
     pub(super) fn found(&self, failure: &Failure) {
         let line = self.lines().found(failure, Instant::now());
         write(line);
     }
 
-    /// Whether there is an outage, or one ended within that time.
+    /// Whether an outage is in progress, or ended within `time`.
     pub(super) fn was_within(&self, time: Duration) -> bool {
         self.open.load(Ordering::Relaxed) > 0 || self.lines().ended_at.is_some_and(|ended| ended.elapsed() < time)
     }
 
-    /// Redis answered something that makes no sense, or could not be asked from where the call is; neither opens a
-    /// breaker, and both are told once, for they may never end.
+    /// A reply made no sense, or a call could not reach Redis from its context. Neither opens a breaker. Both are
+    /// logged once, because they may never end.
     pub(super) fn on_unexpected_reply(&self, failure: &Failure) {
         if !self.is_odd.swap(true, Ordering::Relaxed) {
             telemetry::report(Notice::RedisOdd, &format!("{}; logged once: {failure:#}", Notice::RedisOdd));
         }
     }
 
-    /// Redis has lost what instances had charged; told once, for it may be so with many keys.
+    /// Redis has lost charges of some instances. The line appears once, because the loss may affect many keys.
     #[cold]
     pub(super) fn forgot(&self) {
         if !self.is_forgetful.swap(true, Ordering::Relaxed) {
@@ -166,7 +167,7 @@ impl Lines {
     }
 
     fn found(&mut self, failure: &Failure, now: Instant) -> Option<Line> {
-        // The outage may have ended, and another may have begun, in which nobody looks.
+        // The outage may have ended, and another may have begun without a search.
         if self.search != Search::UnderWay {
             return None;
         }
@@ -174,7 +175,7 @@ impl Lines {
         self.goes_on(failure, now)
     }
 
-    /// The line of an outage, unless it has one, or the last is too recent.
+    /// Returns the line of an outage, unless it has one, or the last line is too recent.
     fn report(&mut self, now: Instant) -> Option<Line> {
         let is_due = self.reported_at.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE);
         let cause =
@@ -200,7 +201,7 @@ impl Lines {
     }
 }
 
-/// What is open when the limiter goes is not open any more.
+/// Breakers that are open when the limiter is dropped leave the gauge.
 #[cfg(feature = "metrics")]
 impl Drop for HealthLog {
     fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! How many instances share the limits: what was configured, or a count that they keep in Redis.
+//! The number of instances that share the limits: a configured number, or a count in Redis.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,14 +11,15 @@ use crate::nonce::Nonce;
 use crate::runtime;
 use crate::telemetry::{self, Notice};
 
-/// How often an instance says that it is there, while it has traffic.
+/// The interval between two heartbeats of an instance with traffic.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
-/// After how long without a beat an instance is taken to be gone.
+/// The time without a heartbeat after which an instance counts as gone.
 const INSTANCE_TTL: Duration = Duration::from_secs(16);
 
-/// Says that an instance is there, forgets those that are gone, and counts.
+/// Records this instance, removes expired ones, and returns the count.
 ///
-/// A beat of the future comes from before the server's clock stepped back: its instance, if it lives, beats again.
+/// A heartbeat with a future time predates a backward step of the server's clock. Its instance, if it lives, sends
+/// another.
 const SCRIPT: &str = "local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
@@ -37,16 +38,17 @@ enum Kind {
 
 struct Heartbeat {
     key: Box<str>,
-    /// This instance, by a random name.
+    /// The random name of this instance.
     name: Nonce,
     count: AtomicU64,
-    /// What the last beat counted. A server's clock that steps makes one count too low, until all have beaten again.
+    /// The last count. After a step of the server's clock, a count is too low until every instance has sent a
+    /// heartbeat.
     last: AtomicU64,
     start: Instant,
-    /// When the next beat is due, in milliseconds from the start.
+    /// When the next heartbeat is due, in milliseconds from the start.
     due: AtomicU64,
     is_beating: AtomicBool,
-    /// Whether it was told that the instances cannot be counted.
+    /// Whether a failure to count was logged.
     is_told: AtomicBool,
 }
 
@@ -67,7 +69,7 @@ impl InstanceCount {
         })
     }
 
-    /// The number of instances, as far as is known.
+    /// The number of instances, as far as this instance knows.
     pub(super) fn count(&self) -> u64 {
         match &self.0 {
             Kind::Fixed(count) => *count,
@@ -75,7 +77,7 @@ impl InstanceCount {
         }
     }
 
-    /// Says that this instance is there, in the background, where that is due.
+    /// Sends a heartbeat in the background, if one is due.
     pub(super) fn beat(&self, dispatcher: &Arc<Dispatcher>) {
         let Kind::Heartbeat(counted) = &self.0 else { return };
         let now = counted.now();
@@ -93,7 +95,7 @@ impl InstanceCount {
     }
 }
 
-/// A beat that is under way; however it ends, also where its runtime is dropped before it began, the next may come.
+/// A heartbeat in flight. However it ends, the next may start, even if the runtime dropped it before it began.
 struct Beating(Arc<Heartbeat>);
 
 impl Drop for Beating {
@@ -126,7 +128,7 @@ impl Heartbeat {
         }
     }
 
-    /// Tells where Redis will not count, and goes on deciding: nothing else would show it before Redis is gone.
+    /// Logs the failure and goes on. Otherwise the failure would stay invisible until an outage.
     #[cold]
     fn failed(&self, failure: &Failure) {
         health::count_failure(failure);
@@ -142,9 +144,9 @@ mod tests {
     use super::*;
     use crate::redis::transport::Transport;
 
-    /// As where each call runs on a runtime of its own: the first beat was the last, and the count stayed 1.
+    /// If each call runs on its own runtime, the first heartbeat was the last one, and the count stayed 1.
     #[test]
-    fn a_beat_that_never_began_does_not_keep_the_next_from_coming() {
+    fn a_heartbeat_that_never_began_does_not_block_the_next() {
         let dispatcher =
             Dispatcher::new(Transport::to_url("redis://127.0.0.1:1").unwrap(), HEARTBEAT_EVERY, "weir", 10);
         let instances = InstanceCount::new(None, "weir");

@@ -1,8 +1,8 @@
-//! Key names: prefix, schema version, the key's digest in a hash tag, the limit's name.
+//! Key names: prefix, schema version, the key's digest in a hash tag, and the limit's name.
 //!
-//! `weir:1:{5jKv0dRlAUAv5TMBZPuIWw}:api`. The digest is the first 128 bits of SHA-256 over the key's injective
-//! bytes: equal on all instances, of one length, and without a brace, so that no client chooses its slot and
-//! no secret reaches the server. The limit is not in the name, so a changed one keeps its history.
+//! An example is `weir:1:{5jKv0dRlAUAv5TMBZPuIWw}:api`. The digest is the first 128 bits of SHA-256 over the key's
+//! injective bytes. It is equal on all instances, has a fixed length, and contains no brace. So no client chooses its
+//! slot, and no secret reaches the server. The name does not contain the quotas, so a changed limit keeps its history.
 
 use std::fmt::Write as _;
 
@@ -10,11 +10,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::engine::Retention;
 
-/// The version of the value's layout; values of another one live under other names.
+/// The version of the value's layout; values of other versions have other names.
 const SCHEMA: u32 = 1;
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// What stands for 128 bits in digits of 6.
+/// The number of base-64 digits (6 bits each) of the 128-bit digest.
 const DIGEST: usize = 22;
 
 /// The names of one limit's keys.
@@ -24,7 +24,7 @@ pub(crate) struct KeyNames {
     after: Box<str>,
 }
 
-/// The keys of one limit in Redis: their names, and how long their history is kept.
+/// The keys of one limit in Redis: their names, and how long to retain their history.
 pub(crate) struct Keyspace {
     pub(crate) names: KeyNames,
     pub(crate) horizon: Retention,
@@ -37,7 +37,7 @@ impl Keyspace {
 }
 
 impl KeyNames {
-    /// The names of a limit, or without a name those of the engine's own calls.
+    /// The names of a limit, or of the engine's own calls if `limit` is `None`.
     pub(super) fn new(prefix: &str, limit: Option<&str>) -> Self {
         let mut after = String::from("}");
         if let Some(limit) = limit {
@@ -46,7 +46,7 @@ impl KeyNames {
         Self { before: format!("{prefix}:{SCHEMA}:{{").into(), after: after.into() }
     }
 
-    /// The name for a key's bytes.
+    /// Returns the name for a key's bytes.
     pub(crate) fn name(&self, key: &[u8]) -> Box<[u8]> {
         let hash = Sha256::digest(key);
         let mut name = Vec::with_capacity(self.before.len() + DIGEST + self.after.len());
@@ -56,14 +56,14 @@ impl KeyNames {
         name.into_boxed_slice()
     }
 
-    /// A glob pattern that matches all of these names and no others.
+    /// Returns a glob pattern that matches all of these names and no others.
     pub(super) fn pattern(&self) -> String {
         let digits = "?".repeat(DIGEST);
         [escape(&self.before).as_str(), &digits, &escape(&self.after)].concat()
     }
 }
 
-/// Base 64 for URLs without padding (RFC 4648, section 5).
+/// Writes base 64 for URLs without padding (RFC 4648, section 5).
 fn write_digest(digest: &[u8], out: &mut Vec<u8>) {
     for chunk in digest.chunks(3) {
         let bits = chunk.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
@@ -72,7 +72,7 @@ fn write_digest(digest: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Takes their meaning from the characters that have one in a glob pattern.
+/// Escapes the characters that have a meaning in a glob pattern.
 fn escape(text: &str) -> String {
     text.chars().fold(String::new(), |mut escaped, char| {
         if matches!(char, '*' | '?' | '[' | ']' | '\\' | '^') {
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Another program that computes key names can rely on it: SHA-256 of "user_123" starts with 80fba0ae1c48.
+    /// Other programs that compute key names can rely on this test: SHA-256 of "user_123" starts with 80fba0ae1c48.
     #[test]
     fn a_name_is_prefix_version_digest_and_limit() {
         let expected = "weir:1:{gPugrhxI45eOQ-Tvw2XhTg}";
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_mean_what_they_say() {
+    fn a_pattern_escapes_the_prefix_and_the_limit() {
         assert_eq!(KeyNames::new("a*b", Some("x[1]")).pattern(), format!("a\\*b:1:{{{}}}:x\\[1\\]", "?".repeat(22)));
     }
 

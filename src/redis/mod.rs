@@ -1,8 +1,8 @@
-//! The client of Redis, which the remote stores share.
+//! The Redis client that the remote stores share.
 //!
-//! A decision is one step of a script on one key, by the server's clock. Around that stand batches, so that many
-//! callers share a round trip; a deadline and a breaker, so that no request waits for a Redis that is gone; and a
-//! heartbeat, which counts the instances that share a limit.
+//! A decision is one step of a script on one key, by the server's clock. Batches let many callers share a round trip. A
+//! deadline and a circuit breaker keep requests from waiting for a dead Redis. A heartbeat counts the instances that
+//! share a limit.
 
 mod batch;
 mod breaker;

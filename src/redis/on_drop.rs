@@ -1,6 +1,6 @@
-//! Work that runs however a call ends.
+//! Work that runs on every exit of a call.
 
-/// Is called when it is dropped, also with the future that holds it.
+/// Calls its function when it is dropped, together with the future that owns it.
 pub(crate) struct OnDrop<F: Fn()>(pub(crate) F);
 
 impl<F: Fn()> Drop for OnDrop<F> {

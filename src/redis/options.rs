@@ -1,4 +1,4 @@
-//! Where Redis is, and what a limiter expects of it.
+//! The address of Redis, and the options of its use.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,11 +9,10 @@ use super::transport::Transport;
 use crate::error::ConfigError;
 use crate::policy::OnStoreError;
 
-/// Where [`Redis`](crate::store::RedisStore) is, and what a limiter expects of it.
+/// The address of Redis, and the options of a limiter that uses it.
 ///
-/// It begins with one of [`url`](Self::url), [`connection`](Self::connection), `cluster` or `sentinel`; the
-/// rest has defaults. Nothing is connected to before the first decision, so that no start-up fails because
-/// Redis is down.
+/// Start with one of [`url`](Self::url), [`connection`](Self::connection), `cluster` or `sentinel`; the rest has
+/// defaults. The limiter connects at the first decision, so a service starts even if Redis is down.
 ///
 /// # Examples
 ///
@@ -26,7 +25,7 @@ use crate::policy::OnStoreError;
 /// # Ok::<(), tower_weir::ConfigError>(())
 /// ```
 #[derive(Clone)]
-#[must_use = "a limiter's builder takes them with `redis`"]
+#[must_use = "pass the options to a limiter's builder with `redis`"]
 pub struct RedisOptions {
     source: Source,
     pub(super) prefix: Box<str>,
@@ -50,18 +49,20 @@ impl RedisOptions {
     /// One server, as in `redis://user:password@host:6379/0`, `rediss://` for TLS (feature `redis-rustls`), or
     /// `unix:///path`.
     ///
-    /// It has to be the master. TLS trusts the system's authorities, or those in the PEM file that `SSL_CERT_FILE` names;
-    /// for a certificate of the client build a [`connection`](Self::connection). There is one connection for all tasks, with `TCP_NODELAY`, which is made on the
-    /// first use and again whenever it is lost; the host's name is resolved each time. User and password are
-    /// percent-encoded (`%40` for `@`).
+    /// The server must be the master. TLS trusts the system's certificate authorities, or those in the PEM file that
+    /// `SSL_CERT_FILE` names. For a client certificate, pass a [`connection`](Self::connection). Percent-encode special
+    /// characters in user and password (`%40` for `@`).
+    ///
+    /// All tasks share one connection with `TCP_NODELAY`. The limiter connects at the first use, and reconnects after
+    /// each loss. It resolves the host name at each connect.
     pub fn url(url: impl Into<String>) -> Self {
         Self::of(Source::Url(url.into()))
     }
 
-    /// A connection that was made elsewhere: multiplexed, a connection manager, a cluster's, or one's own.
+    /// A connection that you make: multiplexed, a connection manager, a cluster connection, or your own type.
     ///
-    /// Reconnecting is then its own affair, and so is how often it sends a command: one that repeats commands
-    /// whose answer was lost may charge twice. Give it `TCP_NODELAY`, which redis 1 leaves off.
+    /// The connection then controls reconnects and retries. If it repeats a command whose reply was lost, a request may
+    /// be charged twice. Set `TCP_NODELAY` on it, because redis 1 does not.
     ///
     /// # Examples
     ///
@@ -82,25 +83,26 @@ impl RedisOptions {
         Self::of(Source::Transport(Transport::over(connection)))
     }
 
-    /// A connection to a cluster that was made elsewhere and wrapped; one that redis made is known by its type.
+    /// A connection to a cluster that you wrapped in your own type. The limiter recognizes the types of redis itself.
     pub fn cluster_connection(connection: impl ConnectionLike + Clone + Send + Sync + 'static) -> Self {
         Self::of(Source::Transport(Transport::over_cluster(connection)))
     }
 
-    /// A cluster, by the URLs of some of its nodes; the others are found.
+    /// A cluster, by the URLs of some of its nodes; the client discovers the others.
     ///
-    /// The URLs differ in host and port only: user, password and TLS are the same for all nodes. While a node
-    /// is down, only the keys in its slots follow [`on_store_error`](Self::on_store_error) if the servers have
-    /// `cluster-require-full-coverage no`. By Redis's default, `yes`, all keys do until a replica is promoted.
+    /// The URLs may differ only in host and port: all nodes have the same user, password and TLS setting.
+    ///
+    /// While a node is down, keys in its slots follow [`on_store_error`](Self::on_store_error). With Redis's default
+    /// `cluster-require-full-coverage yes`, all keys do, until a replica is promoted. With `no`, the other keys do not.
     #[cfg(feature = "redis-cluster")]
     pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::of(Source::Cluster(urls.into_iter().map(Into::into).collect()))
     }
 
-    /// The master of this name that the sentinels at these URLs know; asked anew at each connect and twice a second.
+    /// The master that sentinels know by this name. The client asks the sentinels at each connect and twice a second.
     ///
-    /// The URLs hold the user and password of the sentinels, if they have any. Those of the master itself, its
-    /// database and TLS stand in a URL with its name as the host: `redis://user:password@mymaster/2`.
+    /// The sentinel URLs contain the user and password of the sentinels, if any. For the user, password, database and
+    /// TLS of the master, pass a URL with the name as its host: `redis://user:password@mymaster/2`.
     #[cfg(feature = "redis-sentinel")]
     pub fn sentinel(urls: impl IntoIterator<Item = impl Into<String>>, master: impl Into<String>) -> Self {
         Self::of(Source::Sentinel(urls.into_iter().map(Into::into).collect(), master.into()))
@@ -117,19 +119,19 @@ impl RedisOptions {
         }
     }
 
-    /// Sets what every key begins with, without braces; default `weir`. Limiters that share a server and a
-    /// prefix share their limits, name by name, and count as instances of each other: give each service a prefix
-    /// of its own, and each process one limiter.
+    /// Sets the prefix of every key, without braces; default `weir`. Limiters that share a server and a prefix share
+    /// their limits by name, and count as instances of each other. Use one prefix per service, and one limiter per
+    /// process.
     pub fn prefix(mut self, prefix: impl Into<Box<str>>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Sets how long a decision may take, 1 ms to 1 s; default 50 ms.
+    /// Sets the deadline of a decision, 1 ms to 1 s; default 50 ms.
     ///
-    /// After it the request follows [`on_store_error`](Self::on_store_error), and may have been charged all the
-    /// same. After five failed round trips in a row no request waits at all until Redis answers. The first decision
-    /// connects within its deadline too; where that takes longer, the connection serves the next ones.
+    /// A decision that misses it follows [`on_store_error`](Self::on_store_error), and may have been charged anyway.
+    /// After five failed round trips in a row, no request waits until Redis answers again. The first decision connects
+    /// within its deadline too. If connecting takes longer, later decisions use the connection.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -137,26 +139,28 @@ impl RedisOptions {
 
     /// Sets what the engine's own calls do while Redis cannot decide; default [`OnStoreError::LocalShare`].
     ///
-    /// Layers do not follow it: each has an `on_store_error` on its own builder, with the same default.
+    /// Layers ignore this value: each layer has an `on_store_error` on its own builder, with the same default.
     pub fn on_store_error(mut self, policy: OnStoreError) -> Self {
         self.on_store_error = policy;
         self
     }
 
-    /// Sets by how many instances the limits are shared while Redis is gone; see [`OnStoreError::LocalShare`].
+    /// Sets how many instances share the limits during an outage of Redis; see [`OnStoreError::LocalShare`].
     ///
-    /// By default they are counted: each that admits something says so in Redis every 5 s, and is forgotten
-    /// after 16 s. One that has not reached Redis since its start takes itself for the only one.
+    /// By default, the instances are counted in Redis. Each instance with traffic sends a heartbeat every 5 s, and
+    /// expires 16 s after its last one. An instance that has not reached Redis since its start assumes that it is
+    /// alone.
     pub fn instances(mut self, instances: u64) -> Self {
         self.instances = Some(instances);
         self
     }
 
-    /// Sets whether keys over their limit are refused here, without asking, until they free up; default true.
+    /// Sets whether the store refuses a key over its limit from memory, without a call, until units are free; default
+    /// true.
     ///
-    /// So a flood on such a key costs Redis nothing. Up to 100 000 keys of each limit are remembered. While a
-    /// refusal stands, a key that *another* instance resets or refunds stays refused here; what this instance
-    /// does, and a changed limit, is seen at once. The suppressed strategy always asks.
+    /// Then a flood on such a key costs Redis nothing. The store remembers up to 100 000 keys per limit. While a
+    /// refusal stands, this instance does not see that *another* instance resets or refunds the key. It does see its
+    /// own changes, and a changed limit, at once. The suppressed strategy always calls Redis.
     pub fn deny_cache(mut self, on: bool) -> Self {
         self.denies = on;
         self
@@ -188,7 +192,7 @@ impl RedisOptions {
 }
 
 impl fmt::Debug for RedisOptions {
-    /// URLs may hold passwords and are not shown.
+    /// Omits the URLs, because they may contain passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisOptions")
             .field("prefix", &self.prefix)

@@ -1,4 +1,4 @@
-//! Stands for a runtime whose feature is off.
+//! Replaces a runtime whose feature is off.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready};
@@ -14,7 +14,7 @@ pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> Resul
     Err(future)
 }
 
-/// No runtime of tokio, so that none is shut down.
+/// Without tokio, no tokio runtime can shut down.
 #[allow(dead_code, reason = "smol's threads are never shut down")]
 #[derive(Clone, Debug)]
 pub(super) struct Carrier;
@@ -34,5 +34,5 @@ pub(super) fn timer(_: Duration) -> Option<Timer> {
     None
 }
 
-#[allow(dead_code, reason = "smol's sockets have a thread of their own")]
+#[allow(dead_code, reason = "smol's sockets have their own thread")]
 pub(super) async fn give_way() {}

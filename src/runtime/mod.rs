@@ -1,6 +1,6 @@
-//! Spawning and timers on the runtime that runs the caller: tokio if there is one, else smol.
+//! Tasks and timers on the caller's runtime: tokio if it runs the caller, otherwise smol.
 //!
-//! Both features may be on, so the runtime is found at each call. Nothing here panics outside a runtime.
+//! Both features may be enabled, so each call detects the runtime. No function here panics outside a runtime.
 
 #[cfg_attr(not(feature = "redis-smol"), path = "absent.rs")]
 #[cfg_attr(feature = "redis-smol", path = "smol.rs")]
@@ -20,17 +20,16 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-/// No runtime runs the caller, or none that has timers.
+/// The caller is outside a runtime, or its runtime has no timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRuntime(&'static str);
 
 impl NoRuntime {
     pub(crate) const ABSENT: Self = Self(
-        "Redis is asked outside a tokio runtime; call from within one (tokio::main, Runtime::block_on), or add the \
+        "the call is outside a tokio runtime; call from within one (tokio::main, Runtime::block_on), or add the \
          feature redis-smol, which needs none",
     );
-    pub(crate) const WITHOUT_TIMERS: Self =
-        Self("Redis is asked on a tokio runtime without timers; build it with `enable_all()`");
+    pub(crate) const WITHOUT_TIMERS: Self = Self("the tokio runtime has no timers; build it with `enable_all()`");
 
     pub(crate) const fn message(self) -> &'static str {
         self.0
@@ -45,11 +44,11 @@ impl fmt::Display for NoRuntime {
 
 impl Error for NoRuntime {}
 
-/// The time is up.
+/// The time limit has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
-/// Whether there is a runtime.
+/// Whether the caller is on a usable runtime.
 pub(crate) fn check() -> Result<(), NoRuntime> {
     if on_tokio::is_here() || on_smol::is_here() { Ok(()) } else { Err(NoRuntime::ABSENT) }
 }
@@ -60,17 +59,17 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Result
     on_smol::spawn(future).map_err(|_| NoRuntime::ABSENT)
 }
 
-/// The runtime that runs a task.
+/// The runtime of a task.
 #[derive(Clone, Debug)]
 pub(crate) struct Carrier(on_tokio::Carrier);
 
 impl Carrier {
-    /// The caller's.
+    /// The caller's runtime.
     pub(crate) fn here() -> Self {
         Self(on_tokio::Carrier::here())
     }
 
-    /// Whether it was shut down, which drops its tasks without a word.
+    /// Whether the runtime was shut down, which drops its tasks silently.
     pub(crate) fn is_over(&self) -> bool {
         self.0.is_over()
     }
@@ -79,28 +78,27 @@ impl Carrier {
 /// Completes after `duration`, counted from this call.
 pub(crate) fn sleep(duration: Duration) -> Result<Sleep, NoRuntime> {
     if on_tokio::is_here() {
-        // Not smol's timers instead: redis would set tokio's, and those panic.
+        // smol's timers are no substitute: the redis crate would set tokio's timers, which panic.
         return on_tokio::timer(duration).map(|timer| Sleep::Tokio { timer }).ok_or(NoRuntime::WITHOUT_TIMERS);
     }
     on_smol::timer(duration).map(|timer| Sleep::Smol { timer }).ok_or(NoRuntime::ABSENT)
 }
 
-/// Lets the other tasks of the runtime run, those among them whose socket has news.
+/// Lets the runtime run its other tasks, including those with socket events.
 pub(crate) async fn give_way() {
     if on_tokio::is_here() {
         on_tokio::give_way().await;
     }
 }
 
-/// How much more than its time a future gets on a runtime that did not run for a while: what it waits for may be
-/// there, and its task still has to read it.
+/// The extra time for a future on a runtime that stalled. Its reply may have arrived, and its task must still read it.
 const GRACE: Duration = Duration::from_millis(5);
-/// By how much a timer may be late on a runtime that runs.
+/// The delay of a timer that is normal on a running runtime.
 const LATE: Duration = Duration::from_millis(2);
 
-/// Gives a future `duration` from this call, by true time, of which paused time of tokio is none.
+/// Limits a future to `duration` from this call, in real time; paused tokio time does not count.
 ///
-/// A runtime that stood still for longer gets 5 ms more: an answer that came meanwhile counts.
+/// On a runtime that stalled for longer, the future gets 5 ms more, so a reply that arrived in the meantime counts.
 pub(crate) fn timeout<F: Future>(duration: Duration, future: F) -> Result<Timeout<F>, NoRuntime> {
     Ok(Timeout { future, sleep: sleep(duration)?, start: Instant::now(), duration, is_extended: false })
 }
@@ -152,7 +150,7 @@ impl<F: Future> Future for Timeout<F> {
             }
             let elapsed = this.start.elapsed();
             let more = if elapsed + LATE < *this.duration {
-                // The time is paused: it jumped here because nothing else was ready.
+                // The time is paused. It advanced to this timer because no other task was ready.
                 Duration::from_millis(1)
             } else if elapsed > *this.duration + LATE && !*this.is_extended {
                 *this.is_extended = true;

@@ -1,4 +1,4 @@
-//! smol, whose threads start by themselves, so that it is always here.
+//! smol starts its threads itself, so it is always available.
 
 use std::future::Future;
 use std::time::Duration;

@@ -42,15 +42,15 @@ async fn the_basics() {
     assert_eq!(timeout(Duration::ZERO, ready(7)).unwrap().now_or_never(), Some(Ok(7)));
 }
 
-/// The timer and the answer's socket are ready at the same time; the task that reads the socket comes later.
+/// The timer and the socket of the reply become ready together; the task that reads the socket runs later.
 #[cfg(feature = "redis-tokio")]
 #[tokio::test]
-async fn an_answer_that_came_while_the_runtime_stood_still_counts() {
+async fn a_reply_that_arrived_while_the_runtime_stalled_counts() {
     let (tell, told) = tokio::sync::oneshot::channel();
     let waiting = tokio::spawn(async { timeout(Duration::from_millis(20), told).unwrap().await });
     let until_stalled = tokio::time::Instant::now() + Duration::from_millis(40);
     tokio::spawn(async move {
-        // As the connection's task: woken behind the timer.
+        // The task of the connection wakes after the timer.
         tokio::time::sleep_until(until_stalled).await;
         tokio::task::yield_now().await;
         tell.send(7).unwrap();
@@ -60,17 +60,17 @@ async fn an_answer_that_came_while_the_runtime_stood_still_counts() {
     assert_eq!(waiting.await.unwrap(), Ok(Ok(7)));
 }
 
-/// The twin: what never comes does end.
+/// The counterpart: a reply that never arrives ends in a timeout.
 #[cfg(feature = "redis-tokio")]
 #[tokio::test]
-async fn nothing_comes_in_vain_for_longer_than_the_grace() {
+async fn a_missing_reply_ends_after_the_grace() {
     let waiting = tokio::spawn(async { timeout(Duration::from_millis(20), pending::<()>()).unwrap().await });
     tokio::task::yield_now().await;
     std::thread::sleep(Duration::from_millis(60));
     assert_eq!(waiting.await.unwrap(), Err(Elapsed));
 }
 
-/// Paused time jumps to the next timer as soon as all tasks wait, for a socket as well.
+/// Paused time advances to the next timer as soon as all tasks wait, even for a socket.
 #[cfg(feature = "redis-tokio")]
 #[tokio::test(start_paused = true)]
 async fn paused_time_does_not_end_a_round_trip() {
@@ -93,7 +93,7 @@ fn a_runtime_without_timers_is_an_error_and_no_panic() {
     });
 }
 
-/// Its tasks are dropped one after the other; each of them can already tell.
+/// The runtime drops its tasks one after the other, and each of them can already detect the shutdown.
 #[cfg(feature = "redis-tokio")]
 #[test]
 fn a_runtime_that_is_shut_down_is_known_to_be_over_before_its_tasks_are_dropped() {

@@ -1,4 +1,4 @@
-//! tokio, where a runtime of it runs the caller.
+//! tokio, if one of its runtimes runs the caller.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -24,7 +24,7 @@ pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> Resul
     }
 }
 
-/// The caller's runtime, as far as it is one of tokio.
+/// The caller's runtime, if it is a tokio runtime.
 #[derive(Clone, Debug)]
 pub(super) struct Carrier(Option<Handle>);
 
@@ -33,19 +33,19 @@ impl Carrier {
         Self(Handle::try_current().ok())
     }
 
-    /// Whether it was shut down. It refuses new tasks from before it drops the first of its own.
+    /// Whether it was shut down. A runtime refuses new tasks before it drops its first task.
     pub(super) fn is_over(&self) -> bool {
         let task = self.0.as_ref().map(|handle| handle.spawn(std::future::ready(())));
         matches!(task.and_then(FutureExt::now_or_never), Some(Err(_)))
     }
 }
 
-/// A timer, or none on a runtime that was built without.
+/// Returns a timer, or `None` on a runtime that was built without timers.
 pub(super) fn timer(duration: Duration) -> Option<Timer> {
     if WITHOUT_TIMERS.get().is_some_and(|found: Instant| found.elapsed() < LOOK_AGAIN) {
         return None;
     }
-    // tokio has no question for it, but a panic.
+    // tokio has no query for it; it only panics.
     let timer = catch_unwind(|| tokio::time::sleep(duration)).ok();
     if timer.is_none() {
         WITHOUT_TIMERS.set(Some(Instant::now()));
@@ -53,16 +53,16 @@ pub(super) fn timer(duration: Duration) -> Option<Timer> {
     timer
 }
 
-/// How long a thread's runtime is taken to have no timers, so that the panics are few.
+/// How long a thread's runtime counts as having no timers, to keep panics rare.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// When this thread's runtime was found to have no timers.
+    /// When this thread's runtime last turned out to have no timers.
     static WITHOUT_TIMERS: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 pub(super) async fn give_way() {
-    // The first turn polls the sockets, the second runs the tasks that they wake.
+    // The first yield polls the sockets; the second runs the tasks that they wake.
     tokio::task::yield_now().await;
     tokio::task::yield_now().await;
 }

@@ -1,4 +1,4 @@
--- Adds units as of a tick that is not in the future.
+-- Adds units at a tick that is not in the future.
 local function charge(tick, units)
   if now - tick > kept then return end
   known, dirty = true, true
@@ -17,7 +17,7 @@ local function charge(tick, units)
   end
   local out, next_low = {}, from < n and unpack('<I4', words, 9 * from + 1)
   local is_new = not next_low or next_low ~= tick % M32
-  -- A full log takes them with its next bucket, which is later.
+  -- A full log adds them to its next bucket, which is later.
   if is_new and n < most then
     out[1] = pack('<I4I5', tick % M32, (cum + units) % M40)
     if from < merged then merged = merged + 1 end

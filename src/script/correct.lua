@@ -1,10 +1,10 @@
--- Corrections: the same as `Window::set` and `Window::refund`, and the end of a key.
+-- Corrections: the same as `Window::set` and `Window::refund`, and deletion.
 --
--- ARGV[1] goes on with: operation u8, span u32, then
---   set:    comparator u8, operand u48, count u40, which units stay u8
+-- ARGV[1] continues with: operation u8, span u32, then
+--   set:    comparator u8, operand u48, count u40, units to keep u8
 --   refund: stamp u48, units u40
 --   charge: entries u8, each: age in ms u32, units u40
--- Answers: whether it was done or the key was known u8, units live before u40, and after u40.
+-- Reply: whether it was done or the key was known u8, units live before u40, and after u40.
 local SET, REFUND, CHARGE = 0, 1, 3
 local EQUAL, LESS, GREATER, UNEQUAL = 0, 1, 2, 3
 local REPLACE, NEWEST = 0, 1
@@ -18,7 +18,7 @@ local function word(i)
   return (open - tick) % M32, cum
 end
 
--- Gives every closed word from `first` on another running total.
+-- Adds `change` to the running total of every closed word from `first` on.
 local function retotal(first, change)
   local out = {}
   for i = first, n - 1 do
@@ -40,13 +40,13 @@ local function matches(comparator, operand, units)
   return comparator ~= UNEQUAL or units ~= operand
 end
 
--- The first closed word from `first` on for which `holds` is true, where it is true from some word on.
+-- The first closed word from `first` on for which `holds` is true, if it stays true from some word on.
 local function first_where(first, holds)
   while first < n and not holds(word(first)) do first = first + 1 end
   return first
 end
 
--- Leases that may still be spent stay, whatever the total is to be. So do the marks of reports: each counts once.
+-- Leases that can still be spent stay, whatever the new total. So do the marks of reports: each counts once.
 local function keep_leases()
   local stay = {}
   for i = 1, leases and #leases or 0 do
@@ -74,7 +74,7 @@ local function set(count, which)
   else
     retotal(first, function(cum)
       local held = (cum - spent) % M40
-      -- An emptied bucket is no place for new units: they would expire with it.
+      -- An emptied bucket must not get new units, because they would expire with it.
       if held > 0 then held = held + max(count - live, 0) end
       return (spent + min(held, count)) % M40
     end)
@@ -87,7 +87,7 @@ local function refund(stamp, cost)
   local first = first_where(0, function(age) return open - age >= stamp end)
   local age, cum = 0, total
   if first < n then age, cum = word(first) end
-  -- A later bucket holds units of that stamp only if they were merged into it.
+  -- A later bucket has units of that stamp only if they were merged into it.
   if open - age ~= stamp and first >= merged then return end
   local _, before = 0, base
   if first > 0 then _, before = word(first - 1) end
@@ -103,13 +103,13 @@ if operation == SET then
   local comparator, operand, count, which = unpack('<I1I6I5I1', policy, at)
   done = matches(comparator, operand, before)
   if done then
-    -- A total that is set lower, or to nothing, ends the shedding too.
+    -- A lower total, or 0, also ends the shedding.
     if count < before or count == 0 then shed = '' end
     set(count, which)
     local _, _, live = view(kept)
     dirty = known or count > 0
     if dirty and live == 0 and not leases and epoch == 0 then
-      -- A key that holds nothing is not kept.
+      -- An empty key is not kept.
       call('DEL', KEYS[1])
       dirty = false
     end
@@ -124,13 +124,13 @@ elseif operation == CHARGE then
 elseif operation == REFUND then
   if known then refund(unpack('<I6I5', policy, at)) end
 elseif known then
-  -- One that was emptied before is not there, but for its epoch.
+  -- A key emptied before is unknown, except for its epoch.
   done = epoch == 0 or before > 0
   keep_leases()
   if epoch == 0 then
     call('DEL', KEYS[1])
   else
-    -- It goes on, empty: an instance that misses it would take it for lost, and bring back what it has admitted.
+    -- The value stays, empty. Otherwise instances would assume a loss and resubmit their admissions.
     words, n, merged, base, open, shed, dirty = '', 0, 0, total, now, '', true
   end
 end

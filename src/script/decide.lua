@@ -1,22 +1,22 @@
 -- Decisions: the same algorithm as `engine/absolute.rs` and `engine/suppressed.rs`.
 --
--- ARGV[3..] = for each key, where something is lent the part that says so, then its asks: cost u40, random u32
--- Answers now in ms as a double, then for each key: for each ask verdict u8, binding u8, violated u8, used u40,
--- newest u48, fits at u48, used then u40, ratio as a double; and where something is lent, what was.
+-- ARGV[3..] = per key: with leases the sync request, then its asks: cost u40, random u32
+-- Reply: now in ms as a double, then per key: per ask verdict u8, binding u8, violated u8, used u40, newest u48,
+-- fits at u48, used then u40, ratio as a double; with leases, the sync reply.
 local ALLOWED, REJECTED, PASSED, SHED, FULL = 0, 1, 2, 3, 4
 local RECORD = '<I1I1I1I5I6I6I5d'
--- Fills the answers of a key that holds a value of another type. No verdict and no lending answer begins with it.
+-- Fills the replies of a key with another type. No verdict and no sync reply starts with it.
 local FOREIGN, RECORD_BYTES, LENT_BYTES = '\255', 33, 61
 
--- Answers a key that holds a value of another type, so that its callers get an error and no other key does.
+-- Replies for a key with another type, so that its callers get an error and no other key does.
 local function foreign(asks)
   local bytes = RECORD_BYTES * #asks / 9
   if interval > 0 then bytes = RECORD_BYTES * unpack('<I2', asks, 35) + LENT_BYTES end
   answers[#answers + 1] = string.rep(FOREIGN, bytes)
 end
 
--- Looks at every limit: which refuse, when the cost fits, what is held then and now, which limit binds, and
--- whether any has no room for the same cost again.
+-- Checks every limit. Returns which refuse, when the cost fits, the units held then and now, and the binding limit.
+-- Also returns whether a limit has no room for the same cost again.
 local function survey(cost, cap)
   local violated, fits, used_then, used_of, binding, bit, tight = 0, 0, 0, 0, 1, 1, false
   for i = 1, limit_count do
@@ -39,7 +39,7 @@ local function survey(cost, cap)
   return violated, fits, used_then, used_of, binding, tight
 end
 
--- Charges a cost that fits all limits, and answers.
+-- Charges a cost that fits all limits, and replies.
 local function admit(verdict, binding, used, cost, ratio, tight)
   local fits = 0
   if cost > 0 then
@@ -79,14 +79,14 @@ if mode < 2 then
   return table.concat(answers)
 end
 
--- From here on the suppressed strategy.
+-- The suppressed strategy.
 local FACTOR, SLOTS, STEEPEST, MAX32, MOST_OWED = 3, 16, 5, 4294967295, 4
 
 local function answer(verdict, binding, violated, used, fits, used_then, ratio)
   answers[#answers + 1] = pack(RECORD, verdict, binding - 1, violated, used, open, fits, used_then, ratio)
 end
 
--- Units that were certainly admitted within `window` ticks before the end of `now`.
+-- Units certainly admitted within `window` ticks before the end of `now`.
 local function certainly(window)
   if now - open >= window then return 0 end
   local _, first, used = view(window - 1)
@@ -98,7 +98,7 @@ end
 
 local function slot_ticks(window) return floor((window + SLOTS - 1) / SLOTS) end
 
--- What is known of the demand in a limit's window; nothing of it was declined so far.
+-- The known demand in a limit's window, without shed units.
 local function new_demand(limit)
   local fast_ticks = limit[5]
   local fast = floor(now / fast_ticks)
@@ -117,8 +117,8 @@ local function demand_of(window)
   end
 end
 
--- Lets the demand forget what has left its window, and sums up what was declined in it: units that certainly
--- are, and a share of the slot that the window cuts.
+-- Drops demand that has left its window, and sums the shed units: those certainly in it, and a share of the slot that
+-- the window cuts.
 local function forget(demand)
   local ticks, oldest, fast = slot_ticks(demand.window), max(now + 1 - demand.window, 0), floor(now / demand.fast_ticks)
   local slot = floor(now / ticks)
@@ -140,8 +140,8 @@ local function forget(demand)
   demand.certain, demand.cut = certain, cut
 end
 
--- Takes up the state at `now`, and follows limits that have changed. A demand that a clock has dated ahead of `now`
--- would stand still until the clock has caught up, so it starts anew.
+-- Resumes the state at `now`, and adapts to changed limits. A demand dated ahead of `now` starts anew, because it would
+-- not change until the clock catches up.
 local is_resumed
 local function resume()
   if is_resumed then return end
@@ -166,7 +166,7 @@ local function resume()
   end
 end
 
--- Starts to shed: a demand for every limit.
+-- Starts to shed, with a demand per limit.
 local function start()
   local fresh = {}
   for i = 1, limit_count do
@@ -184,7 +184,7 @@ local function record(cost, declined)
     local demand = shed[i]
     demand.offered = demand.offered + cost
     if declined then
-      -- The newest slot lies in the window as a whole.
+      -- The newest slot is completely in the window.
       local newest = demand.slot % (SLOTS + 1) + 1
       local units = min(demand[newest] + cost, MAX32)
       demand.certain, demand[newest] = demand.certain + units - demand[newest], units
@@ -193,7 +193,7 @@ local function record(cost, declined)
   dirty = true
 end
 
--- The demand per window, given an estimate of what the window was offered.
+-- The demand per window, given an estimate of the units offered in the window.
 local function per_window(demand, offered, cost)
   local into = max(now - demand.fast * demand.fast_ticks, 0) + 0.5
   local lately = demand.before * (1 - into / demand.fast_ticks) + demand.offered + cost
@@ -202,8 +202,7 @@ local function per_window(demand, offered, cost)
   return min(max(offered, lately * scale - deviation), lately * scale + deviation)
 end
 
--- The admit ratio for a request, and the limit that asks for it.
--- And whether all that is offered fits every limit.
+-- The admit ratio for a request, the limit that sets it, and whether all offered units fit every limit.
 local function ratio_for(cost)
   local ratio, tightest, all_fits = 1, 1, true
   for i = 1, limit_count do
@@ -287,7 +286,7 @@ local DECLINED = '<I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4'
 
 local function is_count(number) return number >= 0 and number < math.huge end
 
--- Unpacks the state; what is owed is at least -1. Returns nothing if it is not one that this script can have written.
+-- Unpacks the state; the debt is at least -1. Returns nothing if this script cannot have written it.
 local function from_shed(packed)
   if #packed < 17 then return end
   local owed, threshold, count, at = unpack('<ddI1', packed)
@@ -335,7 +334,7 @@ local function decide_key(key, packed, asks)
   end
   for ask = first, #asks, 9 do
     if mode == FACTOR then factor() else suppressed(unpack('<I5I4', asks, ask)) end
-    -- A key that holds nothing is not kept for its refusals.
+    -- A rejection does not keep an empty key.
     if not known then shed, dirty = nil, false end
   end
   if interval > 0 then

@@ -1,15 +1,15 @@
--- Leases: units that an instance holds in advance, and accounts for afterwards.
+-- Leases: units that an instance holds in advance, and reports afterwards.
 --
--- A lease is charged when it is given, as of the last tick at which it may be spent. A report takes that charge away
--- and puts in its place what was spent, each unit as of a tick that is not before it was. So whatever is admitted is
--- charged from before that until a window after it, and a lease that is never heard of again ends by itself.
+-- A lease is charged when it is given, dated at the last tick at which it can be spent. A report replaces that charge
+-- by the spent units, each dated not before it was spent. So an admitted unit is charged from before its admission
+-- until a window after it, and an unreported lease expires by itself.
 --
--- A report has a name and counts once, however often it arrives. A lease is its own name. Units that Redis does not
--- hold yet leave a mark in the list of leases: an entry without units.
+-- A report has an id and counts once, however often it arrives. A lease is its own id. Units that Redis does not hold
+-- yet leave a mark in the list of leases: an entry without units.
 --
--- part   = id 12, expected epoch u32, proposed epoch u32, rate in units a ms f64, shed u40, wants u8, asks u16,
+-- part   = id 12, expected epoch u32, proposed epoch u32, rate in units per ms f64, shed u40, wants u8, asks u16,
 --          reports u8, each:
--- report = id 12, kind u8 (0 settles a lease, 1 adds units), entries u8, each: age in ms u32, units u40
+-- report = id 12, kind u8 (0 ends a lease, 1 adds units), entries u8, each: age in ms u32, units u40
 -- answer = lost u8, binding u8, units u40, free u40, used u40, held u40, fits at u48, used then u40, life u32,
 --          horizon u32, ask again in ms u32, ratio f64, epoch u32, time to live u32
 local MOST_LEASES, SPARE, LONGEST = 512, 20, 2000
@@ -21,11 +21,11 @@ if interval > 0 then
   local shortest = M32
   for i = 1, limit_count do shortest = min(shortest, limits[i][3]) end
   local window_ms = shortest * bucket
-  -- Of a short window units must not be held for longer than it is.
+  -- Units must not be held for longer than a short window lasts.
   local interval = max(min(interval, floor(window_ms / 4)), 1)
   local spare_ms = max(interval, SPARE)
   local longest = max(interval, min(10 * interval, floor(window_ms / 8), LONGEST))
-  -- The longest life of a lease, in ticks: what an age is believed at most.
+  -- The longest life of a lease, in ticks, which also caps reported ages.
   local longest_life = floor((longest + spare_ms) / bucket) + 2
 
   local function find(name)
@@ -49,7 +49,7 @@ if interval > 0 then
     return lease
   end
 
-  -- Charges leases that ended before a tick as if they were spent: all, or the first; whether there was one.
+  -- Charges leases that ended before a tick as spent: all, or the first; returns whether one existed.
   local function fold(before, is_all)
     local i, done = 1, false
     while leases and leases[i] and leases[i][2] < before and (is_all or not done) do
@@ -64,7 +64,7 @@ if interval > 0 then
     return done
   end
 
-  -- Takes up what an instance reports; where its asks begin, the units that it spent, and those that it shed.
+  -- Reads an instance's reports. Returns where its asks begin, and the units that it spent and shed.
   function report(part)
     local expected, shed_units, asks, reports, from
     id, expected, proposed, rate, shed_units, wants, asks, reports, from = unpack('<c12I4I4dI5I1I2I1', part)
@@ -73,7 +73,7 @@ if interval > 0 then
       answers[#answers + 1] = string.rep('\0', 33 * asks)
       return #part + 1, 0, 0
     end
-    -- One clock: an age counts from the instant at which the call is decided.
+    -- One clock: ages count from the instant of the decision.
     local spent, decided_ms = 0, max(now_ms, now * bucket)
     for _ = 1, reports do
       local name, kind, entries, left, earliest, place
@@ -96,13 +96,13 @@ if interval > 0 then
         end
       end
     end
-    -- Whoever has not reported for some lives does not come back, or is late enough to do without.
+    -- An instance that has not reported for some lives is gone, or may lose the rest.
     fold(now - 4 * longest_life, true)
     return from, spent, shed_units
   end
 
-  -- How much to lend, and for how long, where so much is free of all limits; of the tightest so much, of this
-  -- capacity. And when units may come back before the log frees any; 0 where nobody holds any.
+  -- The size and life of a lease, given the free units of all limits, and of the tightest with its capacity. Also when
+  -- units may return before the log frees any; 0 if no instance holds any.
   local function share(free, free_of, capacity, smallest)
     local others, instances, units, horizon, count, back_at = 0, 1, 0, longest, 0, nil
     for i = 1, leases and #leases or 0 do
@@ -118,18 +118,18 @@ if interval > 0 then
     local again = back_at and max(back_at * bucket - spare_ms - now_ms, interval) or 0
     local spare = floor(smallest * tolerance / (1 + tolerance) / instances / 2)
     local function wish() return math.ceil(rate * horizon + math.sqrt(rate * horizon)) end
-    -- Far below the limit an instance need not come often; near it, units that lie idle are missed elsewhere.
+    -- Far below the limit, an instance syncs rarely; near it, idle units are missed elsewhere.
     while horizon > interval and 2 * (free_of - wish()) < capacity and wish() > spare do
       horizon = max(floor(horizon / 2), interval)
     end
     if rate * horizon >= 1 then
-      -- A quarter stays for those who hold nothing.
+      -- A quarter stays for instances without a lease.
       units = max(min(wish(), math.ceil(2 * free * rate / (rate + others)), free - floor(free / 4)), 1)
     end
     return min(units, free), horizon, max(spare, 1), min(again, M32 - 1), count
   end
 
-  -- Gives a lease, if one is wanted and pays off, and packs the answer.
+  -- Gives a lease, if it is wanted and worthwhile, and packs the reply.
   function lend(cap, ratio)
     local free, smallest, free_of, capacity, used_of, held_of, binding = M40, M40, M40, 1, 0, 0, 1
     for i = 1, limit_count do
@@ -149,7 +149,7 @@ if interval > 0 then
     if is_lost or wants == 0 or free < least then units = 0 end
     if units > 0 and count >= MOST_LEASES and not fold(now, false) then units = 0 end
     if place then
-      -- The call came twice; what it was given then lives no longer for that.
+      -- The call arrived twice; its lease must not live longer.
       units, life_ms = leases[place][3], min(life_ms, max(leases[place][2] * bucket - now_ms, 0))
     elseif units > 0 then
       insert(id, max(floor((now_ms + life_ms) / bucket), now), units, rate)

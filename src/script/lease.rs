@@ -1,90 +1,90 @@
-//! What an instance reports and is lent, as it travels.
+//! The encoding of an instance's requests, reports and leases.
 
 use super::wire::{Ask, MOST_UNITS, Reader, put};
 
-/// A lease's name: whose it is, by a random number, and which.
+/// The id of a lease: a random number of the instance, and a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LeaseId {
     pub(crate) nonce: u64,
     pub(crate) counter: u32,
 }
 
-/// Units that were spent. Redis takes up each report once, by its name.
+/// Spent units. Redis applies each report once, by its id.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Report {
     pub(crate) id: LeaseId,
     pub(crate) kind: ReportKind,
-    /// What was spent: at most so many milliseconds ago, and the units. At most [`Self::MOST`].
+    /// The spent units, each with a largest age in milliseconds. At most [`Self::MOST`].
     pub(crate) spent: Vec<(u32, u64)>,
 }
 
-/// What a report does.
+/// The effect of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReportKind {
-    /// It settles the lease of this name, and adds no more units than were lent.
+    /// It ends the lease of this id, and adds at most the units of that lease.
     Lease = 0,
     /// It adds units that Redis does not hold yet.
     Extra = 1,
 }
 
-/// One instance's call on one key: what it reports, and what it wants.
+/// One instance's call on one key: its reports, and its request for a lease.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SyncRequest {
-    /// The lease that it gets, if it gets one.
+    /// The id of the lease, if the reply grants one.
     pub(crate) id: LeaseId,
-    /// The epoch of the value that it has to find; 0 where there need not be any.
+    /// The expected epoch of the value; 0 if the value need not exist.
     pub(crate) expected: u32,
-    /// The epoch of a value that has none.
+    /// The epoch for a value that has none.
     pub(crate) proposed: u32,
-    /// Units a millisecond that it was asked for of late.
+    /// The recent demand, in units per millisecond.
     pub(crate) rate: f64,
-    /// Units that the suppressed strategy shed here since the last call.
+    /// The units that the suppressed strategy shed here since the last call.
     pub(crate) shed_units: u64,
     pub(crate) wants: bool,
     pub(crate) reports: Vec<Report>,
 }
 
-/// What an instance was lent, and what it has to know of the key.
+/// The lease of an instance, and the state of the key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SyncReply {
-    /// Whether the value was not the one that was expected: then nothing was done.
+    /// Whether the value was not the expected one; the call then had no effect.
     pub(crate) is_lost: bool,
-    /// The limit with the smallest part free.
+    /// The limit with the smallest free part.
     pub(crate) binding: u8,
     pub(crate) units: u64,
-    /// Units that are free after that.
+    /// The units that remain free.
     pub(crate) free: u64,
-    /// Units that count against the limit that binds, without those of this lease.
+    /// The units that count against the binding limit, without those of this lease.
     pub(crate) used: u64,
-    /// Those of them that instances hold in leases.
+    /// The units among them that instances hold in leases.
     pub(crate) held: u64,
-    /// Where too little is free to be lent, the tick at which it is again; else 0.
+    /// If too few units are free for a lease, the tick at which enough are free; otherwise 0.
     pub(crate) fits_at: u64,
-    /// Units that count at that tick.
+    /// The units that count at that tick.
     pub(crate) used_then: u64,
-    /// How long the lease may be spent, counted from when it was given.
+    /// How long the lease can be spent, from when it was given.
     pub(crate) life_ms: u32,
-    /// After how long to come again.
+    /// The delay until the next sync.
     pub(crate) horizon_ms: u32,
-    /// After how long a refusal may be untrue, since other instances may give units back; 0 where none holds any.
+    /// The delay after which a refusal may be obsolete, because other instances may return units; 0 if none holds any.
     pub(crate) ask_again_ms: u32,
     /// The part of the requests that the suppressed strategy admits.
     pub(crate) ratio: f64,
     pub(crate) epoch: u32,
-    /// How long the value surely lives; 0 where the call changed nothing of that.
+    /// The least time for which the value lives; 0 if the call did not change it.
     pub(crate) ttl_ms: u32,
 }
 
 impl Report {
-    /// Entries of one report.
+    /// The most entries of one report.
     pub(crate) const MOST: usize = u8::MAX as usize;
 }
 
 impl SyncRequest {
-    /// Reports of one call.
+    /// The most reports of one call.
     pub(crate) const MOST_REPORTS: usize = 32;
 
-    /// The bytes, with the asks that are to be decided after the reports and before anything is lent.
+    /// Encodes the call, with the requests to decide after the reports and before the lease.
     pub(crate) fn bytes(&self, asks: &[Ask]) -> Box<[u8]> {
         let mut out = Vec::with_capacity(64 + 9 * asks.len());
         put_id(&mut out, self.id);
@@ -117,10 +117,10 @@ fn put_id(out: &mut Vec<u8>, id: LeaseId) {
 }
 
 impl SyncReply {
-    /// The bytes of an answer.
+    /// The length of a reply in bytes.
     pub(crate) const BYTES: usize = 61;
 
-    /// Nothing where the bytes cannot be an answer on so many limits.
+    /// Returns `None` if the bytes cannot be a reply for this number of limits.
     pub(crate) fn read(answer: &[u8], limits: usize) -> Option<Self> {
         let mut reader = Reader(answer);
         let reply = Self {

@@ -1,7 +1,7 @@
-//! The scripts: the engine's algorithm a second time, and the bytes that go in and come out.
+//! The scripts, which implement the engine's algorithm a second time, and the encoding of their arguments and replies.
 //!
-//! All numbers travel packed, little endian: a call is parsed with a handful of instructions on either side.
-//! The differential test feeds both algorithms the same traces and demands equal outcomes.
+//! All numbers are packed in little endian, so parsing a call takes few instructions on either side. A differential
+//! test feeds the same traces to both algorithms and requires equal outcomes.
 
 mod lease;
 mod wire;
@@ -16,7 +16,7 @@ use redis::Cmd;
 pub(crate) use self::lease::{LeaseId, Report, ReportKind, SyncReply, SyncRequest};
 pub(crate) use self::wire::{Ask, Correction, CorrectionReply, EncodedPolicy, Lending, Mode, ScriptReply};
 
-/// Decides on the costs of many keys, and lends.
+/// Decides on the costs of many keys, and gives leases.
 pub(crate) static DECIDE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("window.lua"),
@@ -32,7 +32,7 @@ pub(crate) static CORRECT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(include_str!("window.lua"), include_str!("charge.lua"), include_str!("correct.lua")))
 });
 
-/// A script and the name by which the server knows it.
+/// A script and its name on the server.
 pub(crate) struct Script {
     body: &'static str,
     sha: String,
@@ -43,14 +43,14 @@ impl Script {
         Self { body, sha: redis::Script::new(body).get_hash().to_owned() }
     }
 
-    /// The call of a script that the server most likely knows.
+    /// Calls a script that the server probably has.
     pub(crate) fn evalsha<'a>(&self, keys: &[&'a [u8]], args: impl IntoIterator<Item = &'a [u8]>) -> Cmd {
         Self::command("EVALSHA", &self.sha, keys, args)
     }
 
-    /// The call that brings the script along.
+    /// Calls a script with its text.
     ///
-    /// Not `SCRIPT LOAD`: on a cluster that goes to every node, and one that is dead would fail them all.
+    /// `SCRIPT LOAD` is unsuitable: on a cluster it goes to every node, and one dead node would fail them all.
     pub(crate) fn eval<'a>(&self, keys: &[&'a [u8]], args: impl IntoIterator<Item = &'a [u8]>) -> Cmd {
         Self::command("EVAL", self.body, keys, args)
     }

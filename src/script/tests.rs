@@ -1,4 +1,4 @@
-//! The script against the engine: the same traces, with time and random numbers injected, and equal outcomes.
+//! The script against the engine: the same traces, with injected time and random numbers, and equal outcomes.
 
 mod damage;
 mod steps;
@@ -13,8 +13,8 @@ fn connect(server: &Server) -> redis::Connection {
     redis::Client::open(server.url()).unwrap().get_connection().unwrap()
 }
 
-/// The answer of a call on a key with injected time, which the server's own time must not end: not even while a busy
-/// machine keeps this thread from its next command.
+/// Returns the reply to a call on a key with injected time. The server's own time must not expire the key, even if a
+/// busy machine delays this thread's next command.
 fn persistent(call: Cmd, key: &[u8], server: &mut redis::Connection) -> Vec<u8> {
     let mut both = redis::pipe();
     both.atomic().add_command(call).cmd("PERSIST").arg(key).ignore();
@@ -22,13 +22,13 @@ fn persistent(call: Cmd, key: &[u8], server: &mut redis::Connection) -> Vec<u8> 
     answer
 }
 
-/// The answers to so many asks, and to nothing else.
+/// Reads a reply that contains exactly this number of asks.
 fn read(answer: &[u8], asks: usize) -> Option<ScriptReply<'_>> {
     let total = asks * ScriptReply::RECORD;
     ScriptReply::read(answer, total, 0..total)
 }
 
-/// The two algorithms side by side on one key.
+/// The two algorithms in parallel on one key.
 struct Twins {
     server: redis::Connection,
     key: Vec<u8>,
@@ -38,14 +38,14 @@ struct Twins {
     steps: usize,
 }
 
-/// A key that is decided on by the script alone.
+/// A key that only the script decides.
 struct Key {
     server: redis::Connection,
     name: Vec<u8>,
 }
 
 impl Key {
-    /// Whether one unit is admitted, how much is then used, and the tick at which one fits.
+    /// Returns whether one unit is admitted, the units then used, and the tick at which one fits.
     fn ask(&mut self, now_ms: u64, bucket_ms: u64, capacity: u64, window_ms: u64) -> (bool, u64, u64) {
         let window = u32::try_from(window_ms.div_ceil(bucket_ms)).unwrap();
         let limits = [Limit { capacity, hard: capacity, window, span: window, ticks_in_200ms: 1 }];
@@ -66,7 +66,7 @@ impl Key {
     }
 }
 
-/// A rolling deploy: half of the instances write buckets of one size, half of another.
+/// A rolling deployment: half of the instances use one bucket size, and half another.
 #[test]
 fn a_value_with_other_buckets_is_converted_and_never_reset() {
     let server = Server::start(Flavor::Debian);
@@ -77,7 +77,7 @@ fn a_value_with_other_buckets_is_converted_and_never_reset() {
         let (mut now, mut admitted, mut refused_in_vain): (u64, Vec<u64>, u32) = (DAY, Vec::new(), 0);
         for _ in 0..1_500 {
             now += random.u64(0..90);
-            // One writer at a time for a while, then the other.
+            // One writer runs for a while, then the other.
             let bucket_ms = if random.u32(0..8) == 0 || now / 700 % 2 == 0 { a } else { b };
             let live = |past: u64| admitted.iter().filter(|&&at| at + past > now).count() as u64;
             let (is_allowed, used, _) = key.ask(now, bucket_ms, capacity, window_ms);
@@ -87,16 +87,16 @@ fn a_value_with_other_buckets_is_converted_and_never_reset() {
             } else if live(window_ms + 2 * (a + b)) < capacity {
                 refused_in_vain += 1;
             }
-            assert!(key.ttl() > 0, "a key without an end");
+            assert!(key.ttl() > 0, "a key without a time to live");
         }
         assert!(admitted.len() > 200, "{}", admitted.len());
-        // Each conversion may raise a stamp by a bucket; a unit is written by one, and read by the other.
+        // Each conversion may raise a stamp by a bucket. One side writes a unit, and the other reads it.
         assert!(refused_in_vain < 60, "{a} and {b} ms: {refused_in_vain}");
     }
 }
 
 #[test]
-fn an_hour_back_refuses_for_a_window_and_not_for_an_hour() {
+fn a_step_back_of_an_hour_refuses_for_a_window_and_not_for_an_hour() {
     let server = Server::start(Flavor::Debian);
     let mut key = Key { server: connect(&server), name: b"hour".to_vec() };
     for n in 0..5 {
@@ -104,23 +104,23 @@ fn an_hour_back_refuses_for_a_window_and_not_for_an_hour() {
     }
     assert!(!key.ask(DAY + 500, 10, 5, 1_000).0);
     let back = DAY - 3_600_000;
-    assert!(!key.ask(back, 10, 5, 1_000).0, "what was admitted a moment ago still counts");
+    assert!(!key.ask(back, 10, 5, 1_000).0, "the units admitted just before still count");
     assert!(!key.ask(back + 900, 10, 5, 1_000).0);
-    assert!(key.ask(back + 1_020, 10, 5, 1_000).0, "an hour is not waited for");
+    assert!(key.ask(back + 1_020, 10, 5, 1_000).0, "the wait is not an hour");
     assert!(key.ttl() > 0 && key.ttl() < 10_000);
 }
 
 #[test]
-fn less_than_a_window_back_is_waited_for() {
+fn a_step_back_of_less_than_a_window_is_waited_for() {
     let server = Server::start(Flavor::Debian);
     let mut key = Key { server: connect(&server), name: b"back".to_vec() };
     assert!(key.ask(DAY + 900, 10, 1, 1_000).0);
     assert!(!key.ask(DAY, 10, 1, 1_000).0);
-    assert!(!key.ask(DAY + 1_899, 10, 1, 1_000).0, "the unit is held for its window from when it was admitted");
+    assert!(!key.ask(DAY + 1_899, 10, 1, 1_000).0, "the unit is held for its window from its admission");
     assert!(key.ask(DAY + 1_910, 10, 1, 1_000).0);
 }
 
-/// A key that ends before its newest unit gives that unit's room away early; one without an end is never gone.
+/// A key that expires before its newest unit frees that unit too early. A key without a time to live never expires.
 #[test]
 fn a_key_lives_for_as_long_as_its_newest_unit_counts() {
     let server = Server::start(Flavor::Debian);
@@ -130,7 +130,7 @@ fn a_key_lives_for_as_long_as_its_newest_unit_counts() {
         let mut key = Key { server: connect(&server), name: format!("life{case}").into() };
         let span = window_ms.div_ceil(bucket_ms);
         let mut newest = 0;
-        // At the start of a bucket, later, at the end of one, and after a step back.
+        // The times are the start of a bucket, later, the end of a bucket, and after a step back.
         for now in [0, 333, 999, 250].map(|ms| DAY.next_multiple_of(bucket_ms) + ms) {
             let began = std::time::Instant::now();
             assert!(key.ask(now, bucket_ms, 100, window_ms).0);
@@ -227,7 +227,7 @@ impl Twins {
     }
 }
 
-/// One configuration: limits as (capacity, hard, window), words for each span, and the first instant.
+/// One configuration: limits as (capacity, hard, window), words per span, and the first instant.
 struct Setup {
     limits: &'static [(u64, u64, u32)],
     words: usize,
@@ -238,7 +238,7 @@ struct Setup {
 }
 
 const DAY: u64 = 1_790_000_000_000;
-/// Shortly before the low 32 bits of a tick wrap at 10 ms.
+/// Shortly before the low 32 bits of a tick wrap, with 10 ms buckets.
 const WRAP: u64 = 417 * (1 << 32) * 10 - 2_000;
 
 const SETUPS: &[Setup] = &[
@@ -264,7 +264,7 @@ const SETUPS: &[Setup] = &[
     },
     Setup { limits: &[(50, 75, 100)], words: 256, bucket_ms: 10, start_ms: WRAP, most_gap_ms: 20, suppressed: true },
     Setup { limits: &[(600, 600, 600)], words: 16, bucket_ms: 10, start_ms: DAY, most_gap_ms: 30, suppressed: true },
-    // More is declined than a slot can count.
+    // More units are shed than a slot can count.
     Setup {
         limits: &[(1 << 36, 3 << 35, 100)],
         words: 32,
@@ -313,7 +313,7 @@ fn trace(setup: &Setup, steps: usize, server: &Server) -> usize {
             0..20 => {}
             20..38 => now += random.u64(0..setup.most_gap_ms),
             38 => now += random.u64(0..40 * setup.most_gap_ms),
-            // The clock steps back, by less than the shortest window or by any time; in the end it is put right.
+            // The clock steps back, by less than the shortest window or by any time; at the end it is corrected.
             _ if random.bool() => now = latest - random.u64(0..u64::from(limits[0].window) * setup.bucket_ms / 2),
             _ => now = latest - random.u64(0..3 * longest * setup.bucket_ms),
         }
@@ -357,7 +357,7 @@ fn trace(setup: &Setup, steps: usize, server: &Server) -> usize {
                 twins.correct(now, span, Correction::Set { comparator, count, mode });
             }
             44 => twins.correct(now, span, Correction::Delete),
-            // A limit is an argument: it may change at any time.
+            // A limit is an argument, so it may change at any time.
             45 if limits[0].capacity > 2 => {
                 let capacity = random.u64(1..=2 * setup.limits[0].0).min(MAX_CAPACITY);
                 (limits[0].capacity, limits[0].hard) = (capacity, capacity * 3 / 2);

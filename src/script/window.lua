@@ -9,11 +9,11 @@
 -- ARGV[1] = bucket ms u32, most words u16, cells in a span u16, spans u8, each span u32 rising, then the call's own
 -- ARGV[2] = the time in ms, or empty for the server's
 --
--- A closure costs as much as a look at a value, so there are few, and what is rare stands in line.
+-- A closure costs as much as reading a value, so there are few, and rare code is inline.
 local M32, M40, NEVER = 4294967296, 1099511627776, 281474976710655
 local pack, unpack, sub, floor, call = struct.pack, struct.unpack, string.sub, math.floor, redis.call
 local max, min = math.max, math.min
--- The bounds of what is possible, in ms: any time or span, and how long a lease can still be spent.
+-- The bounds of possible values, in ms: any time or span, and the rest of a lease's life.
 local MOST_MS, LEASE_MS = 2 ^ 52, 3600000
 
 local policy = ARGV[1]
@@ -31,11 +31,11 @@ if not now_ms then
 end
 local clock = floor(now_ms / bucket)
 
--- The key's state; `now` is the tick at which it is decided on, never before the open one. Without leases there is no
--- table of them. Each: 1 id, 2 last tick, 3 units, 4 rate.
+-- The key's state; `now` is the tick of the decision, never before the open one. `leases` is nil without leases. Each
+-- lease: 1 id, 2 last tick, 3 units, 4 rate.
 local now, known, dirty, kept, open, total, base, merged, n, words, shed, leases, epoch
 
--- Reads a string. Returns nothing if there is none, and `false` if the key holds another type.
+-- Reads a string. Returns nothing if the key does not exist, and `false` if it holds another type.
 local function get(key)
   local value = redis.pcall('GET', key)
   if type(value) ~= 'table' then return value or nil end
@@ -44,8 +44,7 @@ local function get(key)
   return false
 end
 
--- Whether this script can have written a string: its parts have the lengths that its header announces, and its times
--- are possible.
+-- Whether this script can have written a string: its parts have the lengths in its header, and its times are possible.
 local function is_ours(value)
   if #value < 36 then return false end
   local from, held, at, _, _, _, count, shed_bytes, lent = unpack('<I4I4I6I5I5I2I2I2I2', value)
@@ -54,7 +53,7 @@ end
 
 -- Reads a key and returns the packed part of the suppressed strategy. Returns nothing if the key holds another type.
 --
--- A string that is not ours counts as no value: the next charge overwrites it, and gives it a time to live.
+-- A foreign string counts as no value: the next charge overwrites it, and sets a time to live.
 local function load(key)
   local value = get(key)
   if value == false then return end
@@ -71,9 +70,9 @@ local function load(key)
   if held > longest then kept = held end
   local back = open - clock - shortest
   if from ~= bucket or back > 0 then
-    -- Written with buckets of another size: every stamp moves up to the end of its bucket. Or the server's clock
-    -- stepped back by more than the shortest window: the history moves back until its newest unit is dated now. That
-    -- only makes units younger. Without it, a shorter window would stand still until the clock has caught up.
+    -- If the bucket size changed, every stamp moves to the end of its bucket. If the server's clock stepped back by
+    -- more than the shortest window, the history moves back until its newest unit is dated now. That only makes units
+    -- younger. Without it, a shorter window would admit nothing until the clock catches up.
     local out, k, last = {}, 0, nil
     local function up(tick) return floor(((tick + 1) * from - 1) / bucket) end
     if from ~= bucket then
@@ -105,8 +104,8 @@ local function load(key)
   return shed_bytes > 0 and sub(value, 37, 36 + shed_bytes) or ''
 end
 
--- Looks back `span` ticks: the total that has expired, the first live closed word, the units that are live, and those
--- of leases, which may still be spent or were.
+-- Looks back `span` ticks: the expired total, the first live closed word, the live units, and the units of leases that
+-- can still be spent, or were.
 local function view(span)
   local idle, spent, first, lent = now - open, base, 0, 0
   if idle > span then
@@ -125,13 +124,13 @@ local function view(span)
   return spent, first, (total - spent) % M40, lent
 end
 
--- The first tick at which `cost` fits under `capacity`, and the units held then; 0 where it fits now. `used` is with
--- the units of leases.
+-- The first tick at which `cost` fits under `capacity`, and the units held then; 0 if it fits now. `used` includes the
+-- units of leases.
 local function fits_at(span, capacity, cost, spent, first, used)
   if cost > capacity then return NEVER, 0 end
   local need = used + cost - capacity
   if need <= 0 then return 0, used end
-  -- Of the leases, which end in their order, the first few have to go, and of the log what is then still missing.
+  -- The first leases, in order of their ends, must expire, and from the log the units still missing.
   local best, left, gone, last, lease = NEVER, 0, 0, 0, 0
   repeat
     local low, high, tick, cum = first, n, last, spent
@@ -151,7 +150,7 @@ local function fits_at(span, capacity, cost, spent, first, used)
     gone, last = gone + leases[lease][3], leases[lease][2]
   until last >= best
   if leases then
-    -- Units of the log and of leases leave together.
+    -- Units of the log and of leases expire together.
     local low, high, cum = first, n, spent
     while low < high do
       local middle = floor((low + high) / 2)
@@ -166,7 +165,7 @@ local function fits_at(span, capacity, cost, spent, first, used)
   return best + span + 1, left
 end
 
--- Moves the open bucket to `now`: closes the old one and drops what has expired.
+-- Moves the open bucket to `now`: closes the old one and drops expired ones.
 local function roll()
   if now <= open then return end
   local spent, first, used = view(kept)
@@ -175,7 +174,7 @@ local function roll()
   end
   if used > 0 then
     if n >= most then
-      -- Merges words that lie in one cell into the newest of them; see `engine/mod.rs`.
+      -- Merges words in one cell into the newest of them; see `engine/mod.rs`.
       local out, k, stays, cell = {}, n + 1, nil, nil
       for i = n - 1, 0, -1 do
         local tick = open - (open - unpack('<I4', words, 9 * i + 1)) % M32
@@ -197,7 +196,7 @@ local function roll()
   open, base = now, spent
 end
 
--- How long the key lives, in ms: for as long as anything in it counts.
+-- The key's time to live in ms: as long as any unit in it counts.
 local function life()
   local last = leases and leases[#leases][2] or now
   return (max(now, last) - clock + kept + 2) * bucket

@@ -1,4 +1,4 @@
-//! What is sent to the scripts, and what they answer.
+//! The encoding of script arguments and replies.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -8,12 +8,12 @@ use crate::correction::RateLimitComparator;
 use crate::decision::Verdict;
 use crate::engine::{Limit, NEVER, Outcome, Retention, SetMode, factor_in_band, retry_tick};
 
-/// What a call does with a cost.
+/// The effect of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// The absolute strategy.
     Absolute = 0,
-    /// The absolute strategy, charging nothing.
+    /// The absolute strategy, without a charge.
     Peek = 1,
     /// The suppressed strategy.
     Suppressed = 2,
@@ -21,12 +21,12 @@ pub(crate) enum Mode {
     Factor = 3,
 }
 
-/// How units are lent.
+/// The parameters of leases.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Lending {
-    /// How often an instance settles a key at least, while it uses it; 0 where nothing is lent.
+    /// The longest time between two syncs of a key in use; 0 for no leases.
     pub(crate) interval_ms: u32,
-    /// By what part the limits may be exceeded; their capacities are so much larger already.
+    /// The part by which the limits may be exceeded. Their capacities already include it.
     pub(crate) tolerance: f64,
 }
 
@@ -34,21 +34,21 @@ pub(crate) struct Lending {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
     pub(crate) cost: u64,
-    /// Uniform; the scripts draw no random numbers, which some servers seed alike.
+    /// Uniform. The scripts draw no random numbers, because some servers use the same seed each time.
     pub(crate) random: u32,
 }
 
 impl Ask {
-    /// Appends the ask. What is above 2^39 fits no limit, so that a larger cost need not be told apart.
+    /// Appends the ask. Costs above 2^39 fit no limit, so their exact value is irrelevant.
     pub(crate) fn write(self, out: &mut Vec<u8>) {
         put(out, self.cost.min(MOST_UNITS), 5);
         put(out, u64::from(self.random), 4);
     }
 }
 
-/// The largest number of units that is sent.
+/// The largest number of units in a message.
 pub(super) const MOST_UNITS: u64 = (1 << 40) - 1;
-/// The largest tick that is sent; in an answer it stands for never.
+/// The largest tick in a message; in a reply it means never.
 pub(super) const MOST_TICK: u64 = (1 << 48) - 1;
 
 /// The first argument of a call: the window's shape, then what the call itself needs.
@@ -66,7 +66,7 @@ impl EncodedPolicy {
         Self::lend(bucket_ms, horizon, mode, limits, Lending { interval_ms: 0, tolerance: 0.0 })
     }
 
-    /// The argument of a decision that lends.
+    /// The argument of a decision that gives leases.
     pub(crate) fn lend(bucket_ms: u64, horizon: &Retention, mode: Mode, limits: &[Limit], lending: Lending) -> Self {
         let mut out = shape(bucket_ms, horizon);
         out.extend([mode as u8, limits.len() as u8]);
@@ -116,7 +116,7 @@ impl EncodedPolicy {
         Self::light(out)
     }
 
-    /// The argument of a correction that charges units of a past time, at most 255 entries, the oldest first.
+    /// The argument of a correction that charges past units, with at most 255 entries, oldest first.
     pub(crate) fn charge(
         bucket_ms: u64,
         horizon: &Retention,
@@ -136,7 +136,7 @@ impl EncodedPolicy {
         Self::light(out)
     }
 
-    /// A policy whose calls are never put together.
+    /// A policy whose calls are never batched.
     fn light(bytes: Vec<u8>) -> Self {
         Self { bytes: bytes.into(), weight: 1 }
     }
@@ -159,10 +159,10 @@ impl EncodedPolicy {
     }
 }
 
-/// The operation of [`EncodedPolicy::charge`]; the others are in [`Correction::operation`].
+/// The operation of [`EncodedPolicy::charge`]; [`Correction::operation`] has the others.
 const CHARGE: u8 = 3;
 
-/// A change of a key that is no decision.
+/// A change of a key other than a decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Correction {
     Set { comparator: RateLimitComparator, count: u64, mode: SetMode },
@@ -180,10 +180,10 @@ impl Correction {
     }
 }
 
-/// What a correction answered.
+/// The reply to a correction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CorrectionReply {
-    /// Whether it was done; of a deletion, whether the key was known.
+    /// Whether the correction was applied; for a deletion, whether the key was known.
     pub(crate) done: bool,
     pub(crate) before: u64,
     pub(crate) after: u64,
@@ -197,7 +197,7 @@ impl CorrectionReply {
     }
 }
 
-/// The answers to a call of the decide script: the server's time, and one record for each ask.
+/// The reply to a call of the decide script: the server's time, and one record per ask.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScriptReply<'a> {
     pub(crate) now_ms: u64,
@@ -205,18 +205,18 @@ pub(crate) struct ScriptReply<'a> {
 }
 
 impl<'a> ScriptReply<'a> {
-    /// The bytes that answer one ask.
+    /// The length of the reply to one ask, in bytes.
     pub(crate) const RECORD: usize = 33;
 
-    /// What fills the answers of a key that holds a value of another type.
+    /// The byte that fills the replies of a key with a value of another type.
     const FOREIGN: u8 = 0xff;
 
-    /// Whether the key whose answers begin at `at`, behind the time, holds a value of another type.
+    /// Whether the key whose replies begin at `at`, after the time, holds a value of another type.
     pub(crate) fn is_foreign(answer: &[u8], at: usize) -> bool {
         answer.get(size_of::<f64>() + at) == Some(&Self::FOREIGN)
     }
 
-    /// Reads a part of an answer that is `total` bytes long behind the time; nothing where it has another length.
+    /// Reads a part of a reply with `total` bytes after the time; returns `None` if the length differs.
     pub(crate) fn read(answer: &'a [u8], total: usize, part: Range<usize>) -> Option<Self> {
         let mut reader = Reader(answer);
         let now_ms = reader.double()? as u64;
@@ -226,12 +226,12 @@ impl<'a> ScriptReply<'a> {
         Some(Self { now_ms, records: reader.0.get(part)? })
     }
 
-    /// What follows the answers to `asks` asks.
+    /// Returns the bytes after the replies to `asks` asks.
     pub(crate) fn behind(&self, asks: usize) -> Option<&'a [u8]> {
         self.records.get(asks * Self::RECORD..)
     }
 
-    /// The outcome of the ask with this index; `now` is the tick of the answer's time.
+    /// Returns the outcome of the ask with this index; `now` is the tick of the reply's time.
     pub(crate) fn outcome(&self, index: usize, ask: Ask, limits: &[Limit], now: u64) -> Option<Outcome> {
         let mut reader = Reader(self.records.get(index * Self::RECORD..(index + 1) * Self::RECORD)?);
         let verdict = reader.number(1)?;
@@ -254,7 +254,7 @@ impl<'a> ScriptReply<'a> {
         Some(Outcome { verdict, binding, violated, factor, used, newest, fits_at, used_then })
     }
 
-    /// The suppression factor, 0 to 1, that a call in the mode [`Mode::Factor`] answered.
+    /// The suppression factor, 0 to 1, from a reply in the mode [`Mode::Factor`].
     pub(crate) fn factor(&self, index: usize) -> Option<f64> {
         let ratio = self.records.get((index + 1) * Self::RECORD - 8..)?;
         Reader(ratio).double().map(|ratio| 1.0 - ratio)
@@ -274,7 +274,7 @@ fn shape(bucket_ms: u64, horizon: &Retention) -> Vec<u8> {
     out
 }
 
-/// Appends the low bytes of a number, little endian.
+/// Appends the low bytes of a number, in little endian.
 pub(super) fn put(out: &mut Vec<u8>, number: u64, bytes: usize) {
     out.extend_from_slice(&number.to_le_bytes()[..bytes]);
 }
@@ -290,7 +290,7 @@ impl Reader<'_> {
         Some(u64::from_le_bytes(number))
     }
 
-    /// A tick, which may be never.
+    /// Reads a tick, which may be never.
     pub(super) fn tick(&mut self) -> Option<u64> {
         self.number(6).map(|tick| if tick == MOST_TICK { NEVER } else { tick })
     }

@@ -7,17 +7,18 @@ use crate::servers::{Flavor, Server};
 fn a_password_is_wrong_or_missing() {
     let server = Server::start_with(Flavor::Debian, &["--requirepass", SECRET]);
     let of = |login: &str| format!("redis://{login}{}", server.address());
-    url(&of("")).logs(&["redis-lost", "wants a password"]);
-    url(&of(&format!(":wrong{SECRET}@"))).logs(&["redis-lost", "does not take this user and password"]);
-    url(&of(&format!("nobody:{SECRET}@"))).logs(&["redis-lost", "does not take this user and password"]);
+    url(&of("")).logs(&["redis-lost", "requires a password"]);
+    url(&of(&format!(":wrong{SECRET}@"))).logs(&["redis-lost", "does not accept this user and password"]);
+    url(&of(&format!("nobody:{SECRET}@"))).logs(&["redis-lost", "does not accept this user and password"]);
     let open = Server::start(Flavor::Debian);
-    url(&format!("redis://:{SECRET}@{}", open.address())).logs(&["redis-lost", "does not take this user and password"]);
+    url(&format!("redis://:{SECRET}@{}", open.address()))
+        .logs(&["redis-lost", "does not accept this user and password"]);
 }
 
 #[test]
 fn a_database_is_not_there() {
     let server = Server::start(Flavor::Debian);
-    url(&format!("{}/77", server.url())).logs(&["redis-lost", "no database of that number"]);
+    url(&format!("{}/77", server.url())).logs(&["redis-lost", "no database with that number"]);
 }
 
 /// In the words of each version; all but the first grant are for commands that only the script calls.

@@ -12,8 +12,8 @@ use crate::servers::{Flavor, Server};
 fn nobody_listens() {
     let server = Server::start(Flavor::Debian);
     server.kill();
-    url(&server.url()).logs(&["redis-lost", "the connection was refused", "host and port"]);
-    url("unix:///nowhere/redis.sock").logs(&["the Unix socket of Redis is not there"]);
+    url(&server.url()).logs(&["redis-lost", "the connection to Redis was refused", "host and port"]);
+    url("unix:///nowhere/redis.sock").logs(&["the Unix socket of Redis does not exist"]);
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn the_name_cannot_be_resolved() {
 fn the_server_hangs() {
     let server = Server::start(Flavor::Debian);
     server.pause();
-    url(&server.url()).logs(&["redis-lost", "answers nothing", "SLOWLOG"]);
+    url(&server.url()).logs(&["redis-lost", "accepts connections and does not answer", "SLOWLOG"]);
 }
 
 /// A queue of one that is full: the system drops what else would connect, as a firewall does.
@@ -42,7 +42,7 @@ fn nothing_answers_to_a_connection_attempt() {
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(200));
     let _queue: Vec<_> = (0..4).map(connect).collect();
-    url(&format!("redis://{address}")).logs(&["redis-lost", "nothing answers to a connection attempt", "firewall"]);
+    url(&format!("redis://{address}")).logs(&["redis-lost", "no server answers the connection attempt", "firewall"]);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn another_service_listens() {
             });
         }
     });
-    url(&format!("redis://{address}")).logs(&["redis-lost", "is no Redis"]);
+    url(&format!("redis://{address}")).logs(&["redis-lost", "is not Redis"]);
 }
 
 /// What a proxy does whose server is down.
@@ -69,5 +69,5 @@ fn a_proxy_stands_before_nothing() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || listener.incoming().flatten().for_each(drop));
-    url(&format!("redis://{address}")).logs(&["redis-lost", "closed while it was made", "proxy"]);
+    url(&format!("redis://{address}")).logs(&["redis-lost", "closed during its setup", "proxy"]);
 }

@@ -19,7 +19,7 @@ fn the_master_has_another_name() {
 #[test]
 fn the_sentinels_are_dead_or_are_none() {
     let server = Server::start(Flavor::Debian);
-    logs(&[server.url()], "weir", &["redis-lost", "that of a server", "26379"]);
+    logs(&[server.url()], "weir", &["redis-lost", "is the address of a server", "26379"]);
     server.kill();
     logs(&[server.url()], "weir", &["redis-lost", "no sentinel can be reached"]);
 }
@@ -32,13 +32,17 @@ fn a_login_is_wrong() {
         server.cli(&["ACL", "SETUSER", "default", "-@all", "+@connection", "+info", "+replconf", "+psync", "+publish"]);
     }
     let master = format!("redis://weir:wrong{SECRET}@{}", Sentinel::MASTER);
-    logs(&watch.urls(), &master, &["redis-lost", "master does not take the user and password", "mymaster"]);
+    logs(&watch.urls(), &master, &["redis-lost", "master does not accept the user and password", "mymaster"]);
 
     let sentinel = &watch.sentinels()[0];
     sentinel.cli(&["ACL", "SETUSER", "weir", "reset", "on", ">hunter2", "+ping"]);
     sentinel.cli(&["ACL", "SETUSER", "default", "on", "resetpass", ">other"]);
     let with = |login: &str| vec![format!("redis://{login}{}", sentinel.address())];
-    logs(&with(""), "weir", &["redis-lost", "a sentinel does not take", "sentinels' URLs"]);
-    logs(&with("weir:wronghunter2@"), "weir", &["redis-lost", "a sentinel does not take", "sentinels' URLs"]);
-    logs(&with("weir:hunter2@"), "weir", &["redis-lost", "sentinels' user lacks a permission", "+sentinel|masters"]);
+    logs(&with(""), "weir", &["redis-lost", "a sentinel does not accept", "sentinels' URLs"]);
+    logs(&with("weir:wronghunter2@"), "weir", &["redis-lost", "a sentinel does not accept", "sentinels' URLs"]);
+    logs(
+        &with("weir:hunter2@"),
+        "weir",
+        &["redis-lost", "user on the sentinels lacks a permission", "+sentinel|masters"],
+    );
 }

@@ -85,7 +85,7 @@ fn scripts_are_replicated_by_their_text() {
 #[test]
 fn a_sentinel() {
     let watch = crate::servers::Sentinel::start(Flavor::Debian, 1);
-    url(&watch.urls()[0]).logs(&["redis-lost", "the URL is that of a sentinel", "RedisOptions::sentinel"]);
+    url(&watch.urls()[0]).logs(&["redis-lost", "the URL is the address of a sentinel", "RedisOptions::sentinel"]);
 }
 
 /// Loopback is exempt, so that the machine needs an address of its own.

@@ -103,7 +103,7 @@ fn the_server_wants_a_certificate_of_the_client() {
     authority.issue("IP:127.0.0.1", 30);
     let (_server, port) = authority.serve("yes");
     let client = url(&format!("rediss://127.0.0.1:{port}")).env("SSL_CERT_FILE", &authority.path("ca.pem"));
-    client.logs(&["redis-lost", "wants a certificate of the client", "RedisOptions::connection"]);
+    client.logs(&["redis-lost", "requires a client certificate", "RedisOptions::connection"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The two sides of the bound, in real time: lagging and stepping clocks, and tiny budgets of words.
+//! The two sides of the bound, in real time: clocks that lag and step, and small budgets of words.
 
 use proptest::prelude::*;
 
@@ -32,26 +32,28 @@ impl Setup {
         self.limits.iter().map(|real| super::limit(real.capacity, window(real), lag)).collect()
     }
 
-    /// T2: how much longer than its window a unit may be held: a bucket for the alignment of the stamp and
-    /// one for that of the window, the lag twice (of the stamp and of the question), and the cell.
+    /// T2: how much longer than its window a unit may be held.
+    ///
+    /// This is the sum of the cell, twice the lag (of the stamp and of the decision), and two buckets. The stamp and the
+    /// window are each aligned to a bucket.
     fn slack_ms(&self, limit: &Limit, horizon: &Retention) -> u64 {
         let cell = horizon.cells().find(|&(span, _)| span == u64::from(limit.span)).map_or(1, |(_, cell)| cell);
         (u64::from(limit.span) + cell + 1) * self.bucket_ms + 2 * self.lag_ms
     }
 }
 
-/// Every admission at its true time.
+/// Every admission with its true time.
 #[derive(Default)]
 struct Admitted(Vec<(u64, u64)>);
 
 impl Admitted {
-    /// Units admitted less than `ms` ago.
+    /// The units admitted less than `ms` ago.
     fn within(&self, now: u64, ms: u64) -> u64 {
         self.0.iter().rev().take_while(|(at, _)| at + ms > now).map(|(_, units)| units).sum()
     }
 }
 
-/// One event: the true time since the last one, the cost, how far the clock lags, a step of the clock back.
+/// One event: the true time since the last event, the cost, the lag of the clock, and a step of the clock back.
 type Event = (u64, u64, u64, Option<u64>);
 
 fn run(setup: &Setup, events: &[Event]) {
@@ -93,7 +95,7 @@ fn run(setup: &Setup, events: &[Event]) {
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
-    // Windows of 1 s to 1 day, buckets of 1 ms to the window.
+    // The windows range from 1 s to 1 day, the buckets from 1 ms to the window.
     let window = prop_oneof![Just(1_000_u64), 1_000..100_000_u64, 100_000..86_400_000_u64];
     let bucket = prop_oneof![Just(1_u64), Just(10), 1..1_000_u64, 1_000..86_400_000_u64];
     let limits = prop::collection::vec((window, 1_u64..60), 1..=3);
@@ -108,7 +110,7 @@ fn setup() -> impl Strategy<Value = Setup> {
     )
 }
 
-/// Gaps that suit the setup's windows: within a bucket, within a window, around its end, and far beyond.
+/// Gaps that suit the windows of the setup: within a bucket, within a window, around its end, and far beyond it.
 fn events(setup: &Setup) -> impl Strategy<Value = Vec<Event>> + use<> {
     let window = setup.limits.iter().map(|limit| limit.window_ms).min().unwrap_or(1_000);
     let (longest, capacity) = (
@@ -129,7 +131,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
     #[test]
-    fn never_too_much_and_never_without_cause((setup, events) in setup().prop_flat_map(|setup| {
+    fn no_window_admits_too_much_and_no_request_is_refused_without_cause((setup, events) in setup().prop_flat_map(|setup| {
         let events = events(&setup);
         (Just(setup), events)
     })) {
@@ -137,7 +139,7 @@ proptest! {
     }
 }
 
-/// A saturated limit at every budget of words: full use is the liveness twin of the bound.
+/// A saturated limit with every budget of words. Full use is the counterpart of the upper bound.
 #[test]
 fn a_saturated_limit_is_used_up_to_the_stated_coarsening() {
     println!("words  admitted of limit (60 s window, 10 ms buckets, 4 000 per window offered twice over)");
@@ -160,8 +162,8 @@ fn a_saturated_limit_is_used_up_to_the_stated_coarsening() {
     }
 }
 
-/// 10/s and 5000/h at small budgets, Poisson at 1.2/s: inside both limits. Merging by the cell of the longest
-/// window admitted a ticks_in_200ms of it, with gaps of two minutes.
+/// Limits of 10/s and 5000/h with small budgets, and Poisson arrivals at 1.2/s, which is within both limits. Merging by
+/// the cell of the longest window admitted only a fifth of them, with gaps of two minutes.
 #[test]
 fn a_long_window_does_not_starve_a_short_one() {
     for words in [8_usize, 16, 32, 64, 256] {
@@ -179,7 +181,7 @@ fn a_long_window_does_not_starve_a_short_one() {
             }
         }
         println!("{words:3} words: {admitted} of {offered}, longest gap {:.1} s", gap / 100.0);
-        // 4 320 an hour are offered. Below 32 words the stated coarsening of the hour is above the room left.
+        // The load is 4 320 per hour. Below 32 words, the documented coarsening of the hour exceeds the remaining room.
         let cell = horizon.cells().last().map_or(1.0, |(_, cell)| cell as f64);
         let possible = f64::from(offered).min(3.0 * 5_000.0 / (1.0 + cell / 360_000.0));
         assert!(f64::from(admitted) >= 0.98 * possible, "{words} words: {admitted} of {possible}");

@@ -1,4 +1,4 @@
-//! While nothing is coarsened the window must equal a naive log of (tick, units), step by step.
+//! Without coarsening, the window must equal a naive log of (tick, units) after every step.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::{horizon, limit};
 use crate::decision::Verdict;
 use crate::engine::{Limit, NEVER, Retention, SetMode, Window, absolute};
 
-/// All that was ever charged, one entry for each admission; nothing is ever forgotten.
+/// All units ever charged, one entry per admission; the log drops no entry.
 #[derive(Clone, Debug, Default)]
 struct NaiveLog {
     charges: Vec<(u64, u64)>,
@@ -23,7 +23,7 @@ impl NaiveLog {
         limits.iter().all(|limit| self.used(now, limit.span) + cost <= limit.capacity)
     }
 
-    /// The first tick at which the cost fits, by trying every one.
+    /// The first tick at which the cost fits, found by trying every tick.
     fn fits_at(&self, now: u64, cost: u64, limits: &[Limit]) -> u64 {
         if limits.iter().any(|limit| cost > limit.capacity) {
             return NEVER;
@@ -104,7 +104,7 @@ fn step(gap: u64) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Compares one question; a refusal must leave the state as it was, to the bit.
+/// Compares one decision; a rejection must leave the state unchanged, to the bit.
 fn ask(
     window: &mut Window,
     naive: &NaiveLog,
@@ -117,7 +117,7 @@ fn ask(
     let before = window.dump();
     let fits = naive.fits(now, cost, limits);
     let outcome = absolute(window, now, cost, limits, horizon, charge);
-    assert_eq!(outcome.is_allowed(), fits, "T1, T2: what fits is admitted, and nothing else");
+    assert_eq!(outcome.is_allowed(), fits, "T1, T2: exactly the requests that fit are admitted");
     let violated = |limit: &Limit| naive.used(now, limit.span) + cost > limit.capacity;
     for (index, limit) in limits.iter().enumerate() {
         assert_eq!(outcome.violated & (1 << index) != 0, violated(limit), "each limit answers for itself");
@@ -165,7 +165,7 @@ fn run(limits: &[Limit], steps: &[Step], start: u64) {
                 window.refund(now, stamp, cost.min(charged), &horizon);
             }
             Step::Set { count, mode } => {
-                // Only the stamps that exist after it can be refunded exactly.
+                // Only the stamps after it can be refunded exactly.
                 stamps.clear();
                 let span = horizon.keep();
                 window.set(now, count, mode, span, &horizon);
@@ -201,7 +201,7 @@ proptest! {
         run(&limits, &steps, 7);
     }
 
-    /// P7: the limit is an argument; each decision holds its own limits against the whole history.
+    /// P7: the limit is an argument; each decision applies its own limits to the whole history.
     #[test]
     fn limits_may_change_with_every_call(
         asks in prop::collection::vec((0_u64..=9, 1_u64..=3, 1_u64..=12, 1_u32..=60), 1..120),
@@ -216,7 +216,7 @@ proptest! {
         }
     }
 
-    /// T6: n units at once count and expire like n times one.
+    /// T6: n units at once count and expire like n times one unit.
     #[test]
     fn weights_are_equivalent(asks in prop::collection::vec((0_u64..=9, 0_u64..=5), 1..80), capacity in 1_u64..=30) {
         let limits = [limit(capacity, 25, 0)];
@@ -235,7 +235,7 @@ proptest! {
         }
     }
 
-    /// T3: a larger cost never waits less, and waits for ever exactly where it exceeds the capacity.
+    /// T3: a larger cost never waits less, and waits forever exactly if it exceeds the capacity.
     #[test]
     fn waits_grow_with_the_cost(asks in prop::collection::vec((0_u64..=9, 1_u64..=4), 1..60), capacity in 1_u64..=20) {
         let limits = [limit(capacity, 30, 1)];
@@ -252,7 +252,7 @@ proptest! {
     }
 }
 
-/// P6, T11: whatever the order of the limits, a refusal charges none and the longest wait is told.
+/// P6, T11: in any order of the limits, a refusal charges none of them, and reports the longest wait.
 #[test]
 fn several_limits_are_all_or_nothing() {
     let (second, hour) = (limit(10, 100, 0), limit(15, 360_000, 0));

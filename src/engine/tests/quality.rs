@@ -1,7 +1,7 @@
-//! T10: the suppressed strategy over loads from 0.9 to 100 times the limit, with fixed seeds.
+//! T10: the suppressed strategy under loads from 0.9 to 100 times the limit, with fixed seeds.
 //!
-//! Each run offers a load, is judged from the third window on, and then drops to half of the limit to see how
-//! long the shedding lingers. Time is exact; ticks are 10 ms.
+//! Each run offers a load, and its measurement starts with the third window. Then the load drops to half of the limit,
+//! to measure how long the shedding lasts. Time is exact; a tick is 10 ms.
 
 use std::collections::VecDeque;
 
@@ -41,28 +41,28 @@ impl Setup {
     }
 }
 
-/// What a run showed.
+/// The measurements of a run.
 #[derive(Debug, Default)]
 struct Quality {
-    /// Mean admitted rate in the steady part, relative to the smaller of limit and load, minus 1.
+    /// The mean admitted rate in the steady part, relative to the smaller of limit and load, minus 1.
     error: f64,
-    /// Coefficient of variation of the admissions in bins of a tenth of a window.
+    /// The coefficient of variation of the admissions in bins of a tenth of a window.
     variation: f64,
-    /// The most admitted in any window, relative to the hard cap.
+    /// The most units admitted in any window, relative to the hard cap.
     peak: f64,
     /// The longest time without an admission in the steady part, relative to the window.
     gap: f64,
-    /// Admitted in the first window, relative to the capacity.
+    /// The units admitted in the first window, relative to the capacity.
     onset: f64,
-    /// Shares of two alternating clients: their difference relative to the mean.
+    /// The difference between the shares of two alternating clients, relative to their mean.
     unfairness: f64,
-    /// How long after the drop the last request was shed, in windows.
+    /// The time between the drop and the last shed request, in windows.
     lingers: f64,
-    /// Requests shed although all that was offered in the window fitted.
+    /// The requests shed although all units offered in the window fitted.
     wrongly_shed: u64,
 }
 
-/// Units at times, of which those within one window count.
+/// Units with their times; the units within one window count.
 #[derive(Default)]
 struct Sliding(VecDeque<f64>);
 
@@ -97,7 +97,7 @@ fn run(setup: Setup) -> Quality {
         let told = factor(&mut window, tick, &[limit], &horizon);
         let outcome = suppressed(&mut window, tick, 1, &[limit], &horizon, random);
         let fits = offered.add(now, setup.window_s) <= setup.capacity();
-        // The hard cap counts held units, and they are held for a bucket and a cell longer.
+        // The hard cap counts held units, which are held for a bucket and a cell longer.
         let fits_held = held.add(now, setup.window_s + hold_s) <= setup.capacity();
         match outcome.verdict {
             Verdict::Allowed => assert_eq!(outcome.factor, 0.0),
@@ -106,7 +106,7 @@ fn run(setup: Setup) -> Quality {
             }
             Verdict::Rejected => panic!("the suppressed strategy does not reject"),
         }
-        assert!((told - f64::from(outcome.factor)).abs() < 1e-6, "the factor is what is done: {told} {outcome:?}");
+        assert!((told - f64::from(outcome.factor)).abs() < 1e-6, "the factor matches the decision: {told} {outcome:?}");
         if outcome.is_allowed() {
             let total = admitted.add(now, setup.window_s);
             quality.peak = quality.peak.max(total as f64 / limit.hard as f64);
@@ -121,7 +121,7 @@ fn run(setup: Setup) -> Quality {
                 shares[client] += 1;
             }
         } else {
-            assert!(outcome.fits_at > tick, "a shed request is told to wait");
+            assert!(outcome.fits_at > tick, "a shed request has a wait");
             quality.wrongly_shed += u64::from(if outcome.factor < 1.0 { fits } else { fits_held });
             if now >= drop_s {
                 quality.lingers = (now - drop_s) / setup.window_s;
@@ -155,7 +155,7 @@ fn row(setup: Setup) -> Quality {
         quality.lingers,
     );
     assert!(quality.peak <= 1.0, "the hard cap is exact: {setup:?} {quality:?}");
-    assert_eq!(quality.wrongly_shed, 0, "what fits is never shed: {setup:?}");
+    assert_eq!(quality.wrongly_shed, 0, "a request that fits is never shed: {setup:?}");
     quality
 }
 
@@ -169,7 +169,7 @@ fn an_overload_is_thinned_to_the_limit() {
                     let setup = Setup { rate, window_s, hard, load, overload, windows: 8.0 };
                     let quality = row(setup);
                     let tolerance = if hard == 1.0 { 0.04 } else { 0.03 };
-                    // At 0.9 times the limit the load itself varies; that nothing is shed is checked above.
+                    // At 0.9 times the limit the load itself varies. A check above ensures that nothing is shed.
                     assert!(overload < 1.0 || quality.error.abs() <= tolerance, "{setup:?} {quality:?}");
                     if hard >= 1.1 && overload == 10.0 {
                         assert!(quality.gap <= f64::max(0.05, 4.0 / (rate * window_s)), "{setup:?} {quality:?}");
@@ -180,10 +180,10 @@ fn an_overload_is_thinned_to_the_limit() {
     }
 }
 
-/// Two clients that take turns get equal shares; without the dither one of them gets everything at 2 times.
+/// Two alternating clients get equal shares. Without the dither, one of them gets everything at 2 times the limit.
 ///
-/// Where the hard cap is the limit itself, requests also meet the cap, and there a bucket's units come free at
-/// once: clients in step with the buckets themselves then differ by up to 3 %, so that row is out of step.
+/// If the hard cap is the limit itself, requests also meet the cap, and a bucket's units become free together. Clients
+/// in step with the buckets then differ by up to 3 %, so that row is out of step.
 #[test]
 fn alternating_clients_are_served_alike() {
     for (rate, hard) in [(487.0, 1.0), (500.0, 1.1), (500.0, 1.5), (500.0, 2.0)] {
@@ -195,7 +195,7 @@ fn alternating_clients_are_served_alike() {
     }
 }
 
-/// Small limits are noisier; the tail of sheds after an overload is printed and not bounded.
+/// Small limits are noisier; the test prints the tail of sheds after an overload and does not bound it.
 #[test]
 fn small_limits_are_thinned_too() {
     for (rate, window_s) in [(5.0, 60.0), (5.0, 10.0), (1.0, 60.0)] {
@@ -210,8 +210,8 @@ fn small_limits_are_thinned_too() {
     }
 }
 
-/// The most of the limit that any strategy can admit of Poisson arrivals under the hard cap: Erlang's loss formula.
-/// A unit that has just left waits for the next arrival to replace it.
+/// The most units of Poisson arrivals that any strategy can admit under the hard cap, by Erlang's loss formula. A unit
+/// that has just expired waits for the next arrival to replace it.
 fn carried(setup: Setup) -> f64 {
     let (capacity, hard) = (setup.capacity() as f64, setup.limit().hard);
     let offered = setup.overload * capacity;
@@ -219,7 +219,7 @@ fn carried(setup: Setup) -> f64 {
     offered * (1.0 - blocked) / capacity
 }
 
-/// From one unit in a window on: what the hard cap refuses is owed, so that it does not lower the average.
+/// From one unit per window: the strategy owes what the hard cap refuses, so the cap does not lower the average.
 #[test]
 fn the_smallest_limits_keep_their_average() {
     for capacity in [1.0_f64, 2.0, 3.0, 5.0, 10.0, 20.0] {
@@ -242,7 +242,7 @@ fn the_smallest_limits_keep_their_average() {
     }
 }
 
-/// Several limits: the tightest sets the ratio, and every hard cap holds.
+/// Several limits: the tightest one sets the ratio, and every hard cap holds.
 #[test]
 fn several_suppressed_limits_hold_together() {
     let limit = |capacity: u64, window: u32| Limit {
@@ -266,7 +266,7 @@ fn several_suppressed_limits_hold_together() {
             assert!(held as u64 <= limit.hard);
         }
     }
-    // 3 000 per 60 s binds: 50/s of the 500/s that are offered.
+    // The limit of 3 000 per 60 s binds: 50/s of the 500/s that are offered.
     let steady = admitted.iter().filter(|&&at| at >= 12_000).count() as f64 / 180.0;
     println!("admitted {steady:.2}/s of 50/s");
     assert!((steady / 50.0 - 1.0).abs() <= 0.03, "{steady}");

@@ -1,17 +1,17 @@
-//! T8 and T12: numbers that wrap, clocks that step, keys that come back after a long time.
+//! T8 and T12: numbers that wrap, clocks that step, and keys that return after a long time.
 
 use super::{horizon, limit};
 use crate::engine::{Limit, NEVER, SetMode, Window, absolute, factor, suppressed};
 use crate::quota::MAX_CAPACITY;
 
 #[test]
-fn the_running_total_wraps_unseen() {
+fn the_running_total_wraps_without_effect() {
     let limits = [limit(MAX_CAPACITY, 10, 0)];
     let horizon = horizon(&limits, 256);
     let mut window = Window::new(0);
     for round in 0..9_u64 {
         let now = round * 7;
-        // Two thirds of 2^39 in every 7 ticks: one of two halves is live when the next one comes.
+        // Two thirds of 2^39 every 7 ticks: one of two halves is live when the next one arrives.
         let cost = MAX_CAPACITY / 2 + round;
         assert!(absolute(&mut window, now, cost, &limits, &horizon, true).is_allowed(), "round {round}");
         let refused = absolute(&mut window, now, MAX_CAPACITY, &limits, &horizon, true);
@@ -25,7 +25,7 @@ fn the_running_total_wraps_unseen() {
 }
 
 #[test]
-fn a_key_that_was_idle_for_longer_than_a_word_can_say_is_empty() {
+fn a_key_idle_for_longer_than_a_word_can_express_is_empty() {
     let limits = [limit(3, 1_000, 0)];
     let horizon = horizon(&limits, 256);
     for idle in [1_001, 1 << 23, (1 << 24) - 1, 1 << 24, (1 << 24) + 500, 5 << 24, 1 << 47] {
@@ -37,7 +37,7 @@ fn a_key_that_was_idle_for_longer_than_a_word_can_say_is_empty() {
         let now = 14 + idle;
         assert_eq!(window.used(now, 1_000, &horizon), 0, "idle for {idle}");
         assert!(window.is_idle(now, &horizon) && !window.is_idle(1_014, &horizon));
-        // T12: from here it behaves like a new one.
+        // T12: from this point it behaves like a new window.
         let mut fresh = Window::new(now);
         for step in [0, 1, 1, 5, 1_003, 2_000] {
             let cost = 1 + step % 2;
@@ -74,7 +74,7 @@ fn the_longest_span_is_held_to_the_tick() {
 }
 
 #[test]
-fn nothing_overflows() {
+fn no_extreme_value_overflows() {
     let limits = [limit(MAX_CAPACITY, 1, 0), limit(0, u32::MAX >> 8, 1)];
     let horizon = horizon(&limits[..1], 4);
     let mut window = Window::new((1 << 48) - 1);
@@ -92,14 +92,14 @@ fn nothing_overflows() {
     assert_eq!(window.used(0, 1, &horizon), 0);
 }
 
-/// P10: what the design gives to a key.
+/// P10: the size of a key's window.
 #[test]
 fn a_key_takes_48_bytes() {
     assert_eq!(size_of::<Window>(), 48);
 }
 
-/// Declines do not move the window, but they move the demand: a thread that read the clock earlier and comes
-/// later must find sense there.
+/// Shed units do not move the window, but they change the demand. A thread that read the clock earlier and runs later
+/// must find a consistent state.
 #[test]
 fn a_suppressed_key_survives_clocks_that_step_back() {
     let limit = Limit { capacity: 50, hard: 75, window: 100, span: 100, ticks_in_200ms: 20 };
@@ -120,7 +120,7 @@ fn a_suppressed_key_survives_clocks_that_step_back() {
     assert!(admitted.len() > 2_000, "{} of 5 000 are admitted", admitted.len());
 }
 
-/// P7 in the suppressed strategy: the estimates follow a limit that has changed.
+/// P7 in the suppressed strategy: the estimates follow a changed limit.
 #[test]
 fn a_raised_limit_is_served_at_once_by_the_suppressed_strategy() {
     let limit = |capacity: u64| Limit { capacity, hard: capacity, window: 1_000, span: 1_000, ticks_in_200ms: 20 };
@@ -134,7 +134,7 @@ fn a_raised_limit_is_served_at_once_by_the_suppressed_strategy() {
     assert!(serve(5_000..6_000, 10_000) == 1_000, "all of it fits the new limit");
 }
 
-/// The figures describe the limit that is nearest to exhaustion once the request is charged.
+/// The figures describe the limit that is nearest to exhaustion after the charge.
 #[test]
 fn an_admission_is_described_by_the_limit_that_binds() {
     let limits = [limit(2, 100, 0), limit(100, 6_000, 0)];
@@ -148,7 +148,7 @@ fn an_admission_is_described_by_the_limit_that_binds() {
     assert_eq!((outcome.binding, outcome.used, outcome.fits_at), (0, 2, 301));
 }
 
-/// Memory that a busy time took is given back in a quiet one.
+/// A sweep frees the memory that a busy time allocated.
 #[test]
 fn a_sweep_trims_what_is_no_longer_needed() {
     let limit = Limit { capacity: 300, hard: 300, window: 1_000, span: 1_000, ticks_in_200ms: 20 };
@@ -160,7 +160,7 @@ fn a_sweep_trims_what_is_no_longer_needed() {
     assert!(window.shed().is_some());
     let held = window.dump();
     window.trim(1_000);
-    assert_eq!(window.dump(), held, "what is in use stays");
+    assert_eq!(window.dump(), held, "the units in use stay");
     assert!(window.shed().is_some());
     assert!(absolute(&mut window, 3_000, 1, &[limit], &horizon, true).is_allowed());
     window.trim(3_000);

@@ -1,4 +1,4 @@
-//! A sync of one key: what goes out, and what its answer, or the lack of one, means.
+//! A sync of one key: its request, and the effect of a reply or of its absence.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::engine::{Outcome, Retention};
 use crate::script::{LeaseId, Report, SyncReply, SyncRequest};
 
 impl KeyState {
-    /// Takes the lease out of use, and gives what is to be sent. A sync that is under way is given up.
+    /// Takes the lease out of use, and returns the request to send. It abandons a sync in flight.
     pub(crate) fn start_sync(
         &mut self,
         now: u64,
@@ -50,15 +50,15 @@ impl KeyState {
             proposed: fastrand::u32(1..),
             rate: self.rate,
             shed_units: std::mem::take(&mut self.shed_units),
-            // Whether a key comes again nobody knows at first.
+            // A key's first request never leases, because the key may have no second one.
             wants: wants && !is_first,
             reports,
         };
         (RoundTrip { id, asked: Asked { sent: now, changes: self.changes, is_alone: false } }, request)
     }
 
-    /// Takes up an answer.
-    #[expect(clippy::too_many_arguments, reason = "what a driver knows of a sync and of its store")]
+    /// Applies a reply.
+    #[expect(clippy::too_many_arguments, reason = "a driver passes its sync and its store")]
     pub(crate) fn handle_reply(
         &mut self,
         now: u64,
@@ -98,7 +98,7 @@ impl KeyState {
         Reaction::Done { decision: decision.map(|(_, decision)| decision), wake }
     }
 
-    /// What is to be sent after Redis has lost the key: all that this instance has admitted, under one name.
+    /// Returns the request to send after Redis has lost the key: all admissions of this instance, under one id.
     fn resubmit(
         &mut self,
         now: u64,
@@ -140,7 +140,7 @@ impl KeyState {
             limits.limits.get(usize::from(reply.binding)).map_or(0, |limit| params.geometry.window_ms(limit));
         self.used_until = now + window_ms + params.geometry.bucket_ms();
         self.ask_again_ms = reply.ask_again_ms;
-        // It was full while this instance held the rest.
+        // The key was full while this instance held the rest.
         self.refusals.clear();
         let horizon_ms = u64::from(reply.horizon_ms);
         (self.ratio, self.ratio_until) = (reply.ratio, trip.asked.sent + horizon_ms);
@@ -159,7 +159,7 @@ impl KeyState {
         Some(Wake { at: trip.asked.sent + horizon_ms, id: trip.id })
     }
 
-    /// No answer came. What was reported is reported again, and a lease that may have been given goes back.
+    /// Handles a missing reply. The reports are sent again, and a lease that may have been given is returned.
     pub(crate) fn abandon(&mut self, now: u64, trip: &RoundTrip) {
         if self.sync.is_some_and(|(id, _)| id == trip.id) {
             self.end_sync();
@@ -172,7 +172,7 @@ impl KeyState {
         self.limits_id = 0;
     }
 
-    /// What closes when the key is synced, while it is being synced.
+    /// Returns a semaphore that closes when the sync in flight ends.
     pub(crate) fn sync_done(&mut self) -> Option<Arc<Semaphore>> {
         self.sync.map(|_| Arc::clone(self.sync_done.get_or_insert_with(|| Arc::new(Semaphore::new(0)))))
     }
@@ -184,7 +184,7 @@ impl KeyState {
         }
     }
 
-    /// Takes what was asked for into the rate; within three intervals an older rate fades.
+    /// Updates the rate from the offered units; an older rate decays within three intervals.
     fn update_rate(&mut self, now: u64, interval_ms: u64) {
         let (passed, fades) = ((now.saturating_sub(self.since)) as f64, (3 * interval_ms) as f64);
         let offered = std::mem::take(&mut self.offered) as f64;
@@ -194,7 +194,7 @@ impl KeyState {
     }
 }
 
-/// The refusal of one unit that follows from an answer, if nothing is free.
+/// Derives the refusal of one unit from a reply, if no unit is free.
 fn refusal_when_full(answer: &Answer, limits: &OwnedLimitSet, params: &StoreParams) -> Option<Decision> {
     let (reply, is_suppressed) = (&answer.reply, limits.borrow().is_suppressed);
     if reply.fits_at == 0 || (is_suppressed && reply.ratio >= 1.0) {

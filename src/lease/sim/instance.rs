@@ -1,4 +1,4 @@
-//! One instance: a driver of the store's state machine in virtual time, with a clock of its own.
+//! One instance: a driver of the store's state machine in virtual time, with its own clock.
 
 use std::collections::HashMap;
 
@@ -15,21 +15,21 @@ use crate::script::{Ask, LeaseId, SyncRequest};
 
 /// The lag of each instance's clock.
 pub(super) const LAG_MS: u64 = 8;
-/// How often such a clock moves: it is late by less than two steps and a millisecond.
+/// The step of such a clock: it is late by less than two steps and a millisecond.
 const STEP_US: u64 = 3_500;
-/// How long a question may be under way.
+/// How long a call may take.
 pub(super) const DEADLINE_MS: u64 = 50;
 
-/// A clock that started some time ago, runs too fast or too slow, and moves in steps.
+/// A clock with a start in the past, a wrong speed, and steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnClock {
     pub(super) offset_us: u64,
-    /// Parts of a million by which it runs faster.
+    /// The parts per million by which it runs faster.
     pub(super) drift: i64,
 }
 
 impl OwnClock {
-    /// What it shows at an instant, in ms: the time of its last step, and those do not come evenly.
+    /// What the clock shows at an instant, in ms: the time of its last step. The steps are uneven.
     pub(super) fn at(self, us: u64) -> u64 {
         let own = self.offset_us + us.saturating_add_signed(us as i64 / 1_000 * self.drift / 1_000);
         let step = |number: u64| number * STEP_US + (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % STEP_US;
@@ -38,14 +38,14 @@ impl OwnClock {
         shown / 1_000
     }
 
-    /// When it surely shows so much.
+    /// The instant at which the clock certainly shows `ms`.
     pub(super) fn when(self, ms: u64) -> u64 {
         let passed = ((ms + LAG_MS) * 1_000).saturating_sub(self.offset_us);
         (passed as f64 / (1.0 + self.drift as f64 / 1e6)) as u64
     }
 }
 
-/// What goes to the server.
+/// A message to the server.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     pub(super) question: u64,
@@ -55,7 +55,7 @@ pub(super) struct Message {
     pub(super) limits: OwnedLimitSet,
 }
 
-/// A question under way.
+/// A call in flight.
 #[derive(Debug)]
 struct Open {
     sync: Option<(RoundTrip, SyncRequest)>,
@@ -65,17 +65,17 @@ struct Open {
     limits: OwnedLimitSet,
 }
 
-/// A request that waits for a sync: when it came, and its cost.
+/// A request that waits for a sync: its arrival, its cost and its limits.
 type Waiting = (u64, u64, OwnedLimitSet);
 
-/// What the world has to do.
+/// The actions that the world must execute.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
-    /// Units that are admitted now, and those that the server has admitted when it was asked.
+    /// The units admitted now. The server's own admissions date from its decision.
     pub(super) admitted: u64,
     pub(super) admitted_by_server: u64,
     pub(super) messages: Vec<Message>,
-    /// When leases, or reports, are to be looked at, by the clock of the instance.
+    /// When to process leases or reports, by the clock of the instance.
     pub(super) wakes: Vec<(u64, Option<LeaseId>)>,
 }
 
@@ -90,11 +90,11 @@ pub(super) struct Instance {
     question: u64,
     latency_ms: u64,
     without: Without,
-    /// How often it was told that its key is lost.
+    /// The number of times that the server reported a loss of the key.
     pub(super) lost: u32,
 }
 
-/// A scale of 10 ms buckets.
+/// A geometry with buckets of 10 ms.
 pub(super) fn scale(lag_ms: u64) -> WindowGeometry {
     WindowGeometry::new(10, lag_ms, 60, HardLimitFactor::default()).unwrap()
 }
@@ -128,7 +128,7 @@ impl Instance {
         }
     }
 
-    /// Dies, and comes back knowing nothing.
+    /// Crashes, and restarts without any state.
     pub(super) fn crash(&mut self, nonce: u64) {
         self.state = None;
         self.open.clear();
@@ -136,7 +136,7 @@ impl Instance {
         (self.names, self.latency_ms) = (NameSource::with_nonce(nonce), 0);
     }
 
-    /// A forked process: it has the memory of its parent, and nothing that is under way.
+    /// Returns a forked process: it has the memory of its parent, and no calls in flight.
     pub(super) fn fork(&self) -> Self {
         let names = if self.without == Without::NewName { self.names.twin() } else { self.names.in_fork() };
         let here = Retention::new(Retention::WORDS_PER_SPAN);
@@ -157,7 +157,7 @@ impl Instance {
         }
     }
 
-    /// The units that may be spent without asking.
+    /// The units that can be spent without a call.
     pub(super) fn left(&self, us: u64) -> u64 {
         self.state.as_ref().map_or(0, |state| state.left(self.clock.at(us)))
     }
@@ -172,7 +172,7 @@ impl Instance {
         effects
     }
 
-    /// One request, which has waited for a sync since that instant, or has not.
+    /// One request, which has waited for a sync since an instant, or has not waited.
     fn request(
         &mut self,
         us: u64,
@@ -219,7 +219,7 @@ impl Instance {
         self.open.insert(self.question, open);
     }
 
-    /// Those who waited for a sync come again.
+    /// The requests that waited for a sync try again.
     fn retry(&mut self, us: u64, effects: &mut Effects) {
         let now = self.clock.at(us);
         for (since, cost, limits) in std::mem::take(&mut self.waiting) {
@@ -229,7 +229,7 @@ impl Instance {
         }
     }
 
-    /// The time of a lease, or of reports, has come.
+    /// Processes a lease or reports at their due time.
     pub(super) fn wake(&mut self, us: u64, id: Option<LeaseId>, limits: &OwnedLimitSet) -> Effects {
         let (now, mut effects) = (self.clock.at(us), Effects::default());
         let Some(state) = &mut self.state else { return effects };
@@ -245,7 +245,7 @@ impl Instance {
         effects
     }
 
-    /// Gives back what is held.
+    /// Returns the held units.
     pub(super) fn give_back(&mut self, us: u64, limits: &OwnedLimitSet) -> Effects {
         let (now, mut effects) = (self.clock.at(us), Effects::default());
         if self.state.as_ref().is_some_and(KeyState::can_return) {
@@ -254,7 +254,7 @@ impl Instance {
         effects
     }
 
-    /// No answer came in time.
+    /// Handles a reply that did not arrive in time.
     pub(super) fn lose(&mut self, us: u64, question: u64) -> Effects {
         let (now, mut effects) = (self.clock.at(us), Effects::default());
         let Some(open) = self.open.remove(&question) else { return effects };
@@ -279,7 +279,7 @@ impl Instance {
         match open.sync {
             Some((trip, request)) => {
                 match state.handle_reply(now, &trip, &request, answer, limits, &self.names, &self.here, &params) {
-                    // As in the store: it goes out within the deadline of the whole sync.
+                    // As in the store, a resubmission must go out within the deadline of the whole sync.
                     Reaction::Resubmit { .. } if now >= open.began + DEADLINE_MS => state.abandon(now, &trip),
                     Reaction::Resubmit { request, .. } => {
                         self.lost += 1;
@@ -318,7 +318,7 @@ impl Instance {
         }
     }
 
-    /// A name that nobody else has, of so many random bits.
+    /// Returns a unique name with this number of random bits.
     pub(super) fn name(bits: u32) -> u64 {
         fastrand::u64(1..) >> (64 - bits)
     }

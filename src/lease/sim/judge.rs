@@ -1,12 +1,12 @@
-//! What must be true of all that was admitted.
+//! The conditions that all admissions must meet.
 
 use std::collections::VecDeque;
 
-/// Everything that was admitted: when, in true microseconds, and how many units.
+/// All admissions: when, in true microseconds, and how many units.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     admitted: Vec<(u64, u64)>,
-    /// What the server held as used, and when.
+    /// The units that the server held as used, and when.
     held: Vec<(u64, u64)>,
 }
 
@@ -19,23 +19,23 @@ impl Ledger {
         self.held.push((us, used));
     }
 
-    /// To be called once, when all is over.
+    /// Ends the record; call it once at the end.
     pub(super) fn close(&mut self) {
         self.admitted.sort_unstable();
     }
 
-    /// What was held when all was over.
+    /// The units held at the end.
     pub(super) fn held_last(&self) -> u64 {
         self.held.last().map_or(0, |&(_, held)| held)
     }
 
-    /// Units admitted in a time.
+    /// The units admitted in a time span.
     pub(super) fn units(&self, from_us: u64, to_us: u64) -> u64 {
         let within = |at: u64| from_us <= at && at < to_us;
         self.admitted.iter().filter(|&&(at, _)| within(at)).map(|&(_, units)| units).sum()
     }
 
-    /// The most that was admitted in one window, of those that begin within a time.
+    /// The most units admitted in one window, among windows that begin within a time span.
     pub(super) fn peak(&self, window_us: u64, from_us: u64, to_us: u64) -> u64 {
         let (mut last, mut units, mut peak) = (0, 0, 0);
         for &(at, here) in &self.admitted {
@@ -51,19 +51,19 @@ impl Ledger {
         peak
     }
 
-    /// The most by which less was held at some instant than was admitted in the window before it.
+    /// The most by which the held units fell short of the units admitted in the window before.
     pub(super) fn missing(&self, window_us: u64, from_us: u64) -> u64 {
         self.compare(window_us, from_us, u64::saturating_sub)
     }
 
-    /// The most by which more was held at some instant than was admitted in the window before it.
+    /// The most by which the held units exceeded the units admitted in the window before.
     pub(super) fn surplus(&self, window_us: u64, from_us: u64) -> u64 {
         self.compare(window_us, from_us, |admitted, held| held.saturating_sub(admitted))
     }
 
-    // A window is half-open: a unit of one end of it shares no window with a unit of the other. So what was admitted
-    // exactly a window before an instant does not count at it. What is admitted at the instant itself does not count
-    // either, since the world samples what is held before it does anything else at that instant.
+    // A window is half-open, so units at its two ends share no window. Units admitted exactly one window before an
+    // instant do not count at it. Units admitted at the instant itself do not count either. The world samples the held
+    // units before any other event of that instant.
     fn compare(&self, window_us: u64, from_us: u64, by: impl Fn(u64, u64) -> u64) -> u64 {
         let (mut first, mut last, mut units, mut most) = (0, 0, 0, 0);
         for &(at, held) in &self.held {
@@ -83,7 +83,7 @@ impl Ledger {
     }
 }
 
-/// A limiter of one place, exact to the microsecond.
+/// A central limiter, exact to the microsecond.
 #[derive(Debug)]
 pub(super) struct Central {
     window_us: u64,
@@ -114,7 +114,7 @@ impl Central {
 }
 
 #[test]
-fn the_judge_finds_what_is_too_much() {
+fn the_judge_finds_excess_admissions() {
     let mut ledger = Ledger::default();
     for at in [0, 400, 999, 1_000, 1_001] {
         ledger.admit(at, 1);
@@ -133,7 +133,7 @@ fn the_judge_counts_neither_end_of_the_window_before_an_instant() {
     let mut ledger = Ledger::default();
     ledger.admit(400, 1);
     ledger.admit(1_400, 4);
-    // Just before the later one, at it, and just after it.
+    // The instants are just before the later admission, at it, and just after it.
     ledger.hold(1_399, 0);
     ledger.hold(1_400, 0);
     ledger.hold(1_401, 0);

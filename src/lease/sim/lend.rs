@@ -1,21 +1,21 @@
-//! How much the script lends, and for how long: the model of `share` in `lease.lua`.
+//! The size and life of a lease: the model of `share` in `lease.lua`.
 
 use super::model::{Loan, Model, Policy};
 use crate::script::SyncRequest;
 
-/// What one instance may have.
+/// The lease that one instance may have.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     pub(super) units: u64,
     pub(super) horizon_ms: u64,
     pub(super) ask_again_ms: u64,
-    /// Leases, of anyone.
+    /// The number of leases, of all instances.
     pub(super) count: usize,
     /// The fewest units that are worth a lease.
     pub(super) least: u64,
 }
 
-/// What is free: of all limits, and of the tightest, with its capacity; and the smallest capacity.
+/// The free units of all limits, and of the tightest with its capacity; and the smallest capacity.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Free {
     pub(super) free: u64,
@@ -33,18 +33,18 @@ impl Policy<'_> {
         self.limits.iter().map(|limit| u64::from(limit.window)).min().unwrap_or(0) * bucket_ms
     }
 
-    /// For how long a lease may be spent that is no longer fresh.
+    /// The spare time in a lease's life, for a lease that is no longer fresh.
     pub(super) fn spare_ms(&self, bucket_ms: u64) -> u64 {
         self.interval(bucket_ms).max(20)
     }
 
-    /// After how long an instance comes again at the latest.
+    /// The longest time until an instance syncs again.
     fn longest_ms(&self, bucket_ms: u64) -> u64 {
         let interval = self.interval(bucket_ms);
         (10 * interval).min(self.window_ms(bucket_ms) / 8).min(2_000).max(interval)
     }
 
-    /// The most ticks from when a lease is given to its last.
+    /// The most ticks between the start and the last tick of a lease.
     pub(super) fn longest_life(&self, bucket_ms: u64) -> u64 {
         (self.longest_ms(bucket_ms) + self.spare_ms(bucket_ms)) / bucket_ms + 2
     }

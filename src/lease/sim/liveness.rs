@@ -1,14 +1,14 @@
-//! How much of a limit gets used, how many are refused in vain, and what that costs.
+//! How much of a limit is used, how many requests are refused unnecessarily, and the number of calls.
 
 use super::setup::{BUCKET_MS, CALM, MS, SECOND, Setup, Without};
 use super::world::World;
 
-/// What came of one course.
+/// The result of one course.
 struct Figures {
-    /// The most that a window held, and what was admitted, as parts of what there is.
+    /// The peak of a window and the admitted units, as parts of the available units.
     peak: f64,
     used: f64,
-    /// The part of the requests that one exact limiter for all would have admitted.
+    /// The part of the requests that were refused, although one exact limiter for all would have admitted them.
     refused_in_vain: f64,
     calls_per_second: f64,
 }
@@ -18,7 +18,7 @@ fn figures(setup: Setup) -> Figures {
     let period = window + BUCKET_MS * 1_000;
     let world = World::run(setup);
     let capacity = world.setup.capacity() as f64;
-    // Once the first windows are over.
+    // The measurement starts after the first windows.
     let windows = (until - 2 * window) / period;
     let vain = world.central_admitted.saturating_sub(world.admitted);
     Figures {
@@ -29,10 +29,10 @@ fn figures(setup: Setup) -> Figures {
     }
 }
 
-/// Runs one course at both loads, and tells what misses.
+/// Runs one course at both loads, and returns the figures that miss their bound.
 fn row(instances: usize, per_second: u64, window_ms: u64, sync_ms: u64, is_skewed: bool) -> Option<String> {
     let run = |load: f64| {
-        // What is small is soon done, and needs longer to be told from chance.
+        // Small limits run fast, and need more windows to distinguish a fault from chance.
         let windows = if per_second <= 100 { 60 } else { 8 };
         let until = windows.min(if window_ms == 1_000 { 60 } else { 20 }) * window_ms * MS;
         figures(Setup {
@@ -68,9 +68,9 @@ fn row(instances: usize, per_second: u64, window_ms: u64, sync_ms: u64, is_skewe
 }
 
 #[test]
-fn what_there_is_gets_used_and_little_is_refused_in_vain() {
+fn the_limit_is_used_and_few_requests_are_refused_unnecessarily() {
     println!(
-        "  N |    limit |    W |   sync | skew | peak over | used at 10x | in vain at 0.8x | calls/s at 10x | at 0.8x"
+        "  N |    limit |    W |   sync | skew | peak over | used at 10x | needless refusals at 0.8x | calls/s at 10x | at 0.8x"
     );
     let mut misses = Vec::new();
     for instances in [2, 4, 16, 64] {

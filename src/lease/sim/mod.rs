@@ -1,9 +1,9 @@
-//! The protocol in a world of its own: virtual time, instances with clocks that are wrong, a network that is worse.
+//! A simulation of the protocol: virtual time, instances with inaccurate clocks, and an unreliable network.
 //!
-//! The instances are real: each drives the state machine of the store. Redis is a `model` of the script, one key in the
-//! simplest words, and `twins` hold it against the script itself. `world` is what happens between them, in the
-//! courses of `setup`; `instance` is the driver in virtual time, and `judge` says what must be true of all that was
-//! admitted. `protections` takes parts of the protocol out, and finds what they protect from.
+//! The instances are real: each drives the state machine of the store. Redis is a `model` of the script with one key,
+//! and `twins` compares the model with the script itself. `world` contains the events between them, in the courses of
+//! `setup`. `instance` is the driver in virtual time, and `judge` contains the conditions for all admissions.
+//! `protections` removes parts of the protocol, and shows the faults that they prevent.
 
 mod instance;
 mod judge;

@@ -1,4 +1,4 @@
-//! What the script does on one key by the absolute strategy: units by their tick, and a list of leases.
+//! The script's effect on one key by the absolute strategy: units by tick, and a list of leases.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use crate::decision::Verdict;
 use crate::engine::{Limit, NEVER, Outcome};
 use crate::script::{Ask, LeaseId, Lending, ReportKind, SyncReply, SyncRequest};
 
-/// Units that an instance holds; without units the mark of a report.
+/// The units that an instance holds; without units, it is the mark of a report.
 #[derive(Clone, Debug)]
 pub(super) struct Loan {
     pub(super) id: LeaseId,
-    /// The last tick at which they may be spent.
+    /// The last tick at which they can be spent.
     pub(super) last: u64,
     pub(super) units: u64,
     pub(super) rate: f64,
 }
 
-/// The answer where nothing was to be lent.
+/// The reply without a lease.
 pub(super) const NOTHING: SyncReply = SyncReply {
     is_lost: false,
     binding: 0,
@@ -36,7 +36,7 @@ pub(super) const NOTHING: SyncReply = SyncReply {
     ttl_ms: 0,
 };
 
-/// What the limits are, and how units are lent.
+/// The limits, and the parameters of leases.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy<'a> {
     pub(super) limits: &'a [Limit],
@@ -47,22 +47,22 @@ pub(super) struct Policy<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Model {
     pub(super) bucket_ms: u64,
-    /// For how many ticks anything is kept.
+    /// For how many ticks the model retains units.
     kept: u64,
     is_known: bool,
-    /// The newest tick of a unit; of a key that is not known, now.
+    /// The newest tick of a unit; for an unknown key, the current tick.
     open: u64,
     units: BTreeMap<u64, u64>,
     loans: Vec<Loan>,
     pub(super) epoch: u32,
     ends_ms: u64,
-    /// How often the key's life ended.
+    /// The number of times that the key expired.
     pub(super) ended: u32,
     is_changed: bool,
     without: Without,
 }
 
-/// What is held against one limit.
+/// The units held against one limit.
 #[derive(Clone, Copy)]
 struct Lookback {
     live: u64,
@@ -92,17 +92,17 @@ impl Model {
         }
     }
 
-    /// The same with a part of the protocol taken out.
+    /// Returns the model without one part of the protocol.
     pub(super) fn without(self, without: Without) -> Self {
         Self { without, ..self }
     }
 
-    /// Loses everything.
+    /// Loses all data.
     pub(super) fn lose(&mut self) {
         *self = Self { ended: self.ended, without: self.without, ..Self::new(self.bucket_ms, self.kept as u32) };
     }
 
-    /// Ends the key, if its life is over.
+    /// Deletes the key, if it has expired.
     pub(super) fn end(&mut self, now_ms: u64) {
         if now_ms >= self.ends_ms {
             self.lose();
@@ -110,7 +110,7 @@ impl Model {
         }
     }
 
-    /// Begins a call; gives the tick at which it takes place.
+    /// Begins a call; returns the tick of its decision.
     fn load(&mut self, now_ms: u64) -> u64 {
         let clock = now_ms / self.bucket_ms;
         self.is_changed = false;
@@ -120,7 +120,7 @@ impl Model {
         clock.max(self.open)
     }
 
-    /// Ends a call; gives how long the key lives from then on, if it has changed.
+    /// Ends a call; returns the key's new time to live, if the key has changed.
     fn store(&mut self, now: u64, now_ms: u64) -> u32 {
         if !self.is_changed {
             return 0;
@@ -138,7 +138,7 @@ impl Model {
         (self.is_known, self.is_changed) = (true, true);
     }
 
-    /// Adds units as of a tick that is not in the future.
+    /// Adds units at a tick that is not in the future.
     fn charge(&mut self, now: u64, tick: u64, units: u64) {
         if now.saturating_sub(tick) > self.kept {
             return;
@@ -148,7 +148,7 @@ impl Model {
         self.change();
     }
 
-    /// Leases that count at all.
+    /// The leases that count.
     pub(super) fn counting(&self, now: u64) -> impl Iterator<Item = &Loan> {
         self.loans.iter().filter(move |loan| now.saturating_sub(loan.last) <= self.kept)
     }
@@ -160,7 +160,7 @@ impl Model {
         Lookback { live, lent }
     }
 
-    /// The units that are held within a span.
+    /// The units held within a span.
     pub(super) fn used(&self, now_ms: u64, span: u32) -> u64 {
         if !self.is_known || now_ms >= self.ends_ms {
             return 0;
@@ -168,7 +168,7 @@ impl Model {
         self.view((now_ms / self.bucket_ms).max(self.open), span).used()
     }
 
-    /// The first tick at which a cost fits under a capacity, and the units that count then.
+    /// Returns the first tick at which a cost fits under a capacity, and the units that count then.
     fn fits_at(&self, now: u64, span: u32, capacity: u64, cost: u64) -> (u64, u64) {
         if cost > capacity {
             return (NEVER, 0);
@@ -193,7 +193,7 @@ impl Model {
         (NEVER, 0)
     }
 
-    /// One request.
+    /// Decides one request.
     pub(super) fn ask(&mut self, now_ms: u64, ask: Ask, limits: &[Limit]) -> Outcome {
         self.end(now_ms);
         let now = self.load(now_ms);
@@ -241,7 +241,7 @@ impl Model {
         Outcome { verdict, binding: binding as u8, violated, factor: 0.0, used, newest: self.open, fits_at, used_then }
     }
 
-    /// One call, with its asks; none is answered where the key was lost.
+    /// Handles one call with its asks; it decides none of them if the key was lost.
     pub(super) fn sync(
         &mut self,
         now_ms: u64,
@@ -300,7 +300,7 @@ impl Model {
         self.fold(now, now.saturating_sub(4 * longest), usize::MAX);
     }
 
-    /// Charges leases that ended before a tick as if they were spent, at most so many; how many there were.
+    /// Charges up to `most` leases that ended before a tick as spent; returns their number.
     fn fold(&mut self, now: u64, before: u64, most: usize) -> usize {
         let mut ended: Vec<(u64, u64)> = self
             .counting(now)
@@ -379,7 +379,7 @@ impl Model {
         }
     }
 
-    /// Replaces what was admitted by so many units of now; what is held stays.
+    /// Replaces the admitted units by `count` units dated now; held units stay.
     pub(super) fn set(&mut self, now_ms: u64, span: u32, count: u64) -> (u64, u64) {
         self.end(now_ms);
         let now = self.load(now_ms);
@@ -401,7 +401,7 @@ impl Model {
         (before, after)
     }
 
-    /// Forgets what was admitted; what is held stays.
+    /// Forgets the admitted units; held units stay.
     pub(super) fn delete(&mut self, now_ms: u64) {
         self.end(now_ms);
         let now = self.load(now_ms);

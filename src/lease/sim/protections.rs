@@ -1,4 +1,4 @@
-//! Each protection of the protocol: with it all is well, and without it the world finds the fault.
+//! Each protection of the protocol: all conditions hold with it, and the simulation finds the fault without it.
 
 use super::super::events::{Action, Request};
 use super::model::{Model, Policy};
@@ -29,7 +29,7 @@ fn setup(load: &[(u64, f64)]) -> Setup {
     }
 }
 
-/// Runs a course with a protection and without it.
+/// Runs a course with and without a protection.
 fn both(setup: Setup, without: Without) -> (World, World) {
     let (with, without) = (World::run(setup.clone()), World::run(Setup { without, ..setup }));
     let show = |world: &World| (world.admitted, world.central_admitted, world.peak_from(0));
@@ -37,12 +37,12 @@ fn both(setup: Setup, without: Without) -> (World, World) {
     (with, without)
 }
 
-/// The part of what a perfect limiter admits.
+/// The admitted part of what an ideal limiter admits.
 fn part(world: &World) -> f64 {
     world.admitted as f64 / world.central_admitted as f64
 }
 
-/// Units that are brought back after a step back belong to the window of now, and not to one of before.
+/// Units resubmitted after a step back belong to the current window, and not to an earlier one.
 #[test]
 fn one_clock_decides_and_stamps() {
     let limit = |window| Limit { capacity: 100, hard: 100, window, span: window, ticks_in_200ms: 20 };
@@ -63,9 +63,9 @@ fn one_clock_decides_and_stamps() {
     assert_eq!((used(Without::Nothing), used(Without::OneClock)), (8, 1));
 }
 
-/// Many answers are lost, and what is brought back arrives several times.
+/// Many replies are lost, and the resubmitted units arrive several times.
 #[test]
-fn what_is_brought_back_counts_once() {
+fn resubmitted_units_count_once() {
     let faults = Faults { loss: 0.4, ..CALM };
     let changes = vec![(4 * SECOND, Change::Forget)];
     let base = Setup { faults, changes, instances: 8, until: 6 * SECOND, ..setup(&[(0, 0.6)]) };
@@ -85,16 +85,16 @@ fn a_sync_whose_runtime_stands_still_is_replaced() {
 }
 
 #[test]
-fn a_report_is_sent_until_an_answer_comes() {
+fn a_report_is_sent_until_a_reply_arrives() {
     let (faults, until) = (Faults { loss: 0.2, ..CALM }, 40 * SECOND);
     let (with, without) = both(Setup { faults, window_ms: 5_000, until, ..setup(&[(0, 0.9)]) }, Without::KeptReports);
     assert!(part(&without) < part(&with) - 0.02, "{} {}", part(&with), part(&without));
     assert!(with.peak_from(0) <= with.setup.bound());
 }
 
-/// What an instance asks for that it cannot have is nothing that it needs units for.
+/// A cost that the instance cannot be granted does not count as demand for units.
 #[test]
-fn a_cost_that_does_not_fit_is_no_demand() {
+fn a_cost_that_does_not_fit_is_not_demand() {
     let mut key = Key::new(1_000, 100);
     let sync = key.start(1_000);
     let mut answer = lent(50, 1_000);
@@ -114,7 +114,7 @@ fn a_cost_that_does_not_fit_is_no_demand() {
     assert!(rate_after(120, 1_020) > 10.0);
 }
 
-/// Two limits, heavy costs, frozen runtimes, and a server whose clock steps back by more than the shorter window.
+/// Two limits, heavy costs, stalled runtimes, and a server whose clock steps back by more than the shorter window.
 #[test]
 fn no_limit_of_several_is_exceeded_with_all_faults_at_once() {
     let mut frozen = 0;
@@ -142,7 +142,7 @@ fn no_limit_of_several_is_exceeded_with_all_faults_at_once() {
     assert!(frozen > 100, "{frozen}");
 }
 
-/// The window of the step may hold twice the limit; nothing after it does, and nobody waits for an hour.
+/// The window of the step may contain twice the limit; later windows must not, and no request waits for an hour.
 #[test]
 fn a_step_forward_costs_one_window() {
     for seed in 0..4 {

@@ -1,4 +1,4 @@
-//! Each rule of the protocol by itself, in a world in which it matters.
+//! Each rule of the protocol on its own, in a world in which it matters.
 
 use std::collections::HashSet;
 
@@ -36,31 +36,31 @@ fn steady(seed: u64, load: &[(u64, f64)]) -> Setup {
 }
 
 #[test]
-fn nobody_shares_a_name() {
+fn instances_need_different_names() {
     let names: HashSet<u64> = (0..1 << 17).map(|_| Nonce::default().get()).collect();
     assert_eq!(names.len(), 1 << 17);
     let run = |name_bits| {
         World::run(Setup { faults: Faults { name_bits, ..CALM }, ..steady(1, &[(0, 0.9), (3 * SECOND, 4.0)]) })
     };
-    // Two that share a name settle each other's leases.
+    // Two instances that share a name end each other's leases.
     let (apart, same) = (run(64), run(1));
     assert!(apart.peak_from(0) <= apart.setup.bound());
     assert!(same.peak_from(0) > same.setup.bound(), "{} of {}", same.peak_from(0), same.setup.bound());
     assert!(apart.admitted * 10 >= apart.central_admitted * 9);
 }
 
-/// A fork and its parent both spend what the parent held, and nothing more.
+/// A fork and its parent both spend the units that the parent held, and no others.
 #[test]
-fn a_fork_takes_a_name_of_its_own() {
+fn a_fork_gets_its_own_name() {
     for seed in 0..6 {
-        // Much is held when all instances fork, and then much is wanted.
+        // Many units are held when all instances fork, and demand is high afterwards.
         let at = 3 * SECOND;
         let changes = (0..8).map(|parent| (at, Change::Fork(parent))).collect();
         let base = Setup { changes, ..steady(seed, &[(0, 0.5), (at, 1.5)]) };
         let run = |without| World::run(Setup { without, ..base.clone() });
         let (with, without) = (run(Without::Nothing), run(Without::NewName));
         let (bound, later) = (with.setup.bound(), at + with.setup.longest_lease_us());
-        assert!(with.forked > 0, "nothing was held");
+        assert!(with.forked > 0, "no unit was held");
         assert!(with.peak_from(0) <= bound + with.forked, "{} of {bound} and {}", with.peak_from(0), with.forked);
         assert!(with.peak_from(later) <= bound, "{} of {bound}, seed {seed}", with.peak_from(later));
         assert!(with.admitted * 10 >= with.central_admitted * 9);
@@ -68,9 +68,9 @@ fn a_fork_takes_a_name_of_its_own() {
     }
 }
 
-/// A key that nobody used for a while is gone, and nothing is lost with it.
+/// A key without requests expires, and this loses no units.
 #[test]
-fn a_key_that_came_to_its_end_is_not_lost() {
+fn an_expired_key_is_not_a_lost_key() {
     for seed in 0..4 {
         let bursts: Vec<(u64, f64)> = (0..8).map(|n| (n * 1_700 * MS, if n % 2 == 0 { 0.7 } else { 0.0 })).collect();
         let faults = Faults { drift: 10_000, ..CALM };
@@ -82,11 +82,11 @@ fn a_key_that_came_to_its_end_is_not_lost() {
     }
 }
 
-/// Units that are held are spent after the change, too, and count then.
+/// Held units are spent after the change, too, and count then.
 #[test]
-fn leases_outlive_a_change_by_hand() {
+fn leases_outlive_a_change_through_the_api() {
     for (seed, change) in [(1, Change::Delete), (2, Change::Set(0)), (3, Change::Set(400)), (4, Change::Delete)] {
-        // Much is held, little is spent; then all is forgotten, and wanted.
+        // Many units are held and few are spent; then the key is deleted, and demand is high.
         let at = 3 * SECOND;
         let changes = vec![(at, change)];
         let world = World::run(Setup { changes, ..steady(seed, &[(0, 0.3), (at, 8.0)]) });
@@ -102,7 +102,7 @@ fn a_lowered_limit_holds_at_once() {
         let at = 3 * SECOND;
         let changes = vec![(at, Change::Limit(20))];
         let world = World::run(Setup { changes, ..steady(seed, &[(0, 0.5), (at, 4.0)]) });
-        // What was lent under the old limit is not spent under the new one; what was decided is under way.
+        // Leases under the old limit are not spent under the new one; decided requests are still in flight.
         let from = at + MS;
         let peak = world.peak_from(from);
         assert!(peak <= 20, "{peak} of 20");
@@ -110,13 +110,13 @@ fn a_lowered_limit_holds_at_once() {
     }
 }
 
-/// One lease in the hands of an instance whose clock is wrong: when each of its units was spent, by true time.
+/// A lease of an instance with an inaccurate clock: when each of its units was spent, by true time.
 struct Held {
     last_tick: u64,
     life_ms: u64,
     answered: u64,
     uses: Vec<u64>,
-    /// As the server takes the report: the tick of the stamp, and the units.
+    /// The report as the server applies it: the tick of the stamp, and the units.
     stamps: Vec<(u64, u64)>,
 }
 
@@ -125,7 +125,7 @@ pub(super) fn lent(units: u64, life_ms: u32) -> Answer {
     Answer { now_ms: 0, outcome: None, reply }
 }
 
-/// A key of an instance, which is driven by hand.
+/// A key of an instance, driven by the test.
 pub(super) struct Key {
     pub(super) state: KeyState,
     pub(super) limits: OwnedLimitSet,
@@ -162,7 +162,7 @@ impl Key {
     }
 }
 
-/// How long a message travels.
+/// The travel time of a message.
 fn way(random: &mut fastrand::Rng) -> u64 {
     let most = [300, 4 * MS, 15 * MS][random.usize(0..3)];
     random.u64(200..most)
@@ -195,7 +195,7 @@ fn hold(random: &mut fastrand::Rng, drift: i64, life_ms: u64) -> Held {
 
 fn each_lease(check: impl Fn(&Held)) {
     let mut random = fastrand::Rng::with_seed(7);
-    // The shorter a life, the less hides the lag of a clock.
+    // The shorter a lease's life, the less it hides the lag of a clock.
     for (life_ms, times) in [(60, 400), (200, 40), (1_000, 8), (8_500, 8)] {
         for drift in [-10_000, -3_000, 0, 3_000, 10_000] {
             for _ in 0..times {
@@ -205,9 +205,9 @@ fn each_lease(check: impl Fn(&Held)) {
     }
 }
 
-/// Units that were spent before the server's clock stepped back are not older afterwards.
+/// Units spent before the server's clock stepped back do not become older.
 #[test]
-fn a_step_back_makes_nothing_older() {
+fn a_step_back_makes_no_unit_older() {
     let limits = [Limit { capacity: 100, hard: 100, window: 100, span: 100, ticks_in_200ms: 20 }];
     let policy = Policy { limits: &limits, lending: Lending { interval_ms: 100, tolerance: 0.0 } };
     let mut model = Model::new(BUCKET_MS, 100);
@@ -220,13 +220,13 @@ fn a_step_back_makes_nothing_older() {
     assert!(model.ask(start + 50, Ask { cost: 1, random: 0 }, &limits).is_allowed());
     let report = Report { id, kind: ReportKind::Lease, spent: vec![(50, lent.units)] };
     let request = SyncRequest { id: LeaseId { counter: 2, ..id }, wants: false, reports: vec![report], ..request };
-    // It is 60 ms later, and the clock is 990 ms behind.
+    // The true time is 60 ms later, and the clock is 990 ms behind.
     model.sync(start + 60 - 990, &request, &[], policy);
     assert_eq!(model.used(start + 60 - 990, 100), lent.units + 1);
     assert_eq!(model.used(start + 60 - 990 + 2_000, 100), 0);
 }
 
-/// What is reported may be free again at the server, whether its answer comes or not.
+/// Reported units may be free again on the server, whether its reply arrives or not.
 #[test]
 fn a_lease_that_was_reported_is_not_spent_again() {
     let mut key = Key::new(1_000, 100);
@@ -234,17 +234,17 @@ fn a_lease_that_was_reported_is_not_spent_again() {
     key.answer(1_000, &first, &lent(50, 1_000));
     assert!(key.spends(1_010));
     let second = key.start(1_010);
-    assert!(!key.spends(1_010), "while it is under way");
+    assert!(!key.spends(1_010), "while the sync is in flight");
     key.state.abandon(1_010, &second.0);
-    assert!(!key.spends(1_010), "after the answer was lost");
+    assert!(!key.spends(1_010), "after the reply was lost");
     let third = key.start(1_010);
-    assert_eq!(third.1.reports[0], second.1.reports[0], "it is reported until an answer comes");
+    assert_eq!(third.1.reports[0], second.1.reports[0], "the report is sent until a reply arrives");
     key.answer(1_010, &third, &lent(0, 1_000));
-    assert!(!key.spends(1_010), "after nothing was lent");
-    assert!(key.start(1_020).1.reports.is_empty(), "an answer came");
+    assert!(!key.spends(1_010), "after a reply without a lease");
+    assert!(key.start(1_020).1.reports.is_empty(), "a reply arrived");
 }
 
-/// A report under way is in no answer yet.
+/// A report in flight is not included in any reply yet.
 #[test]
 fn an_estimate_counts_what_is_being_reported() {
     let mut key = Key::new(1_000, 100);
@@ -253,11 +253,11 @@ fn an_estimate_counts_what_is_being_reported() {
     key.answer(1_000, &first, &lent(50, 1_000));
     assert!(key.spends(1_010) && estimate(&key) == 1);
     let second = key.start(1_010);
-    assert_eq!(estimate(&key), 1, "while it is under way");
+    assert_eq!(estimate(&key), 1, "while the sync is in flight");
     let mut answer = lent(0, 1_000);
     answer.reply.used = 1;
     key.answer(1_010, &second, &answer);
-    assert_eq!(estimate(&key), 1, "after the answer");
+    assert_eq!(estimate(&key), 1, "after the reply");
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn no_unit_is_spent_after_the_tick_that_it_is_charged_at() {
     each_lease(|held| {
         let (first, last) = (held.uses[0], held.uses[held.uses.len() - 1]);
         assert!(last / MS / BUCKET_MS <= held.last_tick, "{last} after {}", held.last_tick);
-        // Nearly all of its life it can be used.
+        // The lease can be used for almost all of its life.
         let lost = (held.last_tick * BUCKET_MS * MS).saturating_sub(last);
         assert!(lost <= (held.life_ms / 25 + 60) * MS, "{lost} of {} ms", held.life_ms);
         assert!(first <= held.answered + held.life_ms * MS / 20 + 10 * MS);
@@ -279,12 +279,12 @@ fn no_unit_is_charged_before_it_was_spent() {
         for &(tick, units) in &held.stamps {
             for spent in uses.by_ref().take(units as usize) {
                 let spent = spent / MS / BUCKET_MS;
-                assert!(tick >= spent, "as of {tick}, and spent in {spent}");
-                // A slot, what clocks may err in a lease's life and a while, and the way.
+                assert!(tick >= spent, "dated at {tick}, and spent in {spent}");
+                // The tolerance is a slot, the clock error in a lease's life and a margin, and the travel time.
                 let late = (held.life_ms / 10 + 90) / BUCKET_MS;
-                assert!(tick <= spent + late, "as of {tick}, and spent in {spent}");
+                assert!(tick <= spent + late, "dated at {tick}, and spent in {spent}");
             }
         }
-        assert!(uses.next().is_none(), "some are not reported");
+        assert!(uses.next().is_none(), "some units are not reported");
     });
 }

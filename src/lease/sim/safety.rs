@@ -1,4 +1,4 @@
-//! No window admits more than its limit, whatever goes wrong; and yet what there is gets used.
+//! No window admits more than its limit, whatever goes wrong, and yet the available units are used.
 
 use super::setup::{CALM, Change, Faults, MS, ROUGH, SECOND, Setup, Without};
 use super::world::World;
@@ -12,7 +12,7 @@ fn setup(seed: u64, instances: usize, per_second: u64, window_ms: u64, sync_ms: 
         window_ms,
         sync_ms,
         tolerance: [0.0, 0.05][seed as usize % 2],
-        // Over the limit, far below it, near it, and far above it.
+        // The load is over the limit, far below it, near it, and far above it.
         load: vec![(0, 3.0), (window, 0.3), (2 * window, 0.9), (3 * window, 6.0)],
         is_skewed: seed.is_multiple_of(3),
         until: 5 * window,
@@ -24,7 +24,7 @@ fn setup(seed: u64, instances: usize, per_second: u64, window_ms: u64, sync_ms: 
     }
 }
 
-/// Nothing too much, all accounted for, all free again in the end; and a part of what a perfect limiter admits.
+/// Checks that no window exceeds the bound, all units are accounted for and become free, and enough are admitted.
 fn check(world: &World, least_part: f64) {
     let (setup, window) = (&world.setup, world.setup.window_us());
     let told = || {
@@ -49,7 +49,7 @@ fn no_window_exceeds_its_limit_with_all_faults_at_once() {
     for instances in [2, 4, 16, 64] {
         for per_second in [10, 100, 1_000, 10_000] {
             for (window_ms, sync_ms) in [(1_000, 10), (1_000, 100), (10_000, 10), (10_000, 100)] {
-                // What is large and long takes longest, and is like what is large and short.
+                // Large limits with long windows take longest, and behave like large limits with short windows.
                 if window_ms == 10_000 && per_second > [1_000, 100][usize::from(instances != 4)] {
                     continue;
                 }
@@ -64,7 +64,7 @@ fn no_window_exceeds_its_limit_with_all_faults_at_once() {
 }
 
 #[test]
-fn no_window_exceeds_its_limit_where_half_of_the_messages_are_lost() {
+fn no_window_exceeds_its_limit_if_half_of_the_messages_are_lost() {
     for seed in 0..4 {
         for (sync_ms, life) in [(10, SECOND), (100, SECOND), (100, 0)] {
             let faults = Faults { loss: 0.5, slow: 0.3, life, ..ROUGH };
@@ -86,7 +86,7 @@ fn forks_exceed_a_limit_by_no_more_than_was_held() {
     }
 }
 
-/// Long leases, clocks as wrong as can be: where ages err, it is by more than a bucket.
+/// Leases are long, and clocks are as wrong as allowed. An error of an age is then larger than a bucket.
 #[test]
 fn clocks_that_run_at_different_speeds_exceed_no_limit() {
     for seed in 0..6 {
@@ -113,8 +113,8 @@ fn a_server_that_loses_everything_forgets_no_more_than_it_held() {
         assert!(peak(at + window, u64::MAX) <= bound, "after: {} of {bound}, seed {seed}", peak(at + window, u64::MAX));
         let most = peak(0, u64::MAX);
         assert!(most <= bound + world.forgotten, "{most} of {bound} and {}", world.forgotten);
-        assert!(world.lost() > 0, "nobody was told");
-        // They bring back what they have admitted: where messages are quick, before much is lent.
+        assert!(world.lost() > 0, "no instance learned of the loss");
+        // The instances resubmit their admissions. If messages are fast, they do so before many units are leased.
         if seed % 2 == 0 {
             assert!(most * 10 <= bound * 13, "{most} of {bound}, seed {seed}");
         }
@@ -125,7 +125,7 @@ fn a_server_that_loses_everything_forgets_no_more_than_it_held() {
 #[test]
 fn a_clock_of_the_server_that_steps_back_frees_nothing() {
     for seed in 0..6 {
-        // Much is lent and spent at once, and the clock steps back before it is told.
+        // Many units are leased and spent at once, and the clock steps back before they are reported.
         let steps = [(2_020 + 15 * seed, 990), (6_500, 400), (8_030 + 15 * seed, 950)];
         let changes = steps.map(|(at, ms)| (at * MS, Change::StepBack(ms))).to_vec();
         let load = (0..12).map(|second| (second * SECOND, [0.3, 0.0, 8.0, 0.6][second as usize % 4])).collect();
@@ -138,7 +138,7 @@ fn a_clock_of_the_server_that_steps_back_frees_nothing() {
 }
 
 #[test]
-fn what_was_lost_is_brought_back() {
+fn lost_units_are_resubmitted() {
     for seed in 0..6 {
         let at = 3 * SECOND;
         let (changes, load) = (vec![(at, Change::Forget)], vec![(0, 0.8), (at + 400 * MS, 8.0)]);
@@ -150,9 +150,9 @@ fn what_was_lost_is_brought_back() {
     }
 }
 
-/// What is held in the end is what was admitted, and no unit of it for longer than it takes to tell.
+/// The units held at the end are the admitted ones, each for no longer than a report takes.
 #[test]
-fn what_was_reported_is_held_once() {
+fn reported_units_are_held_once() {
     for seed in 0..8 {
         let until = 4 * SECOND;
         let faults = Faults { twice: 0.3, drift: 10_000, ..CALM };
@@ -161,7 +161,7 @@ fn what_was_reported_is_held_once() {
         let base = setup(seed, [2, 16][seed as usize / 4], 1_000, 1_000, [10, 100][seed as usize % 2]);
         let world = World::run(Setup { faults, changes, load, until, ..base });
         check(&world, 0.9);
-        // A slot, a bucket, the lag of a clock and its drift, and the way there.
+        // The tolerance is a slot, a bucket, the lag of a clock and its drift, and the travel time.
         let late = world.setup.longest_lease_us() / 16 + 45 * MS;
         let surplus = world.ledger.surplus(world.setup.window_us() + late, until + 60 * MS);
         assert_eq!(surplus, 0, "seed {seed}");

@@ -1,4 +1,4 @@
-//! One course of the world: who asks for how much, and what goes wrong.
+//! One course of the simulation: the demand, and the faults.
 
 use super::super::limit_set::OwnedLimitSet;
 use super::instance::DEADLINE_MS;
@@ -8,7 +8,7 @@ use crate::quota::Tolerance;
 pub(super) const MS: u64 = 1_000;
 pub(super) const SECOND: u64 = 1_000 * MS;
 pub(super) const BUCKET_MS: u64 = 10;
-/// One course of the world.
+/// One course of the simulation.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) seed: u64,
@@ -17,56 +17,56 @@ pub(super) struct Setup {
     pub(super) window_ms: u64,
     pub(super) sync_ms: u64,
     pub(super) tolerance: f64,
-    /// Demand, as a part of the limit, from an instant on.
+    /// The demand, as a part of the limit, from an instant on.
     pub(super) load: Vec<(u64, f64)>,
     pub(super) is_skewed: bool,
-    /// When the last request arrives.
+    /// The time of the last request.
     pub(super) until: u64,
     pub(super) faults: Faults,
-    /// What is done to the key, and when.
+    /// The changes of the key, and their times.
     pub(super) changes: Vec<(u64, Change)>,
-    /// A second limit over so many of the windows, of so many of the capacities; 0 where there is none.
+    /// A second limit with this multiple of the window and of the capacity; 0 for none.
     pub(super) long: (u64, u64),
-    /// One request in so many has a cost of that many units; 0 where all cost one.
+    /// One request in this number costs this many units; 0 if all cost one.
     pub(super) heavy: (u32, u64),
-    /// The part of the protocol that is taken out.
+    /// The part of the protocol that is removed.
     pub(super) without: Without,
 }
 
-/// A part of the protocol that a test takes out, to see what follows.
+/// A part of the protocol that a test removes, to observe the effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Without {
     Nothing,
-    /// What was brought back leaves no mark: each time that it arrives it counts.
+    /// Resubmitted units leave no mark, so they count each time that they arrive.
     Marks,
-    /// Reports are stamped by the server's clock as it is, whatever instant decides.
+    /// The server's current clock stamps reports, whatever instant decides.
     OneClock,
-    /// A sync that has no end is waited for.
+    /// Requests wait for a sync that never ends.
     Takeover,
-    /// A report is forgotten with the answer that does not come.
+    /// An instance forgets a report if its reply is lost.
     KeptReports,
     /// A forked instance keeps the name of its parent.
     NewName,
 }
 
-/// What goes wrong.
+/// The faults.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Faults {
-    /// How long a message travels, in microseconds.
+    /// The travel time of a message, in microseconds.
     pub(super) delay: (u64, u64),
-    /// Parts of the messages that travel long, are lost, and come twice.
+    /// The parts of the messages that travel slowly, are lost, and arrive twice.
     pub(super) slow: f64,
     pub(super) loss: f64,
     pub(super) twice: f64,
-    /// Whether requests come twice, too, and not reports alone.
+    /// Whether requests arrive twice, too, and not only reports.
     pub(super) asks_twice: bool,
-    /// Parts of a million by which clocks differ.
+    /// The parts per million by which clocks differ.
     pub(super) drift: i64,
-    /// How long an instance lives, on average; 0 for ever.
+    /// The mean life of an instance; 0 for endless.
     pub(super) life: u64,
-    /// The part of syncs whose runtime stands still.
+    /// The part of the syncs whose runtime stalls.
     pub(super) freeze: f64,
-    /// Random bits of an instance's name.
+    /// The random bits of an instance's name.
     pub(super) name_bits: u32,
 }
 
@@ -80,7 +80,7 @@ pub(super) enum Change {
     StepBack(u64),
     StepForward(u64),
     GiveBack,
-    /// The instance of this number is forked.
+    /// The instance with this number forks.
     Fork(usize),
 }
 
@@ -112,7 +112,7 @@ impl Setup {
         self.per_second * self.window_ms / 1_000
     }
 
-    /// What no window may exceed.
+    /// The most units in any window.
     pub(super) fn bound(&self) -> u64 {
         Tolerance::try_from(self.tolerance).unwrap().widen(self.capacity())
     }
@@ -136,7 +136,7 @@ impl Setup {
         if every > 0 && random.u32(0..every) == 0 { units } else { 1 }
     }
 
-    /// The longest that a lease is lent for.
+    /// The longest life of a lease.
     pub(super) fn longest_lease_us(&self) -> u64 {
         ((self.window_ms / 8).min(2_000).max(self.sync_ms) + self.sync_ms.max(20) + 4 * DEADLINE_MS) * MS
     }

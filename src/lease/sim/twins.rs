@@ -1,4 +1,4 @@
-//! The model against the script on a real server: the same calls, and equal answers.
+//! The model against the script on a real server: the same calls, and equal replies.
 
 use super::judge::Ledger;
 use super::model::{Model, Policy};
@@ -11,7 +11,7 @@ use crate::script::{
 };
 
 const DAY: u64 = 1_790_000_000_000;
-/// Shortly before the low 32 bits of a tick wrap at 10 ms.
+/// Shortly before the low 32 bits of a tick wrap, with 10 ms buckets.
 const WRAP: u64 = 417 * (1 << 32) * 10 - 2_000;
 
 /// The script alone, on one key.
@@ -34,7 +34,7 @@ impl Real {
             assert_eq!(error.code(), Some("NOSCRIPT"), "{error}");
             script.eval(&[&self.key], args.iter().copied()).query(&mut self.server)
         });
-        // Time is injected: the server's own must not end the key.
+        // The test injects the time, so the server's own time must not expire the key.
         let _: i64 = redis::cmd("PERSIST").arg(&self.key).query(&mut self.server).unwrap();
         answer.unwrap()
     }
@@ -65,7 +65,7 @@ impl Real {
         CorrectionReply::read(&answer).unwrap()
     }
 
-    /// The leases, and the marks of reports, that the value lists.
+    /// The number of leases and marks of reports in the value.
     fn listed(&mut self) -> u16 {
         let value: Vec<u8> = redis::cmd("GET").arg(&self.key).query(&mut self.server).unwrap();
         u16::from_le_bytes([value[30], value[31]])
@@ -111,10 +111,10 @@ const COURSES: &[Course] = &[
     },
 ];
 
-/// What is asked for next, at random.
+/// The source of random calls.
 struct Caller {
     random: fastrand::Rng,
-    /// Leases that were given: which, and how many units.
+    /// The leases given so far: ids and units.
     given: Vec<(LeaseId, u64)>,
     counter: u32,
     largest: u64,
@@ -123,7 +123,7 @@ struct Caller {
 impl Caller {
     fn request(&mut self, epoch: u32) -> SyncRequest {
         let random = &mut self.random;
-        // Two of them differ in the highest bits alone.
+        // Two of the names differ only in the highest bit.
         let nonce = [1, 2, 3, 3 + (1 << 63)][self.counter as usize % 4];
         self.counter += 1;
         let id = match self.given.last() {
@@ -145,12 +145,12 @@ impl Caller {
     fn report(&mut self) -> Report {
         let random = &mut self.random;
         let (id, units) = match (random.u32(0..12), self.given.len()) {
-            // Few names, so that some come again.
+            // A few ids, so that some repeat.
             (0, _) => (LeaseId { nonce: random.u64(1..5), counter: u32::MAX - random.u32(0..20) }, self.largest / 8),
             (1, _) | (_, 0) => {
                 (LeaseId { nonce: random.u64(1..5), counter: random.u32(1 << 30..1 << 31) }, self.largest)
             }
-            // It may be reported once more, later.
+            // The report may be repeated later.
             (2, count) => (self.given[random.usize(0..count)].0, self.largest),
             (_, count) => self.given.swap_remove(random.usize(0..count)),
         };
@@ -272,11 +272,11 @@ fn model_and_script_agree_on_35_000_steps() {
     let server = Server::start(Flavor::Debian);
     for (case, course) in COURSES.iter().enumerate() {
         let lent = course.run(&server, case, 5_000);
-        assert!(lent > 2_000, "course {case}: {lent} units were lent");
+        assert!(lent > 2_000, "course {case}: {lent} units were leased");
     }
 }
 
-/// A lease: how much of it is left, until when it may be spent, and when what was spent.
+/// A lease: the units left, its deadline, and when units were spent.
 #[derive(Clone)]
 struct Holding {
     id: LeaseId,
@@ -285,9 +285,9 @@ struct Holding {
     uses: Vec<(u64, u64)>,
 }
 
-/// A log that is full puts units together, and then they are free later; never earlier.
+/// A full log merges units, which then become free later, and never earlier.
 #[test]
-fn a_full_log_frees_nothing_early() {
+fn a_full_log_frees_no_unit_early() {
     let server = Server::start(Flavor::Debian);
     for (case, words) in [4, 8, 16].into_iter().enumerate() {
         let (bucket_ms, window_ms, capacity) = (10, 1_000, 200);
@@ -341,14 +341,14 @@ fn real_key(server: &Server, key: &str, window: u32) -> (Real, Limit) {
     (Real::new(server, key, horizon, 10), Limit { capacity: 400, hard: 400, window, span: window, ticks_in_200ms: 20 })
 }
 
-/// A call of the instance of a name, which reports nothing.
+/// A call of the instance with this name, without reports.
 fn call(nonce: u64, rate: f64, wants: bool) -> SyncRequest {
     let id = LeaseId { nonce, counter: 1 };
     SyncRequest { id, expected: 0, proposed: 1, rate, shed_units: 0, wants, reports: Vec::new() }
 }
 
 #[test]
-fn a_quarter_of_what_is_free_stays_for_instances_without_a_lease() {
+fn a_quarter_of_the_free_units_stays_for_instances_without_a_lease() {
     let server = Server::start(Flavor::Debian);
     let (mut real, limit) = real_key(&server, "reserve", 100);
     let policy = Policy { limits: &[limit], lending: every(50, 0.0) };
@@ -358,7 +358,7 @@ fn a_quarter_of_what_is_free_stays_for_instances_without_a_lease() {
     assert!(outcomes[0].is_allowed() && !outcomes[1].is_allowed(), "{outcomes:?}");
 }
 
-/// Instances that take a lease and are never heard of again.
+/// Instances that take a lease and never return.
 #[test]
 fn ended_leases_leave_the_list_and_stay_charged() {
     let server = Server::start(Flavor::Debian);
@@ -369,7 +369,7 @@ fn ended_leases_leave_the_list_and_stay_charged() {
     for nonce in 1..=700 {
         now += 3;
         let (_, lent) = real.sync(now, &call(nonce, 0.02, true), &[], policy);
-        assert!(lent.units > 0, "nothing is lent to instance {nonce}");
+        assert!(lent.units > 0, "instance {nonce} got no lease");
         units += lent.units;
         assert!(real.listed() <= 512, "{} leases after {nonce}", real.listed());
     }
@@ -378,9 +378,9 @@ fn ended_leases_leave_the_list_and_stay_charged() {
     assert_eq!((real.listed(), reply.used), (0, units));
 }
 
-/// The answer to a report may be lost, and the total changed before the report comes again.
+/// The reply to a report may be lost, and the total may change before the report is repeated.
 #[test]
-fn a_report_counts_once_whatever_changes_meanwhile() {
+fn a_report_counts_once_even_if_the_key_changes() {
     let server = Server::start(Flavor::Debian);
     let set = Correction::Set { comparator: RateLimitComparator::Always, count: 0, mode: SetMode::Replace };
     for (key, change) in [("set", set), ("delete", Correction::Delete)] {

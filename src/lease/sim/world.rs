@@ -1,4 +1,4 @@
-//! What happens: requests arrive, messages travel, are lost or come twice, instances die, the server forgets.
+//! The events: requests arrive, messages travel, are lost or arrive twice, instances crash, and the server loses data.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -11,7 +11,7 @@ use super::model::{Model, Policy};
 use super::setup::{BUCKET_MS, Change, Faults, MS, SECOND, Setup};
 use crate::script::{LeaseId, Lending};
 
-/// Long enough for any clock to be ahead of the server's, or behind it.
+/// Far enough from zero for any clock to be ahead of the server's clock, or behind it.
 const SERVER_START_MS: u64 = 1_790_000_000_000;
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl PartialEq for Due {
 
 impl Eq for Due {}
 
-/// The world, and afterwards what has happened in it.
+/// The world, and its record after the run.
 pub(super) struct World {
     pub(super) setup: Setup,
     random: fastrand::Rng,
@@ -60,11 +60,11 @@ pub(super) struct World {
     events: BinaryHeap<Reverse<Due>>,
     order: u64,
     instances: Vec<(u32, Instance)>,
-    /// Up to which part of all requests each instance gets.
+    /// The cumulative part of all requests that each instance gets.
     shares: Vec<f64>,
     limits: OwnedLimitSet,
     pub(super) model: Model,
-    /// By how much the server's clock has stepped back, in all.
+    /// The total time by which the server's clock has stepped back.
     back_ms: i64,
     central: Central,
     pub(super) ledger: Ledger,
@@ -73,11 +73,11 @@ pub(super) struct World {
     pub(super) central_admitted: u64,
     pub(super) calls: u64,
     pub(super) crashes: u64,
-    /// Syncs whose runtime stood still.
+    /// The syncs whose runtime stalled.
     pub(super) frozen: u64,
-    /// Units that the server held when it lost everything.
+    /// The units that the server held when it lost its data.
     pub(super) forgotten: u64,
-    /// Units that instances held when they were forked.
+    /// The units that instances held when they forked.
     pub(super) forked: u64,
 }
 
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen, and then calm down.
+    /// Runs all events, and then lets the world settle.
     pub(super) fn run(setup: Setup) -> Self {
         let mut world = Self::new(setup);
         world.begin();
@@ -183,7 +183,7 @@ impl World {
             false => u64::MAX,
         };
         match later {
-            // The rest of the pause is drawn anew, which changes nothing.
+            // The rest of the pause is drawn again, which does not change the distribution.
             Some(since) if next > since => self.next_arrival(since),
             _ if next > self.setup.until => u64::MAX,
             _ => next,
@@ -205,7 +205,7 @@ impl World {
         self.ledger.admit(at, units);
     }
 
-    /// Does what an instance wants; the server has decided at `server_us`.
+    /// Executes the actions of an instance; the server has decided at `server_us`.
     fn apply(&mut self, instance: usize, effects: Effects, server_us: u64) {
         let Effects { admitted, admitted_by_server, messages, wakes } = effects;
         for (at, units) in [(self.now, admitted), (server_us, admitted_by_server)] {
@@ -224,7 +224,7 @@ impl World {
 
     fn send(&mut self, from: usize, message: &Message) {
         let (life, question) = (self.instances[from].0, message.question);
-        // Whoever runs it may stand still: then nobody gives up, and the answer is taken up late.
+        // The runtime of the sync may stall. Then it is not abandoned, and its reply is applied late.
         let is_frozen = message.request.is_some() && self.random.f64() < self.setup.faults.freeze;
         self.frozen += u64::from(is_frozen);
         if !is_frozen {
@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    /// How long a message travels: never, once, or more often.
+    /// Returns the travel times of a message: none if it is lost, one, or several.
     fn travels(&mut self, is_ask: bool) -> Vec<u64> {
         let Faults { delay, slow, loss, twice, asks_twice, .. } = self.setup.faults;
         let mut delays = Vec::new();
@@ -336,7 +336,7 @@ impl World {
         }
     }
 
-    /// Copies an instance. The copy gets half of the parent's requests, and what the parent has to look at later.
+    /// Forks an instance. The copy gets half of the parent's requests, and the parent's scheduled work.
     fn fork(&mut self, parent: usize) {
         let (life, instance) = &self.instances[parent];
         let (life, copy, child) = (*life, instance.fork(), self.instances.len());
@@ -357,12 +357,12 @@ impl World {
         self.plan_crash(child);
     }
 
-    /// How often instances were told that the key is lost.
+    /// The number of times that instances learned of a loss.
     pub(super) fn lost(&self) -> u32 {
         self.instances.iter().map(|(_, instance)| instance.lost).sum()
     }
 
-    /// The most that any window held of what is admitted from an instant on.
+    /// The most units in any window, among those admitted from an instant on.
     pub(super) fn peak_from(&self, from: u64) -> u64 {
         self.ledger.peak(self.setup.window_us(), from, u64::MAX)
     }

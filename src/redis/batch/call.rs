@@ -1,4 +1,4 @@
-//! One script call: what has gathered in a lane, put together, and its answer, given out.
+//! One script call: it combines the requests of a partition, and distributes the reply.
 
 use std::ops::Range;
 
@@ -8,32 +8,33 @@ use super::question::{KeyRequest, Payload};
 use super::queue::{Answer, Pending};
 use crate::script::EncodedPolicy;
 
-/// The weight of one script call: as long as it runs, the server serves nobody else. The unit is one ask of the absolute
-/// strategy with one limit, which takes 2 to 4 us, so that a call takes about a millisecond at most.
+/// The highest weight of one script call, because the server serves no other client while it runs. The unit is one
+/// request of the absolute strategy with one limit, which takes 2 to 4 us. A call therefore takes about a millisecond
+/// at most.
 const MOST_WEIGHT: usize = 256;
-/// What it weighs to read a key and to write it.
+/// The weight of reading and writing a key.
 const KEY_WEIGHT: usize = 3;
-/// The same with a report and a lease, whatever the limits.
+/// The same with a report and a lease, for any limits.
 const SYNC_WEIGHT: usize = 15;
 
-/// One script call: keys under one policy, and for each key its asks in the order in which they came.
+/// One script call: keys under one policy, and the requests of each key in the order of arrival.
 pub(super) struct ScriptCall {
     pub(super) policy: EncodedPolicy,
     pub(super) keys: Vec<Box<[u8]>>,
     pub(super) bodies: Vec<Vec<u8>>,
-    /// Whether another ask may stand behind those of the last key.
+    /// Whether another request for the last key may join.
     is_open: bool,
     weight: usize,
-    /// How long the answers are.
+    /// The length of all replies.
     pub(super) total: usize,
     pub(super) replies: Vec<(Range<usize>, Asker)>,
 }
 
-/// Who waits for an answer.
+/// The receiver of a reply.
 pub(super) type Asker = oneshot::Sender<Answer>;
 
 impl Payload {
-    /// The weight of the asks, and what is added if their key is not in the call yet.
+    /// The weight of the requests, and the extra weight if their key is not in the call yet.
     fn weight(&self, of_ask: usize) -> (usize, usize) {
         match self {
             Self::Ask(_) => (of_ask, KEY_WEIGHT * of_ask),
@@ -43,10 +44,10 @@ impl Payload {
 }
 
 impl ScriptCall {
-    /// Puts what waits together, the asks of one key in the order in which they came. Each call is as heavy as
-    /// [`MOST_WEIGHT`] at most, unless a single question is heavier.
+    /// Combines the pending requests, and keeps the order of those for one key. Each call has at most the weight
+    /// [`MOST_WEIGHT`], unless a single request is heavier.
     pub(super) fn of(mut batch: Vec<Pending>, most_keys: usize) -> Vec<Self> {
-        // Stable, so that asks of one key stay in order.
+        // The sort is stable, so the requests of one key stay in order.
         batch.sort_by(|a, b| {
             let (a, b) = (&a.question, &b.question);
             a.policy.order(&b.policy).then_with(|| a.key.cmp(&b.key))
@@ -109,7 +110,7 @@ mod tests {
         EncodedPolicy::lend(10, &horizon, mode, &limits, Lending { interval_ms, tolerance: 0.0 })
     }
 
-    /// Asks for these keys, each with its number as the cost.
+    /// Requests for these keys, each with its number as the cost.
     fn asks(policy: &EncodedPolicy, keys: impl Iterator<Item = u64>) -> Vec<Pending> {
         let ask = |(number, key): (usize, u64)| {
             let body = Payload::Ask(Ask { cost: number as u64, random: 0 });
@@ -119,7 +120,7 @@ mod tests {
         keys.enumerate().map(ask).collect()
     }
 
-    /// Keys and asks of each call, of which none is lost or out of order.
+    /// The keys and requests of each call; the function checks that no request is lost or out of order.
     fn shapes(batch: Vec<Pending>, most_keys: usize) -> Vec<(usize, usize)> {
         let total = batch.len();
         let calls = ScriptCall::of(batch, most_keys);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_fewer_asks_the_more_work_they_are() {
+    fn a_call_contains_fewer_asks_if_they_are_heavier() {
         for (mode, limits, most) in [
             (Mode::Absolute, 1, 253),
             (Mode::Absolute, 8, 29),
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_fewer_keys_the_more_work_they_are() {
+    fn a_call_contains_fewer_keys_if_they_are_heavier() {
         for (mode, limits, most) in
             [(Mode::Absolute, 1, 64), (Mode::Absolute, 8, 8), (Mode::Suppressed, 1, 32), (Mode::Suppressed, 8, 4)]
         {
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_fewer_keys_that_report_and_one_that_is_heavy_alone() {
+    fn a_call_contains_fewer_keys_with_reports_and_a_heavy_one_goes_alone() {
         let policy = policy(Mode::Absolute, 1, 50);
         let parts = |count: u64, asks| -> Vec<Pending> {
             let part = |key: u64| {

@@ -1,13 +1,13 @@
-//! Round trips: decisions that arrive while one is under way go together with the next.
+//! Round trips: decisions that arrive during a round trip share the next one.
 //!
-//! A caller who finds its lane idle sends at once and waits for one round trip, no more. Whoever comes
-//! meanwhile queues, and a loop sends the queue as a whole: one script call for many keys, and for one key
-//! one step that walks its costs. So the more callers there are, the fewer calls each of them costs.
+//! A caller that finds its partition idle sends at once and waits for one round trip. Callers that arrive during it
+//! join a queue, and a loop sends the whole queue: one script call for many keys, with one step per key for all its
+//! requests. So more concurrent callers need fewer calls each.
 //!
-//! A round trip that takes its time is not waited for: the next goes after an eighth of the deadline all the same.
+//! If a round trip takes longer than an eighth of the deadline, the loop sends the next batch without waiting.
 //!
-//! Off a cluster there is one lane. On one, each lane is a range of slots, with a breaker of its own: a node
-//! that is dead takes no other node's keys with it.
+//! Without a cluster, one partition exists. On a cluster, each partition is a range of slots with its own breaker, so a
+//! dead node affects no keys of other nodes.
 
 mod settle;
 
@@ -30,19 +30,19 @@ use crate::redis::transport::{Failure, FailureKind, Transport, slot};
 use crate::runtime;
 use crate::script::{Ask, DECIDE, EncodedPolicy, Mode, Script, ScriptReply};
 
-/// Dispatcher of a cluster; its slots are split evenly.
+/// The partitions of a cluster, with the same number of slots each.
 const CLUSTER_LANES: usize = 64;
 const SLOTS: usize = 16_384;
-/// Keys in one script call.
+/// The most keys in one script call.
 const KEYS_PER_CALL: usize = 64;
-/// Calls of one batch that are under way together. The server carries out all that it has read from a connection before
-/// it serves another client.
+/// The calls of one batch that are in flight together. The server executes everything that it has read from one
+/// connection before it serves another client.
 const CALLS_AT_ONCE: usize = 4;
 /// The same if each call has one key.
 const CALLS_OF_ONE_SLOT: usize = 128;
-/// How much longer than the round trip's deadline a caller waits for the loop that should have told it.
+/// The time beyond the round trip's deadline for which a caller waits for the reply of its loop.
 const GRACE: Duration = Duration::from_millis(5);
-/// The least that a probe gives Redis for a new connection and an answer.
+/// The least time that a probe allows for a new connection and a reply.
 const CONNECTING: Duration = Duration::from_millis(500);
 
 /// The partitions of one Redis, each with a breaker and a queue.
@@ -50,22 +50,22 @@ pub(crate) struct Dispatcher {
     link: Transport,
     partitions: Box<[Partition]>,
     deadline: Duration,
-    /// What the keys of probes begin with; no limit's do.
+    /// The prefix of probe keys; no limit uses it.
     probe: Box<str>,
-    /// What a probe is decided by.
+    /// The policy of a probe.
     probing: EncodedPolicy,
     health: HealthLog,
-    /// Whether the one server turned out to be a cluster behind one address, which takes one slot in a call.
+    /// Whether the server turned out to be a cluster behind one address, which accepts one slot per call.
     has_slots: AtomicBool,
-    /// Whether an unknown refusal is looked into.
+    /// Whether a check of an unknown error is in progress.
     is_questioning: AtomicBool,
-    /// What Redis has to be told of the shares, and whether it is.
+    /// The units of shares that Redis does not know yet.
     debts: Debts,
     is_settling: AtomicBool,
     bucket_ms: u64,
 }
 
-/// The question whether all is refused; however it ends, the next may be asked.
+/// A check whether Redis refuses all calls. However it ends, the next may start.
 struct Questioning(Arc<Dispatcher>);
 
 impl Drop for Questioning {
@@ -82,7 +82,7 @@ struct Partition {
 impl Dispatcher {
     pub(crate) fn new(link: Transport, deadline: Duration, prefix: &str, bucket_ms: u64) -> Arc<Self> {
         let count = if link.is_cluster() { CLUSTER_LANES } else { 1 };
-        // A pause, the two parts of a probe, and something for a busy machine.
+        // The sum of a pause, the two parts of a probe, and a margin for a busy machine.
         let probe_timeout = Breaker::LONGEST_PAUSE + deadline.max(CONNECTING) * 2 + Duration::from_secs(1);
         let breaker = || Breaker::new(Breaker::DEFAULT_THRESHOLD, probe_timeout);
         let lane = || Partition { breaker: breaker(), queue: Queue::default() };
@@ -133,22 +133,22 @@ impl Dispatcher {
         &self.debts
     }
 
-    /// Whether Redis cannot be asked, or could not within that time.
+    /// Whether Redis is unavailable, or was within `time`.
     pub(crate) fn had_outage_within(&self, time: Duration) -> bool {
         self.health.was_within(time)
     }
 
-    /// Notes that Redis has lost what was charged.
+    /// Records that Redis has lost charges.
     pub(crate) fn forgot(&self) {
         self.health.forgot();
     }
 
-    /// Asks one question, together with whatever else is asked meanwhile.
+    /// Sends one request, in a batch with concurrent ones.
     pub(crate) async fn decide(self: &Arc<Self>, mut question: KeyRequest) -> Result<KeyReply, Failure> {
         let at = self.partition_of(&question.key);
         let lane = &self.partitions[at];
         let mut within = self.deadline;
-        // The queue's loop ends with the runtime that carries it, or is given up; what it had not sent goes again.
+        // The queue's loop may end with its runtime, or be abandoned. The requests that it did not send go again.
         let mut began = None;
         loop {
             if !lane.breaker.allows() {
@@ -162,7 +162,7 @@ impl Dispatcher {
                 }
                 Enqueued::Queued { answer, number, starts } => {
                     let began = *began.get_or_insert_with(Instant::now);
-                    // Dropped, it sets the lane free again.
+                    // Dropping this releases the partition.
                     let turns = starts.then(|| Loop { dispatcher: Arc::clone(self), at, number });
                     if let Some(Err(no_runtime)) = turns.map(|turns| runtime::spawn(turns.run())) {
                         return self.judge(at, &[], Err(no_runtime.into()));
@@ -185,7 +185,7 @@ impl Dispatcher {
         }
     }
 
-    /// The reply, or the failure of its key alone: the other keys of the call are decided.
+    /// Returns the reply, or the failure of its key alone. The call has decided the other keys.
     fn checked(&self, reply: KeyReply) -> Result<KeyReply, Failure> {
         if !ScriptReply::is_foreign(&reply.answer, reply.part.start) {
             return Ok(reply);
@@ -206,7 +206,7 @@ impl Dispatcher {
         Ok(KeyReply { answer: Arc::new(answer), total, part: 0..total, sent, received: Instant::now() })
     }
 
-    /// Sends a call, unless its time is up: then nobody waits for it any more.
+    /// Sends a call, unless its deadline has passed and no caller waits any more.
     async fn send_call(&self, call: ScriptCall, until: Instant) -> Result<(), Failure> {
         let keys: Vec<&[u8]> = call.keys.iter().map(|key| &**key).collect();
         let head = [call.policy.as_bytes(), b""];
@@ -216,7 +216,8 @@ impl Dispatcher {
             Duration::ZERO => Err(Failure::timeout()),
             within => self.evaluate(&DECIDE, &keys, &args, within).await.map(Arc::new),
         };
-        // A proxy before a cluster says it in its own words: calls of one key will show whether it was that.
+        // A proxy in front of a cluster has its own error text. Calls with one key each show whether this was the
+        // cause.
         let is_for_slots = |failure: &Failure| failure.kind() == FailureKind::CrossSlot || failure.is_unknown_refusal();
         if call.keys.len() > 1 && result.as_ref().is_err_and(is_for_slots) {
             self.has_slots.store(true, Ordering::Relaxed);
@@ -230,7 +231,7 @@ impl Dispatcher {
         result.map(drop)
     }
 
-    /// Runs a script on one key by itself.
+    /// Runs a script on one key.
     pub(crate) async fn run(
         self: &Arc<Self>,
         script: &Script,
@@ -245,7 +246,7 @@ impl Dispatcher {
         self.judge(at, key, result)
     }
 
-    /// One round trip, or two where the server does not know the script.
+    /// Makes one round trip, or two if the server does not have the script.
     async fn evaluate(
         &self,
         script: &Script,
@@ -269,7 +270,7 @@ impl Dispatcher {
         }
     }
 
-    /// Tells the lane's breaker how asking went.
+    /// Reports the result of a call to the partition's breaker.
     fn judge<T>(self: &Arc<Self>, at: usize, key: &[u8], result: Result<T, Failure>) -> Result<T, Failure> {
         match &result {
             Ok(_) => {
@@ -285,16 +286,16 @@ impl Dispatcher {
         result
     }
 
-    /// Counts a failure; the one that opens the breaker starts to probe.
+    /// Counts a failure; the failure that opens the breaker starts the probe.
     #[cold]
     fn note(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
         health::count_failure(failure);
         match failure.kind() {
-            // Another program's value under our key says nothing of Redis, nor does a call from nowhere.
+            // Protocol and no-runtime errors are not evidence that Redis is down, so they do not trip the breaker.
             FailureKind::NoRuntime => return self.health.on_unexpected_reply(failure),
             FailureKind::Protocol if failure.is_unknown_refusal() => return self.question_refusal(at, key, failure),
             FailureKind::Protocol => return self.health.on_unexpected_reply(failure),
-            // On a cluster a slot that moves is a matter of moments, and its node is well.
+            // On a cluster, a slot moves in moments, and its node is healthy.
             FailureKind::Moved if self.link.is_cluster() => return self.health.on_unexpected_reply(failure),
             _ => {}
         }
@@ -307,16 +308,16 @@ impl Dispatcher {
             self.health.on_open(failure);
         }
         if failure.kind() == FailureKind::Timeout {
-            // The socket may be dead without having said so.
+            // The socket may be dead without an error.
             self.link.reset();
         }
         let _ = runtime::spawn(probe(Arc::downgrade(self), at, opened, self.probe_key(key)));
     }
 
-    /// The server refused a call in words that are not known here: is it about that key, or about all?
+    /// Checks whether an error with unknown text concerns one key or all keys.
     ///
-    /// A decision on a key of nobody tells. Where that is refused as well the breaker opens, or every request would
-    /// ask for nothing.
+    /// The check decides on a key that no client uses. If that fails too, the breaker opens. Otherwise every request
+    /// would make a useless call.
     fn question_refusal(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
         if self.is_questioning.swap(true, Ordering::Relaxed) {
             return;
@@ -336,24 +337,24 @@ impl Dispatcher {
         });
     }
 
-    /// A key in the slot of this one that is nobody's.
+    /// Returns an unused key in the slot of the given one.
     fn probe_key(&self, key: &[u8]) -> Vec<u8> {
         let at = |brace| key.iter().position(|&byte| byte == brace);
         let tag = at(b'{').zip(at(b'}')).and_then(|(open, close)| key.get(open..=close));
         [self.probe.as_bytes(), tag.unwrap_or_default()].concat()
     }
 
-    /// Whether Redis decides again, and in time: the first may have to connect.
+    /// Checks whether Redis decides again, and in time. The first probe may have to connect.
     ///
-    /// It is asked what all ask. A server that takes any other command, but not the script, would else be found
-    /// to be back, and lost again, many times a second.
+    /// The probe sends the same script as a decision. With another command, a server that refuses only the script would
+    /// seem available again, and the breaker would flap many times a second.
     async fn is_back(&self, key: &[u8]) -> Result<(), Failure> {
         let mut ask = Vec::new();
         Ask { cost: 1, random: 0 }.write(&mut ask);
         let args = [self.probing.as_bytes(), b"", &ask];
         for (is_first, within) in [(true, self.deadline.max(CONNECTING)), (false, self.deadline)] {
             let Err(failure) = self.evaluate(&DECIDE, &[key], &args, within).await else { continue };
-            // The socket may have died since the breaker opened. A cluster's nodes that are well keep theirs.
+            // The socket may have died since the breaker opened. On a cluster, the sockets of healthy nodes stay.
             if failure.kind() == FailureKind::Timeout && is_first && !self.link.is_cluster() {
                 self.link.reset();
             }
@@ -362,7 +363,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// A probe failed: looks for the cause, once in an outage, if none is known.
+    /// Handles a failed probe: it looks for the cause once per outage, if none is known.
     fn goes_on(self: &Arc<Self>, failure: Failure) {
         if !failure.is_vague() || !self.health.seek() {
             return self.health.goes_on(&failure);
@@ -374,7 +375,7 @@ impl Dispatcher {
         });
     }
 
-    /// Sends what has gathered in a lane.
+    /// Sends the batch of a partition.
     async fn serve(self: &Arc<Self>, at: usize, mut batch: Vec<Pending>) {
         if !self.partitions[at].breaker.allows() {
             for waiting in batch {
@@ -384,7 +385,7 @@ impl Dispatcher {
         }
         batch.retain(|waiting| !waiting.reply.is_closed());
         let Some(first) = batch.iter().map(|waiting| waiting.since).min() else { return };
-        // After a stall of the client those who still wait have their grace, in which a Redis that is well answers.
+        // After a stall of this process, callers that still wait get a grace period, in which a healthy Redis replies.
         let until = (first + self.deadline).max(Instant::now() + GRACE);
         let has_slots = self.partitions.len() > 1 || self.has_slots.load(Ordering::Relaxed);
         let keys_per_call = if has_slots { 1 } else { KEYS_PER_CALL };
@@ -395,13 +396,13 @@ impl Dispatcher {
             1 => vec![self.send_call(calls.remove(0), until).await],
             _ => stream::iter(calls).map(|call| self.send_call(call, until)).buffer_unordered(at_once).collect().await,
         };
-        // They went together, so they count as one: what is slow for a moment is not what is gone.
+        // The calls went together, so they count as one result. One slow moment is not an outage.
         let result = results.into_iter().reduce(|all, one| if all.is_ok() { all } else { one });
         let _ = self.judge(at, &key, result.unwrap_or(Ok(())));
     }
 }
 
-/// A limit that has room for every probe, on a key that is gone after some seconds.
+/// A limit that admits every probe, on a key that expires after some seconds.
 fn probing() -> EncodedPolicy {
     let (horizon, ticks) = (Retention::new(Retention::WORDS_PER_SPAN), 1);
     horizon.widen(&[ticks]);
@@ -409,7 +410,7 @@ fn probing() -> EncodedPolicy {
     EncodedPolicy::decide(1_000, &horizon, Mode::Absolute, &[limit])
 }
 
-/// Asks whether Redis is back until it is, or its limiter is gone.
+/// Probes until Redis answers, or the limiter is dropped.
 async fn probe(dispatcher: Weak<Dispatcher>, at: usize, opened: ProbeTicket, key: Vec<u8>) {
     let is_back = || {
         let (dispatcher, key) = (dispatcher.clone(), key.clone());
@@ -434,7 +435,7 @@ async fn probe(dispatcher: Weak<Dispatcher>, at: usize, opened: ProbeTicket, key
     }
 }
 
-/// What serves a lane's queue until it is empty.
+/// The loop that serves a partition's queue until the queue is empty.
 struct Loop {
     dispatcher: Arc<Dispatcher>,
     at: usize,
@@ -443,8 +444,8 @@ struct Loop {
 
 impl Loop {
     async fn run(self) {
-        // For that long those behind wait, and gather; then they are off too, or a round trip of more than half the
-        // deadline would leave them none.
+        // During this time, callers queue up, and their batch grows. Afterwards the next batch goes. Otherwise a round
+        // trip of more than half the deadline would leave those callers no time.
         let alone = self.dispatcher.deadline / 8;
         while let Some(batch) = self.dispatcher.partitions[self.at].queue.next(self.number) {
             let (dispatcher, at) = (Arc::clone(&self.dispatcher), self.at);

@@ -1,4 +1,4 @@
-//! Batches: decisions that arrive while a round trip is under way go together with the next.
+//! Batches: decisions that arrive during a round trip share the next one.
 
 mod call;
 mod dispatcher;

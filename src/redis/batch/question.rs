@@ -1,4 +1,4 @@
-//! What is asked of Redis about one key, and the part of an answer that is its own.
+//! A request about one key, and its part of a reply.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,35 +7,35 @@ use std::time::Instant;
 use crate::redis::transport::Failure;
 use crate::script::{Ask, EncodedPolicy, ScriptReply, SyncReply};
 
-/// One question, on its way.
+/// One request in flight.
 pub(crate) struct KeyRequest {
     pub(crate) policy: EncodedPolicy,
     pub(crate) key: Box<[u8]>,
     pub(crate) body: Payload,
 }
 
-/// What is asked of a key.
+/// The content of a request.
 pub(crate) enum Payload {
-    /// A decision; several on one key go together.
+    /// A decision; several decisions on one key share a step.
     Ask(Ask),
-    /// What one instance reports and wants, with its asks.
+    /// The report and the demand of one instance, with its requests.
     Part { bytes: Box<[u8]>, asks: usize },
 }
 
-/// The answer of a script call, and which part of it is whose.
+/// The reply to a script call, and the place of one request in it.
 #[derive(Clone)]
 pub(crate) struct KeyReply {
     pub(super) answer: Arc<Vec<u8>>,
-    /// The length of all answers of the call, and where in them this one stands.
+    /// The length of all replies of the call, and the position of this one.
     pub(super) total: usize,
     pub(super) part: Range<usize>,
-    /// When the call was about to be sent, and when its answer was there.
+    /// The times just before the call was sent, and after its reply arrived.
     pub(crate) sent: Instant,
     pub(crate) received: Instant,
 }
 
 impl Payload {
-    /// Appends what is sent.
+    /// Appends the encoded request.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ask(ask) => ask.write(out),
@@ -43,7 +43,7 @@ impl Payload {
         }
     }
 
-    /// How many bytes answer it.
+    /// The length of the reply in bytes.
     pub(super) fn answer(&self) -> usize {
         match self {
             Self::Ask(_) => ScriptReply::RECORD,

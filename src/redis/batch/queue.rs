@@ -1,4 +1,4 @@
-//! The queue of one lane: who is served alone, who waits, and which loop serves those who wait. No I/O.
+//! The queue of one partition: it decides which caller sends directly, which waits, and which loop serves. No I/O.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,22 +8,22 @@ use tokio::sync::oneshot;
 use super::question::{KeyReply, KeyRequest};
 use crate::redis::transport::Failure;
 
-/// Callers that wait in a lane; more are turned away at once.
+/// The most callers that wait in a partition; further callers fail at once.
 const MOST_WAITING: usize = 100_000;
 
-/// See the module.
+/// See the module documentation.
 #[derive(Default)]
 pub(super) struct Queue(Mutex<State>);
 
-/// What is under way in a lane, and what waits.
+/// The calls in flight in a partition, and the requests that wait.
 #[derive(Default)]
 struct State {
-    /// Whether a caller who found the lane idle is under way by itself.
+    /// Whether a caller that found the partition idle is sending directly.
     has_single: bool,
-    /// The loop that serves the queue; one that lost its runtime is replaced by the next.
+    /// The loop that serves the queue; if it loses its runtime, the next loop replaces it.
     looping: Option<u64>,
     loops: u64,
-    /// When the loop took the queue last.
+    /// When the loop last took the queue.
     turned: Option<Instant>,
     queue: Vec<Pending>,
 }
@@ -34,18 +34,18 @@ pub(super) struct Pending {
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
-/// What becomes of a queued question.
+/// The result of a queued request.
 pub(super) enum Answer {
     Served(Result<KeyReply, Failure>),
-    /// Its loop ended before it was sent.
+    /// The loop ended before it sent the request.
     Unsent(KeyRequest),
 }
 
-/// How a question is served.
+/// How a request is served.
 pub(super) enum Enqueued {
-    /// By its caller, at once.
+    /// The caller sends it at once.
     Alone(KeyRequest),
-    /// By the loop with this number, which the caller has to start if it is not there yet.
+    /// The loop with this number sends it; if `starts`, the caller must start that loop.
     Queued { answer: oneshot::Receiver<Answer>, number: u64, starts: bool },
 }
 
@@ -73,7 +73,7 @@ impl Queue {
         Ok(Enqueued::Queued { answer, number: traffic.loops, starts })
     }
 
-    /// What the loop with this number serves next; nothing if it is to end.
+    /// Returns the next batch of the loop with this number, or `None` if the loop must end.
     pub(super) fn next(&self, number: u64) -> Option<Vec<Pending>> {
         let mut traffic = self.traffic();
         if traffic.looping != Some(number) {
@@ -87,14 +87,14 @@ impl Queue {
         Some(std::mem::take(&mut traffic.queue))
     }
 
-    /// Ends a loop that is gone, or stands still with its runtime; one that has just taken its turn goes on.
+    /// Ends a loop that is gone, or stalls with its runtime. A loop that has just taken a batch continues.
     pub(super) fn abandon_if_stuck(&self, number: u64, deadline: Duration) {
         if self.traffic().turned.is_none_or(|turned| turned.elapsed() >= deadline) {
             self.abandon(number);
         }
     }
 
-    /// Ends a loop that does not serve any more; those who wait for it get their questions back.
+    /// Ends a loop that no longer serves; its waiting callers get their requests back.
     pub(super) fn abandon(&self, number: u64) {
         let mut traffic = self.traffic();
         if traffic.looping == Some(number) {
@@ -108,7 +108,7 @@ impl Queue {
     }
 }
 
-/// A caller that is under way by itself; dropped, it leaves the lane.
+/// A caller that sends directly; its drop releases the partition.
 pub(super) struct DirectGuard<'a>(pub(super) &'a Queue);
 
 impl Drop for DirectGuard<'_> {

@@ -11,7 +11,7 @@ fn open(breaker: &Arc<Breaker>) -> super::ProbeTicket {
 }
 
 #[test]
-fn it_opens_after_failures_in_a_row_only() {
+fn it_opens_only_after_failures_in_a_row() {
     let breaker = Breaker::new(3, PATIENCE);
     for _ in 0..10 {
         assert!(breaker.on_failure().is_none());
@@ -26,7 +26,7 @@ fn it_opens_after_failures_in_a_row_only() {
     assert!(!breaker.allows());
     assert!(breaker.on_failure().is_none(), "it opens once");
     assert!(breaker.on_failure().is_none(), "it opens once");
-    assert_eq!(breaker.on_success(), None, "a late answer says nothing about now");
+    assert_eq!(breaker.on_success(), None, "a late reply does not close the breaker");
     assert!(!breaker.allows());
 }
 
@@ -38,7 +38,7 @@ fn a_certain_failure_opens_at_once() {
 }
 
 #[test]
-fn of_many_threads_one_gets_the_duty() {
+fn one_of_many_threads_gets_the_probe_ticket() {
     for _ in 0..200 {
         let breaker = Breaker::new(2, PATIENCE);
         let (start, duties) = (Barrier::new(4), AtomicU32::new(0));
@@ -58,39 +58,39 @@ fn of_many_threads_one_gets_the_duty() {
     }
 }
 
-/// Without the state of doubt a breaker whose probe died with its runtime would never close again.
+/// Without the half-open state, a breaker whose probe died with its runtime would never close.
 #[test]
-fn a_lost_probe_leaves_the_next_caller_to_find_out() {
+fn after_a_lost_probe_the_next_caller_probes() {
     let breaker = Breaker::new(5, PATIENCE);
     drop(open(&breaker));
     assert!(breaker.allows());
     let again = breaker.on_failure().expect("one failure is enough in doubt");
-    assert!(!again.is_transition(), "it was told as open already");
+    assert!(!again.is_transition(), "the open breaker was logged already");
     assert!(!breaker.allows());
     drop(again);
     assert_eq!(breaker.on_success(), Some(Closed));
-    assert_eq!(breaker.on_success(), None, "told once");
+    assert_eq!(breaker.on_success(), None, "it closes once");
     assert!(breaker.allows());
 }
 
-/// A runtime may stand still for ever without being shut down.
+/// A runtime may stall forever without a shutdown.
 #[test]
-fn a_silent_probe_leaves_the_next_caller_to_find_out() {
+fn after_a_silent_probe_the_next_caller_probes() {
     let breaker = Breaker::new(1, Duration::ZERO);
     let still = open(&breaker);
     std::thread::sleep(Duration::from_millis(2));
     assert!(breaker.allows());
     let again = breaker.on_failure().expect("one failure is enough in doubt");
-    assert!(!again.is_transition(), "it was told as open already");
+    assert!(!again.is_transition(), "the open breaker was logged already");
     drop(again);
     assert_eq!(breaker.on_success(), Some(Closed));
     drop(still);
     assert!(breaker.allows());
-    assert_eq!(breaker.on_success(), None, "told once, and the duty that was silent changes nothing any more");
+    assert_eq!(breaker.on_success(), None, "it closes once, and the abandoned probe changes no state");
 }
 
 #[test]
-fn pauses_grow_to_a_second_and_are_never_nothing() {
+fn pauses_grow_to_a_second_and_are_never_zero() {
     let pauses: Vec<_> = (0..8).map(|attempt| pause(attempt, 0.0).as_millis()).collect();
     assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000, 1000]);
     assert_eq!(pause(u32::MAX, 0.0), Duration::from_secs(1));
@@ -114,13 +114,13 @@ async fn the_probe_closes_it_within_a_second_of_the_return() {
         .await;
     assert_eq!(closed, Some(Closed));
     assert!(breaker.allows());
-    assert_eq!(breaker.on_success(), None, "told once");
+    assert_eq!(breaker.on_success(), None, "it closes once");
     let late = start.elapsed() - outage;
     assert!(late <= Duration::from_secs(1), "closed {late:?} after the return");
     assert!((10..=25).contains(&probes), "{probes} probes");
 }
 
-/// The pause runs while the probe waits: a probe of 900 ms that fails is followed by the next at once.
+/// The pause runs during a probe: after a probe that fails in 900 ms, the next one starts at once.
 #[cfg(feature = "redis-tokio")]
 #[tokio::test(start_paused = true)]
 async fn a_slow_probe_does_not_delay_the_recovery_twice() {
@@ -156,7 +156,7 @@ async fn the_loop_ends_with_its_owner() {
 
 #[cfg(feature = "redis-tokio")]
 #[test]
-fn a_runtime_that_is_shut_down_takes_the_probe_but_not_the_breaker() {
+fn a_runtime_shutdown_ends_the_probe_and_not_the_breaker() {
     let breaker = Breaker::new(1, PATIENCE);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let opened = open(&breaker);

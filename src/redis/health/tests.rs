@@ -7,7 +7,7 @@ fn cause(line: Option<Line>) -> String {
     }
 }
 
-/// A server that stops for a moment again and again: ten outages a second, for a minute.
+/// A server that stops briefly again and again: ten outages a second, for a minute.
 #[test]
 fn a_flapping_redis_has_one_pair_of_lines_in_ten_seconds() {
     let (mut lines, start) = (Lines::default(), Instant::now());
@@ -26,9 +26,9 @@ fn a_flapping_redis_has_one_pair_of_lines_in_ten_seconds() {
     assert!(matches!(&written[2], Line::Lost(text) if text.contains("99 more short outages")), "{written:?}");
 }
 
-/// The brake must not hide an outage that lasts.
+/// Rate limiting of the log must not hide an outage that lasts.
 #[test]
-fn an_outage_that_lasts_has_its_line_in_the_end() {
+fn a_long_outage_gets_its_line_eventually() {
     let (mut lines, start) = (Lines::default(), Instant::now());
     let at = |seconds| start + Duration::from_secs(seconds);
     assert!(lines.on_open(&Failure::unavailable(), start).is_some());
@@ -41,14 +41,14 @@ fn an_outage_that_lasts_has_its_line_in_the_end() {
 }
 
 #[test]
-fn a_cause_that_does_not_show_at_once_is_waited_for() {
+fn the_line_waits_for_a_cause_that_is_not_known_at_once() {
     let (mut lines, start) = (Lines::default(), Instant::now());
     assert_eq!(lines.on_open(&Failure::timeout(), start), None);
     assert!(lines.seek() && !lines.seek(), "one looks for it");
     assert_eq!(lines.goes_on(&Failure::timeout(), start), None);
     assert!(cause(lines.found(&Failure::crowded(), start)).contains("too many requests"));
     lines.on_close(start);
-    // Nobody found it: what is known is logged.
+    // The search found no cause, so the log reports the known failure.
     let later = start + PAUSE;
     assert_eq!(lines.on_open(&Failure::timeout(), later), None);
     let [lost, back] = lines.on_close(later);
@@ -88,9 +88,9 @@ mod figures {
             ("tower_weir_redis_failures_total".to_owned(), "kind=timeout".to_owned(), DebugValue::Counter(2));
         assert_eq!(values(), [failures, gauge(1.0)]);
         metrics::with_local_recorder(&recorder, || outage.on_close());
-        // A snapshot of this recorder leaves zero behind.
+        // A snapshot of this recorder resets it to zero.
         assert_eq!(values().last(), Some(&gauge(-1.0)));
-        // A limiter that is dropped while Redis is gone.
+        // A limiter is dropped during an outage.
         metrics::with_local_recorder(&recorder, || {
             outage.on_open(&Failure::timeout());
             outage.on_open(&Failure::timeout());

@@ -1,4 +1,4 @@
-//! What carries commands to Redis.
+//! The backends that carry commands to Redis.
 
 use std::future::{Future, ready};
 use std::pin::Pin;
@@ -9,10 +9,10 @@ use super::failure::Failure;
 
 pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
-/// One of the servers that hold keys: host and port, or none where there is one way only.
+/// A server that holds keys, as host and port; `None` if the backend has one path only.
 pub(super) type ServerAddress = Option<(String, u16)>;
 
-/// What carries commands to Redis at the price of a box.
+/// A backend that carries commands to Redis, at the cost of one box per call.
 pub(super) trait DynConnection: Send + Sync {
     fn send<'a>(&'a self, command: &'a Cmd) -> Boxed<'a, Value>;
 
@@ -21,14 +21,14 @@ pub(super) trait DynConnection: Send + Sync {
         Box::pin(ready(Ok(vec![None])))
     }
 
-    /// Sends to one of the [`places`](Self::places).
+    /// Sends a command to one of the [`places`](Self::places).
     fn send_at<'a>(&'a self, _place: &'a ServerAddress, command: &'a Cmd) -> Boxed<'a, Value> {
         self.send(command)
     }
 
     fn reset(&self);
 
-    /// An address that it connects to, as far as there is one.
+    /// An address that the backend connects to, if it has one.
     fn target(&self) -> Option<ConnectionAddr> {
         None
     }

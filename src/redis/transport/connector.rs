@@ -1,4 +1,4 @@
-//! How a connection is made.
+//! How to make a connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,32 +11,32 @@ use super::failure::Failure;
 use super::guarded_connection::{ClosedFlag, GuardedConnection, ping_until_gone};
 use super::tls;
 
-/// The client's own patience, which is there so that nothing can wait for ever.
+/// The timeout of the client itself, so that no call waits forever.
 ///
-/// Every caller has a deadline of its own outside, which is far shorter.
+/// Every caller has its own deadline, which is far shorter.
 pub(super) const RESPONSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes connections.
 pub(super) trait Connector<C>: Send + Sync + 'static {
     fn dial(&self) -> Boxed<'_, Arc<GuardedConnection<C>>>;
 
-    /// How long an attempt may take in all: name, connect, TLS, login.
+    /// The time limit of an attempt, including name resolution, connect, TLS and login.
     fn within(&self) -> Duration {
         Duration::from_secs(1)
     }
 
-    /// The address that is connected to, as far as there is one.
+    /// The address of the connection, if there is one.
     fn target(&self) -> Option<ConnectionAddr> {
         None
     }
 
-    /// Whether a connection that is given up serves on until the next one is there.
+    /// Whether an abandoned connection serves until the next one is ready.
     fn overlaps(&self) -> bool {
         false
     }
 }
 
-/// One server at a fixed address, whose name is resolved at each connect.
+/// One server at a fixed address; each connect resolves its name.
 pub(super) struct SingleServer {
     info: ConnectionInfo,
 }
@@ -69,11 +69,11 @@ pub(super) async fn connect(info: ConnectionInfo, gone: &ClosedFlag) -> Result<M
     client.get_multiplexed_async_connection_with_config(&config).await.map_err(Failure::of_connect)
 }
 
-/// The settings of one socket; `gone` is marked as soon as it is closed, where the protocol tells.
+/// The settings of one socket. The client marks `gone` as soon as the socket is closed, if the protocol reports it.
 fn config(protocol: ProtocolVersion, gone: &ClosedFlag) -> AsyncConnectionConfig {
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(RESPONSE_WITHIN))
-        // The limit on the time is outside, over all the steps.
+        // The caller limits the time of all steps together.
         .set_connection_timeout(None)
         .set_pipeline_buffer_size(256);
     if protocol != ProtocolVersion::RESP3 {

@@ -1,8 +1,8 @@
-//! A second look at an address that fails without a cause: what is it that listens there?
+//! A second attempt at an address that fails without a cause, to find out which server listens there.
 //!
-//! The client gives up on the first unexpected byte, and a server that turns a connection away says why before the
-//! client speaks. So this opens one more connection, reads what the server says by itself, sends `PING`, and reads
-//! again. It runs on a thread of its own, once for each outage, with an end after about two seconds.
+//! The client stops at the first unexpected byte, and a server that refuses a connection sends the reason first. So
+//! this module opens another connection, reads the greeting, sends `PING`, and reads again. It runs on its own thread,
+//! once per outage, for at most about two seconds.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -20,19 +20,19 @@ use super::failure_kind::FailureKind;
 use super::tls::NO_TLS;
 
 const CONNECT_WITHIN: Duration = Duration::from_millis(800);
-/// How long a server may take to turn a connection away.
+/// The time that a server gets to refuse a connection.
 const GREETING_WITHIN: Duration = Duration::from_millis(100);
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-const SPEAKS_TLS: &str = "the port speaks TLS, and the URL does not; write rediss:// in it (feature redis-rustls)";
-const SPEAKS_PLAIN: &str = "the port speaks Redis without TLS, and the URL asks for TLS; write redis:// in it, or the \
-     server's tls-port";
-const SILENT: &str = "what listens there takes connections and answers nothing; see whether Redis hangs or is overloaded \
-     (SLOWLOG GET, INFO), and whether the port is right";
-const NO_ANSWER: &str = "nothing answers to a connection attempt; see the URL's host and port, and whether a firewall is \
-     between";
+const SPEAKS_TLS: &str = "the port uses TLS, and the URL does not; write rediss:// in the URL (feature redis-rustls)";
+const SPEAKS_PLAIN: &str = "the port serves Redis without TLS, and the URL asks for TLS; write redis:// in the URL, \
+     or the server's tls-port";
+const SILENT: &str = "the server accepts connections and does not answer; check whether Redis hangs or is overloaded \
+     (SLOWLOG GET, INFO), and whether the port is correct";
+const NO_ANSWER: &str = "no server answers the connection attempt; check the URL's host and port, and whether a \
+     firewall blocks them";
 
-/// What is wrong at an address; `None` if nothing is to be seen.
+/// Returns the problem at an address, or `None` if it shows none.
 pub(super) async fn diagnose(address: ConnectionAddr) -> Option<Failure> {
     let (tell, told) = oneshot::channel();
     let look = move || drop(tell.send(look(&address)));
@@ -48,7 +48,7 @@ fn look(address: &ConnectionAddr) -> Option<Failure> {
     match address {
         ConnectionAddr::Tcp(host, port) => look_at_host(host, *port, false),
         ConnectionAddr::TcpTls { host, port, .. } => look_at_host(host, *port, true),
-        // Its errors are exact.
+        // The client's own error shows the cause here.
         _ => None,
     }
 }
@@ -88,14 +88,14 @@ fn talk(stream: &mut TcpStream, wants_tls: bool) -> Option<Failure> {
         Err(_) => Vec::new(),
     };
     match (answer.is_empty(), wants_tls) {
-        // What speaks TLS hangs up on a bare PING.
+        // A server with TLS closes the connection after a plain PING.
         (true, true) => None,
         (true, false) => Some(unreachable(CLOSED_MESSAGE)),
         _ => judge(&answer, wants_tls),
     }
 }
 
-/// The first bytes that come; none where the other side hung up.
+/// Returns the first bytes, or nothing if the server closed the connection.
 fn read(stream: &mut TcpStream, within: Duration) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 2048];
     stream.set_read_timeout(Some(within))?;
@@ -104,17 +104,17 @@ fn read(stream: &mut TcpStream, within: Duration) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What the first bytes tell of the server.
+/// Classifies the server by its first bytes.
 fn judge(bytes: &[u8], wants_tls: bool) -> Option<Failure> {
-    // An alert, or a handshake: the types of a TLS record (RFC 8446, section 5.1).
+    // The types of a TLS record (RFC 8446, section 5.1): an alert, or a handshake.
     if matches!(bytes.first(), Some(0x15 | 0x16)) {
         return (!wants_tls).then(|| unreachable(SPEAKS_TLS));
     }
-    // A greeting may be longer than what has come of it.
+    // The greeting may be longer than the bytes that have arrived.
     let line = [bytes, b"\r\n"].concat();
     let Ok(value) = parse_redis_value(&line) else { return Some(unreachable(NO_REDIS_MESSAGE)) };
     match Failure::check(Ok(value)) {
-        // A server that wants a password before a PING is there.
+        // A server that requires a password before PING works.
         Err(failure) if failure.turns_all_away() => Some(failure),
         _ => wants_tls.then(|| unreachable(SPEAKS_PLAIN)),
     }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_bytes_tell_what_listens() {
+    fn the_first_bytes_identify_the_server() {
         let of = |bytes: &[u8], wants_tls| judge(bytes, wants_tls).map(|failure| failure.to_string());
         let maxclients = of(b"-ERR max number of clients reached\r\n", false).unwrap();
         assert!(maxclients.contains("raise maxclients"), "{maxclients}");

@@ -1,4 +1,4 @@
-//! A connection that was made elsewhere.
+//! A connection that the user made.
 
 use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, Value};

@@ -1,4 +1,4 @@
-//! What a failure means: did the command run, is the connection still good, and what can be done.
+//! What a failure means: whether the command ran, whether the connection still works, and how to fix the cause.
 
 use std::error::Error;
 use std::fmt;
@@ -24,22 +24,22 @@ impl Failure {
         Self { kind, message, source: None }
     }
 
-    /// The answer to a question that was not answered in the time of whoever asked.
+    /// The call had no reply within its caller's deadline.
     #[cold]
     pub(crate) fn timeout() -> Self {
         Self::new(FailureKind::Timeout, LATE_MESSAGE)
     }
 
-    /// An answer of Redis that is not what the script or command returns.
+    /// The reply is not a reply of the script or command.
     #[cold]
     pub(crate) fn protocol(message: &'static str) -> Self {
         Self::new(FailureKind::Protocol, message)
     }
 
-    /// An answer of a script that is not what our scripts answer.
+    /// The reply to a script call is not a reply of our scripts.
     #[cold]
     pub(crate) fn unreadable() -> Self {
-        Self::protocol("Redis answered something else than the script does; see whether a proxy changes answers")
+        Self::protocol("the reply of Redis is not a reply of the script; check whether a proxy changes replies")
     }
 
     /// The connection ended twice before a command could be sent.
@@ -48,7 +48,7 @@ impl Failure {
         Self::new(FailureKind::Unreachable, cause::CLOSED_MESSAGE)
     }
 
-    /// A key of ours holds a value of another type.
+    /// One of our keys holds a value of another type.
     #[cold]
     pub(crate) fn foreign() -> Self {
         Self::protocol(cause::WRONGTYPE_MESSAGE)
@@ -60,23 +60,26 @@ impl Failure {
         Self::new(FailureKind::NoRuntime, cause::RUNTIME_GONE_MESSAGE)
     }
 
-    /// The answer while Redis is not asked.
+    /// The breaker is open.
     #[cold]
     pub(crate) fn unavailable() -> Self {
-        Self::new(FailureKind::Unreachable, "Redis failed lately, and is not asked until a probe is answered")
+        Self::new(
+            FailureKind::Unreachable,
+            "circuit breaker open: Redis failed repeatedly; it is retried in the background",
+        )
     }
 
-    /// The answer where more wait for Redis than it can serve in time.
+    /// More requests wait for Redis than it can serve in time.
     #[cold]
     pub(crate) fn crowded() -> Self {
-        Self::new(FailureKind::Unreachable, "too many requests wait for Redis; see whether it is overloaded")
+        Self::new(FailureKind::Unreachable, "too many requests wait for Redis; check whether it is overloaded")
     }
 
     pub(crate) fn kind(&self) -> FailureKind {
         self.kind
     }
 
-    /// Whether the command may have run, so that sending it again may charge twice.
+    /// Whether the command may have run, so that a retry may charge twice.
     pub(crate) fn may_have_run(&self) -> bool {
         matches!(self.kind, FailureKind::ConnectionLost | FailureKind::Timeout | FailureKind::Protocol)
             || self.message == cause::RUNTIME_GONE_MESSAGE
@@ -85,19 +88,19 @@ impl Failure {
     pub(super) fn calls_for_reconnect(&self) -> bool {
         match self.kind {
             FailureKind::ConnectionLost | FailureKind::ReadOnly => true,
-            // Out of step with the server, or an answer that the script did not expect: only the former is the
-            // connection's fault.
+            // Either the protocol is out of step, or the script's reply is unexpected. Only the former is a fault of
+            // the connection.
             FailureKind::Protocol => self.source.as_ref().is_some_and(|error| error.kind() == ErrorKind::Parse),
             _ => false,
         }
     }
 
-    /// Whether this does not show the cause, so that it is worth to look for it; see `diagnosis`.
+    /// Whether the failure does not show its cause, so that a search is useful; see `diagnosis`.
     pub(crate) fn is_vague(&self) -> bool {
         matches!(self.kind, FailureKind::Timeout | FailureKind::ConnectionLost) || cause::is_vague(self.message)
     }
 
-    /// Whether this is the server's refusal of what was asked, in words that this crate does not know.
+    /// Whether the server refused the call with an error text that this crate does not know.
     pub(crate) fn is_unknown_refusal(&self) -> bool {
         self.kind == FailureKind::Protocol
             && self
@@ -107,18 +110,18 @@ impl Failure {
             && self.message == cause::UNKNOWN_MESSAGE
     }
 
-    /// Whether the failure of a connection has a cause of its own: a certificate, or a name that cannot be resolved.
+    /// Whether the failure of a connection has its own cause: a certificate, or a name that cannot be resolved.
     #[cfg(feature = "redis-sentinel")]
     pub(super) fn is_exact(&self) -> bool {
         !self.is_vague() && ![cause::REFUSED_MESSAGE, cause::NO_ROUTE_MESSAGE].contains(&self.message)
     }
 
-    /// The same failure under another name, with the words of its source.
+    /// The same failure with another kind and message, and the text of its source.
     pub(super) fn renamed(self, kind: FailureKind, message: &'static str) -> Self {
         Self { kind, message, ..self }
     }
 
-    /// Whether the server itself refuses to serve, for a reason that is not the asker's login.
+    /// Whether the server itself refuses to serve, for a reason other than the client's login.
     pub(super) fn turns_all_away(&self) -> bool {
         let is_login = [cause::NOAUTH_MESSAGE, cause::WRONGPASS_MESSAGE, cause::NOPERM_MESSAGE].contains(&self.message);
         matches!(self.kind, FailureKind::Refused | FailureKind::NothingRan) && !is_login
@@ -128,7 +131,7 @@ impl Failure {
         self.message
     }
 
-    /// Sorts a result of redis: server errors come as values, or as errors.
+    /// Classifies a result of the redis crate: server errors arrive as values, or as errors.
     pub(super) fn check(result: RedisResult<Value>) -> Result<Value, Self> {
         match result {
             Ok(Value::ServerError(error)) => Err(Self::of_command(error.into())),
@@ -137,13 +140,13 @@ impl Failure {
         }
     }
 
-    /// Sorts an error that came while connecting, so that nothing was sent yet.
+    /// Classifies an error during connection setup, before any command was sent.
     #[cold]
     pub(super) fn of_connect(error: RedisError) -> Self {
         let message = cause::of_connect(&error);
         let failure = Self::of_command(error);
         match failure.kind {
-            // The server has said why.
+            // The server gave the reason.
             FailureKind::Refused | FailureKind::NothingRan | FailureKind::ReadOnly | FailureKind::Unreachable => {
                 failure
             }
@@ -192,7 +195,7 @@ impl PartialEq for Failure {
 }
 
 impl fmt::Display for Failure {
-    /// The cause and the fix. `{:#}` adds what the source says, without addresses and keys.
+    /// Writes the cause and the fix. `{:#}` adds the text of the source, without addresses and keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.message)?;
         match self.source.as_ref().filter(|_| f.alternate()).and_then(words) {

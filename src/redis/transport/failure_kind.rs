@@ -1,39 +1,39 @@
 //! The kinds of failures, and the codes by which the client's own errors carry two of them.
 
-/// Stands for a connection that was lost under a command; see `cluster::node`.
+/// Marks a connection that was lost during a command; see `cluster::node`.
 pub(super) const LOST: &str = "WEIRLOST";
-/// Stands for a node that did not answer in time; see `cluster::node`.
+/// Marks a node that did not reply in time; see `cluster::node`.
 pub(super) const LATE: &str = "WEIRLATE";
 
 /// The kind of a [`Failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureKind {
-    /// The server does not have the script: it did not run, send its text.
+    /// The server does not have the script. The script did not run, and its text must be sent.
     NoScript,
-    /// The server cannot run it now and did not (a data set that loads, a cluster that is down).
+    /// The server cannot run it now, and did not run it (for example, it loads its data set, or the cluster is down).
     NothingRan,
-    /// The server is a replica, and did not run it: what was the master is no more.
+    /// The server is a replica, and did not run it. The former master has been demoted.
     ReadOnly,
-    /// The server will not run it, and did not, until somebody changes something there.
+    /// The server refuses to run it, and did not run it, until an operator changes the configuration.
     Refused,
-    /// The keys lie in different slots of a cluster: it did not run.
+    /// The keys are in different slots of a cluster; the command did not run.
     CrossSlot,
-    /// The slot lies on another node, or is under way to one: it did not run.
+    /// The slot is on another node, or moves to one; the command did not run.
     Moved,
-    /// There is no connection, so nothing was sent.
+    /// The connection could not be made, so nothing was sent.
     Unreachable,
     /// The caller is outside a runtime, so nothing was sent.
     NoRuntime,
-    /// The connection was lost under the command, which may have run.
+    /// The connection was lost during the command, which may have run.
     ConnectionLost,
-    /// No answer came in time; the command may have run.
+    /// The reply did not arrive in time; the command may have run.
     Timeout,
-    /// The answer makes no sense.
+    /// The reply makes no sense.
     Protocol,
 }
 
 impl FailureKind {
-    /// As a label of metrics.
+    /// The label in metrics.
     #[cfg(feature = "metrics")]
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! A connection that knows when it is gone.
+//! A connection that detects its own end.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use tokio::sync::oneshot;
 
 use crate::runtime::{self, Carrier, NoRuntime};
 
-/// How long a connection is left alone before its guard sends a `PING`.
+/// The time without activity after which the guard sends a `PING`.
 const PING_AFTER: Duration = Duration::from_secs(10);
-/// How long that may take.
+/// The time limit of that `PING`.
 const PING_WITHIN: Duration = Duration::from_secs(5);
-/// How long without a use makes it worth to look at the socket before the next.
+/// The idle time after which the next use first polls the socket.
 const IDLE: Duration = Duration::from_millis(20);
 
-/// Set once, when the connection is of no use any more.
+/// Is set once, when the connection is no longer usable.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClosedFlag(Arc<AtomicBool>);
 
@@ -34,18 +34,18 @@ impl ClosedFlag {
 
 /// A connection and its guard.
 ///
-/// The guard is a task beside the connection's own, on the same runtime. It pings now and then, so that
-/// neither the server's idle `timeout` nor a firewall cuts the connection; and it is dropped when the runtime
-/// is shut down, which stops the connection without a word. Both are noticed before the next command is sent.
+/// The guard is a task on the runtime of the connection's own task. It sends a `PING` at intervals, so that neither the
+/// server's idle `timeout` nor a firewall closes the connection. A runtime that shuts down drops the guard, and stops
+/// the connection without an error. Both events are detected before the next command is sent.
 #[derive(Debug)]
 pub(super) struct GuardedConnection<C> {
     connection: C,
     gone: ClosedFlag,
     start: Instant,
-    /// When it was used last, in milliseconds from the start.
+    /// The time of the last use, in milliseconds from the start.
     used: AtomicU64,
     carrier: Carrier,
-    /// Dropped with this, which ends the guard.
+    /// Dropping the connection also drops this sender, which ends the guard.
     _stop: oneshot::Sender<()>,
 }
 
@@ -67,7 +67,7 @@ impl<C: Clone> GuardedConnection<C> {
         self.carrier.is_over()
     }
 
-    /// Notes a use; whether there was none for so long that the other side may have hung up unnoticed.
+    /// Records a use. Returns whether the connection was idle for so long that the server may have closed it unnoticed.
     pub(super) fn use_after_idling(&self) -> bool {
         let now = self.start.elapsed().as_millis() as u64;
         now.saturating_sub(self.used.swap(now, Ordering::Relaxed)) >= IDLE.as_millis() as u64
@@ -75,7 +75,7 @@ impl<C: Clone> GuardedConnection<C> {
 }
 
 impl<C: Clone + Send + 'static> GuardedConnection<C> {
-    /// Guards a connection; `keeper` ends where it finds that the connection is of no use any more.
+    /// Guards a connection; `keeper` ends when the connection is no longer usable.
     pub(super) fn guarded(
         connection: C,
         gone: ClosedFlag,
@@ -100,14 +100,14 @@ impl Drop for MarkOnDrop {
     }
 }
 
-/// Sends a `PING` where a connection idles, until there is no answer.
+/// Sends a `PING` whenever a connection is idle, until a reply is missing.
 pub(super) async fn ping_until_gone(mut connection: impl ConnectionLike) {
     let ping = ::redis::cmd("PING");
     loop {
         let Ok(idle) = runtime::sleep(PING_AFTER) else { return };
         idle.await;
         let Ok(answer) = runtime::timeout(PING_WITHIN, connection.req_packed_command(&ping)) else { return };
-        // An error that the server answers is an answer: the connection works.
+        // An error reply is a reply too, so the connection works.
         if !matches!(answer.await, Ok(Ok(_))) {
             return;
         }

@@ -1,4 +1,4 @@
-//! Sending one command, and reconnecting.
+//! Sends one command, and reconnects.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -21,43 +21,44 @@ use super::{cause, diagnosis, url};
 use crate::error::ConfigError;
 use crate::runtime;
 
-/// The way to one Redis, or one cluster. Cloning shares it.
+/// The transport to one server or cluster. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Transport {
     way: Arc<Backend>,
 }
 
 enum Backend {
-    /// One connection of our own, to a server that is found anew at each connect.
+    /// Our own connection to one server, which each connect looks up again.
     Own(SingleFlight<MultiplexedConnection>),
-    /// What boxes its calls in any case.
+    /// A backend that boxes its calls in any case.
     Boxed(Box<dyn DynConnection>),
 }
 
 impl Transport {
-    /// Links to the server at `url`, on the first use; one that is down fails no start-up.
+    /// Creates a transport to the server at `url`. It connects at the first use, so start-up works during an outage.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] where the URL is none of Redis's. It never shows the URL, which may hold a password.
+    /// A [`ConfigError`] if the URL is not a valid Redis URL. The error never shows the URL, which may contain a
+    /// password.
     pub(crate) fn to_url(url: &str) -> Result<Self, ConfigError> {
         Ok(Self::own(SingleFlight::new(SingleServer::new(url::parse(url)?))))
     }
 
-    /// Links through a connection that was made elsewhere: a connection manager, multiplexed, cluster, or any other.
+    /// Creates a transport over a connection that the user made: a connection manager, multiplexed, cluster, or other.
     ///
-    /// How often it sends a command is its own affair, and so are reconnects and timeouts.
+    /// That connection controls retries, reconnects and timeouts.
     pub(crate) fn over<C>(connection: C) -> Self
     where
         C: ConnectionLike + Clone + Send + Sync + 'static,
     {
-        // A name is a guess, but the type itself cannot be named where only the user's crate has the cluster
-        // client on. A wrong guess of "cluster" costs batching; of "no cluster", CROSSSLOT: see `over_cluster`.
+        // The name is a guess. The type cannot be named here if only the user's crate enables the cluster client. A
+        // wrong guess of "cluster" costs batching; a wrong guess of "no cluster" causes CROSSSLOT: see `over_cluster`.
         let is_cluster = std::any::type_name::<C>().contains("ClusterConnection");
         Self::boxed(ExternalConnection::new(connection, is_cluster))
     }
 
-    /// Links through a connection to a cluster whose type does not tell; see [`over`](Self::over).
+    /// Creates a transport over a cluster connection whose type name does not show it; see [`over`](Self::over).
     pub(crate) fn over_cluster<C>(connection: C) -> Self
     where
         C: ConnectionLike + Clone + Send + Sync + 'static,
@@ -73,11 +74,11 @@ impl Transport {
         Self { way: Arc::new(Backend::Boxed(Box::new(carrier))) }
     }
 
-    /// Sends one command and waits for its value; an error that Redis answers is a [`Failure`] too.
+    /// Sends one command and waits for its value. An error reply of Redis is a [`Failure`] too.
     ///
     /// # Cancellation
     ///
-    /// May be dropped at any time. A command that has been handed to the connection may run all the same.
+    /// The future may be dropped at any time. A command that the connection already has may still run.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
         match &*self.way {
             Backend::Own(connection) => {
@@ -92,7 +93,7 @@ impl Transport {
         }
     }
 
-    /// Looks for the cause of a failure that does not show it; the failure itself where nothing is found.
+    /// Searches for the cause of a failure that does not show it. Returns the failure itself if the search finds none.
     pub(crate) async fn diagnose(&self, failure: Failure) -> Failure {
         if failure.message() == cause::UNKNOWN_COMMAND_MESSAGE {
             let mut role = Cmd::new();
@@ -114,9 +115,9 @@ impl Transport {
         }
     }
 
-    /// Lets the next use make a new connection; for the caller who has waited in vain several times.
+    /// Lets the next use make a new connection, after several timeouts in a row.
     ///
-    /// Commands under way keep the old one until they are done. A connection that was made elsewhere stays.
+    /// Commands in flight keep the old connection until they finish. A connection that the user made stays.
     pub(crate) fn reset(&self) {
         match &*self.way {
             Backend::Own(connection) => connection.reset(),
@@ -148,10 +149,10 @@ impl Transport {
     }
 }
 
-/// The connection had ended before the command was handed to it.
+/// The connection had ended before it took the command.
 struct Unsent;
 
-/// Sends over a connection of our own, and marks it as gone where the failure says so.
+/// Sends over our own connection, and marks it as closed if the failure shows that.
 async fn send_over(
     live: &GuardedConnection<MultiplexedConnection>,
     command: &Cmd,
@@ -160,14 +161,14 @@ async fn send_over(
     if let Err(no_runtime) = runtime::check() {
         return Ok(Err(no_runtime.into()));
     }
-    // A runtime that was busy or asleep has not yet looked at a socket that was closed meanwhile.
+    // A runtime that was busy or suspended may not have polled a socket that was closed in the meantime.
     if live.use_after_idling() {
         runtime::give_way().await;
     }
     let mut connection = live.connection();
     let mut trip = pin!(connection.send_packed_command(command));
     let result = match poll_fn(|cx| Poll::Ready(trip.as_mut().poll(cx))).await {
-        // The task of the connection had ended, so that nobody took the command: it was not sent.
+        // The task of the connection had ended without taking the command, so the command was not sent.
         Poll::Ready(Err(error)) if is_closed(&error) => {
             live.mark_gone();
             return Err(Unsent);
@@ -187,7 +188,7 @@ async fn send_over(
     Ok(result)
 }
 
-/// Whether the client says that a connection has ended.
+/// Whether the client reports that a connection has ended.
 pub(super) fn is_closed(error: &RedisError) -> bool {
     cause::io_error(error).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
@@ -200,7 +201,7 @@ fn is_sentinel(role: Result<Result<Value, Failure>, runtime::Elapsed>) -> bool {
 }
 
 impl fmt::Debug for Transport {
-    /// Addresses and passwords are not shown.
+    /// Omits addresses and passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport").field("is_cluster", &self.is_cluster()).finish_non_exhaustive()
     }

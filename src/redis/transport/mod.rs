@@ -1,8 +1,8 @@
-//! The way to Redis: connecting, reconnecting, and saying what a failure means.
+//! The transport to Redis: it connects, reconnects, and classifies failures.
 //!
-//! No decision, script or key is known here. [`Transport::send`] takes one command and answers with Redis's value
-//! or with a [`Failure`] of which the store can tell what to do next. On links that are built here a command
-//! is sent **at most once**, except where Redis itself has said that it did not run.
+//! It knows no decision, script or key. [`Transport::send`] takes one command. It returns the value from Redis, or a
+//! [`Failure`] that shows the store what to do next. On its own connections, the transport sends a command **at most
+//! once**, unless Redis itself reported that the command did not run.
 
 mod backend;
 mod cause;
@@ -13,7 +13,7 @@ mod diagnosis;
 mod external;
 mod failure;
 mod failure_kind;
-#[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster's is not one socket"))]
+#[cfg_attr(not(feature = "redis-cluster"), allow(dead_code, reason = "only a cluster uses more than one socket"))]
 mod guarded_connection;
 mod link;
 mod scan_delete;

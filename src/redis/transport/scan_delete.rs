@@ -1,4 +1,4 @@
-//! Deleting all keys of a pattern.
+//! Deletes all keys that match a pattern.
 
 use ::redis::{Cmd, Value, from_redis_value};
 
@@ -7,14 +7,14 @@ use super::failure::Failure;
 use super::failure_kind::FailureKind;
 use super::link::Transport;
 
-/// The keys that one `SCAN` looks at, about; more would hold up the server's other clients.
+/// The approximate number of keys that one `SCAN` visits; more would delay the server's other clients.
 const STEP: u32 = 512;
 
 impl Transport {
-    /// Deletes the keys that match a glob pattern, on every master; says how many.
+    /// Deletes the keys that match a glob pattern, on every master; returns their number.
     ///
-    /// Not atomic: keys that are written meanwhile may stay. ExternalConnection a connection that was made elsewhere it goes
-    /// through one server, the one that the connection sends a `SCAN` to; on a cluster that is not all.
+    /// The deletion is not atomic: keys that are written meanwhile may remain. On an `ExternalConnection` it uses one
+    /// server, to which the connection sends a `SCAN`. On a cluster this does not cover all keys.
     pub(crate) async fn delete_matching(&self, pattern: &str) -> Result<u64, Failure> {
         let mut deleted = 0u64;
         for place in &self.places().await? {
@@ -24,7 +24,7 @@ impl Transport {
     }
 }
 
-/// Goes through all the keys of one server and unlinks what matches; returns how many keys that were.
+/// Scans all keys of one server and unlinks the matching ones; returns their number.
 async fn scan_delete(link: &Transport, place: &ServerAddress, pattern: &str) -> Result<u64, Failure> {
     let (mut cursor, mut deleted) = (0u64, 0u64);
     loop {
@@ -46,11 +46,11 @@ fn scan(cursor: u64, pattern: &str) -> Cmd {
 }
 
 fn read(page: Value) -> Result<(u64, Vec<Vec<u8>>), Failure> {
-    from_redis_value(page).map_err(|_| Failure::protocol("Redis answered SCAN with no cursor and keys"))
+    from_redis_value(page).map_err(|_| Failure::protocol("the reply to SCAN is not a cursor and a list of keys"))
 }
 
-/// The cluster client splits the command by slots and adds up the answers; a cluster behind one address gets its
-/// keys one by one.
+/// The cluster client splits the command by slots and adds up the replies. A cluster behind one address gets one
+/// command per key.
 async fn unlink(link: &Transport, keys: &[Vec<u8>]) -> Result<u64, Failure> {
     match unlink_at_once(link, keys).await {
         Err(failure) if failure.kind() == FailureKind::CrossSlot => {
@@ -68,5 +68,5 @@ async fn unlink_at_once(link: &Transport, keys: &[Vec<u8>]) -> Result<u64, Failu
     let mut command = ::redis::cmd("UNLINK");
     command.arg(keys);
     let deleted = link.send(&command).await?;
-    from_redis_value(deleted).map_err(|_| Failure::protocol("Redis answered UNLINK with no number"))
+    from_redis_value(deleted).map_err(|_| Failure::protocol("the reply to UNLINK is not a number"))
 }

@@ -1,7 +1,7 @@
 //! A master that sentinels name, at each connect and twice a second afterwards.
 //!
-//! A master that was replaced by hand lives on, and answers well: only the sentinels know. So each connection has a
-//! watch that asks them, and gives the connection up as soon as another server is the master.
+//! A master that an operator replaced keeps running and replying; only the sentinels know of its successor. So each
+//! connection has a watch that asks them, and closes the connection as soon as another server is the master.
 
 use std::future::Future;
 use std::pin::pin;
@@ -27,28 +27,28 @@ use crate::runtime;
 
 mod ask;
 
-/// The pause between two questions of the watch.
+/// The interval between two queries of the watch.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
-const MASTER_LOGIN_MESSAGE: &str = "the Redis master does not take the user and password; write them in the master's URL, \
-     as in redis://user:password@mymaster";
-const NOT_MASTER_MESSAGE: &str = "the server that the sentinels name is no master (yet); a failover may be under way, see \
-     SENTINEL MASTERS";
+const MASTER_LOGIN_MESSAGE: &str = "the Redis master does not accept the user and password; write them in the \
+     master's URL, as in redis://user:password@mymaster";
+const NOT_MASTER_MESSAGE: &str = "the server that the sentinels name is not a master, or not yet; a failover may be \
+     in progress, so check SENTINEL MASTERS";
 
 impl Transport {
-    /// Links to the master of a name, which the sentinels are asked for at each connect and while it is used.
+    /// Creates a transport to the master of a name. It asks the sentinels at each connect, and during use.
     ///
-    /// Each URL tells about what it names: the ones of the sentinels hold their user and password, if any.
-    /// `master` is the plain name, or a URL with the name as its host, for the master's own user, password,
-    /// database, protocol and TLS: `redis://user:password@mymaster/2`.
+    /// The sentinel URLs contain the user and password of the sentinels, if any. `master` is the plain name, or a URL
+    /// with the name as its host. Such a URL sets the master's user, password, database, protocol and TLS:
+    /// `redis://user:password@mymaster/2`.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] where a URL is none of Redis's, or there is none, or no name.
+    /// A [`ConfigError`] if a URL is not a valid Redis URL, or if the URLs or the name are missing.
     pub(crate) fn to_sentinel<'a>(urls: impl IntoIterator<Item = &'a str>, master: &str) -> Result<Self, ConfigError> {
         let sentinels = urls.into_iter().map(url::parse).collect::<Result<Vec<_>, _>>()?;
         let first = sentinels.first().ok_or(ConfigError::NoRedisUrl)?;
-        // Sentinels of one master are one service; different logins are most likely a mistake.
+        // The sentinels of one master are one service, so different logins are probably a mistake.
         if sentinels.iter().any(|other| !has_same_login(first, other)) {
             return Err(ConfigError::RedisUrlsDiffer);
         }
@@ -79,9 +79,9 @@ fn parse_master(master: &str) -> Result<(String, ConnectionInfo), ConfigError> {
 
 struct Named {
     sentinels: Arc<Sentinels>,
-    /// How to connect to the master, but for its address.
+    /// The connection settings of the master, except its address.
     master: ConnectionInfo,
-    /// The address that was connected to last.
+    /// The address of the last connect.
     last: Mutex<Option<ConnectionAddr>>,
 }
 
@@ -124,7 +124,7 @@ impl Connector<MultiplexedConnection> for Named {
     }
 }
 
-/// Names the master in what a login failed at.
+/// Adds to a login failure that it concerns the master.
 fn of_master(failure: Failure) -> Failure {
     match failure.message() {
         NOAUTH_MESSAGE | WRONGPASS_MESSAGE => failure.renamed(FailureKind::Refused, MASTER_LOGIN_MESSAGE),
@@ -132,7 +132,7 @@ fn of_master(failure: Failure) -> Failure {
     }
 }
 
-/// A server that was demoted, or not yet promoted, must not be charged.
+/// A server that was demoted, or is not yet promoted, must not be charged.
 async fn check_role(mut connection: MultiplexedConnection) -> Result<(), Failure> {
     let role = Failure::check(connection.send_packed_command(&cmd("ROLE")).await).map_err(of_master)?;
     match &role {
@@ -146,7 +146,7 @@ async fn until_replaced(sentinels: Arc<Sentinels>, master: Master) {
     loop {
         let Ok(pause) = runtime::sleep(WATCH_EVERY) else { return };
         pause.await;
-        // A sentinel that was cut off from the others names the old one, under an older epoch.
+        // A sentinel that is cut off from the others names the old master, with an older epoch.
         if sentinels.master().await.is_ok_and(|now| now.replaces(&master)) {
             return;
         }

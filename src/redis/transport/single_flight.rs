@@ -1,4 +1,4 @@
-//! One connection for all, made on the first use and again when it is gone.
+//! One connection for all callers, made at the first use and again after its end.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,22 +15,22 @@ use super::failure_kind::FailureKind;
 use super::guarded_connection::GuardedConnection;
 use crate::runtime;
 
-/// How much longer than it may take an attempt is waited for. It is stuck then: its runtime stands still.
+/// The extra time for which callers wait beyond the time limit of an attempt. After that, its runtime is stalled.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// See the module.
+/// See the module documentation.
 ///
-/// The attempt runs as a task of its own. Whoever waits for it may give up (a decision's deadline is shorter
-/// than many a TLS handshake) without stopping it, and whoever comes meanwhile joins.
+/// The attempt runs as its own task. A caller may stop waiting without stopping the attempt, and later callers join it.
+/// This matters because a decision's deadline is shorter than many TLS handshakes.
 pub(super) struct SingleFlight<C> {
     shared: Arc<Shared<C>>,
 }
 
 struct Shared<C> {
     dial: Box<dyn Connector<C>>,
-    /// Held for moves only, never across an await.
+    /// The lock is held for state changes only, and never across an await.
     state: Mutex<State<C>>,
-    /// Since when a renewal is under way.
+    /// The start of the current renewal.
     renewing: Mutex<Option<Instant>>,
 }
 
@@ -40,7 +40,7 @@ enum State<C> {
     Up(Arc<GuardedConnection<C>>),
 }
 
-/// `None` while the attempt lasts.
+/// `None` during the attempt.
 type Outcome<C> = Option<Result<Arc<GuardedConnection<C>>, Failure>>;
 
 impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
@@ -49,9 +49,9 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
         Self { shared: Arc::new(Shared { dial: Box::new(dial), state, renewing: Mutex::default() }) }
     }
 
-    /// The connection; waits for the attempt that is under way, or starts one.
+    /// Returns the connection. It waits for the current attempt, or starts one.
     pub(super) async fn get(&self) -> Result<Arc<GuardedConnection<C>>, Failure> {
-        // The second round is for an attempt whose runtime was shut down under it.
+        // The second round is for an attempt whose runtime was shut down.
         for _ in 0..2 {
             let mut attempt = match self.begin()? {
                 Begun::Up(live) => return Ok(live),
@@ -65,7 +65,7 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
         }
         Err(Failure::new(
             FailureKind::Unreachable,
-            "the runtime that connected to Redis was shut down, or has no I/O; build it with `enable_all()`",
+            "the runtime that connected to Redis was shut down, or has no I/O driver; build it with `enable_all()`",
         ))
     }
 
@@ -73,7 +73,7 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
         let mut state = self.shared.lock();
         match &*state {
             State::Up(live) if !live.is_gone() => return Ok(Begun::Up(live.clone())),
-            // An attempt that ended has changed the state first; one whose sender is gone was dropped.
+            // An attempt changes the state before it ends. An attempt without a sender was dropped.
             State::Dialing(attempt, since) if attempt.has_changed().is_ok() && !self.shared.is_stuck(*since) => {
                 return Ok(Begun::Dialing(attempt.clone()));
             }
@@ -93,12 +93,12 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
         Ok(Begun::Dialing(attempt))
     }
 
-    /// The address that is connected to, as far as there is one.
+    /// The address of the connection, if there is one.
     pub(super) fn target(&self) -> Option<ConnectionAddr> {
         self.shared.dial.target()
     }
 
-    /// Gives up the connection; an attempt that is under way is a new one already.
+    /// Abandons the connection. A current attempt stays, because it makes a new connection anyway.
     pub(super) fn reset(&self) {
         if self.shared.dial.overlaps() {
             return self.renew();
@@ -111,7 +111,7 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
         }
     }
 
-    /// Makes a new connection in the background; the old one serves until it is there.
+    /// Makes a new connection in the background; the old one serves until the new one is ready.
     fn renew(&self) {
         let since = self.shared.renewing().replace(Instant::now());
         if let Some(since) = since.filter(|since| !self.shared.is_stuck(*since)) {
@@ -119,7 +119,7 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
             return;
         }
         let renewal = Renewal(self.shared.clone());
-        // Without a runtime nothing was sent, so there is nothing to renew.
+        // Without a runtime nothing was sent, so no renewal is needed.
         let _ = runtime::spawn(async move {
             if let Ok(live) = renewal.0.dial().await {
                 renewal.0.replace(State::Up(live), |_| true);
@@ -128,7 +128,7 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
     }
 }
 
-/// Lets the next renewal begin, also where the runtime drops this one.
+/// Lets the next renewal begin, even if the runtime drops this one.
 struct Renewal<C>(Arc<Shared<C>>);
 
 impl<C> Drop for Renewal<C> {
@@ -157,7 +157,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
         }
     }
 
-    /// Whether an attempt that began then has not ended in its time.
+    /// Whether an attempt that began at `since` has exceeded its time limit.
     fn is_stuck(&self, since: Instant) -> bool {
         since.elapsed() > self.dial.within() + GRACE
     }
@@ -165,7 +165,7 @@ impl<C: Send + Sync + 'static> Shared<C> {
     fn replace(&self, state: State<C>, if_so: impl Fn(&State<C>) -> bool) {
         let mut now = self.lock();
         if if_so(&now) {
-            // What was there is dropped outside the lock.
+            // The previous state is dropped outside the lock.
             let before = mem::replace(&mut *now, state);
             drop(now);
             drop(before);

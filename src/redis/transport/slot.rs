@@ -1,6 +1,6 @@
 //! The slot of a key.
 
-/// The CRC-16 of XMODEM (polynomial 0x1021, no reflection), one entry for each byte.
+/// The CRC-16 of XMODEM (polynomial 0x1021, no reflection), one entry per byte.
 const TABLE: [u16; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -17,11 +17,10 @@ const TABLE: [u16; 256] = {
     table
 };
 
-/// The slot (0..16384) of a key by the cluster specification: of its first `{tag}` that is not empty, else of
-/// all of it.
+/// Returns the slot (0..16384) of a key by the cluster specification. It hashes the first `{tag}` that is not empty, or
+/// the whole key.
 ///
-/// redis has this only behind its cluster feature, and a connection that was made elsewhere may be a cluster
-/// without that.
+/// The redis crate has this only with its cluster feature. A connection that the user made may be a cluster without it.
 pub(crate) fn slot(key: &[u8]) -> u16 {
     let crc = hashed(key).iter().fold(0u16, |crc, &byte| crc << 8 ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)]);
     crc % 16384
@@ -40,8 +39,8 @@ mod tests {
     use super::slot;
 
     #[test]
-    fn by_the_specification() {
-        // "123456789" is the specification's own check value; the others were asked of a server (CLUSTER KEYSLOT).
+    fn slots_follow_the_specification() {
+        // "123456789" is the check value of the specification; a server computed the others (CLUSTER KEYSLOT).
         assert_eq!(slot(b"123456789"), 0x31c3);
         assert_eq!(slot(b""), 0);
         assert_eq!(slot(b"foo"), 12182);

@@ -1,8 +1,8 @@
-//! No TLS of our own; a connection that was made elsewhere brings its.
+//! The replacement for TLS if the feature is off; the user's own connection can use its own TLS.
 
 pub(super) fn prepare() {}
 
-/// There is no TLS that could be wrong.
+/// Without TLS, no error has a TLS cause.
 pub(super) fn cause(_: &std::io::Error) -> Option<&'static str> {
     None
 }
@@ -11,4 +11,4 @@ pub(super) fn cause_of_text(_: &str) -> Option<&'static str> {
     None
 }
 
-pub(super) const NO_TLS: &str = "the server may not speak TLS at this port; write redis:// in the URL";
+pub(super) const NO_TLS: &str = "the server may not use TLS on this port; write redis:// in the URL";

@@ -1,4 +1,4 @@
-//! URLs: checked when the limiter is built, and never shown.
+//! URLs: the limiter's build checks them, and no message shows them.
 
 use std::time::Duration;
 
@@ -9,42 +9,42 @@ use crate::error::ConfigError;
 
 const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
 
-/// What redis says of a URL, and what we say.
+/// The error texts of the redis crate, and the messages of this crate.
 const PROBLEMS: [(&str, &str); 6] = [
-    ("wildcard", "names the address on which servers listen to all networks, which is none to connect to"),
+    ("wildcard", "has the wildcard address, which a server can listen on but a client cannot connect to"),
     ("hostname", "has no host"),
-    ("database number", "has something behind its host that is no database number"),
-    ("protocol version", "asks for a protocol that is neither resp2 nor resp3"),
+    ("database number", "has a path after its host that is not a database number"),
+    ("protocol version", "asks for a protocol other than resp2 and resp3"),
     ("fragment", "has a fragment"),
-    ("path", "has no absolute path of a socket"),
+    ("path", "has no absolute path to a socket"),
 ];
 
 pub(super) fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
     let scheme = url.split_once(':').map_or("", |split| split.0);
     if !SCHEMES.contains(&scheme) {
-        return Err(ConfigError::InvalidRedisUrl("has no scheme of Redis"));
+        return Err(ConfigError::InvalidRedisUrl("has no Redis scheme"));
     }
     let info = url.into_connection_info().map_err(|error| {
-        // redis keeps what it found in a text, which may repeat parts of the URL.
+        // The redis crate puts its findings into a text, which may repeat parts of the URL.
         let text = error.to_string();
         if text.contains("TLS") {
             return ConfigError::RedisTlsMissing;
         }
         let known = PROBLEMS.iter().find(|problem| text.contains(problem.0));
         ConfigError::InvalidRedisUrl(
-            known.map_or("cannot be read (are signs in the password escaped, as %40 for @?)", |p| p.1),
+            known.map_or("cannot be parsed (percent-encode special characters in the password, as %40 for @)", |p| p.1),
         )
     })?;
     if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
         return Err(ConfigError::InvalidRedisUrl(
-            "ends in #insecure, and certificates are always checked; leave it out, and set SSL_CERT_FILE to the PEM file \
-             of the server's own authority",
+            "ends in #insecure, but tower-weir always verifies certificates; remove it, and set SSL_CERT_FILE to the \
+             PEM file of the server's own authority",
         ));
     }
     Ok(info.set_tcp_settings(tcp_settings()))
 }
 
-/// Nothing waits for a full packet; a peer that vanished is noticed within half a minute even if all is idle.
+/// Sends without delay, and detects a vanished peer within half a minute, even on an idle connection.
 pub(super) fn tcp_settings() -> TcpSettings {
     let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(15));
     TcpSettings::default().set_nodelay(true).set_keepalive(keepalive)
@@ -56,7 +56,7 @@ mod tests {
     use crate::error::ConfigError;
 
     #[test]
-    fn all_forms_are_read() {
+    fn every_url_form_is_parsed() {
         let forms = [
             "redis://localhost",
             "redis://localhost:6380/3",
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_and_secrets_are_not() {
+    fn errors_name_the_mistake_and_no_secret() {
         let mistakes = [
             ("", "scheme"),
             ("localhost:6379", "scheme"),
@@ -89,8 +89,8 @@ mod tests {
             let error = parse(url).expect_err(url);
             let text = format!("{error} {error:?}");
             assert!(text.contains(hint), "{url}: {text}");
-            assert!(text.contains("redis://"), "{url}: {text} does not say what to write");
-            assert!(!text.contains("hunt"), "{url}: {text} tells the password");
+            assert!(text.contains("redis://"), "{url}: {text} does not show what to write");
+            assert!(!text.contains("hunt"), "{url}: {text} shows the password");
         }
     }
 
@@ -104,7 +104,7 @@ mod tests {
 
     #[cfg(feature = "redis-rustls")]
     #[test]
-    fn tls_is_read() {
+    fn tls_urls_are_parsed() {
         parse("rediss://localhost").unwrap();
         assert!(matches!(parse("rediss://localhost#hunter2"), Err(ConfigError::InvalidRedisUrl(_))));
         let insecure = parse("rediss://localhost#insecure").unwrap_err().to_string();

@@ -1,16 +1,16 @@
-//! What an error of Redis says, without what a log must not hold.
+//! The text of a Redis error, without the parts that a log must not contain.
 
 use std::fmt::Write as _;
 
 use ::redis::RedisError;
 
-/// More than any server says that helps.
+/// Useful server messages are shorter than this.
 const MOST: usize = 200;
 
-/// The text of an error in printable ASCII, at most 200 characters; `None` if nothing of it is left.
+/// Returns the text of an error in printable ASCII, at most 200 characters, or `None` if nothing remains.
 ///
-/// Hidden are hosts, addresses, paths and key names: words with `.`, `/`, `@`, `{` or `:` before a digit, and what
-/// stands in double quotes. The arguments that a server repeats are cut off.
+/// It hides hosts, addresses, paths and key names. These are words with `.`, `/`, `@`, `{`, or `:` before a digit, and
+/// text in double quotes. It cuts off the arguments that a server repeats.
 pub(super) fn words(error: &RedisError) -> Option<String> {
     let text = error.to_string();
     let text = text.split(", with args").next().unwrap_or_default();
@@ -31,7 +31,7 @@ pub(super) fn words(error: &RedisError) -> Option<String> {
     (!said.is_empty()).then(|| said.to_owned())
 }
 
-/// Whether this is a server's code, which redis quotes.
+/// Whether this is a server's error code, which the redis crate quotes.
 fn is_code(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase())
 }
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_words_are_kept() {
+    fn the_text_of_the_server_is_kept() {
         assert!(said("NEWCODE the moon is full").contains("the moon is full"), "{}", said("NEWCODE the moon is full"));
         let noperm = said("NOPERM User weir has no permissions to run the 'zadd' command");
         assert!(noperm.contains("run the 'zadd' command"), "{noperm}");
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn places_keys_and_arguments_are_not() {
+    fn addresses_keys_and_arguments_are_removed() {
         let secrets = [
             "ERR unknown command 'EVALSHA', with args beginning with: 'sesame' '1'",
             "ERR no such thing at 10.1.2.3:6379",

@@ -1,21 +1,21 @@
-//! A key of a limit holds what no limit wrote. Only that key pays for it.
+//! A key contains a value that no limit wrote. Only that key is affected.
 
 use super::*;
 
-/// A call on three keys of which the second is the bad one, under one quota or two, with or without leases.
+/// A call on three keys, of which the second is damaged, with one quota or two, and with or without leases.
 struct Call {
     server: redis::Connection,
     mode: Mode,
     interval_ms: u32,
     limits: Vec<Limit>,
-    /// What the second key was lent.
+    /// The lease of the second key.
     lent: u64,
 }
 
 const NAMES: [&[u8]; 3] = [b"good:a", b"bad", b"good:b"];
 const NOW: u64 = DAY;
 
-/// What a key's two asks were answered.
+/// The replies to a key's two asks.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Foreign,
@@ -103,7 +103,7 @@ fn a_value_of_another_type_fails_its_key_alone() {
             assert_eq!([a, b], [const { Answer::Decided([true; 2]) }; 2]);
             assert_eq!(bad, Answer::Foreign);
         }
-        assert_eq!(call.run("LLEN", &[NAMES[1]]), redis::Value::Int(1), "the value is nobody's to change");
+        assert_eq!(call.run("LLEN", &[NAMES[1]]), redis::Value::Int(1), "no call changes the foreign value");
         call.run("DEL", &[NAMES[1]]);
         assert_eq!(call.make()[1], Answer::Decided([true; 2]));
     }
@@ -117,15 +117,15 @@ fn a_string_that_no_limit_wrote_is_replaced_and_ends() {
             call.run("FLUSHALL", &[]);
             call.run("SET", &[NAMES[1], value]);
             assert_eq!(call.make(), [const { Answer::Decided([true; 2]) }; 3], "{value:?}");
-            assert!(call.ttl() > 0, "{value:?} without an end");
+            assert!(call.ttl() > 0, "{value:?} without a time to live");
         }
     }
 }
 
-/// Where the first lease of a value without a part of the suppressed strategy has its last tick.
+/// The position of the first lease's last tick, in a value without a part of the suppressed strategy.
 const LAST_TICK: std::ops::Range<usize> = 48..54;
 
-/// A lease without a credible end would hold its units, and the key, for years.
+/// A lease with an impossible end would hold its units, and the key, for years.
 #[test]
 fn a_lease_that_ends_in_the_far_future_is_dropped() {
     let server = Server::start(Flavor::Debian);
@@ -139,8 +139,8 @@ fn a_lease_that_ends_in_the_far_future_is_dropped() {
     assert!((1..60_000).contains(&call.ttl()), "it lives for {} ms", call.ttl());
 }
 
-/// Anything may stand there, in particular what was ours and lost a byte or has another. No call fails for it, the other
-/// keys are decided, and the value ends.
+/// The value may be anything, for example one of ours with a missing or changed byte. No call fails because of it, the
+/// other keys are decided, and the value expires.
 #[test]
 fn no_garbage_fails_a_call() {
     let server = Server::start(Flavor::Debian);
@@ -158,7 +158,7 @@ fn no_garbage_fails_a_call() {
                 1 => value.extend((0..random.usize(1..40)).map(|_| random.u8(..))),
                 2 => value = (0..random.usize(0..200)).map(|_| random.u8(..)).collect(),
                 3 => {
-                    // A header of the right lengths, and anything else.
+                    // A header with correct lengths, and random other content.
                     let (words, leases) = (random.u8(0..40), random.u8(0..4));
                     let shed = [0, 17, 121][random.usize(0..3)];
                     value = (0..36 + shed + 27 * usize::from(leases) + 9 * usize::from(words))

@@ -1,4 +1,4 @@
-//! The server's clock steps back under a key with several quotas, by any time.
+//! The server's clock steps back by any time, with several quotas on a key.
 
 use super::*;
 
@@ -7,7 +7,7 @@ type Quotas = &'static [(u64, u64)];
 
 const BUCKET_MS: u64 = 10;
 
-/// A key under several quotas, and what it admitted, in true time.
+/// A key with several quotas, and its admissions in true time.
 struct Judged {
     key: Key,
     quotas: Quotas,
@@ -19,7 +19,7 @@ impl Judged {
         Self { key: Key { server: connect(server), name: name.into() }, quotas, admitted: Vec::new() }
     }
 
-    /// Asks for one unit at a true time, while the server's clock shows another.
+    /// Asks for one unit at a true time, while the server's clock shows another time.
     fn ask(&mut self, true_ms: u64, now_ms: u64) -> bool {
         let ticks = |ms: u64| u32::try_from(ms.div_ceil(BUCKET_MS)).unwrap();
         let limits: Vec<Limit> = self
@@ -52,8 +52,8 @@ impl Judged {
     }
 }
 
-/// Each quota holds alone across any number of steps back. After a step the shortest quota serves again within two of its
-/// windows: one for the step that it waits for, and one for the units that it then holds.
+/// Each quota holds by itself across any number of steps back. After a step, the shortest quota admits again within two
+/// of its windows: one for the step, and one for the units that it then holds.
 #[test]
 fn every_quota_holds_across_steps_back_and_serves_again() {
     let server = Server::start(Flavor::Debian);
@@ -84,19 +84,19 @@ fn every_quota_holds_across_steps_back_and_serves_again() {
                     assert!(units <= capacity, "{units} of {capacity} in {window} ms at {true_ms} ms");
                 }
             }
-            // What fits every quota but the shortest is refused for two of its windows at the most.
+            // A request that fits every quota but the shortest is refused for at most two of its windows.
             let fits = quotas[1..].iter().all(|&(capacity, window)| {
-                // Three steps may each hold a unit for a little longer in the longer windows.
+                // Three steps may each hold a unit for slightly longer in the longer windows.
                 judged.admitted_since(true_ms.saturating_sub(window + 6 * longest)) < capacity
             });
             is_starved_since = if is_allowed || !fits { None } else { is_starved_since.or(Some(true_ms)) };
             let starved = is_starved_since.map_or(0, |since| true_ms - since);
-            assert!(starved <= 2 * shortest + 3 * BUCKET_MS, "nothing for {starved} ms of a window of {shortest} ms");
+            assert!(starved <= 2 * shortest + 3 * BUCKET_MS, "no admission for {starved} ms, window {shortest} ms");
         }
     }
 }
 
-/// A deploy adds a longer window to those of a key. From then on its history is kept for that one.
+/// A deployment adds a longer window to those of a key. From then on, its history is retained for that window.
 #[test]
 fn a_window_that_is_added_counts_what_came_before_it() {
     let server = Server::start(Flavor::Debian);
@@ -114,7 +114,7 @@ fn a_window_that_is_added_counts_what_came_before_it() {
     assert!(judged.ask(20_020, DAY + 20_020));
 }
 
-/// A server whose clock is 20 s behind takes over: `100/s` does not wait for it because `100000/h` does.
+/// A server whose clock is 20 s behind takes over: `100/s` must not wait for it because `100000/h` does.
 #[test]
 fn a_step_back_does_not_starve_the_shorter_quota() {
     let server = Server::start(Flavor::Debian);
@@ -132,7 +132,7 @@ fn a_step_back_does_not_starve_the_shorter_quota() {
     assert!(admitted[1..].iter().all(|&admitted| (9..=10).contains(&admitted)), "{admitted:?}");
 }
 
-/// The demand is dated too. If it stayed ahead of the clock, it would go on shedding until the clock has caught up.
+/// The demand has dates too. If they stayed ahead of the clock, the shedding would last until the clock catches up.
 #[test]
 fn a_step_back_does_not_prolong_the_shedding() {
     let server = Server::start(Flavor::Debian);
@@ -153,7 +153,7 @@ fn a_step_back_does_not_prolong_the_shedding() {
         ask(DAY + 5 * n, random.u32(..));
     }
     let back = DAY - 3_600_000;
-    // The units from before the step leave the window; half of the limit is offered, and all of it is served.
+    // The units from before the step leave the window. Then half of the limit is offered, and all of it is admitted.
     for n in 0..40 {
         ask(back + 100 * n, random.u32(..));
     }

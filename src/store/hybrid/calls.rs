@@ -18,19 +18,21 @@ use crate::script::Correction;
 use crate::store::budget::BudgetResponse;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
-/// Limits in Redis that are decided on in memory, by one strategy.
+/// Limits in Redis with decisions from memory, with one strategy.
 ///
-/// [`HybridStore::absolute`](crate::store::HybridStore::absolute) and [`HybridStore::suppressed`](crate::store::HybridStore::suppressed) give it. The calls are those of
-/// [`RedisLimits`](crate::store::RedisLimits), with the same meaning. What a lease covers, and what is known to be
-/// refused, is decided without waiting and without an allocation; the rest takes a round trip at most and ends
-/// within the deadline. [`get_estimate`](Self::get_estimate) never waits.
+/// [`HybridStore::absolute`](crate::store::HybridStore::absolute) and
+/// [`HybridStore::suppressed`](crate::store::HybridStore::suppressed) return it. The calls have the same meaning as
+/// those of [`RedisLimits`](crate::store::RedisLimits).
 ///
-/// Decisions from a lease tell `used` and `remaining` as of the last answer and this instance's own requests
-/// since. Units that other instances hold count as used.
+/// If a lease covers a request, or a known refusal applies, the decision needs no wait and no allocation. Otherwise it
+/// takes at most one round trip and ends within the deadline. [`get_estimate`](Self::get_estimate) never waits.
+///
+/// For decisions from a lease, `used` and `remaining` reflect the last reply and this instance's later requests. Units
+/// that other instances hold count as used.
 ///
 /// # Errors and cancellation
 ///
-/// As for [`RedisLimits`](crate::store::RedisLimits).
+/// The same as for [`RedisLimits`](crate::store::RedisLimits).
 ///
 /// With [`OnStoreError::LocalShare`], a request can be charged twice if its call reaches Redis but misses the deadline:
 /// once by the call, and once by the local share, which decides instead and reports its units. Until the extra units
@@ -48,12 +50,12 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
 
     /// Asks for `n` units and charges them if they are admitted, all or none.
     ///
-    /// With `n` of 0 it only looks, and changes nothing.
+    /// With `n` = 0 it charges nothing and changes nothing.
     pub async fn inc(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Result<RateLimitDecision, StoreError> {
         self.decide(key, rate, n).await.map(Into::into)
     }
 
-    /// Like [`inc`](Self::inc), and tells all that the decision knows.
+    /// Like [`inc`](Self::inc), but returns all figures of the decision.
     pub async fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Result<Decision, StoreError> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
@@ -68,10 +70,10 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         }
     }
 
-    /// Says whether one unit would be admitted, and charges nothing.
+    /// Returns whether one unit would be admitted, and charges nothing.
     ///
-    /// In the suppressed strategy a request in the band may pass or not; it is told as
-    /// `Suppressed { is_allowed: true, .. }`, since some of such requests do pass.
+    /// In the band of the suppressed strategy, a request may be admitted or shed. The method then returns
+    /// `Suppressed { is_allowed: true, .. }`, because some of these requests are admitted.
     pub async fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> Result<RateLimitDecision, StoreError> {
         if K::IS_SUPPRESSED {
             return self.factor(key.as_ref(), rate).await.map(RateLimitDecision::at_factor);
@@ -88,14 +90,15 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         Ok(own.unscale(decision).into())
     }
 
-    /// Like [`inc`](Self::inc) without waiting: the decision, if this instance can make it at once, else nothing.
+    /// Like [`inc`](Self::inc), but never waits. Returns the decision if this instance can make it at once, otherwise
+    /// `None`.
     ///
-    /// It is made from a lease or by a refusal that is known. Nothing is charged where it says nothing, and
-    /// [`inc`](Self::inc) then decides. It charges once at most, and needs no runtime.
+    /// The decision uses a lease or a known refusal. `None` charges nothing, and [`inc`](Self::inc) can then decide.
+    /// The method charges at most once, and needs no runtime.
     ///
     /// # Errors
     ///
-    /// Only where the limiter was built without Redis.
+    /// Only if the limiter was built without Redis.
     pub fn try_inc(
         &self,
         key: impl AsRef<[u8]>,
@@ -112,19 +115,21 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         Ok(decided.map(|(decision, _)| decision.into()))
     }
 
-    /// The units that the key has used in the window, with those that other instances hold: never less than is used.
+    /// The units that the key has used in the window, plus those that other instances hold. It is never less than the
+    /// units used.
     ///
-    /// What this instance holds goes back before. See [`usage`](Self::usage) for the two figures apart, and
+    /// This instance first returns the units that it holds. See [`usage`](Self::usage) for both figures, and
     /// [`get_estimate`](Self::get_estimate) for an answer without I/O.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
         let usage = self.usage(key).await?;
         Ok(usage.used + usage.held)
     }
 
-    /// The units that the key has used in the window, and apart from them those that other instances hold.
+    /// The units that the key has used in the window, and separately those that other instances hold.
     ///
-    /// What this instance holds goes back before. Other instances report what they have spent within two sync
-    /// intervals or a little more, and until then it counts as held. What they do not spend comes back.
+    /// This instance first returns the units that it holds. Other instances report their spent units within slightly
+    /// more than two sync intervals. Until then these units count as held. The instances return the units that they do
+    /// not spend.
     pub async fn usage(&self, key: impl AsRef<[u8]>) -> Result<Usage, StoreError> {
         let shared = self.shared()?;
         self.give_back(shared, key.as_ref()).await?;
@@ -132,23 +137,23 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         Ok(Usage { used: reply.used.saturating_sub(reply.held), held: reply.held })
     }
 
-    /// The units that the key has used in the window, as far as this instance knows: by the last answer of
-    /// Redis, and its own since. 0 for a key that it does not know. It never waits.
+    /// The units that the key has used in the window, as far as this instance knows. They include the last reply of
+    /// Redis and this instance's later units. It is 0 for an unknown key. The method never waits.
     ///
     /// # Errors
     ///
-    /// Only where the limiter was built without Redis.
+    /// Only if the limiter was built without Redis.
     pub fn get_estimate(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
         let shared = self.shared()?;
         let estimate = |state: &mut KeyState| state.estimate(shared.time.now_ms(), &shared.params);
         Ok(shared.main.with(shared.main.fingerprint(key.as_ref()), estimate).unwrap_or(0))
     }
 
-    /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
+    /// Sets the key's total to `count`, dated now, if the comparator holds for the current total.
     ///
-    /// The rate is part of the signature that all stores share; no limit is checked, and `count` may be
-    /// above it. It is capped at 2^39. Units that other instances hold stay theirs, so the total may stay above
-    /// `count` until they have reported.
+    /// The rate is part of the signature that all stores share. The method checks no limit, so `count` may be above it.
+    /// It is capped at 2^39. Other instances keep the units that they hold, so the total may stay above `count` until
+    /// they report.
     pub async fn set_if(
         &self,
         key: impl AsRef<[u8]>,
@@ -159,7 +164,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         self.set(key.as_ref(), rate, comparator, count, SetMode::Replace).await
     }
 
-    /// Like [`set_if`](Self::set_if), and keeps as much of the history as `count` has room for.
+    /// Like [`set_if`](Self::set_if), but keeps as much of the history as fits into `count`.
     pub async fn set_if_preserve_history(
         &self,
         key: impl AsRef<[u8]>,
@@ -181,7 +186,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     ) -> Result<SetOutcome, StoreError> {
         let shared = self.shared()?;
         self.give_back(shared, key).await?;
-        // Even where no answer came, or nobody waited for it, it may have been done.
+        // Redis may have applied the correction even if no reply arrived, or the caller stopped waiting.
         let changed = OnDrop(|| {
             shared.main.with(shared.main.fingerprint(key), KeyState::invalidate);
         });
@@ -194,9 +199,9 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
     }
 
-    /// Forgets the key; returns the units that it had used in the window, if it was known.
+    /// Forgets the key. Returns the units that it had used in the window, or `None` if it was unknown.
     ///
-    /// Units that other instances hold stay theirs, and are counted when they report them.
+    /// Other instances keep the units that they hold, and these count when the instances report them.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>, StoreError> {
         let shared = self.shared()?;
         let key = key.as_ref();
@@ -209,11 +214,11 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         Ok(corrected.done.then_some(corrected.before))
     }
 
-    /// Forgets every key of the engine's calls; the limits that layers opened keep theirs.
+    /// Forgets every key of the engine's calls. The limits that layers opened keep their keys.
     ///
-    /// It looks through all keys of the database, on a cluster of every master, in steps, and has no deadline.
-    /// Other instances bring back what they have admitted themselves, as after a loss of data: call it on each,
-    /// or [`delete`](Self::delete) single keys.
+    /// It scans all keys of the database in steps, on a cluster those of every master, and has no deadline. Other
+    /// instances resubmit their own admissions, as after a loss of data. Call it on each instance, or
+    /// [`delete`](Self::delete) single keys.
     pub async fn clear(&self) -> Result<(), StoreError> {
         let shared = self.shared()?;
         let _changed = OnDrop(|| {
@@ -237,7 +242,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         Ok(shared.redis.factor(&shared.main.keys, key, &own.scaled).await?)
     }
 
-    /// Lets Redis have back what this instance holds of a key.
+    /// Returns the units that this instance holds of a key to Redis.
     async fn give_back(&self, shared: &Arc<Shared>, key: &[u8]) -> Result<(), StoreError> {
         let key = shared.main.key_ref(key);
         let visit = |state: &mut KeyState| {
@@ -271,11 +276,11 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
 }
 
 impl HybridLimits<'_, Absolute> {
-    /// Says whether `n` units would be admitted at once, and charges nothing.
+    /// Returns whether `n` units would be admitted now, and charges nothing.
     ///
-    /// The answer is as old as the call: another request may take the units before the next one.
+    /// Another request may take the units before your next call.
     ///
-    /// What this instance holds goes back before.
+    /// This instance first returns the units that it holds.
     ///
     /// # Errors
     ///
@@ -295,7 +300,7 @@ impl HybridLimits<'_, Absolute> {
 }
 
 impl HybridLimits<'_, Suppressed> {
-    /// The part of the demand that would be turned away now: 0 below the limit, 1 at the hard cap.
+    /// The part of the demand that would be shed now: 0 below the limit, and 1 at the hard cap.
     pub async fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> Result<f64, StoreError> {
         self.factor(key.as_ref(), rate).await
     }

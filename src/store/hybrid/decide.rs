@@ -1,4 +1,4 @@
-//! The driver of a request: it locks, sends, waits and wakes. The key's state decides what it does.
+//! The driver of a request: it locks, sends, waits and wakes. The key state decides which of these happens.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,17 +18,17 @@ use crate::runtime;
 use crate::script::{Ask, LeaseId};
 use crate::store::budget::BudgetResponse;
 
-/// What a request has to do that is not decided at once.
+/// The next step of a request that is not decided at once.
 enum Next {
     Decided(Decision),
     Sync(SyncOp),
-    /// To wait for a sync, for so many milliseconds at most.
+    /// Wait for a sync, for at most this number of milliseconds.
     Wait(Arc<Semaphore>, u64),
     AskAlone,
 }
 
 impl Shared {
-    /// Decides: at once from a lease or by a refusal that holds, else after a round trip.
+    /// Decides at once from a lease or a valid refusal, otherwise after a round trip.
     #[inline]
     pub(super) fn decide(
         self: &Arc<Self>,
@@ -63,7 +63,7 @@ impl Shared {
         }
     }
 
-    /// The decision that needs nobody else, with the lease that runs low by it; and whether the key is known.
+    /// Returns the decision that needs no call, the lease that runs low because of it, and whether the key is known.
     #[inline]
     pub(super) fn decide_at_once(
         &self,
@@ -89,7 +89,7 @@ impl Shared {
     ) -> BudgetResponse {
         let (shared, key_ref) = (Arc::clone(self), table.key_ref(wanted.key));
         let (key, cost, on_store_error) = (Box::<[u8]>::from(wanted.key), wanted.cost, wanted.on_store_error);
-        // Nothing begins before the first poll, so that a future that is never polled leaves nothing behind.
+        // No work starts before the first poll, so a future that is never polled leaves no state behind.
         BudgetResponse::Pending(Box::pin(async move {
             let wanted = Wanted { key: &key, cost, limits: limits.borrow(), on_store_error };
             let result = shared.decide_with_redis(&key_ref, &wanted, is_known, &limits).await;
@@ -120,7 +120,7 @@ impl Shared {
                 }
                 Next::Wait(done, most_ms) => {
                     let most = rest.min(Duration::from_millis(most_ms));
-                    // It closes; nobody ever gets a permit.
+                    // The semaphore only ever closes; no waiter gets a permit.
                     has_waited |= runtime::timeout(most, done.acquire())?.await.is_ok();
                     if began.elapsed() >= deadline {
                         return Err(Failure::timeout());
@@ -148,7 +148,7 @@ impl Shared {
                 Next::Decided(decision)
             }
             Action::Sync => Next::Sync(SyncOp::start(self, key, state, limits, true).with_ask(cost)),
-            // So many who come at once are not as many syncs, one after the other.
+            // Many simultaneous requests must not cause as many syncs in sequence.
             Action::Wait(_) if has_waited => Next::AskAlone,
             Action::Wait(most_ms) => state.sync_done().map_or(Next::AskAlone, |done| Next::Wait(done, most_ms)),
             Action::AskAlone => Next::AskAlone,
@@ -161,7 +161,7 @@ impl Shared {
         next.unwrap_or(Next::AskAlone)
     }
 
-    /// Asks Redis for one request alone, while its key is being synced or is not kept here.
+    /// Decides one request in Redis alone, while its key is being synced or has no state here.
     async fn ask_alone(&self, key: &KeyRef, wanted: &Wanted<'_>, limits: &OwnedLimitSet) -> Result<Decision, Failure> {
         let (sent, ask) = (self.time.now_ms(), Ask { cost: wanted.cost, random: fastrand::u32(..) });
         let changes = key.with(|state| state.changes()).unwrap_or(0);
@@ -177,7 +177,7 @@ impl Shared {
         Ok(decision)
     }
 
-    /// What the policy says while Redis cannot be asked.
+    /// Applies the policy for a request that Redis cannot decide.
     fn without_redis(
         self: &Arc<Self>,
         key: &KeyRef,

@@ -19,25 +19,27 @@ use crate::script::Correction;
 use crate::store::budget::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
-/// Limits in Redis, shared by all instances, and decided on in memory. Cloning shares it.
+/// Limits in Redis, shared by all instances, with decisions from memory. Clones share the store.
 ///
-/// [`RateLimiter::hybrid`](crate::RateLimiter::hybrid) gives it. It is a store for layers, and has the engine's
-/// calls. It counts in the same values as [`RedisStore`](crate::store::RedisStore), so both may be used side by side for the same limits.
+/// [`RateLimiter::hybrid`](crate::RateLimiter::hybrid) returns it. Pass it to a layer, or use the engine's calls. It
+/// uses the same values in Redis as [`RedisStore`](crate::store::RedisStore), so you can combine both for the same
+/// limits.
 ///
 /// # The bound
 ///
-/// In no window more is admitted than the limit (times 1 + [`Tolerance`]), by any number of instances, however
-/// messages are delayed or lost and whichever instance dies. Units are charged in Redis before an instance may
-/// spend them, as of the last instant at which it may. What that rests on:
+/// No window admits more than the limit (times 1 + [`Tolerance`]), with any number of instances. This holds if messages
+/// are delayed or lost, and if instances crash. Redis charges a lease before the instance can spend it, and dates the
+/// charge at the lease's expiry. The bound has these conditions:
 ///
-/// - clocks run equally fast, within one part in 64; they need not show the same time
-/// - Redis loses nothing: where it does, what instances have admitted within the window and not brought back
-///   yet may be admitted once more, since each brings its own back when it next comes to a key
-/// - [`OnStoreError`](crate::OnStoreError): while Redis is gone leases are spent to their end, and then the policy decides
+/// - Clocks run at the same speed, within one part in 64. They need not show the same time.
+/// - Redis keeps its data. After a loss, each instance resubmits its own admissions when it next uses a key. Until
+///   then, the units that it admitted within the window may be admitted once more.
+/// - [`OnStoreError`](crate::OnStoreError): during an outage, leases are spent until they expire, and then the policy
+///   decides.
 ///
-/// Units that an instance holds and does not spend come back when their lease ends: near a limit after one
-/// [`sync interval`](SyncIntervalMs), far below it after ten, at most an eighth of the window and two seconds. Other
-/// instances cannot use them until then.
+/// Units that an instance holds and does not spend return when their lease ends. Near a limit, this takes one
+/// [`sync interval`](SyncIntervalMs). Far below it, this takes ten, but at most an eighth of the window and two seconds.
+/// Other instances cannot use the units until then.
 ///
 /// # Examples
 ///
@@ -50,7 +52,7 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 /// if !rl.hybrid().absolute().inc("user_123", &rate, 1).await?.is_allowed() {
 ///     println!("later");
 /// }
-/// rl.hybrid().shutdown().await; // what is held and not spent goes back at once
+/// rl.hybrid().shutdown().await; // returns the units that this instance holds and does not spend
 /// # Ok(())
 /// # }
 /// ```
@@ -58,7 +60,7 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 pub struct HybridStore(Option<Arc<Shared>>);
 
 impl HybridStore {
-    /// A store that has no Redis, and says so.
+    /// A store without Redis, whose calls return an error.
     pub(crate) fn none() -> Self {
         Self(None)
     }
@@ -72,22 +74,22 @@ impl HybridStore {
         Shared::new(client, settings, interval, tolerance).map(|shared| Self(Some(Arc::new(shared))))
     }
 
-    /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
+    /// Limits with the absolute strategy: it admits a request that fits, and rejects the rest.
     pub fn absolute(&self) -> HybridLimits<'_, Absolute> {
         HybridLimits::new(self.0.as_ref())
     }
 
-    /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
+    /// Limits with the suppressed strategy: it sheds an overload smoothly.
     ///
-    /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
+    /// They share the histories of [`absolute`](Self::absolute): a key's units count for both.
     pub fn suppressed(&self) -> HybridLimits<'_, Suppressed> {
         HybridLimits::new(self.0.as_ref())
     }
 
-    /// Gives back all units that are held and not spent, so that the other instances have them at once.
+    /// Returns all units that are held and not spent, so that other instances can use them at once.
     ///
-    /// Without it they come back when their leases end. From then on nothing is held any more, and each decision
-    /// asks Redis.
+    /// Without this call, they return when their leases end. Afterwards this instance holds no leases, and calls Redis
+    /// for each decision.
     pub async fn shutdown(&self) {
         if let Some(shared) = &self.0 {
             shared.is_closed.store(true, Ordering::SeqCst);
@@ -95,7 +97,7 @@ impl HybridStore {
         }
     }
 
-    /// The number of keys of which this instance knows something, over all limits.
+    /// The number of keys for which this instance keeps a state, over all limits.
     #[must_use]
     pub fn keys(&self) -> usize {
         self.0.as_ref().map_or(0, |shared| shared.tables().iter().map(|table| table.len()).sum())
@@ -156,7 +158,7 @@ impl Budget for HybridBudget {
         let (shared, table, key) = (Arc::clone(&self.shared), Arc::clone(table), Box::<[u8]>::from(key));
         let refund = Correction::Refund { stamp: tick, units };
         let _ = runtime::spawn(async move {
-            // Even where no answer came it may have been done.
+            // Redis may have applied it even if no reply arrived.
             let _changed = OnDrop(|| {
                 table.with(print, KeyState::clear_refusals);
             });

@@ -1,8 +1,8 @@
 //! The hybrid store: decisions from memory, limits from Redis.
 //!
-//! A key that is asked for less than once in an interval is decided on in Redis each time, and one that is full is
-//! refused here until it frees up. Every other request is decided from a lease; see [`lease`](crate::lease), the state
-//! machine that the drivers here carry out: `decide` for requests, `sync` for round trips, `task` for what is due later.
+//! Redis decides every request for a key with less than one request per sync interval. This instance refuses requests
+//! for a full key until units are free. A lease decides all other requests. [`lease`](crate::lease) is the state
+//! machine. The drivers here execute it: `decide` for requests, `sync` for round trips, and `task` for later work.
 
 mod calls;
 mod decide;

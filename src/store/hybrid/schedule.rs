@@ -1,4 +1,4 @@
-//! What the syncing task has to do, and when.
+//! The work of the sync task, and when it is due.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,23 +11,23 @@ use super::table::KeyRef;
 use crate::lease::OwnedLimitSet;
 use crate::script::LeaseId;
 
-/// After how long reports are sent again that no request brings to Redis.
+/// The delay after which the task resends reports that no request carries to Redis.
 const RETRY_MS: u64 = 200;
-/// What the task has to do, and how it fares.
+/// The work of the sync task, and its condition.
 pub(super) struct SyncSchedule {
     due: Mutex<BinaryHeap<Reverse<Scheduled>>>,
     pub(super) wake: Notify,
-    /// The number of the task that runs; 0 where there is none.
+    /// The number of the running task; 0 if none runs.
     pub(super) running: AtomicU64,
     pub(super) started: AtomicU64,
     pub(super) is_asleep: AtomicBool,
-    /// Until when it gives a sign of life, by the clock of the store, unless it sleeps.
+    /// Until when the running task counts as alive, by the clock of the store, unless it sleeps.
     pub(super) alive_until: AtomicU64,
-    /// How long syncing some keys took of late, in milliseconds.
+    /// The recent duration of a sync of some keys, in milliseconds.
     pub(super) latency_ms: AtomicU64,
 }
 
-/// A key that is to be looked at, for the lease of a name or for its reports.
+/// An entry of the schedule: a key, and when its lease or its reports are due.
 pub(super) struct Scheduled {
     pub(super) at: u64,
     pub(super) lease: Option<LeaseId>,
@@ -52,13 +52,13 @@ impl SyncSchedule {
         self.wake.notify_one();
     }
 
-    /// How often keys are synced now: as configured, but where Redis is slow twice as long as that takes.
+    /// The current sync interval: the configured one, or twice the duration of a sync if Redis is slow.
     pub(super) fn interval_ms(&self, configured: u64) -> u32 {
         u32::try_from(configured.max(2 * self.latency_ms.load(Ordering::Relaxed))).unwrap_or(u32::MAX)
     }
 
-    /// Adds a lease that was just given, and makes room for the entry that renews it early: the decision by which it
-    /// runs low allocates nothing.
+    /// Adds a new lease, and reserves space for the entry that renews it early. So the decision that makes the lease
+    /// run low allocates nothing.
     pub(super) fn add_given(&self, at: u64, lease: LeaseId, key: &KeyRef, limits: &OwnedLimitSet) {
         let mut heap = self.due();
         let room = heap.len() + 2;
@@ -67,7 +67,7 @@ impl SyncSchedule {
         self.add(at, Some(lease), key, limits);
     }
 
-    /// Adds a lease that is to be looked at at an instant, or reports that are to be sent then.
+    /// Adds a lease to process at an instant, or reports to send then.
     pub(super) fn add(&self, at: u64, lease: Option<LeaseId>, key: &KeyRef, limits: &OwnedLimitSet) {
         let scheduled = Scheduled { at, lease, key: key.clone(), limits: limits.clone() };
         let is_next = {
@@ -81,12 +81,12 @@ impl SyncSchedule {
         }
     }
 
-    /// Adds reports that are to be sent in a while.
+    /// Adds reports to send after a delay.
     pub(super) fn retry(&self, now: u64, key: &KeyRef, limits: &OwnedLimitSet) {
         self.add(now + RETRY_MS, None, key, limits);
     }
 
-    /// When the next entry is due.
+    /// Returns when the next entry is due.
     pub(super) fn next_at(&self) -> Option<u64> {
         self.due().peek().map(|Reverse(next)| next.at)
     }
@@ -95,7 +95,7 @@ impl SyncSchedule {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what is due, at most so much.
+    /// Takes the due entries, at most `most`.
     pub(super) fn take(&self, now: u64, most: usize) -> Vec<Scheduled> {
         let mut heap = self.due();
         let mut taken = Vec::new();

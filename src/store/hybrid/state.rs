@@ -1,4 +1,4 @@
-//! What the handles of one hybrid store share.
+//! The state that the handles of one hybrid store share.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,7 +15,7 @@ use crate::quota::{SyncIntervalMs, Tolerance};
 use crate::redis::Client;
 use crate::time::{TimeSource, millis};
 
-/// What the handles of one store share.
+/// The state that the handles of one store share.
 pub(super) struct Shared {
     pub(super) redis: Arc<Client>,
     pub(super) time: TimeSource,
@@ -36,13 +36,13 @@ pub(super) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Units that were admitted, as far as they are reported.
+    /// The admitted units, as far as instances have reported them.
     pub used: u64,
-    /// Units that instances hold in advance: each is spent, or comes back.
+    /// The units that instances hold in advance. Each of them is spent or returns.
     pub held: u64,
 }
 
-/// One decision that is wanted.
+/// One requested decision.
 pub(super) struct Wanted<'a> {
     pub(super) key: &'a [u8],
     pub(super) cost: u64,
@@ -57,7 +57,7 @@ impl Shared {
         interval: SyncIntervalMs,
         tolerance: Tolerance,
     ) -> Result<Self, ConfigError> {
-        // Not the clock of the options: it may be set by hand, and Redis goes by the real one.
+        // The clock of the options is not suitable: a test may set it, and Redis uses real time.
         let time = TimeSource::system();
         let lag_ms = time.lag_ms();
         let params = StoreParams {
@@ -85,7 +85,7 @@ impl Shared {
         })
     }
 
-    /// Limits for a sync that asks for nothing: any over the window do.
+    /// Limits for a sync that asks for no units; any limit over the window is sufficient.
     pub(super) fn any_limits(&self) -> OwnedLimitSet {
         OwnedLimitSet::new([self.redis.geometry.limit_of(1)].into(), false, self.tolerance)
     }

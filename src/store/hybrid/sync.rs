@@ -1,7 +1,7 @@
-//! How a key is synced with Redis: one round trip that reports, decides, and lends.
+//! A sync of a key with Redis: one round trip that reports, decides, and leases.
 //!
-//! A sync belongs to nobody who waits for it: it runs in a task of its own, and callers listen. Where its runtime
-//! stands still, another sync takes its place after the deadline; where its runtime ends, it is given up at once.
+//! A sync runs in its own task, and callers only listen for its result. If its runtime stalls, another sync replaces it
+//! after the deadline. If its runtime ends, the sync is abandoned at once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,10 +17,10 @@ use crate::redis::{Failure, KeyReply, KeyRequest, Payload};
 use crate::runtime;
 use crate::script::{Ask, EncodedPolicy, LeaseId, Lending, ScriptReply, SyncReply, SyncRequest};
 
-/// How much longer than the deadline a caller waits for the task that should have told it.
+/// The time beyond the deadline for which a caller waits for the result of the task.
 const GRACE: Duration = Duration::from_millis(5);
 
-/// A sync. Dropped before there is an answer, it is given up.
+/// A sync. If it is dropped before the reply, it is abandoned.
 pub(super) struct SyncOp {
     shared: Arc<Shared>,
     key: KeyRef,
@@ -35,7 +35,7 @@ pub(super) struct SyncOp {
 }
 
 impl SyncOp {
-    /// Starts the sync of a key, whose lock the caller holds.
+    /// Starts the sync of a key; the caller holds the key's lock.
     pub(super) fn start(
         shared: &Arc<Shared>,
         key: &KeyRef,
@@ -47,7 +47,7 @@ impl SyncOp {
         let now = shared.time.now_ms();
         let (trip, mut request) = state.start_sync(now, wants, &shared.names, &key.table.here, &shared.params);
         if !limits.borrow().is_suppressed {
-            // Only the suppressed strategy's script takes them.
+            // Only the suppressed strategy's script accepts them.
             state.add_shed_units(std::mem::take(&mut request.shed_units));
         }
         Self {
@@ -63,13 +63,13 @@ impl SyncOp {
         }
     }
 
-    /// Decides on a request, too.
+    /// Adds a request to decide.
     pub(super) fn with_ask(mut self, cost: u64) -> Self {
         self.ask = Some(Ask { cost, random: fastrand::u32(..) });
         self
     }
 
-    /// Runs it in the background, and listens for so long.
+    /// Runs the sync in the background, and listens for at most `within`.
     pub(super) async fn wait(self, within: Duration) -> Result<Option<Decision>, Failure> {
         let (result, listener) = oneshot::channel();
         runtime::spawn(async move {
@@ -77,12 +77,12 @@ impl SyncOp {
         })?;
         match runtime::timeout(within + GRACE, listener)?.await {
             Ok(Ok(result)) => result,
-            // It is late, or its runtime ended.
+            // The sync is late, or its runtime ended.
             _ => Err(Failure::timeout()),
         }
     }
 
-    /// The round trip, or two, where Redis has lost the key; the decision on the request that went along.
+    /// Makes the round trip, or two if Redis has lost the key. Returns the decision on the request that it carried.
     pub(super) async fn run(mut self) -> Result<Option<Decision>, Failure> {
         let shared = Arc::clone(&self.shared);
         let mut answer = self.read(&shared.redis.dispatcher.decide(self.question()).await?)?;
@@ -104,7 +104,7 @@ impl SyncOp {
             shared.redis.beat();
         }
         if let Some(wake) = wake {
-            // A limiter that was shut down meanwhile holds nothing.
+            // A limiter that was shut down meanwhile holds no leases.
             let at = if shared.is_closed.load(Ordering::SeqCst) { shared.time.now_ms() } else { wake.at };
             shared.schedule.add_given(at, wake.id, &self.key, &self.limits);
         }
@@ -147,7 +147,7 @@ fn read(answered: &ScriptReply<'_>, asks: usize, limits: usize) -> Result<SyncRe
     answered.behind(asks).and_then(|bytes| SyncReply::read(bytes, limits)).ok_or_else(Failure::unreadable)
 }
 
-/// What counts against a key in the window of a bare rate; nothing is reported, wanted or changed.
+/// Returns what counts against a key in the window of a bare rate; reports, leases and changes nothing.
 pub(super) async fn peek(shared: &Shared, table: &KeyTable, key: &[u8]) -> Result<SyncReply, Failure> {
     let request = SyncRequest {
         id: LeaseId { nonce: 0, counter: 0 },

@@ -10,21 +10,21 @@ use crate::keyspace::sharded_map::ShardedMap;
 use crate::lease::{KeyState, StoreParams};
 use crate::redis::Keyspace;
 
-/// Words of history for each window.
+/// The words of history per window.
 const WORDS_PER_SPAN: usize = 32;
 
 /// The states of the keys of one limit's name, at most `max_keys` of them.
 pub(super) struct KeyTable {
-    /// Their names in Redis, and for how long it keeps their history, by its clock.
+    /// The keys' names in Redis, and how long Redis retains their history, by its clock.
     pub(super) keys: Keyspace,
-    /// For how long this instance keeps what it has admitted, by its own clock and the lag of that.
+    /// How long this instance retains its own admissions, by its own clock and that clock's lag.
     pub(super) here: Retention,
     map: ShardedMap<KeyState>,
 }
 
 impl KeyTable {
     pub(super) fn new(keys: Keyspace, max_keys: usize) -> Self {
-        // For this instance's share, and for what is resubmitted, a coarse history does.
+        // A coarse history is sufficient for this instance's share and for resubmissions.
         let here = Retention::new(WORDS_PER_SPAN);
         Self { keys, here, map: ShardedMap::new(max_keys) }
     }
@@ -39,13 +39,13 @@ impl KeyTable {
         self.map.fingerprint(key)
     }
 
-    /// Does something with a known key's state, under its lock.
+    /// Calls `visit` with the state of a known key, under its lock.
     #[inline]
     pub(super) fn with<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut KeyState) -> R) -> Option<R> {
         self.map.known(print, visit)
     }
 
-    /// The same with a key that may have no state yet; nothing if there is no room for one.
+    /// Does the same with a key that may have no state yet; returns `None` if the table has no space for one.
     #[cold]
     pub(super) fn with_new<R>(
         &self,
@@ -55,7 +55,7 @@ impl KeyTable {
         params: &StoreParams,
         visit: impl FnOnce(&mut KeyState) -> R,
     ) -> Option<R> {
-        // A full table does not look for idle keys: the syncing task does, and Redis decides meanwhile.
+        // A full table does not search for idle keys here. The sync task does, and Redis decides in the meantime.
         if !self.map.try_reserve() {
             return self.with(print, visit);
         }
@@ -79,17 +79,17 @@ impl KeyTable {
         self.map.len()
     }
 
-    /// The number of steps that make up one pass.
+    /// The number of steps in one pass.
     pub(super) fn steps(&self) -> usize {
         self.map.steps()
     }
 
-    /// The keys with something that can be given back or reported.
+    /// The keys with units to return or report.
     pub(super) fn keys_to_return(&self) -> Vec<Fingerprint> {
         self.map.find(KeyState::can_return)
     }
 
-    /// Does something with every key.
+    /// Calls `visit` with every key.
     pub(super) fn each(&self, visit: impl Fn(&mut KeyState)) {
         self.map.sweep_all(|state| {
             visit(state);
@@ -97,7 +97,7 @@ impl KeyTable {
         });
     }
 
-    /// Forgets the idle keys of some of them.
+    /// Forgets some of the idle keys.
     pub(super) fn sweep_step(&self, now: u64, params: &StoreParams) {
         self.map.sweep_step(|state| {
             state.trim(now, params);
@@ -125,7 +125,7 @@ pub(super) struct KeyRef {
 }
 
 impl KeyRef {
-    /// Does something with the key's state, under its lock, if it is known.
+    /// Calls `visit` with the key's state, under its lock, if the key is known.
     pub(super) fn with<R>(&self, visit: impl FnOnce(&mut KeyState) -> R) -> Option<R> {
         self.table.with(self.print, visit)
     }

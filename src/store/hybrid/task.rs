@@ -1,8 +1,8 @@
-//! The syncing task: renews leases that are in use, and gives back what nobody spends.
+//! The sync task: it renews leases in use, and returns units that no request spends.
 //!
-//! One for each limiter, on the runtime of the call that needed it first. It holds the store weakly, ends with
-//! it, and sleeps while there is nothing to do. Where its runtime ends, or stands still, the next call that needs it
-//! starts another one.
+//! Each limiter has one task, on the runtime of the call that needed it first. The task holds the store weakly, ends
+//! with it, and sleeps while no work is due. If its runtime ends or stalls, the next call that needs the task starts
+//! another.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -19,17 +19,17 @@ use crate::lease::{KeyState, TimerAction};
 use crate::runtime;
 use crate::time::millis;
 
-/// Keys that are synced at once: as many as Redis takes about this long for, since it serves nobody else meanwhile.
+/// The time for which one batch of keys occupies Redis, approximately; Redis serves no other client meanwhile.
 const AT_ONCE_MS: u64 = 1;
 const MOST_AT_ONCE: usize = 64;
 const LEAST_AT_ONCE: usize = 16;
-/// How often idle keys are looked for, and in how many rounds all are visited.
+/// How often the task searches for idle keys, and in how many rounds it visits all keys.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 const ROUNDS_PER_PASS: usize = 16;
-/// How late the task may be with a sign of life before another one takes its place.
+/// How long the task may stay without activity before another one replaces it.
 const GRACE_MS: u64 = 1_000;
 
-/// Sees to it that the task runs.
+/// Starts the sync task if it is not running.
 pub(super) fn start(shared: &Arc<Shared>) {
     let (schedule, now) = (&shared.schedule, shared.time.now_ms());
     let running = schedule.running.load(Ordering::SeqCst);
@@ -50,15 +50,15 @@ pub(super) fn start(shared: &Arc<Shared>) {
     let _ = runtime::spawn(async move { task.run(weak).await });
 }
 
-/// How many keys are synced at once.
+/// The number of keys in one batch.
 struct BatchSize {
     keys: usize,
-    /// What a round trip takes of late at least, in milliseconds.
+    /// The recent least duration of a round trip, in milliseconds.
     least_ms: u64,
 }
 
 impl BatchSize {
-    /// Fewer, where Redis takes longer for them than it should; it serves nobody else meanwhile.
+    /// Reduces the batch if Redis takes longer for it than it should, because Redis serves no other client meanwhile.
     fn adapt(&mut self, took_ms: u64) {
         self.least_ms = took_ms.min(self.least_ms + 1);
         self.keys = match took_ms > self.least_ms + AT_ONCE_MS {
@@ -68,7 +68,7 @@ impl BatchSize {
     }
 }
 
-/// The task with a number, for as long as it is there; however it ends, the next may start.
+/// The task with this number, while it exists; however it ends, the next may start.
 struct TaskGuard(Arc<SyncSchedule>, u64);
 
 impl Drop for TaskGuard {
@@ -95,7 +95,7 @@ impl TaskGuard {
                 swept = Instant::now();
                 shared.sweep();
             }
-            // Set before it looks, so that whoever brings something to do meanwhile wakes it.
+            // This is set before the task checks for work, so that a caller that adds work in the meantime wakes it.
             self.0.is_asleep.store(true, Ordering::SeqCst);
             let pause = shared.next_wakeup();
             let now = shared.time.now_ms();
@@ -114,7 +114,7 @@ impl TaskGuard {
 }
 
 impl Shared {
-    /// Syncs what is due, some keys at a time, and for no longer than until idle keys are looked for again.
+    /// Syncs the due keys, some at a time, but stops when the next search for idle keys is due.
     async fn sync_due(self: &Arc<Self>, batch: &mut BatchSize, task: &TaskGuard) {
         let start = Instant::now();
         while start.elapsed() < SWEEP_EVERY && task.is_current() {
@@ -136,7 +136,7 @@ impl Shared {
         }
     }
 
-    /// Starts the sync of a key whose lease, or whose reports, are due.
+    /// Starts the sync of a key whose lease or reports are due.
     fn process_due(self: &Arc<Self>, Scheduled { lease, key, limits, .. }: Scheduled) -> Option<SyncOp> {
         let now = self.time.now_ms();
         let visit = |state: &mut KeyState| {
@@ -164,7 +164,7 @@ impl Shared {
         sync
     }
 
-    /// Forgets some of the keys that are idle.
+    /// Forgets some of the idle keys.
     fn sweep(&self) {
         let now = self.time.now_ms();
         for table in self.tables() {
@@ -175,10 +175,10 @@ impl Shared {
         self.named.tidy();
     }
 
-    /// How long nothing is due; nothing where there is nothing to wait for.
+    /// Returns the time until the next entry is due, or `None` if no entry exists.
     fn next_wakeup(&self) -> Option<Duration> {
         let next = self.schedule.next_at();
-        // What becomes due meanwhile goes together.
+        // Work that becomes due in the meantime joins the same batch.
         let least = (self.params.interval_ms / 16).clamp(1, 5);
         match next {
             Some(at) => {
@@ -190,7 +190,7 @@ impl Shared {
     }
 }
 
-/// Gives back what is held, of all keys.
+/// Returns the held units of all keys.
 pub(super) async fn give_back(shared: &Arc<Shared>) {
     let limits = shared.any_limits();
     for table in shared.tables() {

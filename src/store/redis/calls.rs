@@ -17,11 +17,12 @@ use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
 /// Limits in Redis, by one strategy.
 ///
-/// [`RedisStore::absolute`](crate::store::RedisStore::absolute) and [`RedisStore::suppressed`](crate::store::RedisStore::suppressed) give it. The calls are those of
-/// [`LocalLimits`](crate::store::LocalLimits), with the same meaning, for all instances that share the server and the
-/// prefix. They take one round trip and end within the deadline, except for [`clear`](Self::clear).
+/// [`RedisStore::absolute`](crate::store::RedisStore::absolute) and
+/// [`RedisStore::suppressed`](crate::store::RedisStore::suppressed) return it. The calls have the same meaning as those
+/// of [`LocalLimits`](crate::store::LocalLimits), for all instances that share the server and the prefix. Each call
+/// takes one round trip and ends within the deadline, except for [`clear`](Self::clear).
 ///
-/// They run on tokio where it runs the caller; elsewhere with the feature `redis-smol`.
+/// The calls run on tokio if a tokio runtime runs the caller. Elsewhere they need the feature `redis-smol`.
 ///
 /// # Examples
 ///
@@ -43,15 +44,14 @@ use crate::strategy::{Absolute, StrategyKind, Suppressed};
 ///
 /// # Errors
 ///
-/// A [`StoreError`] where Redis cannot be asked. [`inc`](Self::inc) and [`decide`](Self::decide) then follow
-/// [`RedisOptions::on_store_error`](crate::RedisOptions::on_store_error): they err only where that says
-/// [`Reject`](OnStoreError::Reject). [`Decision::is_local_share`] tells a decision that this instance took
-/// alone. The other calls err in any case. So do all, whatever is said there, where the limiter was built
-/// without Redis.
+/// A [`StoreError`] if Redis cannot decide. [`inc`](Self::inc) and [`decide`](Self::decide) then follow
+/// [`RedisOptions::on_store_error`](crate::RedisOptions::on_store_error), and return an error only with
+/// [`Reject`](OnStoreError::Reject). [`Decision::is_local_share`] shows that this instance decided alone. The other
+/// calls return the error in any case. If the limiter was built without Redis, every call returns an error.
 ///
 /// # Cancellation
 ///
-/// A call that is dropped, or comes too late, may have been carried out all the same.
+/// A call that is dropped, or misses the deadline, may have had its effect anyway.
 #[must_use]
 pub struct RedisLimits<'a, K> {
     shared: Option<&'a Arc<Shared>>,
@@ -65,12 +65,12 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
 
     /// Asks for `n` units and charges them if they are admitted, all or none.
     ///
-    /// With `n` of 0 it only looks, and changes nothing.
+    /// With `n` = 0 it charges nothing and changes nothing.
     pub async fn inc(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Result<RateLimitDecision, StoreError> {
         self.decide(key, rate, n).await.map(Into::into)
     }
 
-    /// Like [`inc`](Self::inc), and tells all that the decision knows.
+    /// Like [`inc`](Self::inc), but returns all figures of the decision.
     pub async fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Result<Decision, StoreError> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
@@ -88,10 +88,10 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
         }
     }
 
-    /// Says whether one unit would be admitted, and charges nothing.
+    /// Returns whether one unit would be admitted, and charges nothing.
     ///
-    /// In the suppressed strategy a request in the band may pass or not; it is told as
-    /// `Suppressed { is_allowed: true, .. }`, since some of such requests do pass.
+    /// In the band of the suppressed strategy, a request may be admitted or shed. The method then returns
+    /// `Suppressed { is_allowed: true, .. }`, because some of these requests are admitted.
     pub async fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> Result<RateLimitDecision, StoreError> {
         if K::IS_SUPPRESSED {
             return self.factor(key.as_ref(), rate).await.map(RateLimitDecision::at_factor);
@@ -104,16 +104,16 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     /// The units that the key has used in the window.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
         let shared = self.shared()?;
-        // Any limit over the window does: without a cost it refuses nothing.
+        // Without a cost, no limit refuses, so any limit over the window is sufficient.
         let limits = [shared.client.geometry.limit_of(1)];
         Ok(shared.client.look(&shared.main.keys.space, key.as_ref(), 0, &limits).await?.used)
     }
 
-    /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
+    /// Sets the key's total to `count`, dated now, if the comparator holds for the current total.
     ///
-    /// The rate is part of the signature that all stores share; no limit is checked, and `count` may be
-    /// above it. It is capped at 2^39. A lower total ends the shedding of the suppressed strategy. A key that is set
-    /// to 0 is forgotten, as by [`delete`](Self::delete).
+    /// The rate is part of the signature that all stores share. The method checks no limit, so `count` may be above it.
+    /// It is capped at 2^39. A lower total ends the shedding of the suppressed strategy. A total of 0 forgets the key,
+    /// as [`delete`](Self::delete) does.
     pub async fn set_if(
         &self,
         key: impl AsRef<[u8]>,
@@ -124,7 +124,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
         self.set(key.as_ref(), rate, comparator, count, SetMode::Replace).await
     }
 
-    /// Like [`set_if`](Self::set_if), and keeps as much of the history as `count` has room for.
+    /// Like [`set_if`](Self::set_if), but keeps as much of the history as fits into `count`.
     pub async fn set_if_preserve_history(
         &self,
         key: impl AsRef<[u8]>,
@@ -151,7 +151,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
         Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
     }
 
-    /// Forgets the key; returns the units that it had used in the window, if it was known.
+    /// Forgets the key. Returns the units that it had used in the window, or `None` if it was unknown.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>, StoreError> {
         let shared = self.shared()?;
         let corrected = shared.correct(&shared.main.keys, key.as_ref(), Correction::Delete).await?;
@@ -161,10 +161,10 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
         Ok(corrected.done.then_some(corrected.before))
     }
 
-    /// Forgets every key of the engine's calls; the limits that layers opened keep theirs.
+    /// Forgets every key of the engine's calls. The limits that layers opened keep their keys.
     ///
-    /// It looks through all keys of the database, on a cluster of every master, in steps, and has no deadline.
-    /// Through a connection that was made elsewhere it reaches the keys of one server.
+    /// It scans all keys of the database in steps, on a cluster those of every master, and has no deadline. Over a
+    /// connection that you made, it reaches the keys of one server.
     pub async fn clear(&self) -> Result<(), StoreError> {
         let shared = self.shared()?;
         shared.clear(&shared.main.keys).await?;
@@ -190,9 +190,9 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
 }
 
 impl RedisLimits<'_, Absolute> {
-    /// Says whether `n` units would be admitted at once, and charges nothing.
+    /// Returns whether `n` units would be admitted now, and charges nothing.
     ///
-    /// The answer is as old as the call: another request may take the units before the next one.
+    /// Another request may take the units before your next call.
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl RedisLimits<'_, Absolute> {
 }
 
 impl RedisLimits<'_, Suppressed> {
-    /// The part of the demand that would be turned away now: 0 below the limit, 1 at the hard cap.
+    /// The part of the demand that would be shed now: 0 below the limit, and 1 at the hard cap.
     pub async fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> Result<f64, StoreError> {
         self.factor(key.as_ref(), rate).await
     }

@@ -1,8 +1,8 @@
-//! The deny cache: keys that are over their limit are refused here until the instant they free up.
+//! The deny cache: this instance refuses a key that is over its limit, until the key has free units.
 //!
-//! A refusal of the absolute strategy is final until then: nothing is charged meanwhile, so the same or a
-//! larger cost cannot fit earlier. The exceptions are a change of the key by hand or of its limits: those of
-//! this instance end the entry at once, those of another are seen when it ends.
+//! A refusal of the absolute strategy stays valid until then: no units are charged meanwhile, so the same or a larger
+//! cost cannot fit earlier. The exceptions are corrections of the key and changes of its limits. Those of this instance
+//! end the entry at once; those of another instance take effect when it ends.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,41 +14,41 @@ use crate::decision::Decision;
 use crate::engine::Limit;
 use crate::keyspace::fingerprint::{Fingerprint, Prehashed, Secret};
 
-/// How often a full cache may look for entries that are over: it looks at all of them.
+/// How often a full cache may search for expired entries, which visits all of them.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Counters of changes. With one for all keys, steady refunds of some would keep the refusals of all others out.
+/// The counters of changes. With a single counter, steady refunds of some keys would discard all other refusals.
 const CHANGES: usize = 256;
 
-/// Costs of one key whose refusals are kept.
+/// The costs of one key whose refusals the cache retains.
 const COSTS: usize = 8;
 
-/// For how long a refusal holds that no wait can end. What it says of the units in use may be that old.
+/// How long a refusal that no wait can end is retained. Its figure of used units may be that old.
 const NEVER_FITS: Duration = Duration::from_secs(1);
 
-/// Refusals that still hold, for at most a fixed number of keys.
+/// The valid refusals of a bounded number of keys.
 pub(super) struct DenyCache {
     secret: Secret,
     entries: DashMap<Fingerprint, Vec<Entry>, Prehashed>,
     count: AtomicUsize,
     most: usize,
-    /// How many changes by hand there were, of the keys that share a counter.
+    /// The number of corrections of the keys that share a counter.
     changes: Box<[AtomicU64]>,
-    /// When it last looked for entries that are over.
+    /// The time of the last search for expired entries.
     swept: Mutex<Option<Instant>>,
 }
 
 struct Entry {
-    /// Until when it surely holds: counted from before the question was sent.
+    /// Until when the entry is certainly valid, counted from before the request was sent.
     until: Instant,
-    /// When the request surely fits: counted from when the answer was there.
+    /// When the request certainly fits, counted from when the reply arrived.
     free_at: Instant,
     cost: u64,
     limits: u64,
     refusal: Decision,
 }
 
-/// When a question was sent and when its answer was there, and the changes by hand before that.
+/// The times of a request and of its reply, and the count of corrections before the request.
 #[derive(Clone, Copy)]
 pub(super) struct RoundTrip {
     pub(super) sent: Instant,
@@ -57,7 +57,7 @@ pub(super) struct RoundTrip {
 }
 
 impl DenyCache {
-    /// Entries are small; a flood is one key or many, and the many cost the server one look each.
+    /// An entry is small. A flood uses one key or many; with many, each costs the server one decision.
     pub(super) const MOST: usize = 100_000;
 
     pub(super) fn new(most: usize) -> Self {
@@ -71,15 +71,15 @@ impl DenyCache {
         }
     }
 
-    /// The refusal that still holds for this cost and these limits, if there is one.
+    /// Returns the valid refusal for this cost and these limits, if there is one.
     pub(super) fn get(&self, key: &[u8], cost: u64, limits: &[Limit]) -> Option<Decision> {
-        // While nobody is refused nobody pays for a lookup.
+        // As long as no key is refused, no request pays for a lookup.
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let (print, now) = (self.secret.fingerprint(key), Instant::now());
         let entries = self.entries.get(&print)?;
-        // A larger cost does not fit either, but how long it has to wait only the server knows.
+        // A larger cost does not fit either, but only the server knows how long it must wait.
         let is_it = |entry: &&Entry| cost == entry.cost && now < entry.until && entry.limits == Limit::digest(limits);
         if let Some(entry) = entries.iter().find(is_it) {
             return Some(entry.refusal_at(now));
@@ -92,7 +92,7 @@ impl DenyCache {
         None
     }
 
-    /// What the answer about a key has to be newer than: read before asking.
+    /// The count of corrections that a reply must match; read it before the call.
     pub(super) fn changes(&self, key: &[u8]) -> u64 {
         self.counter(self.secret.fingerprint(key)).load(Ordering::Acquire)
     }
@@ -103,7 +103,7 @@ impl DenyCache {
 
     /// Remembers a refusal of the absolute strategy.
     ///
-    /// Unless the key was changed by hand since it was asked for, for then it may be from before that.
+    /// A refusal is discarded if the key was corrected after the call began, because it may predate the correction.
     pub(super) fn insert(&self, key: &[u8], cost: u64, limits: &[Limit], refusal: &Decision, asked: RoundTrip) {
         let RoundTrip { sent, received, changes } = asked;
         let wait = refusal.retry_after().unwrap_or(NEVER_FITS);
@@ -133,13 +133,13 @@ impl DenyCache {
                 entries.push(entry);
             }
         }
-        // Looked at last: a change either sees the entry, or is seen here.
+        // This check comes last: a correction either sees the entry, or is seen here.
         if self.counter(print).load(Ordering::Acquire) != changes {
             self.remove(print, |_| true);
         }
     }
 
-    /// Ends an entry: the key was changed.
+    /// Ends the entry of a corrected key.
     pub(super) fn forget(&self, key: &[u8]) {
         let print = self.secret.fingerprint(key);
         self.counter(print).fetch_add(1, Ordering::AcqRel);
@@ -152,7 +152,7 @@ impl DenyCache {
         }
     }
 
-    /// Ends an entry: something was charged, after which a heavier cost has to wait longer than it was told.
+    /// Ends an entry after a charge, which lengthens the wait of a larger cost.
     pub(super) fn outdate(&self, key: &[u8]) {
         if self.count.load(Ordering::Relaxed) > 0 {
             self.remove(self.secret.fingerprint(key), |_| true);
@@ -167,7 +167,7 @@ impl DenyCache {
         self.retain(|_| false);
     }
 
-    /// Ends what is over. A flood on more keys than there is room for must not pay for that with each refusal.
+    /// Removes expired entries. A flood on more keys than the cache can hold must not pay for this on each refusal.
     fn sweep(&self, now: Instant) {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         if swept.is_some_and(|last| now.saturating_duration_since(last) < SWEEP_EVERY) {
@@ -190,7 +190,7 @@ impl DenyCache {
 }
 
 impl Entry {
-    /// The refusal with what is left of its waits.
+    /// Returns the refusal with the rest of its waits.
     fn refusal_at(&self, now: Instant) -> Decision {
         if self.refusal.retry_after().is_none() {
             return self.refusal;
@@ -234,7 +234,7 @@ mod tests {
         assert!(denied.get(b"k", 3, &limits(10)).is_none());
     }
 
-    /// Else a service with traffic on many keys would hardly ever remember a refusal.
+    /// Otherwise a service with traffic on many keys would rarely remember a refusal.
     #[test]
     fn an_admission_ends_the_entry_of_its_key_and_no_others() {
         let denied = DenyCache::new(10);
@@ -247,7 +247,7 @@ mod tests {
         assert!(denied.get(b"k", 3, &limits(10)).is_some());
     }
 
-    /// A reset overtakes the answer to a question from before it.
+    /// A reset overtakes the reply to an earlier request.
     #[test]
     fn a_refusal_from_before_a_change_is_not_kept() {
         let denied = DenyCache::new(10);
@@ -258,9 +258,9 @@ mod tests {
         assert_eq!(denied.count.load(Ordering::Relaxed), 0);
     }
 
-    /// A service that keeps refunding some keys has to remember the refusals of others.
+    /// A service that steadily refunds some keys must remember the refusals of others.
     #[test]
-    fn a_change_of_other_keys_keeps_no_refusal_out() {
+    fn a_change_of_other_keys_discards_no_refusal() {
         let denied = DenyCache::new(1_000);
         let now = Instant::now();
         let kept = (0..500_u32).filter(|number| {
@@ -277,18 +277,18 @@ mod tests {
         assert!(denied.get(b"k", 1, &limits(10)).is_none(), "all keys were changed");
     }
 
-    /// Heartbeat from before the question was sent, so that it ends no later than on the server.
+    /// The time counts from before the request was sent, so the entry ends no later than on the server.
     #[test]
     fn it_ends_at_the_earliest_instant_at_which_the_request_may_fit() {
         let denied = DenyCache::new(10);
         let sent = Instant::now().checked_sub(Duration::from_millis(50)).unwrap();
         denied.insert(b"k", 1, &limits(10), &refusal(50), asked(sent, Instant::now()));
         assert!(denied.get(b"k", 1, &limits(10)).is_none());
-        assert_eq!(denied.count.load(Ordering::Relaxed), 0, "it is gone");
+        assert_eq!(denied.count.load(Ordering::Relaxed), 0, "the entry is gone");
     }
 
     #[test]
-    fn what_no_wait_can_end_is_kept_for_a_second() {
+    fn a_refusal_that_no_wait_ends_is_kept_for_a_second() {
         let denied = DenyCache::new(10);
         let now = Instant::now();
         let never = Decision::rejected(10, 10, None);
@@ -299,7 +299,7 @@ mod tests {
         assert!(denied.get(b"j", 11, &limits(10)).is_none());
     }
 
-    /// If one cost replaced the other, requests that alternate would ask Redis each time.
+    /// If one cost replaced the other, alternating requests would call Redis each time.
     #[test]
     fn costs_that_alternate_are_kept_side_by_side_up_to_a_bound() {
         let denied = DenyCache::new(10);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_makes_room_of_what_is_over() {
+    fn it_is_bounded_and_reuses_expired_entries() {
         let denied = DenyCache::new(100);
         let now = Instant::now();
         let long_ago = now.checked_sub(Duration::from_secs(10)).unwrap();
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!((denied.entries.len(), denied.count.load(Ordering::Relaxed)), (0, 0));
     }
 
-    /// With each refusal it would be a hundred thousand looks for one, in a flood on that many keys.
+    /// A sweep on each refusal would visit a hundred thousand entries, in a flood on that many keys.
     #[test]
     fn a_full_cache_is_swept_once_a_second_at_most() {
         let denied = DenyCache::new(1);

@@ -1,7 +1,7 @@
 //! The Redis store: the windows of many keys on a server, shared by all instances.
 //!
-//! Around the client stand a deny cache, so that a flood costs Redis nothing, and this instance's share of the limit,
-//! which decides while Redis is gone.
+//! It adds two parts to the client. The deny cache makes a flood cost Redis nothing. This instance's share of the limit
+//! decides during an outage.
 
 mod calls;
 mod deny_cache;

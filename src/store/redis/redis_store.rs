@@ -16,12 +16,12 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 
 /// Limits in Redis, shared by all instances that use the same server and prefix. Cloning shares it.
 ///
-/// [`RateLimiter::redis`](crate::RateLimiter::redis) gives it. It is a store for layers, and has the engine's
-/// calls. A decision takes one round trip at most and ends within the deadline; what happens while Redis is
-/// gone says [`OnStoreError`](crate::OnStoreError). Where it is and what is expected of it says [`RedisOptions`](crate::RedisOptions).
+/// [`RateLimiter::redis`](crate::RateLimiter::redis) returns it. Pass it to a layer, or use the engine's calls. A
+/// decision takes at most one round trip and ends within the deadline. See [`OnStoreError`](crate::OnStoreError) for
+/// outages, and [`RedisOptions`](crate::RedisOptions) for the connection.
 ///
-/// Each key has one value in RedisStore, under a name like `weir:1:{7Vn2CZAg7Atqz3y_mppdsg}:api`: the prefix, a
-/// version, a digest of the key and the limit's name. It expires by itself.
+/// Each key has one value in Redis, under a name like `weir:1:{7Vn2CZAg7Atqz3y_mppdsg}:api`: the prefix, a version, a
+/// digest of the key, and the limit's name. The value expires by itself.
 ///
 /// # Examples
 ///
@@ -64,7 +64,7 @@ impl RedisStore {
         Shared::new(client, has_deny_cache, settings).map(|shared| Self(Some(Arc::new(shared))))
     }
 
-    /// Starts to return the memory of this instance's shares.
+    /// Starts to free the memory of this instance's shares in the background.
     pub(crate) fn start_cleanup(&self) {
         self.0.iter().for_each(|shared| shared.windows.start_cleanup());
     }
@@ -73,21 +73,21 @@ impl RedisStore {
         self.0.iter().for_each(|shared| shared.windows.stop_cleanup());
     }
 
-    /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
+    /// Limits with the absolute strategy: it admits a request that fits, and rejects the rest.
     pub fn absolute(&self) -> RedisLimits<'_, Absolute> {
         RedisLimits::new(self.0.as_ref())
     }
 
-    /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
+    /// Limits with the suppressed strategy: it sheds an overload smoothly.
     ///
-    /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
+    /// They share the histories of [`absolute`](Self::absolute): a key's units count for both.
     pub fn suppressed(&self) -> RedisLimits<'_, Suppressed> {
         RedisLimits::new(self.0.as_ref())
     }
 }
 
 impl fmt::Debug for RedisStore {
-    /// The address and the password are not shown.
+    /// Omits the address and the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(shared) => f

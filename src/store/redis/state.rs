@@ -1,4 +1,4 @@
-//! What the handles of one Redis store share, and how a request is decided.
+//! The state that the handles of one Redis store share, and its decisions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::store::local_share::LocalShare;
 use crate::telemetry::{self, Notice};
 use crate::time::TimeSource;
 
-/// What the handles of one store share.
+/// The state that the handles of one store share.
 pub(super) struct Shared {
     pub(super) client: Arc<Client>,
-    /// What this instance has admitted, for its shares.
+    /// The units that this instance has admitted, for its shares.
     pub(super) windows: Arc<Windows>,
     has_deny_cache: bool,
     /// The keys of the engine's own calls.
@@ -31,13 +31,13 @@ pub(super) struct Shared {
     pub(super) named: PolicyRegistry<LimitKeys>,
 }
 
-/// The keys of one limit's name, and what Redis refuses of them.
+/// The keys of one limit's name, and their deny cache.
 pub(super) struct LimitKeys {
     pub(super) space: Arc<Keyspace>,
     denied: Option<DenyCache>,
 }
 
-/// The keys of a name, and what goes on with them while Redis is gone.
+/// The keys of a name, and the local share that decides during an outage.
 #[derive(Clone)]
 pub(super) struct LimitHandle {
     pub(super) keys: Arc<LimitKeys>,
@@ -46,7 +46,7 @@ pub(super) struct LimitHandle {
     pub(super) policy: Option<Arc<PolicyCache>>,
 }
 
-/// One decision that is wanted.
+/// One requested decision.
 pub(super) struct Wanted<'a> {
     pub(super) key: &'a [u8],
     pub(super) cost: u64,
@@ -96,12 +96,12 @@ impl Shared {
         })
     }
 
-    /// The keys of a limit that a layer opens.
+    /// Returns the keys of a limit that a layer opens.
     pub(super) fn keys_of(&self, name: &str) -> LimitKeys {
         LimitKeys::new(&self.client, Some(name), self.has_deny_cache)
     }
 
-    /// Decides: at once where no one need be asked, else after a round trip.
+    /// Decides at once if no call is necessary, otherwise after a round trip.
     pub(super) fn decide(self: &Arc<Self>, account: &LimitHandle, wanted: &Wanted<'_>) -> BudgetResponse {
         let keys = &account.keys;
         let name = self.client.dispatcher.name_to_route(|| keys.space.names.name(wanted.key));
@@ -147,7 +147,7 @@ impl Shared {
         Ok((decision, RoundTrip { sent: reply.sent, received: reply.received, changes }))
     }
 
-    /// Keeps what a decision means for the next ones, here and while Redis is gone.
+    /// Updates the deny cache and the local share from a decision.
     fn remember(&self, account: &LimitHandle, wanted: &Wanted<'_>, decision: &Decision, asked: RoundTrip) {
         if decision.used() > decision.limit() {
             self.check_use(&account.keys, wanted, decision);
@@ -168,10 +168,10 @@ impl Shared {
         }
     }
 
-    /// Reports that a key holds more than its limits admit: somebody else charges it by other ones.
+    /// Reports that a key holds more than its limits admit, because another process charges it by other limits.
     #[cold]
     fn check_use(&self, keys: &LimitKeys, wanted: &Wanted<'_>, decision: &Decision) {
-        // The suppressed strategy admits some of what is above the capacity; around an outage the shares do.
+        // The suppressed strategy admits some units above the capacity. Near an outage, the shares do too.
         let is_ours = wanted.limits.iter().any(|limit| decision.used() <= limit.hard.max(limit.capacity))
             && wanted.mode == Mode::Suppressed;
         if !is_ours
@@ -184,7 +184,7 @@ impl Shared {
         }
     }
 
-    /// What the policy says while Redis cannot be asked.
+    /// Applies the policy for a request that Redis cannot decide.
     fn without_redis(
         &self,
         account: &LimitHandle,
@@ -203,7 +203,7 @@ impl Shared {
 
     /// Forgets all keys of a name.
     pub(super) async fn clear(&self, keys: &LimitKeys) -> Result<(), Failure> {
-        // If it ends early, some keys are gone.
+        // If the call ends early, some keys are gone.
         let _changed = OnDrop(|| keys.denied.iter().for_each(DenyCache::clear));
         self.client.clear(&keys.space).await
     }
@@ -215,12 +215,12 @@ impl Shared {
         key: &[u8],
         correction: Correction,
     ) -> Result<CorrectionReply, Failure> {
-        // Even if no answer came, or nobody waited for it, Redis may have done it.
+        // Redis may have applied the correction even if no reply arrived, or the caller stopped waiting.
         let _changed = OnDrop(|| keys.forget(key));
         self.client.correct(&keys.space, key, correction).await
     }
 
-    /// Takes units back, in the background and best effort.
+    /// Refunds units in the background, with best effort.
     pub(super) fn refund(self: &Arc<Self>, keys: &Arc<LimitKeys>, key: &[u8], units: u64, stamp: u64) {
         let (shared, keys, key) = (Arc::clone(self), Arc::clone(keys), Box::<[u8]>::from(key));
         keys.forget(&key);

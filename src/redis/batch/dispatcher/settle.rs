@@ -1,4 +1,4 @@
-//! Telling Redis what the shares admitted while it could not be asked; see `debts`.
+//! Reports the units that shares admitted during an outage; see `debts`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,13 +12,13 @@ use crate::redis::transport::Failure;
 use crate::runtime;
 use crate::script::{CORRECT, EncodedPolicy};
 
-/// Keys that are told at the same time.
+/// The most keys to report at the same time.
 const AT_ONCE: usize = 64;
-/// Rounds before a breaker closes: 4096 keys. The rest is told while Redis decides already.
+/// The rounds before a breaker closes: 4096 keys. The rest is reported while Redis already decides.
 const ROUNDS: usize = 64;
 
 impl Dispatcher {
-    /// Tells Redis what the shares of a lane's keys admitted, as far as that is quick.
+    /// Reports the units that shares of a partition's keys admitted, as far as this is quick.
     pub(super) async fn settle(&self, at: usize) {
         for _ in 0..ROUNDS {
             let taken = self.debts.take(AT_ONCE, |name| self.partition_of(name) == at);
@@ -48,7 +48,7 @@ impl Dispatcher {
         }
     }
 
-    /// The same for what is left, or was admitted by shares although no breaker opened.
+    /// Reports the rest, and units that shares admitted although no breaker opened.
     #[cold]
     pub(super) fn settle_in_background(self: &Arc<Self>, at: usize) {
         if self.is_settling.swap(true, Ordering::Relaxed) {
@@ -59,7 +59,7 @@ impl Dispatcher {
     }
 }
 
-/// However a settling ends, the next may begin.
+/// However a report ends, the next may start.
 struct Settling(Arc<Dispatcher>);
 
 impl Drop for Settling {

@@ -1,11 +1,10 @@
-//! A cluster, through redis's cluster client, made to send at most once.
+//! A cluster, through the redis crate's cluster client, adapted to send at most once.
 //!
-//! That client follows redirects, keeps the map of slots and looks after the nodes' connections, and it
-//! repeats what failed. It repeats after an I/O error too, which leaves open whether the command ran, and its
-//! number of retries is one for all causes: with none, a slot that moves would fail every call. So the retries
-//! stay, and [`Node`] sits between the client and each socket: an error that leaves the question open reaches
-//! the client as one that it does not repeat, and the socket's end is told to it by the *next* command, which
-//! is refused before it is sent. What the client still repeats has provably not run.
+//! The client follows redirects, maintains the slot map and the connections to the nodes, and retries failures. It also
+//! retries after an I/O error, when the command may have run. The number of retries is the same for all causes; with
+//! zero, a moving slot would fail every call. So the retries stay, and [`Node`] wraps each socket. If a command may
+//! have run, [`Node`] returns an error that the client does not retry. It reports the socket's end with the *next*
+//! command, which it refuses before sending. Therefore, a command that the client retries has not run.
 
 mod node;
 
@@ -34,39 +33,38 @@ use super::{tls, url};
 use crate::error::ConfigError;
 use crate::runtime;
 
-/// A redirect, a second one while the map is stale, and a node that has to be connected on the way.
+/// The retries cover a redirect, a second one while the map is stale, and a connect to a node on the way.
 const RETRIES: u32 = 3;
-/// One node that does not answer must not hold up the others for long: the client connects to all at once, and
-/// answers nobody meanwhile.
+/// One dead node must not block the others for long: the client connects to all nodes at once, and serves no call
+/// meanwhile.
 const CONNECT_WITHIN: Duration = Duration::from_millis(500);
-/// The same for a node that hangs while it is asked for the map of slots.
+/// The time limit for a node that hangs while the client reads the slot map.
 const RESPONSE_WITHIN: Duration = Duration::from_secs(2);
-/// For the first nodes, the map, and all nodes.
+/// The time limit for the first nodes, the map, and all nodes together.
 const DIAL_WITHIN: Duration = Duration::from_secs(3);
 
 impl Transport {
-    /// Links to a cluster, of which some nodes are named.
+    /// Creates a transport to a cluster, given the URLs of some nodes.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] where a URL is none of Redis's, or there is none, or they differ in more than host and port.
+    /// A [`ConfigError`] if a URL is not a valid Redis URL, if there is none, or if they differ in more than host and
+    /// port.
     pub(crate) fn to_cluster<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Self, ConfigError> {
         let nodes = urls.into_iter().map(url::parse).collect::<Result<Vec<_>, _>>()?;
         let first = nodes.first().ok_or(ConfigError::NoRedisUrl)?.addr().clone();
         if nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::Unix(_))) {
-            return Err(ConfigError::InvalidRedisUrl(
-                "is a path, but the nodes of a cluster are known by host and port",
-            ));
+            return Err(ConfigError::InvalidRedisUrl("is a path, but the nodes of a cluster need host and port"));
         }
         let client = ClusterClientBuilder::new(nodes)
             .tcp_settings(url::tcp_settings())
             .connection_timeout(CONNECT_WITHIN)
             .response_timeout(RESPONSE_WITHIN)
             .retries(RETRIES)
-            // All of them fit into a deadline, so that what was repeated in vain is known and not just late.
+            // All retries fit in a deadline, so a final failure arrives as such, and not as a timeout.
             .min_retry_wait(2)
             .max_retry_wait(8)
-            // A node that left for good would be dialled for ever.
+            // Otherwise the client would dial a permanently removed node forever.
             .max_connection_attempts(NonZeroUsize::MIN.saturating_add(9))
             .build()
             .map_err(|_| ConfigError::RedisUrlsDiffer)?;
@@ -123,15 +121,15 @@ impl Cluster {
         let error = match result {
             Err(error) if error.kind() == ErrorKind::Io && !error.is_timeout() => error,
             known => {
-                // The client follows redirects, so that the advice to be one is wrong here.
+                // The client follows redirects, so the advice to use a cluster client is wrong here.
                 return Failure::check(known).map_err(|failure| match failure.kind() {
                     FailureKind::Moved => failure.renamed(FailureKind::Moved, MOVING_MESSAGE),
                     _ => failure,
                 });
             }
         };
-        // The sockets' own errors come through `Node`. Any other is of connecting to one, before a command was
-        // sent; save this, which the client also gives when its task has ended under the command.
+        // The errors of sockets pass through `Node`. Other errors concern connecting, before a command was sent. The
+        // exception is the error that the client returns if its task ended during the command.
         if is_closed(&error) {
             self.nodes.reset();
             return Err(Failure::of_command(error));
@@ -150,11 +148,11 @@ impl DynConnection for Cluster {
 
     fn places(&self) -> Boxed<'_, Vec<ServerAddress>> {
         Box::pin(async move {
-            // Asked of all masters, the client answers by the addresses under which it knows them.
+            // For a command to all masters, the client returns replies by the addresses that it uses.
             let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
             match self.route(::redis::cmd("PING"), masters).await? {
                 Value::Map(answers) => answers.iter().map(|(address, _)| read_address(address).map(Some)).collect(),
-                _ => Err(Failure::protocol("the cluster's masters did not answer each for itself")),
+                _ => Err(Failure::protocol("the reply of the cluster is not one reply per master")),
             }
         })
     }
@@ -178,7 +176,7 @@ impl DynConnection for Cluster {
     }
 }
 
-/// Reads `host:port` as the client writes it; a host of IPv6 has no brackets.
+/// Reads `host:port` as the client writes it; an IPv6 host has no brackets.
 fn read_address(address: &Value) -> Result<(String, u16), Failure> {
     let text = match address {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
@@ -186,7 +184,7 @@ fn read_address(address: &Value) -> Result<(String, u16), Failure> {
     };
     text.and_then(|text| text.rsplit_once(':'))
         .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)))
-        .ok_or_else(|| Failure::protocol("the cluster client named a node without host and port"))
+        .ok_or_else(|| Failure::protocol("the cluster client returned a node without host and port"))
 }
 
 #[cfg(test)]
@@ -207,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_of_a_cluster() {
+    fn the_urls_of_a_cluster_must_agree() {
         let link = Transport::to_cluster(["redis://a", "redis://b:7001"]).unwrap();
         assert!(link.is_cluster());
         assert_eq!(Transport::to_cluster([]).unwrap_err(), ConfigError::NoRedisUrl);

@@ -1,4 +1,4 @@
-//! One node's socket; see the parent module for why the client does not get it bare.
+//! One node's socket; the parent module explains why the client does not use the socket directly.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -17,10 +17,10 @@ use crate::redis::transport::failure_kind::{LATE, LOST};
 use crate::redis::transport::guarded_connection::{ClosedFlag, GuardedConnection, ping_until_gone};
 use crate::redis::transport::link::is_closed;
 
-/// A socket that reports an end that leaves a question open in two steps.
+/// A socket that reports its end in two steps, if a command may have run.
 ///
-/// 1. To each command that was under way: an error that the client passes on and does not repeat.
-/// 2. To the next one, which is not sent: an error that lets the client reconnect and repeat.
+/// 1. Each command in flight gets an error that the client passes on and does not retry.
+/// 2. The next command, which is not sent, gets an error that lets the client reconnect and retry.
 #[derive(Clone)]
 pub(super) struct Node {
     live: Arc<GuardedConnection<MultiplexedConnection>>,
@@ -54,7 +54,7 @@ impl ConnectionLike for Node {
             let mut connection = self.begin()?;
             let mut trip = pin!(connection.send_packed_command(command));
             let result = match poll_fn(|cx| Poll::Ready(trip.as_mut().poll(cx))).await {
-                // Nobody took the command: the client may connect and repeat it at once.
+                // No task took the command, so the client may connect and retry it at once.
                 Poll::Ready(Err(error)) if is_closed(&error) => {
                     self.live.mark_gone();
                     return Err(io::Error::from(io::ErrorKind::NotConnected).into());

@@ -1,4 +1,4 @@
-//! Asking all sentinels, and which of them to believe.
+//! Asks all sentinels, and decides which reply to trust.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,20 +18,21 @@ use crate::redis::transport::failure_kind::FailureKind;
 use crate::redis::transport::guarded_connection::ClosedFlag;
 use crate::runtime;
 
-/// How long one sentinel may take.
+/// The time limit for one sentinel.
 const WITHIN: Duration = Duration::from_secs(1);
-/// How long the others are waited for when one has answered: they may know of a newer master.
+/// The time to wait for the other sentinels after the first reply, because they may know a newer master.
 const OTHERS_WITHIN: Duration = Duration::from_millis(10);
 
-const LOGIN_MESSAGE: &str = "a sentinel does not take the user and password; write them in the sentinels' URLs, as in \
-     redis://user:password@host:26379 (the master's own stand in the master's URL)";
-const NOPERM_SENTINEL_MESSAGE: &str = "the sentinels' user lacks a permission; grant it there: ACL SETUSER weir reset on \
-     >secret resetchannels +sentinel|masters";
-const NO_SENTINEL_MESSAGE: &str = "a URL among those of the sentinels is that of a server; write those of the sentinels, \
-     most often with port 26379";
-const UNREACHABLE_SENTINELS_MESSAGE: &str = "no sentinel can be reached; see the sentinels' URLs, and whether they run";
-const DOWN_MESSAGE: &str = "the sentinels hold the Redis master for down; see SENTINEL MASTERS, and whether a replica can \
-     be promoted";
+const LOGIN_MESSAGE: &str = "a sentinel does not accept the user and password; write them in the sentinels' URLs, as \
+     in redis://user:password@host:26379 (the master's user and password belong in the master's URL)";
+const NOPERM_SENTINEL_MESSAGE: &str = "the user on the sentinels lacks a permission; grant it there: ACL SETUSER weir \
+     reset on >secret resetchannels +sentinel|masters";
+const NO_SENTINEL_MESSAGE: &str = "one of the sentinel URLs is the address of a server; write the URLs of the \
+     sentinels, which usually have port 26379";
+const UNREACHABLE_SENTINELS_MESSAGE: &str = "no sentinel can be reached; check the sentinels' URLs, and whether the \
+     sentinels run";
+const DOWN_MESSAGE: &str = "the sentinels consider the Redis master down; check SENTINEL MASTERS, and whether a \
+     replica can be promoted";
 
 /// The sentinels of a master.
 pub(super) struct Sentinels {
@@ -39,24 +40,24 @@ pub(super) struct Sentinels {
     name: String,
 }
 
-/// A sentinel, and the connection to it as long as that lasts.
+/// A sentinel, and its connection for as long as that lasts.
 struct Node {
     info: ConnectionInfo,
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
-/// What a sentinel says of a master.
+/// A sentinel's information about a master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Master {
     pub(super) host: String,
     pub(super) port: u16,
-    /// Each failover has a higher one.
+    /// The configuration epoch, which each failover increases.
     epoch: u64,
     is_down: bool,
 }
 
 impl Master {
-    /// Whether it is another server than that one, by newer news.
+    /// Whether this is another server than `other`, from newer information.
     pub(super) fn replaces(&self, other: &Self) -> bool {
         self.epoch >= other.epoch && (&self.host, self.port) != (&other.host, other.port)
     }
@@ -68,9 +69,9 @@ impl Sentinels {
         Self { places, name }
     }
 
-    /// The master by the newest epoch that a sentinel knows.
+    /// Returns the master with the newest epoch that a sentinel knows.
     ///
-    /// All are asked at once, so that one which hangs or is cut off neither delays nor decides.
+    /// All sentinels are asked at once, so one that hangs or is cut off neither delays nor decides.
     pub(super) async fn master(&self) -> Result<Master, Failure> {
         let mut asked: FuturesUnordered<_> = self.places.iter().map(|place| place.ask(&self.name)).collect();
         let (mut found, mut failure): (Option<Master>, Option<Failure>) = (None, None);
@@ -95,7 +96,7 @@ impl Sentinels {
     }
 }
 
-/// Keeps the newest news, and of failures the one that a sentinel has answered.
+/// Keeps the newest information, and prefers a failure that a sentinel replied.
 fn take(said: Result<Option<Master>, Failure>, found: &mut Option<Master>, failure: &mut Option<Failure>) {
     match said {
         Ok(Some(master)) => {
@@ -118,17 +119,17 @@ impl Node {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What this sentinel says of the master of a name; nothing where it knows none.
+    /// Returns the master that this sentinel knows by `name`, or `None`.
     async fn ask(&self, name: &str) -> Result<Option<Master>, Failure> {
         let known = self.connection().clone();
         let is_known = known.is_some();
         let mut answer = self.masters(known).await;
-        // The connection may have ended since the last question, or with its runtime.
+        // The connection may have ended since the last query, or with its runtime.
         if is_known && answer.is_err() {
             answer = self.masters(None).await;
         }
         let masters: Vec<HashMap<String, String>> = from_redis_value(answer?)
-            .map_err(|_| Failure::protocol("a sentinel answered something else than its masters"))?;
+            .map_err(|_| Failure::protocol("the reply of a sentinel is not a list of masters"))?;
         Ok(masters.iter().find(|master| master.get("name").is_some_and(|said| said == name)).and_then(read))
     }
 
@@ -166,7 +167,7 @@ fn read(fields: &HashMap<String, String>) -> Option<Master> {
     })
 }
 
-/// Says that it was a sentinel, which has a login and rights of its own.
+/// Adds to a failure that it concerns a sentinel, which has its own login and permissions.
 fn of_sentinel(failure: Failure) -> Failure {
     let message = match failure.message() {
         NOAUTH_MESSAGE | WRONGPASS_MESSAGE => LOGIN_MESSAGE,

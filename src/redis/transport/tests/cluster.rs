@@ -9,7 +9,7 @@ use super::{ask, int};
 use crate::redis::transport::slot::slot;
 use crate::redis::transport::{Failure, Transport};
 
-/// Asks until it works; a reconnect or a failover takes a moment.
+/// Retries until it works; a reconnect or a failover takes a moment.
 async fn ask_until(link: &Transport, words: &[&str], is_wanted: impl Fn(&Result<Value, Failure>) -> bool) {
     let mut last = None;
     for _ in 0..500 {
@@ -26,7 +26,7 @@ async fn ask_until(link: &Transport, words: &[&str], is_wanted: impl Fn(&Result<
     panic!("{words:?}: {last:?}");
 }
 
-/// Three masters of a third of the slots each, and one node that has none yet.
+/// Three masters with a third of the slots each, and one node without slots.
 fn start_cluster() -> Vec<Server> {
     let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
     let nodes: Vec<_> = (0..4).map(|_| Server::start_with(Flavor::Debian, &settings)).collect();
@@ -70,8 +70,8 @@ async fn all_slots_are_served_and_deleted_from() {
     assert_eq!(link.delete_matching("weir:*").await.unwrap(), 0);
 }
 
-/// The sockets of one node are killed while a counter on it goes up: with the client's own retries a command
-/// whose answer was lost would be sent again, and count twice.
+/// The sockets of one node are closed while a counter on it increases. With the client's own retries, a command whose
+/// reply was lost would run again, and count twice.
 #[tokio::test]
 async fn killed_sockets_never_count_twice() {
     let nodes = start_cluster();
@@ -117,7 +117,7 @@ async fn killed_sockets_never_count_twice() {
     assert!(open > 0 && sure > 0, "{sure} {open}");
 }
 
-/// A slot moves to a node that the client has not heard of, since it had no slots: ASK, then MOVED.
+/// A slot moves to a node that the client does not know, because the node had no slots: ASK, then MOVED.
 #[tokio::test]
 async fn a_slot_that_moves_fails_no_call() {
     let nodes = start_cluster();
@@ -138,7 +138,7 @@ async fn a_slot_that_moves_fails_no_call() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_gone_does_not_take_the_others_along() {
+async fn a_dead_node_does_not_affect_the_others() {
     let nodes = start_cluster();
     let link = link_to(&nodes);
     assert_eq!(int(&link, &["INCR", "foo"]).await, 1);
@@ -152,7 +152,7 @@ async fn a_node_that_is_gone_does_not_take_the_others_along() {
 }
 
 #[tokio::test]
-async fn a_reset_keeps_the_others_going() {
+async fn a_reset_does_not_interrupt_the_healthy_nodes() {
     let nodes = start_cluster();
     let link = link_to(&nodes);
     assert_eq!(int(&link, &["INCR", "bar"]).await, 1);
@@ -160,7 +160,7 @@ async fn a_reset_keeps_the_others_going() {
     assert!(tokio::time::timeout(Duration::from_millis(50), ask(&link, &["INCR", "foo"])).await.is_err());
     link.reset();
     for count in 2..50 {
-        // Half of what a connection to the node that hangs is given.
+        // Half of the time limit for a connection to the node that hangs.
         let answer = tokio::time::timeout(Duration::from_millis(1_500), int(&link, &["INCR", "bar"])).await;
         assert_eq!(answer, Ok(count));
     }

@@ -11,7 +11,7 @@ fn failure(line: &str) -> Failure {
 }
 
 #[test]
-fn what_servers_say() {
+fn every_server_error_has_its_kind() {
     use FailureKind::{CrossSlot, Moved, NoScript, NothingRan, Protocol, ReadOnly, Refused};
     let wrapped = "ERR Error running script (call to f_6b1b): @user_script:1: @user_script: 1: -";
     let lines = [
@@ -49,7 +49,7 @@ fn what_servers_say() {
 }
 
 #[test]
-fn redirects_keep_the_address_to_themselves() {
+fn redirects_do_not_show_the_address() {
     let error = StoreError::from(failure("MOVED 12182 10.1.2.3:7001"));
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(error.source().is_none());
@@ -59,7 +59,7 @@ fn redirects_keep_the_address_to_themselves() {
 }
 
 #[test]
-fn kinds_of_the_store() {
+fn every_failure_has_its_store_error_kind() {
     let of = |line: &str| StoreError::from(failure(line));
     let noperm = of("NOPERM this user has no permissions to run the 'evalsha' command");
     assert_eq!(noperm.kind(), StoreErrorKind::Unavailable);

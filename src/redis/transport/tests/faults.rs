@@ -57,7 +57,7 @@ async fn nothing_is_connected_before_the_first_use_and_a_server_may_come_late() 
 }
 
 #[tokio::test]
-async fn many_users_make_one_connection() {
+async fn many_callers_share_one_connection() {
     let server = Server::start(Flavor::Debian);
     let link = Transport::to_url(&server.url()).unwrap();
     let before = connections_received(&server);
@@ -76,9 +76,9 @@ async fn many_users_make_one_connection() {
     assert_eq!(connections_received(&server), before + 1);
 }
 
-/// Users have deadlines that are shorter than a login to a busy server; the attempt must not start over for each.
+/// Callers have shorter deadlines than a login to a busy server; the attempt must not restart for each of them.
 #[tokio::test]
-async fn users_who_give_up_do_not_stop_the_attempt() {
+async fn callers_that_give_up_do_not_stop_the_attempt() {
     let server = Server::start(Flavor::Debian);
     let before = connections_received(&server);
     server.pause();
@@ -116,7 +116,7 @@ async fn a_killed_server_is_found_again() {
     }
 }
 
-/// With RESP3 the client tells of the end of a connection while it is idle, so that not even one call fails.
+/// With RESP3 the client reports the end of an idle connection, so not a single call fails.
 #[tokio::test]
 async fn with_resp3_a_restart_while_idle_costs_no_call() {
     let server = Server::start(Flavor::Debian);
@@ -129,7 +129,7 @@ async fn with_resp3_a_restart_while_idle_costs_no_call() {
 }
 
 #[tokio::test]
-async fn a_hung_server_is_left_by_reset() {
+async fn a_reset_leaves_a_hung_server() {
     let server = Server::start(Flavor::Debian);
     let link = Transport::to_url(&server.url()).unwrap();
     let first = client_id(&link).await;
@@ -143,13 +143,13 @@ async fn a_hung_server_is_left_by_reset() {
     // The attempt may have taken too long on a busy machine.
     while ask(&link, &["PING"]).await.is_err() {}
     assert_ne!(client_id(&link).await, first);
-    // The new one, and the harness's own.
+    // The clients are the new connection, and the one of the test harness.
     wait_until("the old one is closed", || server.info("clients")["connected_clients"] == "2");
 }
 
-/// Behind a name that moves, the old master is healthy and wrong: only a new connection finds the new one.
+/// If a name moves, the old master is healthy and wrong; only a new connection finds the new master.
 #[tokio::test]
-async fn a_replica_is_left() {
+async fn the_connection_to_a_demoted_server_is_replaced() {
     let server = Server::start(Flavor::Debian);
     let link = Transport::to_url(&server.url()).unwrap();
     let first = client_id(&link).await;
@@ -177,7 +177,7 @@ async fn a_refusal_keeps_the_connection() {
 }
 
 #[tokio::test]
-async fn delete_matching_goes_through_all() {
+async fn delete_matching_covers_all_keys() {
     let server = Server::start(Flavor::Debian);
     let other = Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
     for link in [Transport::to_url(&server.url()).unwrap(), Transport::over(other)] {
@@ -196,7 +196,7 @@ async fn server_set(link: &Transport, key: &str) {
 }
 
 #[tokio::test]
-async fn over_a_connection_of_the_user() {
+async fn a_connection_of_the_user_survives_a_reset() {
     let server = Server::start(Flavor::Debian);
     let connection = Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
     let link = Transport::over(connection.clone());
@@ -209,7 +209,7 @@ async fn over_a_connection_of_the_user() {
     assert_eq!(ask(&link, &["PING"]).await.unwrap_err().kind(), FailureKind::ConnectionLost);
 }
 
-/// The tables of `may_have_run` in action: what is told as lost is counted at most once.
+/// The tables of `may_have_run` with a real server: a command that is reported as lost counts at most once.
 #[tokio::test]
 async fn killed_sockets_never_count_twice() {
     let server = Server::start(Flavor::Debian);
@@ -224,7 +224,7 @@ async fn killed_sockets_never_count_twice() {
             Err(failure) => open += i64::from(failure.may_have_run()),
         }
     }
-    // The last kill may have come since.
+    // The last socket may have been closed since.
     let _ = ask(&link, &["PING"]).await;
     let counted = int(&link, &["INCRBY", "counter", "0"]).await;
     assert!((sure..=sure + open).contains(&counted), "{sure} <= {counted} <= {sure} + {open}");

@@ -1,4 +1,4 @@
-//! The link against real servers: killed, hung, demoted, guarded by a password.
+//! The transport against real servers: killed, hung, demoted, and protected by a password.
 
 #[cfg(all(feature = "redis-cluster", feature = "redis-tokio"))]
 mod cluster;

@@ -10,10 +10,9 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// The connection's task dies with its runtime, without a word to anybody; each test of an application's suite
-/// is such a runtime.
+/// The connection's task dies silently with its runtime. Each test of an application's suite is such a runtime.
 #[test]
-fn a_connection_does_not_outlive_its_runtime_and_the_link_does() {
+fn a_transport_outlives_the_runtime_of_its_connection() {
     let server = Server::start(Flavor::Debian);
     let link = Transport::to_url(&server.url()).unwrap();
     for _ in 0..3 {
@@ -45,7 +44,7 @@ fn an_attempt_that_dies_with_its_runtime_is_made_again() {
 
 #[cfg(not(feature = "redis-smol"))]
 #[test]
-fn outside_a_runtime_a_call_fails_and_says_why() {
+fn outside_a_runtime_a_call_fails_with_its_cause() {
     use futures_util::FutureExt;
 
     use crate::redis::transport::FailureKind;

@@ -6,7 +6,7 @@ use crate::redis::transport::{FailureKind, Transport};
 use crate::runtime;
 
 #[test]
-fn on_smol_all_is_the_same() {
+fn the_transport_works_the_same_on_smol() {
     smol::block_on(async {
         let server = Server::start(Flavor::Debian);
         let link = Transport::to_url(&server.url()).unwrap();
@@ -22,7 +22,7 @@ fn on_smol_all_is_the_same() {
         assert_eq!(int(&link, &["INCR", "a"]).await, 2);
 
         server.kill();
-        // The end of the connection is known before the command is sent, or found under it.
+        // The client detects the end of the connection before it sends the command, or during it.
         let failure = ask(&link, &["PING"]).await.unwrap_err();
         assert!(matches!(failure.kind(), FailureKind::Unreachable | FailureKind::ConnectionLost), "{failure:?}");
         let failure = ask(&link, &["PING"]).await.unwrap_err();
@@ -35,7 +35,7 @@ fn on_smol_all_is_the_same() {
 
 #[cfg(feature = "redis-tokio")]
 #[test]
-fn a_link_serves_both_runtimes_in_turn() {
+fn a_transport_serves_both_runtimes_in_turn() {
     let server = Server::start(Flavor::Debian);
     let link = Transport::to_url(&server.url()).unwrap();
     for round in 0..3 {
