@@ -14,7 +14,7 @@ use super::events::{Action, Asked, Request, TimerAction};
 use super::lease::Lease;
 use super::limit_set::{LimitSet, OwnedLimitSet};
 use super::outbox::Outbox;
-use super::params::StoreParams;
+use super::params::{StoreContext, StoreParams};
 use super::refusal::Refusals;
 use crate::decision::{Charge, Decision, Verdict};
 use crate::engine::{self, Dither, Outcome, Retention, Window, factor_in_band, retry_tick};
@@ -258,10 +258,11 @@ impl KeyState {
     }
 
     /// Ends the use of the lease, and queues a report of its spent units.
-    fn close_lease(&mut self, now: u64, horizon: &Retention, params: &StoreParams) {
+    fn close_lease(&mut self, now: u64, store: StoreContext<'_>) {
+        let StoreContext { params, retention, .. } = store;
         let Some(lease) = self.lease.take() else { return };
         for (before, units) in lease.spent() {
-            self.local_history.record_external(params.geometry.at(before.min(now)), units, horizon);
+            self.local_history.record_external(params.geometry.at(before.min(now)), units, retention);
         }
         self.outbox().push_lease(&lease, now);
     }
@@ -293,7 +294,6 @@ impl KeyState {
     }
 
     /// Records a decision of Redis for later requests, and for outages.
-    #[expect(clippy::too_many_arguments, reason = "a driver passes its decision and its store")]
     pub(crate) fn record_outcome(
         &mut self,
         now: u64,
@@ -301,13 +301,13 @@ impl KeyState {
         cost: u64,
         decision: Decision,
         limits: &LimitSet<'_>,
-        horizon: &Retention,
-        params: &StoreParams,
+        store: StoreContext<'_>,
     ) {
+        let StoreContext { params, retention, .. } = store;
         if decision.charge.units() > 0 {
             // A refusal describes the key before that.
             self.refusals.clear();
-            self.local_history.record_external(params.geometry.at(now), decision.charge.units(), horizon);
+            self.local_history.record_external(params.geometry.at(now), decision.charge.units(), retention);
         } else if !decision.is_allowed() && (!limits.is_suppressed || decision.factor >= 1.0) {
             self.refuse(now, asked, cost, decision, limits.limits_id, params);
         }
@@ -363,13 +363,13 @@ impl KeyState {
         now: u64,
         request: &Request<'_>,
         instances: u64,
-        horizon: &Retention,
-        params: &StoreParams,
+        store: StoreContext<'_>,
     ) -> Decision {
+        let StoreContext { params, retention, .. } = store;
         let Request { cost, limits, .. } = request;
         // Spent units of a lease count. A lease that can still be spent stays, and all of its units count as spent.
         if self.lease.as_ref().is_some_and(|lease| lease.left(now) == 0) {
-            self.close_lease(now, horizon, params);
+            self.close_lease(now, store);
         }
         let held = self.lease.as_ref().map_or(0, |lease| lease.units());
         let mut parts = EMPTY_SHARES;
@@ -379,12 +379,12 @@ impl KeyState {
         }
         let tick = params.geometry.at(now);
         let outcome = match limits.is_suppressed {
-            true => engine::suppressed(&mut self.local_history, tick, *cost, parts, horizon, fastrand::u32(..)),
-            false => engine::absolute(&mut self.local_history, tick, *cost, parts, horizon, true),
+            true => engine::suppressed(&mut self.local_history, tick, *cost, parts, retention, fastrand::u32(..)),
+            false => engine::absolute(&mut self.local_history, tick, *cost, parts, retention, true),
         };
         let decision = params.geometry.local_share_decision(&outcome, *cost, limits.limits, parts, now);
         if decision.charge.units() > 0 {
-            self.outbox().admit(now, decision.charge.units(), kept_ms(horizon, params));
+            self.outbox().admit(now, decision.charge.units(), kept_ms(retention, params));
         }
         decision
     }
@@ -436,12 +436,13 @@ impl KeyState {
     }
 
     /// During an outage, moves the lease into the reports, and forgets reports that have left the window.
-    pub(crate) fn expire(&mut self, now: u64, horizon: &Retention, params: &StoreParams) {
+    pub(crate) fn expire(&mut self, now: u64, store: StoreContext<'_>) {
+        let StoreContext { params, retention, .. } = store;
         if self.lease.as_ref().is_some_and(|lease| lease.left(now) == 0) {
-            self.close_lease(now, horizon, params);
+            self.close_lease(now, store);
         }
         if let Some(outbox) = &mut self.outbox {
-            outbox.expire(now, kept_ms(horizon, params));
+            outbox.expire(now, kept_ms(retention, params));
         }
     }
 
@@ -464,17 +465,17 @@ impl KeyState {
     }
 
     /// Whether the state may be forgotten.
-    pub(crate) fn is_idle(&self, now: u64, horizon: &Retention, params: &StoreParams) -> bool {
+    pub(crate) fn is_idle(&self, now: u64, retention: &Retention, params: &StoreParams) -> bool {
         // The history also contains the units that an outbox reports, unless no unit of the lease was spent.
-        let holds = |lease: &Lease| now <= lease.deadline().saturating_add(kept_ms(horizon, params));
+        let holds = |lease: &Lease| now <= lease.deadline().saturating_add(kept_ms(retention, params));
         !self.lease.as_deref().is_some_and(holds)
             && !self.refusals.holds_any(now)
             && self.sync.is_none()
-            && self.local_history.is_idle(params.geometry.at(now), horizon)
+            && self.local_history.is_idle(params.geometry.at(now), retention)
     }
 }
 
 /// How long this instance retains its admissions.
-fn kept_ms(horizon: &Retention, params: &StoreParams) -> u64 {
-    u64::from(horizon.keep()).saturating_mul(params.geometry.bucket_ms())
+fn kept_ms(retention: &Retention, params: &StoreParams) -> u64 {
+    u64::from(retention.keep()).saturating_mul(params.geometry.bucket_ms())
 }

@@ -21,4 +21,4 @@ pub(crate) use self::events::{Action, Answer, Asked, Reaction, Request, RoundTri
 pub(crate) use self::key_state::KeyState;
 pub(crate) use self::limit_set::{LimitSet, OwnedLimitSet, limits_id};
 pub(crate) use self::names::NameSource;
-pub(crate) use self::params::StoreParams;
+pub(crate) use self::params::{StoreContext, StoreParams};

@@ -1,6 +1,8 @@
 //! The parameters that all keys of one hybrid store share.
 
 use super::lease::min_elapsed;
+use super::names::NameSource;
+use crate::engine::Retention;
 use crate::geometry::WindowGeometry;
 
 /// The parameters that all keys of one store share.
@@ -15,6 +17,16 @@ pub(crate) struct StoreParams {
     pub(crate) interval_ms: u64,
     /// How long a call may take.
     pub(crate) deadline_ms: u64,
+}
+
+/// What the state of a key borrows from its store.
+#[derive(Clone, Copy)]
+pub(crate) struct StoreContext<'a> {
+    /// The source of names for leases and reports.
+    pub(crate) names: &'a NameSource,
+    /// How long this instance keeps what it has admitted, by its own clock.
+    pub(crate) retention: &'a Retention,
+    pub(crate) params: &'a StoreParams,
 }
 
 /// The least age, by the server's clock, of an event before an instant.

@@ -7,23 +7,16 @@ use tokio::sync::Semaphore;
 use super::super::events::{Answer, Asked, Reaction, RoundTrip, Wake};
 use super::super::lease::{Lease, min_elapsed};
 use super::super::limit_set::{LimitSet, OwnedLimitSet};
-use super::super::names::NameSource;
-use super::super::params::StoreParams;
+use super::super::params::{StoreContext, StoreParams};
 use super::{KeyState, kept_ms};
 use crate::decision::{Decision, Verdict};
-use crate::engine::{Outcome, Retention};
+use crate::engine::Outcome;
 use crate::script::{LeaseId, Report, SyncReply, SyncRequest};
 
 impl KeyState {
     /// Takes the lease out of use, and returns the request to send. It abandons a sync in flight.
-    pub(crate) fn start_sync(
-        &mut self,
-        now: u64,
-        wants: bool,
-        names: &NameSource,
-        horizon: &Retention,
-        params: &StoreParams,
-    ) -> (RoundTrip, SyncRequest) {
+    pub(crate) fn start_sync(&mut self, now: u64, wants: bool, store: StoreContext<'_>) -> (RoundTrip, SyncRequest) {
+        let StoreContext { names, params, retention } = store;
         if let Some((id, _)) = self.sync.take() {
             self.give_up(now, id);
         }
@@ -31,12 +24,12 @@ impl KeyState {
         self.sync = Some((id, now));
         self.update_rate(now, params.interval_ms);
         let is_first = std::mem::take(&mut self.is_new);
-        self.close_lease(now, horizon, params);
+        self.close_lease(now, store);
         let mut expected =
             if self.epoch > 0 && now + params.lag_ms + params.deadline_ms < self.lives_until { self.epoch } else { 0 };
         let mut reports = Vec::new();
         if let Some(outbox) = &mut self.outbox {
-            outbox.expire(now, kept_ms(horizon, params));
+            outbox.expire(now, kept_ms(retention, params));
             outbox.close(now, || names.next());
             outbox.disown(id.nonce, || names.next());
             reports = outbox.reports(now, params);
@@ -58,7 +51,6 @@ impl KeyState {
     }
 
     /// Applies a reply.
-    #[expect(clippy::too_many_arguments, reason = "a driver passes its sync and its store")]
     pub(crate) fn handle_reply(
         &mut self,
         now: u64,
@@ -66,15 +58,14 @@ impl KeyState {
         request: &SyncRequest,
         answer: &Answer,
         limits: &OwnedLimitSet,
-        names: &NameSource,
-        horizon: &Retention,
-        params: &StoreParams,
+        store: StoreContext<'_>,
     ) -> Reaction {
+        let StoreContext { params, .. } = store;
         let reply = &answer.reply;
         let is_current = self.sync.is_some_and(|(id, _)| id == trip.id);
         if reply.is_lost {
             return match is_current {
-                true => self.resubmit(now, request, names, horizon, params),
+                true => self.resubmit(now, request, store),
                 false => Reaction::Stale,
             };
         }
@@ -90,7 +81,7 @@ impl KeyState {
             self.outbox().push_unspent(trip.id, now);
         }
         if let Some((cost, decision)) = decision {
-            self.record_outcome(now, &trip.asked, cost, decision, &limits.borrow(), horizon, params);
+            self.record_outcome(now, &trip.asked, cost, decision, &limits.borrow(), store);
         }
         if is_current && let Some(full) = refusal_when_full(answer, limits, params) {
             self.refuse(now, &trip.asked, 1, full, limits.borrow().limits_id, params);
@@ -99,18 +90,12 @@ impl KeyState {
     }
 
     /// Returns the request to send after Redis has lost the key: all admissions of this instance, under one id.
-    fn resubmit(
-        &mut self,
-        now: u64,
-        request: &SyncRequest,
-        names: &NameSource,
-        horizon: &Retention,
-        params: &StoreParams,
-    ) -> Reaction {
+    fn resubmit(&mut self, now: u64, request: &SyncRequest, store: StoreContext<'_>) -> Reaction {
+        let StoreContext { names, params, retention } = store;
         let tick = params.geometry.at(now);
         let end = |(tick, units): (u64, u64)| ((tick + 1) * params.geometry.bucket_ms(), units);
         let spent: Vec<(u64, u64)> =
-            self.local_history.buckets(tick, horizon, Report::MOST).into_iter().map(end).collect();
+            self.local_history.buckets(tick, retention, Report::MOST).into_iter().map(end).collect();
         (self.epoch, self.lives_until) = (0, 0);
         let has_lost_units = !spent.is_empty();
         let outbox = self.outbox();

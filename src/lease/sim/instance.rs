@@ -6,7 +6,7 @@ use super::super::events::{Action, Answer, Asked, Reaction, Request, RoundTrip, 
 use super::super::key_state::KeyState;
 use super::super::limit_set::OwnedLimitSet;
 use super::super::names::NameSource;
-use super::super::params::StoreParams;
+use super::super::params::{StoreContext, StoreParams};
 use super::setup::Without;
 use crate::engine::Retention;
 use crate::geometry::WindowGeometry;
@@ -202,7 +202,11 @@ impl Instance {
 
     fn sync(&mut self, now: u64, wants: bool, ask: Option<Ask>, limits: &OwnedLimitSet, effects: &mut Effects) {
         let Some(state) = &mut self.state else { return };
-        let (trip, request) = state.start_sync(now, wants, &self.names, &self.here, &self.params);
+        let (trip, request) = state.start_sync(
+            now,
+            wants,
+            StoreContext { names: &self.names, retention: &self.here, params: &self.params },
+        );
         let sync = Some((trip, request));
         self.send(Open { sync, asked: trip.asked, ask, began: now, limits: limits.clone() }, effects);
     }
@@ -278,7 +282,14 @@ impl Instance {
         let limits = &open.limits;
         match open.sync {
             Some((trip, request)) => {
-                match state.handle_reply(now, &trip, &request, answer, limits, &self.names, &self.here, &params) {
+                match state.handle_reply(
+                    now,
+                    &trip,
+                    &request,
+                    answer,
+                    limits,
+                    StoreContext { names: &self.names, retention: &self.here, params: &params },
+                ) {
                     // As in the store, a resubmission must go out within the deadline of the whole sync.
                     Reaction::Resubmit { .. } if now >= open.began + DEADLINE_MS => state.abandon(now, &trip),
                     Reaction::Resubmit { request, .. } => {
@@ -304,7 +315,14 @@ impl Instance {
                 let decision = params.server.decision(outcome, ask.cost, &limits.scaled, answer.now_ms);
                 let decision = limits.unscale(decision);
                 effects.admitted_by_server = decision.charge.units();
-                state.record_outcome(now, &open.asked, ask.cost, decision, &limits.borrow(), &self.here, &params);
+                state.record_outcome(
+                    now,
+                    &open.asked,
+                    ask.cost,
+                    decision,
+                    &limits.borrow(),
+                    StoreContext { names: &self.names, retention: &self.here, params: &params },
+                );
             }
         }
         effects

@@ -6,7 +6,7 @@ use super::super::events::{Action, Answer, Reaction, Request, RoundTrip};
 use super::super::key_state::KeyState;
 use super::super::limit_set::OwnedLimitSet;
 use super::super::names::NameSource;
-use super::super::params::StoreParams;
+use super::super::params::{StoreContext, StoreParams};
 use super::instance::{OwnClock, params};
 use super::model::{Model, NOTHING, Policy};
 use super::setup::{BUCKET_MS, CALM, Change, Faults, MS, SECOND, Setup, Without};
@@ -145,12 +145,13 @@ impl Key {
     }
 
     pub(super) fn start(&mut self, now: u64) -> (RoundTrip, SyncRequest) {
-        self.state.start_sync(now, true, &self.names, &self.here, &self.params)
+        let store = StoreContext { names: &self.names, retention: &self.here, params: &self.params };
+        self.state.start_sync(now, true, store)
     }
 
     pub(super) fn answer(&mut self, now: u64, (trip, request): &(RoundTrip, SyncRequest), answer: &Answer) -> Reaction {
         let Self { state, limits, names, here, params } = self;
-        state.handle_reply(now, trip, request, answer, limits, names, here, params)
+        state.handle_reply(now, trip, request, answer, limits, StoreContext { names, retention: here, params })
     }
 
     fn spends(&mut self, now: u64) -> bool {

@@ -171,8 +171,7 @@ impl Shared {
         let decision = limits.unscale(self.redis.read(&reply, ask, wanted.cost, &limits.scaled)?);
         let (now, asked) = (self.time.now_ms(), Asked { sent, changes, is_alone: true });
         key.with(|state| {
-            let (here, params) = (&key.table.here, &self.params);
-            state.record_outcome(now, &asked, wanted.cost, decision, &wanted.limits, here, params);
+            state.record_outcome(now, &asked, wanted.cost, decision, &wanted.limits, self.context(&key.table));
         });
         Ok(decision)
     }
@@ -191,7 +190,7 @@ impl Shared {
         let (now, instances) = (self.time.now_ms(), self.redis.instances());
         let request = Request { cost: wanted.cost, limits: wanted.limits, is_retry: true };
         let share = |state: &mut KeyState| {
-            let decision = state.decide_by_share(now, &request, instances, &key.table.here, &self.params);
+            let decision = state.decide_by_share(now, &request, instances, self.context(&key.table));
             (decision, state.needs_retry())
         };
         let shared = key.table.with_new(key.print, wanted.key, now, &self.params, share);

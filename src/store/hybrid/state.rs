@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 use crate::geometry::WindowGeometry;
 use crate::keyspace::Settings;
 use crate::keyspace::registry::PolicyRegistry;
-use crate::lease::{LimitSet, NameSource, OwnedLimitSet, StoreParams};
+use crate::lease::{LimitSet, NameSource, OwnedLimitSet, StoreContext, StoreParams};
 use crate::policy::OnStoreError;
 use crate::quota::{SyncIntervalMs, Tolerance};
 use crate::redis::Client;
@@ -88,6 +88,11 @@ impl Shared {
     /// Limits for a sync that asks for no units; any limit over the window is sufficient.
     pub(super) fn any_limits(&self) -> OwnedLimitSet {
         OwnedLimitSet::new([self.redis.geometry.limit_of(1)].into(), false, self.tolerance)
+    }
+
+    /// What the states of a table's keys borrow from this store.
+    pub(super) fn context<'a>(&'a self, table: &'a KeyTable) -> StoreContext<'a> {
+        StoreContext { names: &self.names, retention: &table.here, params: &self.params }
     }
 
     pub(super) fn tables(&self) -> Vec<Arc<KeyTable>> {

@@ -45,7 +45,7 @@ impl SyncOp {
     ) -> Self {
         let wants = wants && !shared.is_closed.load(Ordering::Relaxed);
         let now = shared.time.now_ms();
-        let (trip, mut request) = state.start_sync(now, wants, &shared.names, &key.table.here, &shared.params);
+        let (trip, mut request) = state.start_sync(now, wants, shared.context(&key.table));
         if !limits.borrow().is_suppressed {
             // Only the suppressed strategy's script accepts them.
             state.add_shed_units(std::mem::take(&mut request.shed_units));
@@ -114,10 +114,9 @@ impl SyncOp {
     fn handle_reply(&self, answer: &Answer) -> Result<Reaction, Failure> {
         let shared = &self.shared;
         let now = shared.time.now_ms();
-        let (names, here, params) = (&shared.names, &self.key.table.here, &shared.params);
-        let visit = |state: &mut KeyState| {
-            state.handle_reply(now, &self.trip, &self.request, answer, &self.limits, names, here, params)
-        };
+        let store = shared.context(&self.key.table);
+        let visit =
+            |state: &mut KeyState| state.handle_reply(now, &self.trip, &self.request, answer, &self.limits, store);
         self.key.with(visit).ok_or_else(Failure::timeout)
     }
 

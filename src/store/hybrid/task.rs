@@ -150,8 +150,7 @@ impl Shared {
             if self.redis.dispatcher.allows(Some(&state.name)) {
                 return (action, Some(SyncOp::start(self, &key, state, &limits, wants)), false);
             }
-            let here = &key.table.here;
-            state.expire(now, here, &self.params);
+            state.expire(now, self.context(&key.table));
             (action, None, state.needs_retry())
         };
         let (action, sync, needs_retry) = key.with(visit)?;
