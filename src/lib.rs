@@ -60,7 +60,7 @@
 //! | `tracing` | logs through `tracing` instead of standard error |
 //! | `serde` | `Serialize` and `Deserialize` for quotas and the other values |
 //! | `redis-tokio` | the Redis and the hybrid store, on tokio |
-//! | `redis-smol` | the same on smol, or on any other runtime; with both features, tokio where it runs |
+//! | `redis-smol` | the same on smol, or on any other runtime; with both features, a tokio runtime is used if one runs |
 //! | `redis-cluster` | `RedisOptions::cluster`; needs one of the two features above, as the next two do |
 //! | `redis-sentinel` | `RedisOptions::sentinel` |
 //! | `redis-rustls` | TLS to Redis with `rediss://` URLs |
@@ -91,7 +91,7 @@ mod nonce;
 mod redis;
 #[cfg(feature = "_redis")]
 mod runtime;
-// Stores, and what builds them.
+// Stores and their builder.
 pub mod limiter;
 pub mod store;
 // The middleware.
@@ -101,7 +101,7 @@ pub mod key;
 pub mod layer;
 #[cfg(feature = "middleware")]
 pub mod response;
-// Only documentation contains the pages, and tests of their programs.
+// Only rustdoc and doctests need the pages.
 #[cfg(any(doc, doctest))]
 pub mod guide;
 
