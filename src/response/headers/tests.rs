@@ -1,4 +1,4 @@
-//! What is sent reads back, through a parser of structured fields that others wrote.
+//! A parser of structured fields from another crate reads every field that is sent.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -54,7 +54,7 @@ fn rejected(limit: u64, used: u64, wait_ms: u64) -> Decision {
 }
 
 #[test]
-fn each_generation_looks_as_its_draft_says() {
+fn each_generation_equals_its_draft() {
     let quotas = &["100/min"];
     for (format, want) in [
         (RateLimitHeaders::Draft8, &[r#"ratelimit-policy: "burst";q=100;w=60"#, r#"ratelimit: "burst";r=40;t=60"#][..]),
@@ -71,7 +71,7 @@ fn each_generation_looks_as_its_draft_says() {
 }
 
 #[test]
-fn the_reset_is_the_window_while_something_is_left_and_then_the_wait() {
+fn the_reset_is_the_window_while_units_remain_and_then_the_wait() {
     let one = fields(RateLimitHeaders::Draft8, "a", &["10/min"]);
     let full = Decision { retry_after_ms: 59_001, ..Decision::allowed(10, 10) };
     let shed = Decision { verdict: Verdict::Suppressed { is_allowed: false }, ..rejected(10, 3, 700) };
@@ -85,10 +85,10 @@ fn the_reset_is_the_window_while_something_is_left_and_then_the_wait() {
         (Decision::rejected(10, 10, None), "r=0"),
         (Decision::rejected(10, 3, None), "r=7;t=60"),
         (Decision::allowed(10, 10), "r=0;t=60"),
-        // Costs above 1: no more of the rest than the quota's own rate.
+        // For costs above 1, the fields offer no more of the remaining units than the quota's own rate.
         (rejected(10, 7, 30_000), "r=3;t=30"),
         (rejected(10, 7, 6_000), "r=1;t=6"),
-        // A store that counts in its own way is held to the quota.
+        // The figures of a custom store are limited to the quota.
         (Decision::allowed(1_000, 0), "r=10;t=60"),
         (Decision::allowed(10, 99), "r=0;t=60"),
         (Decision::allowed(10, 1).with_limit_index(7), "r=9;t=60"),
@@ -98,7 +98,7 @@ fn the_reset_is_the_window_while_something_is_left_and_then_the_wait() {
 }
 
 #[test]
-fn a_quota_that_no_wait_helps_has_no_reset_in_any_format() {
+fn a_quota_without_a_useful_wait_has_no_reset() {
     for (format, want) in [
         (RateLimitHeaders::Draft8, &[r#"ratelimit-policy: "a";q=0;w=1"#, r#"ratelimit: "a";r=0"#][..]),
         (RateLimitHeaders::Draft7, &["ratelimit-policy: 0;w=1", "ratelimit: limit=0, remaining=0"]),
@@ -107,7 +107,7 @@ fn a_quota_that_no_wait_helps_has_no_reset_in_any_format() {
     ] {
         let fields = fields_of(format, &[], &[Quota::reject_all()]).unwrap().unwrap();
         assert_eq!(told(&fields, Decision::rejected(0, 0, None)), want);
-        // A figure of an inner limit that has a reset is less strict, and goes with its reset.
+        // The figure of an inner limit with a reset is less strict, and is removed with its reset.
         let mut headers = HeaderMap::new();
         tell(&self::fields(format, "b", &["5/s"]), Decision::allowed(5, 1), &mut headers);
         tell(&fields, Decision::rejected(0, 0, None), &mut headers);
@@ -118,7 +118,7 @@ fn a_quota_that_no_wait_helps_has_no_reset_in_any_format() {
 }
 
 #[test]
-fn a_draft_and_its_predecessor_stand_together() {
+fn a_draft_and_its_predecessor_are_sent_together() {
     let quotas: Vec<Quota> = vec!["100/min".parse().unwrap()];
     let both = fields_of(RateLimitHeaders::Draft8, &[X_DELTA, X_DELTA], &quotas).unwrap().unwrap();
     let lines = told(&both, Decision::allowed(100, 60));
@@ -143,14 +143,14 @@ fn a_draft_and_its_predecessor_stand_together() {
 }
 
 #[test]
-fn several_quotas_have_names_of_their_own() {
+fn several_quotas_have_distinct_names() {
     let quotas = &["10/s", "5000/h", "3/250ms"];
     let second = Decision::allowed(5_000, 1).with_limit_index(1);
     assert_eq!(
         told(&fields(RateLimitHeaders::Draft8, "a", quotas), second),
         [r#"ratelimit-policy: "a";q=10;w=1, "a-2";q=5000;w=3600, "a-3";q=3;w=1"#, r#"ratelimit: "a-2";r=4999;t=3600"#],
     );
-    // By count, as those drafts do, one of two could not be told from the other.
+    // These drafts name quotas by count, so two quotas with equal counts would be indistinguishable.
     let alike = fields(RateLimitHeaders::Draft7, "a", &["10/s", "10/min", "10/min", "9/h"]);
     assert_eq!(told(&alike, Decision::allowed(10, 1))[0], "ratelimit-policy: 10;w=60, 9;w=3600");
 }
@@ -167,7 +167,7 @@ fn numbers_stay_in_the_range_of_structured_fields() {
 }
 
 #[test]
-fn lists_are_appended_to() {
+fn list_fields_are_appended() {
     let mut headers = HeaderMap::new();
     headers.insert("ratelimit", r#""handler";r=1;t=1"#.parse().unwrap());
     for (name, quota) in [("inner", "5/s"), ("outer", "100/min")] {
@@ -186,7 +186,7 @@ fn lists_are_appended_to() {
 }
 
 #[test]
-fn where_one_limit_has_room_the_strictest_is_told() {
+fn fields_for_one_limit_report_the_strictest() {
     for (format, name) in [
         (RateLimitHeaders::Draft7, "ratelimit"),
         (RateLimitHeaders::Draft6, "ratelimit-remaining"),
@@ -201,7 +201,7 @@ fn where_one_limit_has_room_the_strictest_is_told() {
             assert!(value == want.to_string() || value.contains(&format!("remaining={want},")), "{value}");
             assert_eq!(headers.get_all(name).iter().count(), 1);
         }
-        // Of equals the one that takes longer.
+        // Of equal figures, the one with the longer reset is sent.
         for quotas in [["10/s", "10/min"], ["10/min", "10/s"]] {
             let mut headers = HeaderMap::new();
             for quota in quotas {
@@ -213,7 +213,7 @@ fn where_one_limit_has_room_the_strictest_is_told() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_left_as_it_is() {
+fn unreadable_fields_stay_unchanged() {
     for (format, lines_before) in [
         (RateLimitHeaders::Draft7, &[("ratelimit", "\"a\";r=5;t=1")][..]),
         (RateLimitHeaders::Draft7, &[("ratelimit", "limit=5, reset=1")]),
@@ -234,7 +234,7 @@ fn what_cannot_be_compared_is_left_as_it_is() {
 }
 
 #[test]
-fn a_refusal_that_has_fields_keeps_them() {
+fn a_refusal_keeps_its_own_fields() {
     for format in [RateLimitHeaders::Draft8, RateLimitHeaders::Draft7, RateLimitHeaders::Draft6, X_DELTA] {
         let (fields, mut headers) = (fields(format, "a", &["1/s"]), HeaderMap::new());
         tell(&fields, rejected(1, 1, 500), &mut headers);
@@ -284,7 +284,7 @@ fn items(text: &str) -> Vec<(String, Item)> {
 }
 
 proptest! {
-    /// Every name, quota and decision: it parses, the names agree, and no rate above the quota's is invited.
+    /// For every name, quota and decision, the fields parse, the names agree, and the rate never exceeds the quota's.
     #[test]
     fn every_field_reads_back(
         name in "[ -~]{0,20}",
@@ -310,7 +310,7 @@ proptest! {
         let [(told, item)] = &items(headers["ratelimit"].to_str().unwrap())[..] else { panic!("one member") };
         let (_, policy) = policies.iter().find(|(name, _)| name == told).unwrap();
         let (r, q, w) = (integer(item, "r"), integer(policy, "q"), integer(policy, "w"));
-        // Without a time to wait nothing is left.
+        // Without a reset, nothing remains.
         let t = if item.params.contains_key("t") { integer(item, "t") } else { i64::from(r == 0) };
         prop_assert!((0..=q).contains(&r) && t >= 1 && w >= 1);
         prop_assert!(i128::from(r) * i128::from(w) <= i128::from(q) * i128::from(t), "r/t is above q/w");
