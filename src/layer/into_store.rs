@@ -7,9 +7,9 @@ use crate::store::local::LocalStore;
 #[cfg(feature = "_redis")]
 use crate::store::redis::RedisStore;
 
-/// What can be given as a layer's limiter: a [`Store`], shared or not, or a handle to one.
+/// A limiter for a layer: a [`Store`], a shared one, or a handle to one.
 pub trait IntoStore {
-    /// The store.
+    /// Converts into a shared store.
     fn into_store(self) -> Arc<dyn Store>;
 }
 
