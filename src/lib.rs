@@ -23,7 +23,7 @@
 //!   number of threads.
 //! * **Truthful.** `Retry-After` is exact: after that wait, the same request is admitted if no other request arrived.
 //! * **Cheap refusals.** A rejected request is charged nothing and leaves nothing behind.
-//! * **Bounded memory.** A flood of new clients does not exhaust memory, and gives nobody a fresh budget.
+//! * **Bounded memory.** A flood of new clients does not exhaust memory, and gives no client a fresh budget.
 //! * **One process or many.** With Redis, all instances share one limit, and an outage of Redis does not stop your
 //!   service.
 //!

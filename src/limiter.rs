@@ -43,8 +43,9 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// Creates a builder with the default options: a window of 60 s in buckets of 10 ms, a hard limit factor of 1.0,
-    /// and at most one million keys.
+    /// Creates a builder with the default options.
+    ///
+    /// They are a window of 60 s in buckets of 10 ms, a hard limit factor of 1.0, and at most one million keys.
     pub fn builder() -> RateLimiterBuilder {
         RateLimiterBuilder::default()
     }

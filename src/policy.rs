@@ -18,7 +18,7 @@ pub enum OnStoreError {
     /// A store of your own that has no share refuses, as with [`Reject`](Self::Reject).
     #[default]
     LocalShare,
-    /// The request is refused. A layer answers 503.
+    /// The request is refused. A layer responds with 503.
     Reject,
     /// The request is admitted without a limit.
     Allow,

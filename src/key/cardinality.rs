@@ -83,6 +83,6 @@ mod tests {
         for clients in [1, 100, 1_000, 3_000] {
             assert_eq!(judged((0..10_000).map(|n| n % clients)), None, "{clients} clients");
         }
-        assert_eq!(judged(0..u64::from(SAMPLE) - 1), None, "too few to tell");
+        assert_eq!(judged(0..u64::from(SAMPLE) - 1), None, "too few requests");
     }
 }

@@ -263,7 +263,7 @@ impl RateLimitLayerBuilder {
     ///             let api_key = api_key.ok_or(MissingKey::client_fault("no API key"))?;
     ///             let owner = accounts.owner(&api_key).await;
     ///             let owner = owner.map_err(|_| MissingKey::server_fault("the accounts cannot be reached"))?;
-    ///             owner.ok_or(MissingKey::client_fault("the API key is nobody's"))
+    ///             owner.ok_or(MissingKey::client_fault("unknown API key"))
     ///         }
     ///     })
     ///     .build()?;

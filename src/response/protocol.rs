@@ -9,8 +9,10 @@ use crate::key::RequestView;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
-    /// gRPC for POST over HTTP/2 or later with a gRPC content type, gRPC-Web for POST with a gRPC-Web content type,
-    /// and HTTP for every other request.
+    /// The request determines the protocol.
+    ///
+    /// It is gRPC for POST over HTTP/2 or later with a gRPC content type, and gRPC-Web for POST with a gRPC-Web content
+    /// type. It is HTTP for every other request.
     ///
     /// A client of a service without gRPC can send such a POST too, and its refusal then has the status 200. Set
     /// [`Http`](Self::Http) for such a service, so that logs show each 429.

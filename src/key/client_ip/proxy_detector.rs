@@ -135,7 +135,7 @@ mod tests {
     }
 
     /// The notices that requests cause, each with the number of requests before it.
-    fn told(requests: impl IntoIterator<Item = (IpAddr, bool)>) -> Vec<(usize, Notice)> {
+    fn notices(requests: impl IntoIterator<Item = (IpAddr, bool)>) -> Vec<(usize, Notice)> {
         let mut sample = Sample::new();
         let notices = requests.into_iter().enumerate().take(SAMPLE as usize);
         notices.filter_map(|(n, (peer, is_forwarded))| Some((n + 1, sample.add(peer, is_forwarded)?))).collect()
@@ -161,22 +161,23 @@ mod tests {
     #[test]
     fn a_header_from_a_private_address_is_reported_at_once() {
         let mixed = (0..10).map(|n| if n == 4 { (PROXY, true) } else { (client(n), false) });
-        assert_eq!(told(mixed), [(5, Notice::UntrustedForwardingHeader)]);
+        assert_eq!(notices(mixed), [(5, Notice::UntrustedForwardingHeader)]);
     }
 
     /// An Internet client can always add the header.
     #[test]
     fn a_header_from_other_addresses_is_reported_if_most_requests_have_it() {
-        let cdn = told((0..1_000).map(|n| (client(n % 5), true)));
+        let cdn = notices((0..1_000).map(|n| (client(n % 5), true)));
         assert_eq!(cdn[0], (20, Notice::UntrustedForwardingHeader));
         assert!(cdn.iter().all(|(_, notice)| *notice == Notice::UntrustedForwardingHeader));
-        let scanners = told((0..1_000).map(|n| (client(n), n % 2 == 1)));
+        let scanners = notices((0..1_000).map(|n| (client(n), n % 2 == 1)));
         assert_eq!(scanners, [], "half of them is no majority");
     }
 
     #[test]
     fn one_private_address_with_most_requests_is_reported_at_the_end() {
-        let of = |others: u32| told((0..1_000).map(move |n| (if n % 100 < others { client(n) } else { PROXY }, false)));
+        let of =
+            |others: u32| notices((0..1_000).map(move |n| (if n % 100 < others { client(n) } else { PROXY }, false)));
         for others in [0, 10, 20] {
             assert_eq!(of(others), [(1_000, Notice::SharedPrivatePeer)], "{others} % others");
         }
@@ -184,9 +185,9 @@ mod tests {
             assert_eq!(of(others), [], "{others} % others");
         }
         let many = |n: u32| IpAddr::from((0x0a00_0000 + n % 3).to_be_bytes());
-        assert_eq!(told((0..1_000).map(|n| (many(n), false))), [], "a network of clients");
-        assert_eq!(told((0..1_000).map(|_| (client(1), false))), [], "a client of the Internet");
-        assert_eq!(told((0..999).map(|_| (PROXY, false))), [], "too few to tell");
+        assert_eq!(notices((0..1_000).map(|n| (many(n), false))), [], "a network of clients");
+        assert_eq!(notices((0..1_000).map(|_| (client(1), false))), [], "a client of the Internet");
+        assert_eq!(notices((0..999).map(|_| (PROXY, false))), [], "too few requests");
     }
 
     #[test]

@@ -29,16 +29,16 @@ fn fields_of(
     Fields::new(first, others, &Policy::new("a", quotas, Strategy::Absolute))
 }
 
-fn tell(fields: &Fields, decision: Decision, headers: &mut HeaderMap) {
+fn send(fields: &Fields, decision: Decision, headers: &mut HeaderMap) {
     let wait = decision.retry_after().filter(|wait| !wait.is_zero());
     let standing = fields.standing(&decision, wait).unwrap();
     if decision.is_allowed() { fields.admitted(&standing, headers) } else { fields.refused(&standing, headers) }
 }
 
 /// All lines, in the order of their names.
-fn told(fields: &Fields, decision: Decision) -> Vec<String> {
+fn sent(fields: &Fields, decision: Decision) -> Vec<String> {
     let mut headers = HeaderMap::new();
-    tell(fields, decision, &mut headers);
+    send(fields, decision, &mut headers);
     lines(&headers)
 }
 
@@ -65,7 +65,7 @@ fn each_generation_equals_its_draft() {
         ),
         (X_DELTA, &["x-ratelimit-limit: 100", "x-ratelimit-remaining: 40", "x-ratelimit-reset: 60"]),
     ] {
-        assert_eq!(told(&fields(format, "burst", quotas), Decision::allowed(100, 60)), want);
+        assert_eq!(sent(&fields(format, "burst", quotas), Decision::allowed(100, 60)), want);
     }
     assert!(Fields::new(RateLimitHeaders::None, &[], &Policy::new("burst", [], Strategy::Absolute)).unwrap().is_none());
 }
@@ -93,7 +93,7 @@ fn the_reset_is_the_window_while_units_remain_and_then_the_wait() {
         (Decision::allowed(10, 99), "r=0;t=60"),
         (Decision::allowed(10, 1).with_limit_index(7), "r=9;t=60"),
     ] {
-        assert_eq!(told(&one, decision)[1], format!("ratelimit: \"a\";{want}"), "{decision:?}");
+        assert_eq!(sent(&one, decision)[1], format!("ratelimit: \"a\";{want}"), "{decision:?}");
     }
 }
 
@@ -106,11 +106,11 @@ fn a_quota_without_a_useful_wait_has_no_reset() {
         (X_DELTA, &["x-ratelimit-limit: 0", "x-ratelimit-remaining: 0"]),
     ] {
         let fields = fields_of(format, &[], &[Quota::reject_all()]).unwrap().unwrap();
-        assert_eq!(told(&fields, Decision::rejected(0, 0, None)), want);
+        assert_eq!(sent(&fields, Decision::rejected(0, 0, None)), want);
         // The figure of an inner limit with a reset is less strict, and is removed with its reset.
         let mut headers = HeaderMap::new();
-        tell(&self::fields(format, "b", &["5/s"]), Decision::allowed(5, 1), &mut headers);
-        tell(&fields, Decision::rejected(0, 0, None), &mut headers);
+        send(&self::fields(format, "b", &["5/s"]), Decision::allowed(5, 1), &mut headers);
+        send(&fields, Decision::rejected(0, 0, None), &mut headers);
         if format == X_DELTA {
             assert_eq!(lines(&headers), want);
         }
@@ -121,7 +121,7 @@ fn a_quota_without_a_useful_wait_has_no_reset() {
 fn a_draft_and_its_predecessor_are_sent_together() {
     let quotas: Vec<Quota> = vec!["100/min".parse().unwrap()];
     let both = fields_of(RateLimitHeaders::Draft8, &[X_DELTA, X_DELTA], &quotas).unwrap().unwrap();
-    let lines = told(&both, Decision::allowed(100, 60));
+    let lines = sent(&both, Decision::allowed(100, 60));
     assert_eq!(
         lines,
         [
@@ -147,12 +147,12 @@ fn several_quotas_have_distinct_names() {
     let quotas = &["10/s", "5000/h", "3/250ms"];
     let second = Decision::allowed(5_000, 1).with_limit_index(1);
     assert_eq!(
-        told(&fields(RateLimitHeaders::Draft8, "a", quotas), second),
+        sent(&fields(RateLimitHeaders::Draft8, "a", quotas), second),
         [r#"ratelimit-policy: "a";q=10;w=1, "a-2";q=5000;w=3600, "a-3";q=3;w=1"#, r#"ratelimit: "a-2";r=4999;t=3600"#],
     );
     // These drafts name quotas by count, so two quotas with equal counts would be indistinguishable.
     let alike = fields(RateLimitHeaders::Draft7, "a", &["10/s", "10/min", "10/min", "9/h"]);
-    assert_eq!(told(&alike, Decision::allowed(10, 1))[0], "ratelimit-policy: 10;w=60, 9;w=3600");
+    assert_eq!(sent(&alike, Decision::allowed(10, 1))[0], "ratelimit-policy: 10;w=60, 9;w=3600");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn numbers_stay_in_the_range_of_structured_fields() {
     let fields = fields_of(RateLimitHeaders::Draft8, &[], &[long]).unwrap().unwrap();
     let wait = Decision::rejected(1, 1, Some(Duration::from_secs(1 << 53)));
     assert_eq!(
-        told(&fields, wait),
+        sent(&fields, wait),
         [r#"ratelimit-policy: "a";q=1;w=999999999999999"#, r#"ratelimit: "a";r=0;t=999999999999999"#]
     );
 }
@@ -171,7 +171,7 @@ fn list_fields_are_appended() {
     let mut headers = HeaderMap::new();
     headers.insert("ratelimit", r#""handler";r=1;t=1"#.parse().unwrap());
     for (name, quota) in [("inner", "5/s"), ("outer", "100/min")] {
-        tell(&fields(RateLimitHeaders::Draft8, name, &[quota]), Decision::allowed(5, 1), &mut headers);
+        send(&fields(RateLimitHeaders::Draft8, name, &[quota]), Decision::allowed(5, 1), &mut headers);
     }
     assert_eq!(
         lines(&headers),
@@ -195,7 +195,7 @@ fn fields_for_one_limit_report_the_strictest() {
         for (inner, outer, want) in [(5, 9, 5), (9, 5, 5), (0, 9, 0), (9, 0, 0)] {
             let mut headers = HeaderMap::new();
             for (name, left) in [("inner", inner), ("outer", outer)] {
-                tell(&fields(format, name, &["10/s"]), Decision::allowed(10, 10 - left), &mut headers);
+                send(&fields(format, name, &["10/s"]), Decision::allowed(10, 10 - left), &mut headers);
             }
             let value = headers[name].to_str().unwrap();
             assert!(value == want.to_string() || value.contains(&format!("remaining={want},")), "{value}");
@@ -205,7 +205,7 @@ fn fields_for_one_limit_report_the_strictest() {
         for quotas in [["10/s", "10/min"], ["10/min", "10/s"]] {
             let mut headers = HeaderMap::new();
             for quota in quotas {
-                tell(&fields(format, "a", &[quota]), Decision::allowed(10, 9), &mut headers);
+                send(&fields(format, "a", &[quota]), Decision::allowed(10, 9), &mut headers);
             }
             assert!(lines(&headers).iter().any(|line| line.ends_with("reset=60") || line.ends_with("reset: 60")));
         }
@@ -226,7 +226,7 @@ fn unreadable_fields_stay_unchanged() {
             lines_before.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())),
         );
         let mut before = lines(&headers);
-        tell(&fields(format, "a", &["1/s"]), Decision::allowed(1, 1), &mut headers);
+        send(&fields(format, "a", &["1/s"]), Decision::allowed(1, 1), &mut headers);
         before.extend(headers.get("ratelimit-policy").map(|_| "ratelimit-policy: 1;w=1".to_owned()));
         before.sort();
         assert_eq!(lines(&headers), before);
@@ -237,9 +237,9 @@ fn unreadable_fields_stay_unchanged() {
 fn a_refusal_keeps_its_own_fields() {
     for format in [RateLimitHeaders::Draft8, RateLimitHeaders::Draft7, RateLimitHeaders::Draft6, X_DELTA] {
         let (fields, mut headers) = (fields(format, "a", &["1/s"]), HeaderMap::new());
-        tell(&fields, rejected(1, 1, 500), &mut headers);
+        send(&fields, rejected(1, 1, 500), &mut headers);
         let before = headers.clone();
-        tell(&fields, rejected(1, 1, 500), &mut headers);
+        send(&fields, rejected(1, 1, 500), &mut headers);
         assert_eq!(headers, before);
     }
 }
@@ -303,12 +303,12 @@ proptest! {
             false => Decision::rejected(limit, used, wait_ms.map(Duration::from_millis)),
         };
         let mut headers = HeaderMap::new();
-        tell(&Fields::new(RateLimitHeaders::Draft8, &[], &policy).unwrap().unwrap(), decision.with_limit_index(index), &mut headers);
+        send(&Fields::new(RateLimitHeaders::Draft8, &[], &policy).unwrap().unwrap(), decision.with_limit_index(index), &mut headers);
         let policies = items(headers["ratelimit-policy"].to_str().unwrap());
         prop_assert_eq!(policies.len(), quotas.len());
         prop_assert_eq!(&policies[0].0, &name);
-        let [(told, item)] = &items(headers["ratelimit"].to_str().unwrap())[..] else { panic!("one member") };
-        let (_, policy) = policies.iter().find(|(name, _)| name == told).unwrap();
+        let [(sent, item)] = &items(headers["ratelimit"].to_str().unwrap())[..] else { panic!("one member") };
+        let (_, policy) = policies.iter().find(|(name, _)| name == sent).unwrap();
         let (r, q, w) = (integer(item, "r"), integer(policy, "q"), integer(policy, "w"));
         // Without a reset, nothing remains.
         let t = if item.params.contains_key("t") { integer(item, "t") } else { i64::from(r == 0) };
@@ -317,7 +317,7 @@ proptest! {
         for (name, format) in [("ratelimit", RateLimitHeaders::Draft7), ("ratelimit-policy", RateLimitHeaders::Draft6)] {
             let policy = Policy::new("a", quotas.clone(), Strategy::Absolute);
             let mut headers = HeaderMap::new();
-            tell(&Fields::new(format, &[], &policy).unwrap().unwrap(), decision, &mut headers);
+            send(&Fields::new(format, &[], &policy).unwrap().unwrap(), decision, &mut headers);
             let text = headers[name].to_str().unwrap();
             let is_read = match name {
                 "ratelimit" => Parser::new(text).parse::<Dictionary>().is_ok_and(|it| it.len() == if headers[name].to_str().unwrap().contains("reset") { 3 } else { 2 }),

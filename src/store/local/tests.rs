@@ -129,7 +129,7 @@ fn the_production_clock_admits_no_window_too_much_and_refuses_none_too_little() 
     for &(begun, end) in refused.iter().step_by(refused.len().div_ceil(2_000).max(1)) {
         let since = begun.saturating_sub(held);
         let within = admitted.iter().filter(|&&(sent, answered)| sent <= end && answered >= since).count();
-        assert!(within >= capacity, "refused at {begun:?} with {within} held");
+        assert!(within >= capacity, "refused at {begun:?} with {within} units in use");
     }
     assert!(admitted.len() > capacity && !refused.is_empty(), "{} admitted", admitted.len());
 }
@@ -149,7 +149,7 @@ fn the_production_clock_admits_after_the_stated_wait() {
             // On a busy machine, the window may be over.
             continue;
         }
-        let wait = refused.retry_after().expect("3 of 3 units are held");
+        let wait = refused.retry_after().expect("3 of 3 units are in use");
         assert!(wait <= Duration::from_millis(1_040), "{wait:?}");
         thread::sleep(wait);
         assert!(rl.local().absolute().inc(key, &rate(3.0), 2).is_allowed(), "round {round}");
@@ -320,7 +320,7 @@ fn idle_keys_are_reclaimed_by_new_ones() {
         assert!(rl.local().absolute().inc(n.to_le_bytes(), &rate(1.0), 1).is_allowed());
         most = most.max(rl.local().keys());
     }
-    assert!(most < 60_000, "{most} keys held while 10 000 are live");
+    assert!(most < 60_000, "{most} keys retained while 10 000 are in use");
 }
 
 /// A step of the cleanup visits at most a few thousand keys, however many there are.
