@@ -1,7 +1,8 @@
-//! Changes of a key through the API: what they demand, what they keep, and what they did.
+//! Changes of a key through the API: their condition, the units that they keep, and their result.
 
-/// What `set_if` demands of a key's current total.
+/// The condition of `set_if` on a key's current total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RateLimitComparator {
     /// Equal to the operand.
     Eq(u64),
@@ -11,12 +12,12 @@ pub enum RateLimitComparator {
     Gt(u64),
     /// Not equal to the operand.
     Ne(u64),
-    /// Anything.
+    /// Any total.
     Always,
 }
 
 impl RateLimitComparator {
-    /// Whether a total satisfies it.
+    /// Whether a total satisfies the condition.
     #[must_use]
     pub fn matches(self, total: u64) -> bool {
         match self {
@@ -29,23 +30,24 @@ impl RateLimitComparator {
     }
 }
 
-/// Which units `set_if_preserve_history` keeps.
+/// The units that `set_if_preserve_history` keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum HistoryPreservation {
-    /// The newest: a lower total drops the oldest, a higher one adds units that are stamped now.
+    /// Keeps the newest units. A lower total drops the oldest ones, and a higher total adds units that are dated now.
     PreserveNewest,
-    /// The oldest: a lower total drops the newest, a higher one adds to the oldest bucket.
+    /// Keeps the oldest units. A lower total drops the newest ones, and a higher total adds to the oldest bucket.
     PreserveOldest,
 }
 
-/// What `set_if` did.
+/// The result of `set_if`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SetOutcome {
-    /// Whether the comparator held, and the total was set.
+    /// Whether the condition held, so that the total was set.
     pub matched: bool,
-    /// The units in the window before.
+    /// The units in the window before the call.
     pub previous_total: u64,
-    /// The units in the window after.
+    /// The units in the window after the call.
     pub current_total: u64,
 }

@@ -1,26 +1,26 @@
-//! What a decision says: the verdict, and everything a response's headers need, from one engine call.
+//! The result of an engine call: the verdict and all figures that a response's headers need.
 
 use std::time::Duration;
 
 use crate::time::millis;
 
-/// How a decision ended.
+/// The result of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Below every limit.
+    /// The request is below every limit.
     Allowed,
-    /// Over a limit of the absolute strategy.
+    /// The request is over a limit of the absolute strategy.
     Rejected,
-    /// In the band of the suppressed strategy, or at its hard cap.
+    /// The request is in the band of the suppressed strategy, or at its hard cap.
     Suppressed {
-        /// Whether this request passes.
+        /// Whether this request is admitted.
         is_allowed: bool,
     },
 }
 
 impl Verdict {
-    /// Whether the request passes.
+    /// Whether the request is admitted.
     #[must_use]
     #[inline]
     pub fn is_allowed(self) -> bool {
@@ -28,10 +28,10 @@ impl Verdict {
     }
 }
 
-/// A decision on one request, in full.
+/// A decision on one request, with all its figures.
 ///
-/// With several limits the figures describe the one that binds: of a refusal the limit that takes longest
-/// to have room, of an admission the one with the smallest part of it free.
+/// With several limits, the figures describe one of them. For a refusal, it is the limit with the longest wait. For an
+/// admission, it is the limit with the smallest free part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decision {
     pub(crate) verdict: Verdict,
@@ -75,7 +75,7 @@ impl Charge {
 }
 
 impl Decision {
-    /// An admission by a store of your own: the limit and the units used after it.
+    /// Creates an admission for a store of your own, from the limit and the units used after the charge.
     #[must_use]
     pub fn allowed(limit: u64, used: u64) -> Self {
         Self {
@@ -93,15 +93,16 @@ impl Decision {
         }
     }
 
-    /// A refusal by a store of your own: the limit, the units used, and how long until the same request
-    /// fits, which is nothing where it never will.
+    /// Creates a refusal for a store of your own.
+    ///
+    /// `used` is the units in use. `retry_after` is the time until the same request fits, and `None` if no wait helps.
     #[must_use]
     pub fn rejected(limit: u64, used: u64, retry_after: Option<Duration>) -> Self {
         let retry_after_ms = retry_after.map_or(u64::MAX, |wait| millis(wait).max(1));
         Self { verdict: Verdict::Rejected, violated: 1, retry_after_ms, ..Self::allowed(limit, used) }
     }
 
-    /// The index, in the order of configuration, of the limit that the figures describe.
+    /// Sets the index, in the order of configuration, of the limit that the figures describe.
     #[must_use]
     pub fn with_limit_index(mut self, index: usize) -> Self {
         self.limit_index = index;
@@ -109,20 +110,20 @@ impl Decision {
         self
     }
 
-    /// How long until nothing is used any more.
+    /// Sets the time until the window is empty.
     #[must_use]
     pub fn with_reset_after(mut self, reset_after: Duration) -> Self {
         self.reset_after_ms = millis(reset_after);
         self
     }
 
-    /// How it ended.
+    /// The result.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
 
-    /// Whether the request passes.
+    /// Whether the request is admitted.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         self.verdict.is_allowed()
@@ -134,34 +135,36 @@ impl Decision {
         self.limit
     }
 
-    /// The units in the window, this request's included if it was charged.
+    /// The units in the window. They include this request if it was charged.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.used
     }
 
-    /// The units that are left.
+    /// The free units.
     #[must_use]
     pub fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
 
-    /// How long until another request of the same cost fits all limits, if nothing else arrives; zero where it
-    /// fits now, and nothing where it never will because it costs more than the limit admits.
+    /// The time until another request of the same cost fits all limits, if no other request arrives.
     ///
-    /// Of a shed request an estimate, with jitter.
+    /// It is zero if the request fits now. It is `None` if the request never fits, because it costs more than the
+    /// limit.
+    ///
+    /// For a shed request, this is an estimate with jitter.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         duration(self.retry_after_ms)
     }
 
-    /// How long until nothing is used any more, if nothing else arrives.
+    /// The time until the window is empty, if no other request arrives.
     #[must_use]
     pub fn reset_after(&self) -> Duration {
         Duration::from_millis(self.reset_after_ms)
     }
 
-    /// The part of the demand that is turned away, 0 to 1; above 0 only in the suppressed strategy.
+    /// The part of the demand that is shed, from 0 to 1. It is above 0 only with the suppressed strategy.
     #[must_use]
     pub fn suppression_factor(&self) -> f64 {
         self.factor
@@ -173,7 +176,7 @@ impl Decision {
         self.limit_index
     }
 
-    /// Whether the store could not decide, and this instance's part of the limit did; see
+    /// Whether this instance's share of the limit decided, because the store could not; see
     /// [`OnStoreError::LocalShare`](crate::OnStoreError::LocalShare).
     #[must_use]
     pub fn is_local_share(&self) -> bool {
@@ -183,51 +186,51 @@ impl Decision {
         false
     }
 
-    /// Whether the key shared a budget with other keys, because the store had no room for one of its own.
+    /// Whether the key shares a budget with other keys, because the store has no room for one of its own.
     ///
-    /// The store then holds `max_keys` keys that are all in use. A refusal may be for what other clients did.
+    /// The store then holds `max_keys` keys that are all in use. Other clients may have caused a refusal.
     #[must_use]
     pub fn is_overflow(&self) -> bool {
         self.is_overflow
     }
 
-    /// Whether the limit with this index refused.
+    /// Whether the limit with this index refused the request.
     #[must_use]
     pub fn is_exceeded(&self, index: usize) -> bool {
         u32::try_from(index).ok().and_then(|index| self.violated.checked_shr(index)).is_some_and(|bits| bits & 1 == 1)
     }
 }
 
-/// A decision in short: what the engine's `inc` and `is_allowed` return.
+/// A short decision, as the engine's `inc` and `is_allowed` return it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RateLimitDecision {
-    /// Below the limit: proceed.
+    /// The request is below the limit.
     Allowed,
-    /// Over the limit: the absolute strategy refuses, and nothing was charged.
+    /// The request is over the limit. The absolute strategy rejects it and charges nothing.
     Rejected {
-        /// Milliseconds until the same request fits if nothing else arrives, at least 1; `u64::MAX` where it
-        /// never will, because it costs more than the limit admits.
+        /// Milliseconds until the same request fits if no other request arrives, at least 1. It is `u64::MAX` if the
+        /// request never fits, because it costs more than the limit.
         retry_after_ms: u64,
-        /// Units free at that time, before the request is charged.
+        /// Units that are free at that time, before the request is charged.
         remaining_after_waiting: u64,
     },
-    /// In the band of the suppressed strategy, or at its hard cap.
+    /// The request is in the band of the suppressed strategy, or at its hard cap.
     Suppressed {
-        /// The part of the demand that is turned away: above 0 and at most 1, which is the hard cap.
+        /// The part of the demand that is shed: above 0 and at most 1, which is the hard cap.
         suppression_factor: f64,
-        /// Whether this request passes.
+        /// Whether this request is admitted.
         is_allowed: bool,
     },
 }
 
 impl RateLimitDecision {
-    /// Whether the request passes.
+    /// Whether the request is admitted.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         matches!(self, Self::Allowed | Self::Suppressed { is_allowed: true, .. })
     }
 
-    /// What the suppressed strategy says of a request that is not drawn for: in the band some pass.
+    /// The decision of the suppressed strategy without a random draw: some requests in the band are admitted.
     pub(crate) fn at_factor(factor: f64) -> Self {
         match factor > 0.0 {
             true => Self::Suppressed { suppression_factor: factor, is_allowed: factor < 1.0 },
@@ -235,8 +238,7 @@ impl RateLimitDecision {
         }
     }
 
-    /// How long to wait where the decision knows it: nothing unless rejected, and nothing where no wait
-    /// can help.
+    /// The time to wait. It is `None` unless the request was rejected, and also if no wait helps.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -259,19 +261,19 @@ impl From<Decision> for RateLimitDecision {
     }
 }
 
-/// Where a key stands in the suppressed strategy: what it was offered in the window, and what of that was declined.
+/// The state of a key in the suppressed strategy: the requested units in the window, and how many of them were shed.
 ///
 /// See [`LocalLimits::snapshot`](crate::store::LocalLimits::snapshot).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SuppressionSnapshot {
-    /// The units that requests asked for in the window: the admitted and the declined ones.
+    /// The units that requests asked for in the window, both admitted and shed.
     pub observed: u64,
-    /// The units of the requests that were declined.
+    /// The units of the requests that were shed.
     ///
-    /// They are counted in sixteenths of the window, of which the oldest counts in part.
+    /// They are counted in sixteenths of the window. The oldest sixteenth counts in part.
     pub declined: u64,
-    /// The part of the demand that would be declined now: 0 below the limit, 1 at the hard cap.
+    /// The part of the demand that would be shed now: 0 below the limit, and 1 at the hard cap.
     pub factor: f64,
 }
 

@@ -1,18 +1,18 @@
-//! What can go wrong: at build time a typed [`ConfigError`], at run time an opaque [`StoreError`].
+//! The errors: a typed [`ConfigError`] at build time and an opaque [`StoreError`] at run time.
 
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// What an error shows of a text that may be long.
+/// Shortens a text, so that an error message has a bounded length.
 pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
 /// A mistake in the configuration, found before the first request.
 ///
-/// Its message says what to write instead.
+/// Its message states what to write instead.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -27,14 +27,14 @@ pub enum ConfigError {
         /// The window's length in milliseconds.
         window_ms: u64,
     },
-    /// A window of more buckets than a key's history can address.
+    /// A window with more buckets than a key's history can address.
     WindowTooLong {
         /// The window's length in milliseconds.
         window_ms: u64,
-        /// The smallest bucket that would do, in milliseconds.
+        /// The smallest possible bucket, in milliseconds.
         least_bucket_ms: u64,
     },
-    /// Quotas of one layer whose windows are too far apart for buckets of one size.
+    /// Quotas of one layer with windows too far apart for buckets of one size.
     WindowsTooFarApart {
         /// The shortest window in milliseconds.
         shortest_ms: u64,
@@ -49,44 +49,44 @@ pub enum ConfigError {
     CapacityBelowOne,
     /// A limit above 2^39 units in its window.
     CapacityTooLarge,
-    /// A text that is no quota.
+    /// A text that is not a quota.
     InvalidQuota(String),
-    /// A quota with a fraction that only a much longer window, and so a much larger burst, could hold exactly.
+    /// A quota with a fraction that only a much longer window could hold exactly. Its burst would be much larger too.
     QuotaFraction {
-        /// What was given.
+        /// The given text.
         text: String,
-        /// A quota of nearly the same average with a whole count.
+        /// A quota with a whole count and nearly the same average.
         instead: String,
     },
     /// A layer without a quota.
     NoQuota,
-    /// More quotas, or more distinct windows under one name, than a key's history serves.
+    /// Too many quotas, or too many distinct windows under one name.
     TooManyQuotas {
-        /// The most that are possible.
+        /// The largest possible number.
         most: usize,
     },
     /// A bound of zero keys.
     ZeroMaxKeys,
-    /// A limiter without Redis where one with it is needed.
+    /// A limiter without Redis, used for a limit that needs Redis.
     NoRedis,
-    /// A bucket longer than a Redis store can hold.
+    /// A bucket longer than a Redis store supports.
     BucketTooLong {
-        /// The longest in milliseconds.
+        /// The longest possible bucket, in milliseconds.
         most_ms: u64,
     },
-    /// A prefix of Redis keys that is empty or has braces.
+    /// A prefix of Redis keys that is empty or contains braces.
     InvalidRedisPrefix(String),
     /// A deadline for Redis that is shorter than a millisecond or longer than a second.
     InvalidDeadline(Duration),
     /// Zero instances.
     ZeroInstances,
-    /// An interval to settle with Redis that is zero or longer than a minute, in milliseconds.
+    /// A sync interval that is zero or longer than a minute, in milliseconds.
     InvalidSyncInterval(u64),
-    /// A tolerance that is no number from 0 to 1.
+    /// A tolerance that is not a number from 0 to 1.
     InvalidTolerance(f64),
-    /// A name that is not a legal HTTP header name.
+    /// A name that is not a valid HTTP header name.
     InvalidHeaderName(String),
-    /// A name that is not a legal cookie name.
+    /// A name that is not a valid cookie name.
     InvalidCookieName(String),
     /// A name that cannot be sent to clients in a header.
     InvalidPolicyName(String),
@@ -100,7 +100,7 @@ pub enum ConfigError {
     AnswerTooLarge {
         /// The size of a refusal's headers in bytes.
         bytes: usize,
-        /// The largest size that is possible.
+        /// The largest possible size.
         most: usize,
     },
     /// A status that is not an error status (400 to 599).
@@ -109,35 +109,36 @@ pub enum ConfigError {
     InvalidTrustedProxy(String),
     /// A network of trusted proxies with bits set beyond its prefix.
     TrustedProxyHostBits {
-        /// What was given.
+        /// The given text.
         given: String,
-        /// The network in which it lies.
+        /// The network that contains it.
         network: String,
-        /// The address alone.
+        /// The address without the prefix.
         address: String,
     },
-    /// Trust in every address, so that each client could name its own.
+    /// Trust in every address, so that each client could choose its own address.
     TrustsEveryone(String),
     /// An empty list of trusted proxies.
     NoTrustedProxy,
-    /// A header to read the client's address from, but no proxy that is trusted to write it.
+    /// A header with the client's address, but no proxy that is trusted to write it.
     AddressHeaderWithoutProxy,
-    /// More than one header to read the client's address from.
+    /// More than one header with the client's address.
     SeveralAddressHeaders,
-    /// The length of a prefix that is longer than the address.
+    /// A prefix that is longer than the address.
     InvalidPrefixLength {
-        /// What was given, in bits.
+        /// The given length in bits.
         bits: u8,
         /// The length of the address in bits.
         most: u8,
     },
-    /// A URL that is none of Redis's; what is wrong with it, and nothing of the URL, which may hold a password.
+    /// A URL that is not a Redis URL. The text describes the problem and contains no part of the URL, which may hold a
+    /// password.
     InvalidRedisUrl(&'static str),
-    /// A URL that asks for TLS, which is not compiled in.
+    /// A URL that requires TLS, which is not compiled in.
     RedisTlsMissing,
     /// An empty list of Redis URLs.
     NoRedisUrl,
-    /// URLs of one cluster, or of its sentinels, with different users, passwords or protocols.
+    /// URLs of one cluster, or of its sentinels, that differ in user, password or protocol.
     RedisUrlsDiffer,
 }
 
@@ -165,7 +166,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "a hard limit factor of {factor} is not possible; write a finite number of at least 1.0")
             }
             Self::CapacityBelowOne => f.write_str(
-                "the limit admits less than one unit in its window and so would refuse everything; \
+                "the limit admits less than one unit in its window, so it would refuse everything; \
                  write a higher rate, a longer window, or Quota::reject_all()",
             ),
             Self::CapacityTooLarge => {
@@ -177,12 +178,12 @@ impl fmt::Display for ConfigError {
             ),
             Self::QuotaFraction { text, instead } => write!(
                 f,
-                "{text:?} would need a much longer window, and admit all of that at once; write {instead:?}, or another \
+                "{text:?} would need a much longer window, and so a much larger burst; write {instead:?}, or another \
                  whole count"
             ),
             Self::NoQuota => f.write_str("no quota; write .quota(\"100/s\".parse()?) on the builder"),
             Self::TooManyQuotas { most } => {
-                write!(f, "more than {most} quotas for one name; write fewer, or give the limits names of their own")
+                write!(f, "more than {most} quotas for one name; write fewer, or name each limit separately")
             }
             Self::ZeroMaxKeys => f.write_str("max_keys is zero; write at least 1"),
             Self::NoRedis => f.write_str(
@@ -192,7 +193,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "buckets in Redis are at most {most_ms} ms; write rate_group_size_ms({most_ms}) or less")
             }
             Self::InvalidRedisPrefix(prefix) => {
-                write!(f, "{prefix:?} is no prefix for Redis keys; write some text without braces, as in \"weir\"")
+                write!(f, "{prefix:?} is not a valid Redis key prefix; write a text without braces, as in \"weir\"")
             }
             Self::InvalidDeadline(deadline) => write!(
                 f,
@@ -209,18 +210,18 @@ impl fmt::Display for ConfigError {
                 write!(f, "{name:?} is not a header name; write letters, digits and hyphens, as in \"x-api-key\"")
             }
             Self::InvalidCookieName(name) => {
-                write!(f, "{name:?} is not a cookie name; write letters, digits and signs as in \"__Host-session\"")
+                write!(f, "{name:?} is not a cookie name; write letters, digits and signs, as in \"__Host-session\"")
             }
             Self::InvalidPolicyName(name) => {
-                write!(f, "clients cannot be told the name {name:?}; write printable ASCII, as in \"burst\"")
+                write!(f, "limit name {name:?} cannot be sent in a header; write printable ASCII, as in \"burst\"")
             }
             Self::InvalidExemptPath(path) => write!(
                 f,
-                "{path:?} is not a path that can be exempt, because paths are compared byte by byte; write one as in \
+                "{path:?} never matches, because paths are compared byte by byte; write a path such as \
                  \"/health\", or .exempt(|req| req.uri().path().starts_with(\"/internal/\"))"
             ),
             Self::NoMethod => f.write_str(
-                "no method to limit; write at least one, as in .methods([Method::POST]), or .enabled(false) for no limit",
+                "no method to limit; write at least one, as in .methods([Method::POST]), or .enabled(false)",
             ),
             Self::HeadersConflict => f.write_str(
                 "two of the header families write the same header; write one draft, and XRateLimit beside it, as in \
@@ -232,11 +233,11 @@ impl fmt::Display for ConfigError {
                  name or message, or .protocol(Protocol::Http) for a service without gRPC"
             ),
             Self::InvalidStatus(status) => {
-                write!(f, "{status} is no status for a refusal; write one from 400 to 599, as in 429")
+                write!(f, "{status} is not a valid status for a refusal; write one from 400 to 599, as in 429")
             }
             Self::InvalidTrustedProxy(text) => write!(
                 f,
-                "{text:?} is no trusted proxy; write a network, as in \"10.0.0.0/8\" or \"fd00::/8\", an address, or \"unix:\""
+                "{text:?} is not a trusted proxy; write a network, as in \"10.0.0.0/8\" or \"fd00::/8\", an address, or \"unix:\""
             ),
             Self::TrustedProxyHostBits { given, network, address } => write!(
                 f,
@@ -245,21 +246,22 @@ impl fmt::Display for ConfigError {
             Self::TrustsEveryone(text) => write!(
                 f,
                 "{text:?} would let every client name its own address; write the networks of your proxies, as in \
-                 \"10.0.0.0/8\", or ClientIp::hops(n) if there is no way to the service but through n proxies"
+                 \"10.0.0.0/8\", or ClientIp::hops(n) if every request passes exactly n proxies"
             ),
             Self::NoTrustedProxy => f.write_str(
-                "no trusted proxy; write their networks, as in ClientIp::behind([\"10.0.0.0/8\"]), or ClientIp::peer() \
-                 if there is none",
+                "no trusted proxy; write the networks of your proxies, as in ClientIp::behind([\"10.0.0.0/8\"]), or \
+                 ClientIp::peer() if there is none",
             ),
             Self::AddressHeaderWithoutProxy => f.write_str(
                 "ClientIp::peer() reads no header; write ClientIp::behind([\"10.0.0.0/8\"]) with the networks of your \
                  proxies, or ClientIp::hops(n), and declare the header on that",
             ),
             Self::SeveralAddressHeaders => f.write_str(
-                "more than one header for the client's address; write only the one that your proxy overwrites or appends to",
+                "more than one header for the client's address; write only the one that your proxy overwrites or appends \
+                 to",
             ),
             Self::InvalidPrefixLength { bits, most } => {
-                write!(f, "/{bits} is no prefix of an address of {most} bits; write 0 to {most}")
+                write!(f, "/{bits} is not a valid prefix for an address of {most} bits; write 0 to {most}")
             }
             Self::InvalidRedisUrl(problem) => write!(
                 f,
@@ -267,7 +269,8 @@ impl fmt::Display for ConfigError {
                  unix:///path/to/redis.sock"
             ),
             Self::RedisTlsMissing => f.write_str(
-                "rediss:// needs TLS, which is not compiled in; add the feature redis-rustls, or write redis:// for none",
+                "rediss:// needs TLS, which is not compiled in; add the feature redis-rustls, or write redis:// for a \
+                 connection without TLS",
             ),
             Self::NoRedisUrl => f.write_str("no Redis URL; write at least one, as in \"redis://host:6379\""),
             Self::RedisUrlsDiffer => f.write_str(
@@ -280,16 +283,16 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
-/// For setters that take a value as it is or as text.
+/// Converts for setters that accept a value or its text.
 impl From<std::convert::Infallible> for ConfigError {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
     }
 }
 
-/// Why a store could not decide.
+/// The reason why a store could not decide.
 ///
-/// The layer does what its `on_store_error` says.
+/// The layer then follows its `on_store_error`.
 pub struct StoreError {
     kind: StoreErrorKind,
     message: Cow<'static, str>,
@@ -300,25 +303,25 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The store did not answer in time.
+    /// The store did not respond in time.
     Timeout,
-    /// The store could not be reached, or refuses to serve.
+    /// The store is unreachable or refuses to serve.
     Unavailable,
-    /// The store answered something that makes no sense.
+    /// The store sent an invalid response.
     Protocol,
     /// The limiter was built without this store.
     NotConfigured,
 }
 
 impl StoreError {
-    /// Creates an error; `message` must hold no key, address or secret.
+    /// Creates an error. `message` must not contain a key, an address or a secret.
     #[cold]
     #[must_use]
     pub fn new(kind: StoreErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, message: message.into(), source: None }
     }
 
-    /// What a limiter that was built without Redis says to a call that needs one.
+    /// The error of a call that needs Redis, on a limiter that was built without it.
     #[cfg(feature = "_redis")]
     #[cold]
     pub(crate) fn no_redis() -> Self {
@@ -333,7 +336,7 @@ impl StoreError {
         self
     }
 
-    /// What kind of failure this is.
+    /// The kind of this failure.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind

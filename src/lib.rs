@@ -23,7 +23,7 @@
 //!   number of threads.
 //! * **Truthful.** `Retry-After` is exact: after that wait, the same request is admitted if no other request arrived.
 //! * **Cheap refusals.** A rejected request is charged nothing and leaves nothing behind.
-//! * **Bounded memory.** A flood of new clients does not exhaust memory, and gives nobody a fresh budget.
+//! * **Bounded memory.** A flood of new clients does not exhaust memory, and gives no client a fresh budget.
 //! * **One process or many.** With Redis, all instances share one limit, and an outage of Redis does not stop your
 //!   service.
 //!
@@ -60,7 +60,7 @@
 //! | `tracing` | logs through `tracing` instead of standard error |
 //! | `serde` | `Serialize` and `Deserialize` for quotas and the other values |
 //! | `redis-tokio` | the Redis and the hybrid store, on tokio |
-//! | `redis-smol` | the same on smol, or on any other runtime; with both features, tokio where it runs |
+//! | `redis-smol` | the same on smol, or on any other runtime; with both features, a tokio runtime is used if one runs |
 //! | `redis-cluster` | `RedisOptions::cluster`; needs one of the two features above, as the next two do |
 //! | `redis-sentinel` | `RedisOptions::sentinel` |
 //! | `redis-rustls` | TLS to Redis with `rediss://` URLs |
@@ -91,7 +91,7 @@ mod nonce;
 mod redis;
 #[cfg(feature = "_redis")]
 mod runtime;
-// Stores, and what builds them.
+// Stores and their builder.
 pub mod limiter;
 pub mod store;
 // The middleware.
@@ -101,7 +101,7 @@ pub mod key;
 pub mod layer;
 #[cfg(feature = "middleware")]
 pub mod response;
-// Only documentation contains the pages, and tests of their programs.
+// Only rustdoc and doctests need the pages.
 #[cfg(any(doc, doctest))]
 pub mod guide;
 

@@ -1,4 +1,4 @@
-//! [`RateLimiter`]: the engine's public face.
+//! [`RateLimiter`], the entry point of the engine.
 
 pub use crate::correction::SetOutcome;
 pub use crate::decision::{SuppressionSnapshot, Verdict};
@@ -18,7 +18,7 @@ use crate::store::local::LocalStore;
 use crate::store::redis::RedisStore;
 use crate::time::{Clock, TimeSource};
 
-/// A rate limiter: one set of options, and the stores that work by them. Cloning shares its state.
+/// A rate limiter: one set of options, and the stores that use them. Clones share its state.
 ///
 /// # Examples
 ///
@@ -43,17 +43,18 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// Starts with the default options: a window of 60 s in buckets of 10 ms, a hard limit factor of 1.0,
-    /// and at most one million keys.
+    /// Creates a builder with the default options.
+    ///
+    /// They are a window of 60 s in buckets of 10 ms, a hard limit factor of 1.0, and at most one million keys.
     pub fn builder() -> RateLimiterBuilder {
         RateLimiterBuilder::default()
     }
 
-    /// Creates a limiter that starts nothing by itself; see [`run_cleanup_loop`](Self::run_cleanup_loop).
+    /// Creates a limiter without a background task; see [`run_cleanup_loop`](Self::run_cleanup_loop).
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] where the options contradict each other.
+    /// Returns a [`ConfigError`] if the options contradict each other.
     pub fn new(options: RateLimiterOptions) -> Result<Self, ConfigError> {
         let bucket_ms = options.rate_group_size_ms.get();
         let settings = Settings {
@@ -81,7 +82,7 @@ impl RateLimiter {
         })
     }
 
-    /// Limits in this process; a clone of it is a handle for a layer.
+    /// The limits in this process. A clone is a handle for a layer.
     #[must_use]
     #[inline]
     pub fn local(&self) -> &LocalStore {
@@ -90,34 +91,34 @@ impl RateLimiter {
 
     /// Limits in Redis, for the engine's calls and for [layers](crate::store::RedisStore#examples).
     ///
-    /// A limiter that was built without Redis says so in the error of each call, and when a layer is built.
+    /// If the limiter was built without Redis, each call returns an error, and so does a layer's `build`.
     #[cfg(feature = "_redis")]
     #[must_use]
     pub fn redis(&self) -> &RedisStore {
         &self.redis
     }
 
-    /// Limits in Redis that are decided on in memory, for the engine's calls and for layers.
+    /// The limits in Redis that are decided in memory, for the engine's calls and for layers.
     ///
-    /// A limiter that was built without Redis says so in the error of each call, and when a layer is built.
+    /// If the limiter was built without Redis, each call returns an error, and so does a layer's `build`.
     #[cfg(feature = "_redis")]
     #[must_use]
     pub fn hybrid(&self) -> &HybridStore {
         &self.hybrid
     }
 
-    /// Starts to return the memory of idle keys in the background, in steps of some thousand keys.
+    /// Starts to free the memory of idle keys in the background, in steps of a few thousand keys.
     ///
-    /// It needs no runtime, holds the limiter weakly, and may be called again. Without it the number of keys
-    /// is bounded all the same, since new keys pay for cleaning up; but memory is not given back while none
-    /// comes.
+    /// The loop needs no runtime and holds the limiter weakly. You can call this method repeatedly. Without the loop,
+    /// the number of keys is still bounded, because new keys trigger the cleanup. But memory is not freed while no new
+    /// keys arrive.
     pub fn run_cleanup_loop(&self) {
         self.local.start_cleanup();
         #[cfg(feature = "_redis")]
         self.redis.start_cleanup();
     }
 
-    /// Stops what [`run_cleanup_loop`](Self::run_cleanup_loop) or the builder started.
+    /// Stops the loop that [`run_cleanup_loop`](Self::run_cleanup_loop) or the builder started.
     pub fn stop_cleanup_loop(&self) {
         self.local.stop_cleanup();
         #[cfg(feature = "_redis")]
@@ -125,28 +126,47 @@ impl RateLimiter {
     }
 }
 
+impl Default for RateLimiter {
+    /// Creates a limiter with the default options, as [`builder`](Self::builder) and `build` do.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimit, RateLimiter};
+    ///
+    /// let limiter = RateLimiter::default();
+    /// let rate = RateLimit::try_from(1.0)?; // 60 in any minute
+    /// assert!(limiter.local().absolute().inc("k", &rate, 60).is_allowed());
+    /// assert!(!limiter.local().absolute().inc("k", &rate, 1).is_allowed());
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    fn default() -> Self {
+        Self::builder().build().expect("the default options are valid")
+    }
+}
+
 /// The options of a [`RateLimiter`].
 ///
-/// End the expression with `..Default::default()`, since options may be added.
+/// End the expression with `..Default::default()`, because later versions may add options.
 #[derive(Clone)]
 pub struct RateLimiterOptions {
-    /// The window over which a bare [`RateLimit`](crate::RateLimit) is read; default 60 s.
+    /// The window for a bare [`RateLimit`](crate::RateLimit); the default is 60 s.
     pub window_size_seconds: WindowSizeSeconds,
-    /// The size of a bucket, at most the window; default 10 ms.
+    /// The size of a bucket, at most the window; the default is 10 ms.
     pub rate_group_size_ms: RateGroupSizeMs,
-    /// The hard cap of the suppressed strategy; default 1.0.
+    /// The hard cap of the suppressed strategy, as a factor; the default is 1.0.
     pub hard_limit_factor: HardLimitFactor,
-    /// The most keys that one limit remembers, at least 1; default one million.
+    /// The maximum number of keys that one limit retains, at least 1; the default is one million.
     ///
-    /// Keys are forgotten once their window is empty. Where all are live, unknown keys share one budget.
+    /// The store forgets a key once its window is empty. If all keys are in use, unknown keys share 1024 budgets.
     pub max_keys: usize,
-    /// The clock; default [`PreciseClock`](crate::time::PreciseClock).
+    /// The clock; the default is [`PreciseClock`](crate::time::PreciseClock).
     pub clock: Option<Arc<dyn Clock>>,
     /// How often the hybrid store syncs with Redis; default 50 ms.
     pub sync_interval_ms: SyncIntervalMs,
-    /// By what part the hybrid store may exceed a limit; default 0.
+    /// The part by which the hybrid store may exceed a limit; the default is 0.
     pub tolerance: Tolerance,
-    /// Where Redis is; default none.
+    /// The Redis server; the default is none.
     #[cfg(feature = "_redis")]
     pub redis: Option<RedisOptions>,
 }
@@ -187,25 +207,25 @@ pub struct RateLimiterBuilder {
 }
 
 impl RateLimiterBuilder {
-    /// Sets the window over which a bare rate is read; default 60 s.
+    /// Sets the window for a bare rate; the default is 60 s.
     pub fn window_size_seconds(mut self, window: WindowSizeSeconds) -> Self {
         self.options.window_size_seconds = window;
         self
     }
 
-    /// Sets the size of a bucket; default 10 ms.
+    /// Sets the size of a bucket; the default is 10 ms.
     pub fn rate_group_size_ms(mut self, bucket: RateGroupSizeMs) -> Self {
         self.options.rate_group_size_ms = bucket;
         self
     }
 
-    /// Sets the hard cap of the suppressed strategy; default 1.0.
+    /// Sets the hard cap of the suppressed strategy, as a factor; the default is 1.0.
     pub fn hard_limit_factor(mut self, factor: HardLimitFactor) -> Self {
         self.options.hard_limit_factor = factor;
         self
     }
 
-    /// Sets the most keys that one limit remembers; default one million.
+    /// Sets the maximum number of keys that one limit retains; the default is one million.
     pub fn max_keys(mut self, max_keys: usize) -> Self {
         self.options.max_keys = max_keys;
         self
@@ -223,21 +243,21 @@ impl RateLimiterBuilder {
         self
     }
 
-    /// Sets by what part the hybrid store may exceed a limit, to ask Redis less often; default 0.
+    /// Sets the part by which the hybrid store may exceed a limit, to call Redis less often; the default is 0.
     pub fn tolerance(mut self, tolerance: Tolerance) -> Self {
         self.options.tolerance = tolerance;
         self
     }
 
-    /// Sets the Redis server, by its URL, with the default options; see [`RedisOptions::url`].
+    /// Sets the Redis server by its URL, with the default options; see [`RedisOptions::url`].
     ///
-    /// Nothing is connected to yet.
+    /// This method does not connect yet.
     #[cfg(feature = "_redis")]
     pub fn redis_url(self, url: impl Into<String>) -> Self {
         self.redis(RedisOptions::url(url))
     }
 
-    /// Sets the Redis server, by a connection to it, with the default options; see [`RedisOptions::connection`].
+    /// Sets the Redis server by a connection to it, with the default options; see [`RedisOptions::connection`].
     #[cfg(feature = "_redis")]
     pub fn redis_connection<C>(self, connection: C) -> Self
     where
@@ -246,7 +266,7 @@ impl RateLimiterBuilder {
         self.redis(RedisOptions::connection(connection))
     }
 
-    /// Sets the Redis server, and what is expected of it.
+    /// Sets the Redis server and its options.
     #[cfg(feature = "_redis")]
     pub fn redis(mut self, options: RedisOptions) -> Self {
         self.options.redis = Some(options);
@@ -257,7 +277,7 @@ impl RateLimiterBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] where the options contradict each other.
+    /// Returns a [`ConfigError`] if the options contradict each other.
     pub fn build(self) -> Result<RateLimiter, ConfigError> {
         let limiter = RateLimiter::new(self.options)?;
         limiter.run_cleanup_loop();

@@ -1,33 +1,35 @@
-//! One limit as a store sees it: a name, quotas, a strategy, and what happens if the store fails.
+//! The definition of one limit: a name, quotas, a strategy, and the behavior if the store fails.
 
 use std::sync::Arc;
 
 use crate::quota::Quota;
 use crate::strategy::Strategy;
 
-/// What happens to a request on which a store cannot decide: Redis is down, slow, or refuses to serve.
+/// The behavior for a request that the store cannot decide, because Redis is down, slow, or refuses to serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnStoreError {
-    /// This instance goes on alone with its part of the limit: the limit divided by the number of instances,
-    /// at least 1 where the limit is not 0, on a history that was kept of its own admissions.
+    /// This instance decides alone, with its share of the limit. The share is the limit divided by the number of
+    /// instances, and at least 1 if the limit is not 0. This instance's recent admissions count against it.
     ///
-    /// While Redis is down at most the sum of the parts is admitted in any window by all instances. Added to that
-    /// is, in the window in which it went down, what the others had admitted, and in the one in which it comes
-    /// back what it admits, since it is not told of the parts. A store of one's own that has no such part refuses,
-    /// as with [`Reject`](Self::Reject).
+    /// While Redis is down, all instances together admit at most the sum of their shares per window. In the window in
+    /// which the outage starts, add what the other instances had admitted. In the one in which it ends, add what Redis
+    /// admits before it knows the charges of the shares.
+    ///
+    /// A store of your own that has no share refuses, as with [`Reject`](Self::Reject).
     #[default]
     LocalShare,
-    /// It is refused, with 503 where a layer answers.
+    /// The request is refused. A layer responds with 503.
     Reject,
-    /// It passes without a limit.
+    /// The request is admitted without a limit.
     Allow,
 }
 
-/// One limit as it is opened in a store: a name, one or more quotas, and a strategy.
+/// The definition of a limit for a store: a name, one or more quotas, and a strategy.
 ///
-/// Name and key identify a history. Two policies that share a store and a name share their budgets, and
-/// their quotas then apply to the same history.
-#[derive(Clone, Debug)]
+/// A name and a key identify a history. If two policies use the same store and the same name, they share their
+/// budgets. The quotas of both then apply to the same history.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     name: Arc<str>,
     quotas: Arc<[Quota]>,
@@ -36,24 +38,24 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The name of a limit that was given none.
+    /// The default name of a limit.
     pub(crate) const UNNAMED: &str = "default";
 
-    /// Creates a policy; all its quotas must hold for a request to be admitted.
+    /// Creates a policy. A request is admitted only if all quotas have room.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, quotas: impl Into<Arc<[Quota]>>, strategy: Strategy) -> Self {
         let on_store_error = OnStoreError::default();
         Self { name: name.into(), quotas: quotas.into(), strategy, on_store_error }
     }
 
-    /// Sets what happens where the store cannot decide; default [`OnStoreError::LocalShare`].
+    /// Sets the behavior if the store cannot decide; the default is [`OnStoreError::LocalShare`].
     #[must_use]
     pub fn with_on_store_error(mut self, on_store_error: OnStoreError) -> Self {
         self.on_store_error = on_store_error;
         self
     }
 
-    /// What happens where the store cannot decide.
+    /// The behavior if the store cannot decide.
     #[must_use]
     pub fn on_store_error(&self) -> OnStoreError {
         self.on_store_error

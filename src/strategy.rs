@@ -1,26 +1,27 @@
-//! The two strategies: as a value, and as types that a store's calls carry.
+//! The two strategies: as a value, and as marker types for a store's calls.
 
 use crate::quota::HardLimitFactor;
 
-/// How requests over the limit are treated.
+/// How a limit treats requests beyond it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Strategy {
-    /// What fits is admitted and the rest rejected, with the exact time of the next chance.
+    /// The limit admits requests that fit and rejects the rest, with the exact wait.
     #[default]
     Absolute,
-    /// An overload is thinned smoothly to the limit, and never passes the limit times this factor.
+    /// The limit thins an overload smoothly. It never admits more than the limit times this factor.
     Suppressed(HardLimitFactor),
 }
 
-/// Marks calls of the absolute strategy.
+/// Marks calls with the absolute strategy.
 #[derive(Clone, Copy, Debug)]
 pub struct Absolute(());
 
-/// Marks calls of the suppressed strategy.
+/// Marks calls with the suppressed strategy.
 #[derive(Clone, Copy, Debug)]
 pub struct Suppressed(());
 
-/// The two strategies.
+/// A marker for one of the two strategies.
 pub trait StrategyKind: sealed::Sealed {
     #[doc(hidden)]
     const IS_SUPPRESSED: bool;

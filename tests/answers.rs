@@ -126,7 +126,7 @@ async fn each_reason_has_its_problem() {
         "type": "about:blank",
         "title": "Bad Request",
         "status": 400,
-        "detail": "the request does not say who sent it",
+        "detail": "missing rate limit key",
     });
     assert_eq!((problem(&refused), retry_after(&refused)), (want, None));
 }

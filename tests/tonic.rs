@@ -248,7 +248,7 @@ async fn an_overload_and_a_missing_key_blame_no_quota() {
     let new = || RateLimitLayer::builder().quota("1/min".parse().unwrap());
     for (builder, want, has_wait) in [
         (new().key(Global).suppressed(1.0), (Code::Unavailable, "overloaded"), true),
-        (new().key(Header::new("x-api-key")), (Code::InvalidArgument, "the request does not say who sent it"), false),
+        (new().key(Header::new("x-api-key")), (Code::InvalidArgument, "missing rate limit key"), false),
     ] {
         let layer = builder.build().unwrap();
         let addr =

@@ -1,4 +1,4 @@
-//! Whether a key's values repeat, estimated from its first requests.
+//! Estimates from a key's first requests whether its values repeat.
 
 use std::array;
 use std::fmt;
@@ -7,21 +7,21 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::telemetry::{Notice, notify};
 
-/// Requests that are looked at.
+/// The number of sampled requests.
 const SAMPLE: u32 = 4_096;
-/// Bits of the sketch, twice as many as values.
+/// The bits of the sketch, twice as many as values.
 const BITS: u64 = 8_192;
-/// Bits that nine distinct values in ten requests set, give or take 25: BITS * (1 - exp(-0.9 * SAMPLE / BITS))
-/// (Whang, Vander-Zanden and Taylor, "A linear-time probabilistic counting algorithm", 1990).
+/// The bits that a sample sets if nine in ten values are distinct, give or take 25: BITS * (1 - exp(-0.9 * SAMPLE /
+/// BITS)) (Whang, Vander-Zanden and Taylor, "A linear-time probabilistic counting algorithm", 1990).
 const MANY: u32 = 2_969;
 
-/// The values of a key that is written as it stands.
+/// A sketch of the values of a plain key.
 pub(super) struct CardinalitySketch {
     hasher: RandomState,
     seen: AtomicU32,
-    /// How many of the bits are set.
+    /// The number of set bits.
     set: AtomicU32,
-    /// A bit for each value, by its hash.
+    /// One bit per value, chosen by its hash.
     bits: [AtomicU64; (BITS / 64) as usize],
 }
 
@@ -35,7 +35,7 @@ impl CardinalitySketch {
         }
     }
 
-    /// Looks at a request's value; once all is seen, one load.
+    /// Samples a request's value. After the sample, this is one load.
     #[inline]
     pub(super) fn see(&self, value: &[u8]) {
         if self.seen.load(Ordering::Relaxed) < SAMPLE && self.is_judged_many(value) {
@@ -43,7 +43,7 @@ impl CardinalitySketch {
         }
     }
 
-    /// Counts a value; whether the sample is full with it, and most values came once.
+    /// Counts a value. Returns whether it completes the sample and most values were distinct.
     #[cold]
     fn is_judged_many(&self, value: &[u8]) -> bool {
         let place = self.hasher.hash_one(value) % BITS;
@@ -65,24 +65,24 @@ impl fmt::Debug for CardinalitySketch {
 mod tests {
     use super::*;
 
-    /// Whether these values are judged many, and after how many requests.
+    /// Whether most of these values are distinct, and after how many requests.
     fn judged(values: impl Iterator<Item = u64>) -> Option<usize> {
         let all = CardinalitySketch::new();
         values.map(u64::to_le_bytes).position(|value| all.is_judged_many(&value))
     }
 
     #[test]
-    fn values_that_come_once_are_many_and_those_that_repeat_are_not() {
+    fn only_mostly_distinct_values_are_reported() {
         let sample = SAMPLE as usize;
         assert_eq!(judged(0..10_000), Some(sample - 1), "at the end of the sample, and once");
-        // One in twenty comes again.
+        // One value in twenty repeats.
         assert_eq!(judged((0..10_000).map(|n| if n % 20 == 0 { 0 } else { n })), Some(sample - 1));
-        for (share, repeats) in [(2, "half"), (5, "a ticks_in_200ms")] {
+        for (share, repeats) in [(2, "half"), (5, "a fifth")] {
             assert_eq!(judged((0..10_000).map(|n| if n % share == 0 { 0 } else { n })), None, "{repeats} repeat");
         }
         for clients in [1, 100, 1_000, 3_000] {
             assert_eq!(judged((0..10_000).map(|n| n % clients)), None, "{clients} clients");
         }
-        assert_eq!(judged(0..u64::from(SAMPLE) - 1), None, "too few to tell");
+        assert_eq!(judged(0..u64::from(SAMPLE) - 1), None, "too few requests");
     }
 }

@@ -9,21 +9,21 @@ use crate::key::writer::KeyWriter;
 
 /// A key from the value of a cookie, such as a session.
 ///
-/// A client chooses its cookies, and each new value has a new budget. Key by what your authentication *found*
-/// ([`Extension`](crate::key::Extension) or [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup)), not by what it
-/// read. If you key by the cookie itself, put the limit inside the layer that checks the value.
+/// A client chooses its cookies, and each new value has a new budget. So use a value that your authentication has
+/// *found* ([`Extension`](crate::key::Extension) or [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup)), not the
+/// value that it reads. If you use the cookie itself, put the limit inside the layer that checks the value.
 ///
 /// # Keys
 ///
-/// The usual readers split the `Cookie` header at semicolons, in one line or (RFC 9113, section 8.2.3) several.
-/// Names are case-sensitive, blanks around names and values do not count. Some readers decode percent-encoding,
-/// and some remove quotes. The key is the value in the form on which all of them agree: decoded and unquoted.
+/// The common readers split the `Cookie` header at semicolons, in one line or several (RFC 9113, section 8.2.3). Names
+/// are case-sensitive, and whitespace around names and values does not count. Some readers decode percent-encoding,
+/// and some remove quotes. The key is the decoded and unquoted value, on which all of them agree.
 ///
 /// If the readers can disagree, the request has no key, and the client is at fault. That is the case if:
 ///
-/// - several cookies have the name and different values: some readers take the first, others the last,
-/// - the name is percent-encoded, which only some readers decode,
-/// - the line has bytes that are not ASCII, or the decoded value is not UTF-8,
+/// - several cookies have the name and different values, because some readers use the first and others the last,
+/// - the name is percent-encoded, because only some readers decode it,
+/// - the line contains bytes that are not ASCII, or the decoded value is not UTF-8,
 /// - the value is empty.
 ///
 /// # Examples
@@ -43,7 +43,7 @@ pub struct Cookie {
 }
 
 impl Cookie {
-    /// Reads the cookie with this name.
+    /// Uses the cookie with this name.
     ///
     /// If the name is invalid, the layer's `build` returns an error.
     #[must_use]
@@ -53,7 +53,7 @@ impl Cookie {
         Self { name: is_legal.then(|| name.into()).ok_or_else(illegal), is_hashed: false }
     }
 
-    /// Makes a one-way digest of the value the key, so that the value itself never reaches a store.
+    /// Uses a one-way digest of the value as the key, so that the value itself never reaches a store.
     ///
     /// The digest is that of [`Header::hashed`](crate::key::Header::hashed).
     #[must_use]
@@ -65,7 +65,7 @@ impl Cookie {
 
 impl KeyExtractor for Cookie {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        let name = self.name.as_ref().map_err(|_| MissingKey::server_fault("the cookie name is not legal"))?;
+        let name = self.name.as_ref().map_err(|_| MissingKey::server_fault("the cookie name is invalid"))?;
         let raw = find(req.headers(), name.as_bytes())?;
         let mut decoded = Decoded::new();
         let value = unquoted(decoded.decode(raw).ok_or(NO_TEXT)?);
@@ -85,7 +85,7 @@ impl KeyExtractor for Cookie {
     }
 }
 
-/// The one value of the cookies with this name, as it stands in the header.
+/// The one value of the cookies with this name, as the header contains it.
 fn find<'a>(headers: &'a HeaderMap, name: &[u8]) -> Result<&'a [u8], MissingKey> {
     let mut found = None;
     for line in headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes) {
@@ -93,13 +93,13 @@ fn find<'a>(headers: &'a HeaderMap, name: &[u8]) -> Result<&'a [u8], MissingKey>
             let Some(equals) = pair.iter().position(|&byte| byte == b'=') else { continue };
             let (its_name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
             if its_name != name {
-                // Some readers decode names, so that this is the same cookie for them alone.
+                // Only readers that decode names treat this as the same cookie.
                 if its_name.contains(&b'%') && percent::decode(its_name).eq(name.iter().copied()) {
                     return Err(ENCODED_NAME);
                 }
                 continue;
             }
-            // Readers take such a line for none.
+            // Readers treat such a line as no cookie.
             if !line.iter().all(|&byte| byte == b'\t' || matches!(byte, b' '..=b'~')) {
                 return Err(NO_TEXT);
             }
@@ -111,7 +111,7 @@ fn find<'a>(headers: &'a HeaderMap, name: &[u8]) -> Result<&'a [u8], MissingKey>
     found.ok_or(MISSING)
 }
 
-/// Room for a value that is percent-encoded; it allocates above 64 bytes only.
+/// Room for a percent-encoded value. It allocates only above 64 bytes.
 struct Decoded(KeyWriter);
 
 impl Decoded {
@@ -119,7 +119,7 @@ impl Decoded {
         Self(KeyWriter::new())
     }
 
-    /// The value as a reader sees it that decodes; nothing if it is not UTF-8.
+    /// The value as a decoding reader sees it. Returns `None` if it is not UTF-8.
     fn decode<'a>(&'a mut self, value: &'a [u8]) -> Option<&'a str> {
         if !value.contains(&b'%') {
             return std::str::from_utf8(value).ok();
@@ -129,7 +129,7 @@ impl Decoded {
     }
 }
 
-/// The value without its quotes: readers remove them before or after decoding, or not at all.
+/// The value without its quotes, which readers remove before or after decoding, or not at all.
 fn unquoted(mut value: &str) -> &str {
     while let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         value = inner;
@@ -143,7 +143,7 @@ const ENCODED_NAME: MissingKey = MissingKey::client_fault("the name of the cooki
 const NO_TEXT: MissingKey = MissingKey::client_fault("the cookie that is the key is not text");
 const EMPTY: MissingKey = MissingKey::client_fault("the cookie that is the key is empty");
 
-/// Whether a byte may stand in a token (RFC 9110, section 5.6.2), which the name of a cookie is.
+/// Whether a token may contain a byte (RFC 9110, section 5.6.2). The name of a cookie is a token.
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_value_on_which_readers_agree() {
+    fn the_key_is_the_value_that_all_readers_find() {
         for (lines, expected) in [
             (&["session=abc"][..], Ok("abc")),
             (&["a=b; session=abc; c=d"], Ok("abc")),
@@ -247,9 +247,9 @@ mod tests {
             }
         }
 
-        /// A cookie is found among any others.
+        /// Other cookies do not matter.
         #[test]
-        fn what_a_browser_sends_is_found(
+        fn a_cookie_is_found_among_others(
             others in prop::collection::vec("[a-rt-z]{1,5}=[!#-+\\--:<-~]{0,9}", 0..5),
             value in "[!#-+\\--:<-~]{0,9}",
             at in any::<prop::sample::Index>(),

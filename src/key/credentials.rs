@@ -1,4 +1,4 @@
-//! One spelling for each header value, as the usual readers take it.
+//! The one spelling of a header value on which the common readers agree.
 
 use std::borrow::Cow;
 
@@ -6,17 +6,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::key::missing_key::MissingKey;
 
-/// The value of a header that is a key, in the form in which all usual readers agree on it.
+/// The value of a header that is a key, in the form on which all common readers agree.
 ///
-/// Two values that such a reader takes for one give the same text, or none.
+/// Two values that such a reader treats as equal give the same text, or none.
 pub(super) fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Cow<'a, str>, MissingKey> {
     let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let line = lines.next().ok_or(MISSING)?;
-    // Some readers take the first line, some the last: no value is right for both.
+    // Some readers use the first line and others the last, so no value is right for both.
     if lines.next().is_some() {
         return Err(SEVERAL);
     }
-    // A reader that replaces what is no UTF-8 takes many such values for one.
+    // A reader that replaces invalid UTF-8 maps many such values to one.
     let text = std::str::from_utf8(line).map_err(|_| NO_TEXT)?.trim();
     match *name {
         _ if text.is_empty() => Err(EMPTY),
@@ -28,8 +28,8 @@ pub(super) fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Cow
 
 /// The credentials without their scheme (RFC 9110, section 11.4).
 ///
-/// Readers ignore the case of the scheme and the number of blanks after it. Some do not look at the scheme at
-/// all, and some read only the second word. So the scheme is no part of the key, and a third word has no key.
+/// Readers ignore the case of the scheme and the number of spaces after it. Some ignore the scheme entirely, and some
+/// read only the second word. So the scheme is not part of the key, and a value of three words has no key.
 fn credentials(text: &str) -> Result<&str, MissingKey> {
     let is = |name: &str, scheme: &str| scheme.eq_ignore_ascii_case(name);
     let mut words = text.split_whitespace();
@@ -44,8 +44,8 @@ fn credentials(text: &str) -> Result<&str, MissingKey> {
     }
 }
 
-/// Whether no other text decodes to the same bytes: padded, and without bits beyond the last byte (RFC 4648,
-/// section 3.5).
+/// Whether no other text decodes to the same bytes. Such a text is padded and has no bits beyond the last byte (RFC
+/// 4648, section 3.5).
 fn is_canonical_base64(text: &[u8]) -> bool {
     let symbols = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
     let Some(last) = symbols.last().copied().map(symbol) else { return false };
@@ -59,7 +59,7 @@ fn is_canonical_base64(text: &[u8]) -> bool {
         && last.is_some_and(|last| last & unused == 0)
 }
 
-/// The six bits for which a byte stands.
+/// The six bits that a character encodes.
 fn symbol(byte: u8) -> Option<u8> {
     Some(match byte {
         b'A'..=b'Z' => byte - b'A',

@@ -1,4 +1,4 @@
-//! What stands for a secret where the secret itself must not go.
+//! Digests that replace a secret.
 
 use sha2::{Digest as _, Sha256};
 
@@ -6,8 +6,8 @@ use crate::key::writer::KeyWriter;
 
 /// Writes a one-way digest of a value: SHA-256 (FIPS 180-4), cut to its first 128 bits.
 ///
-/// The value is hashed with its length. The digest uses no secret: all processes that share a store must compute
-/// the same key.
+/// The value is hashed with its length. The digest uses no secret, because all processes that share a store must
+/// compute the same key.
 pub(super) fn write(value: &[u8], out: &mut KeyWriter) {
     let mut hash = Sha256::new();
     hash.update((value.len() as u64).to_le_bytes());
@@ -26,7 +26,7 @@ mod tests {
         out.as_bytes().to_vec()
     }
 
-    /// SHA-256 of 03 00 00 00 00 00 00 00 61 62 63; another program that computes keys can rely on it.
+    /// This is SHA-256 of 03 00 00 00 00 00 00 00 61 62 63. Other programs that compute keys can rely on it.
     #[test]
     fn the_digest_is_sha_256_of_length_and_value() {
         let expected: [u8; 32] = Sha256::digest(b"\x03\0\0\0\0\0\0\0abc").into();

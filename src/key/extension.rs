@@ -9,8 +9,8 @@ use crate::key::writer::KeyWriter;
 
 /// A key from a value in the request's extensions, such as the authenticated user.
 ///
-/// A layer around this one, or axum's `middleware::from_fn`, must have put it there. Where it is missing, the
-/// service is at fault, and the answer is 500 unless `on_missing_key` says otherwise.
+/// A layer outside this one, or axum's `middleware::from_fn`, must insert the value. If it is missing, the service is
+/// at fault, and the response is 500 unless `on_missing_key` changes it.
 ///
 /// # Examples
 ///
@@ -37,7 +37,7 @@ use crate::key::writer::KeyWriter;
 pub struct Extension<T>(PhantomData<fn() -> T>);
 
 impl<T> Extension<T> {
-    /// Reads the extension of this type.
+    /// Uses the extension of this type.
     #[must_use]
     pub const fn new() -> Self {
         Self(PhantomData)

@@ -37,21 +37,22 @@ pub trait KeyExtractor: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`MissingKey`] where the request has none; the layer then does what `on_missing_key` says.
+    /// Returns [`MissingKey`] if the request has no key. The layer then follows its `on_missing_key`.
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey>;
 
-    /// Whether keys are shared by all clients, as with [`Global`](crate::Global) or a key that says only what is asked for.
+    /// Whether all clients share the keys, as with [`Global`](crate::Global) or a key that depends only on the
+    /// requested resource.
     ///
-    /// Requests that are shed by such a key are answered 503, since no single client is at fault.
+    /// A request that is shed with such a key gets a 503, because no single client caused the overload.
     fn is_global(&self) -> bool {
         false
     }
 
-    /// Says what is wrong with the extractor's own configuration; called once, when a layer is built.
+    /// Checks the extractor's own configuration. The layer calls this once, in its `build`.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`], which the layer's `build` returns.
+    /// Returns a [`ConfigError`], which the layer's `build` returns.
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }

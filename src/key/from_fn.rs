@@ -9,17 +9,18 @@ use crate::key::writer::Key;
 use crate::key::writer::KeyWriter;
 use crate::telemetry::{Notice, notify};
 
-/// Requests without a key, from the first on, after which the log reports the function.
+/// The number of requests without a key, counted from the first, after which the log reports the function.
 const SAMPLE: u32 = 100;
 /// The function has found a key, or the log has reported it.
 const OVER: u32 = u32::MAX;
 
-/// What a function for [`key_fn`](crate::RateLimitLayerBuilder::key_fn) returns: `Option<K>` or
-/// `Result<K, MissingKey>`.
+/// The return types of a function for [`key_fn`](crate::RateLimitLayerBuilder::key_fn): `Option<K>` or `Result<K,
+/// MissingKey>`.
 ///
-/// `None` is the client's fault. Return [`MissingKey::server_fault`] if the service should have provided the key.
+/// `None` means that the client is at fault. Return [`MissingKey::server_fault`] if the service should have provided
+/// the key.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not what a key function returns",
+    message = "a key function cannot return `{Self}`",
     note = "return `Option<K>` or `Result<K, MissingKey>`, where `K` implements `Key`"
 )]
 pub trait IntoKey: sealed::IntoKey {}
@@ -41,7 +42,7 @@ mod sealed {
         type Key = K;
 
         fn into_key(self) -> Result<K, MissingKey> {
-            self.ok_or(MissingKey::client_fault("the key function found none"))
+            self.ok_or(MissingKey::client_fault("the key function found no key"))
         }
     }
 
@@ -54,10 +55,10 @@ mod sealed {
     }
 }
 
-/// A key from a closure; made by [`key_fn`](crate::RateLimitLayerBuilder::key_fn).
+/// A key from a closure. [`key_fn`](crate::RateLimitLayerBuilder::key_fn) creates it.
 pub(crate) struct FromFn<F> {
     find: F,
-    /// How many requests had no key, from the first on.
+    /// The number of requests without a key, counted from the first.
     missing: AtomicU32,
 }
 
@@ -66,7 +67,7 @@ impl<F> FromFn<F> {
         Self { find, missing: AtomicU32::new(0) }
     }
 
-    /// Counts a request; once a key was found or the log has spoken, this is one load.
+    /// Counts a request. After a key was found or the log has a report, this is one load.
     #[inline]
     fn count(&self, is_found: bool) {
         if self.missing.load(Ordering::Relaxed) != OVER {

@@ -3,16 +3,16 @@ use crate::key::missing_key::MissingKey;
 use crate::key::request_view::RequestView;
 use crate::key::writer::KeyWriter;
 
-/// A key from the gRPC service that is called, such as `helloworld.Greeter`.
+/// A key from the called gRPC service, such as `helloworld.Greeter`.
 ///
-/// It is the first part of the path `/helloworld.Greeter/SayHello`. Paths of any other form share one key,
-/// `unknown`: there must be two parts, neither of them empty.
+/// The key is the first part of the path `/helloworld.Greeter/SayHello`. The path must have two parts that are not
+/// empty. All other paths share one key, `unknown`.
 ///
-/// A client writes the path. Calls to a service that the server does not have also have a budget for each name
-/// that a client invents; no handler ever sees them, and `max_keys` bounds how many are kept. A new *method*
-/// name under a service that exists gains nothing here, and that makes this key a safer one than [`GrpcMethod`].
+/// A client writes the path. So a client can also invent service names, and each one has a budget. No handler receives
+/// such calls, and `max_keys` bounds the number of keys. A new *method* name under an existing service has no new
+/// budget, so this key is safer than [`GrpcMethod`].
 ///
-/// A service is shared by its clients, so a call that is shed is answered UNAVAILABLE.
+/// All clients share a service, so a call that is shed gets UNAVAILABLE.
 ///
 /// # Examples
 ///
@@ -26,15 +26,15 @@ use crate::key::writer::KeyWriter;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GrpcService;
 
-/// A key from the gRPC method that is called, such as `helloworld.Greeter/SayHello`.
+/// A key from the called gRPC method, such as `helloworld.Greeter/SayHello`.
 ///
-/// It is the whole path. Paths that are not of this form share one key, `unknown`.
+/// The key is the whole path. Paths of any other form share one key, `unknown`.
 ///
-/// Unknown methods are a client's invention: under a service that exists, a client has a new budget for each
-/// name it invents, and such calls do reach the service, which answers UNIMPLEMENTED. Where that matters use
-/// [`GrpcService`], or limit by client in a layer beside this one.
+/// A client can invent method names under an existing service, and has a new budget for each name. Such calls reach
+/// the service, which responds with UNIMPLEMENTED. If this matters, use [`GrpcService`], or add a layer that limits by
+/// client.
 ///
-/// A method is shared by its clients, so a call that is shed is answered UNAVAILABLE.
+/// All clients share a method, so a call that is shed gets UNAVAILABLE.
 ///
 /// # Examples
 ///
@@ -48,13 +48,13 @@ pub struct GrpcService;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GrpcMethod;
 
-/// What stands for every path that names no method. All others begin with a slash, so none is this word.
+/// The key of every path that names no method. All other keys start with a slash, so none equals this word.
 const UNKNOWN: &str = "unknown";
 
 /// The service with the slash before it, if the path names a service and a method.
 ///
-/// Names have no slashes (gRPC over HTTP/2, "Path"). tonic's routes let them into the method; were such a path
-/// split at its last slash, a client could invent services under one that exists.
+/// Names contain no slashes (gRPC over HTTP/2, "Path"), but tonic's routes allow them in the method. If such a path
+/// were split at its last slash, a client could invent services under an existing one.
 fn service(path: &str) -> Option<&str> {
     let (service, method) = path.rsplit_once('/')?;
     let name = service.strip_prefix('/')?;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_shared_by_clients() {
+    fn keys_of_calls_are_global() {
         assert!(GrpcService.is_global() && GrpcMethod.is_global());
     }
 }

@@ -12,21 +12,21 @@ use crate::key::writer::KeyWriter;
 
 /// A key from the value of a header, such as an API key.
 ///
-/// A client chooses its headers, and each new value has a new budget. Key by what your authentication *found*
-/// ([`Extension`](crate::key::Extension) or [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup)), not by what it
-/// read. If you key by the header itself, put the limit inside the layer that checks the value, or add a second
-/// layer that limits by address. Only the authentication knows all the spellings of a credential that it accepts.
+/// A client chooses its headers, and each new value has a new budget. So use a value that your authentication has
+/// *found* ([`Extension`](crate::key::Extension) or [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup)), not the
+/// value that it reads. If you use the header itself, put the limit inside the layer that checks the value, or add a
+/// layer that limits by address. Only your authentication knows all spellings of a credential that it accepts.
 ///
 /// # Keys
 ///
-/// The key is the one spelling on which the usual readers agree. Otherwise the request has no key, and the client
-/// is at fault:
+/// The key is the one spelling on which the common readers agree. If they can disagree, the request has no key, and
+/// the client is at fault:
 ///
 /// | header | key | no key |
 /// |---|---|---|
-/// | any | the text without the blanks around it | several lines, an empty value, bytes that are not UTF-8 |
-/// | `Authorization`, `Proxy-Authorization` | the credentials without the scheme and its blanks | more than two words; `Basic` without canonical base64 |
-/// | `Host` | the host in lower case, without the port | no host |
+/// | any | the text without surrounding whitespace | several lines, an empty value, bytes that are not UTF-8 |
+/// | `Authorization`, `Proxy-Authorization` | the credentials without the scheme and its whitespace | more than two words; `Basic` without canonical base64 |
+/// | `Host` | the host in lower case, without the port | a value without a host |
 ///
 /// # Examples
 ///
@@ -47,7 +47,7 @@ pub struct Header {
 /// How a value becomes a key.
 #[derive(Clone, Debug)]
 enum Form {
-    /// As it stands. The log reports clients that send a new value with each request.
+    /// The value itself. The log reports clients that send a new value with each request.
     Plain(Arc<CardinalitySketch>),
     Hashed,
 }
@@ -59,7 +59,7 @@ impl Form {
 }
 
 impl Header {
-    /// Reads the header with this name; case does not matter.
+    /// Uses the header with this name. The case of the name does not matter.
     ///
     /// If the name is invalid, the layer's `build` returns an error.
     #[must_use]
@@ -68,10 +68,10 @@ impl Header {
         Self { name, form: Form::plain() }
     }
 
-    /// Makes a one-way digest of the value the key, so that the value itself never reaches a store.
+    /// Uses a one-way digest of the value as the key, so that the value itself never reaches a store.
     ///
-    /// The digest is SHA-256, cut to 128 bits, and the same in every process. Whoever reads it in a store can
-    /// still try out values: it hides secrets that are long and random, not short numbers or names.
+    /// The digest is SHA-256, cut to 128 bits, and the same in every process. Someone who reads it in a store can
+    /// still guess values. It protects long random secrets, but not short numbers or names.
     #[must_use]
     pub fn hashed(mut self) -> Self {
         self.form = Form::Hashed;
@@ -87,7 +87,7 @@ impl From<HeaderName> for Header {
 
 impl KeyExtractor for Header {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        let name = self.name.as_ref().map_err(|_| MissingKey::server_fault("the header name is not legal"))?;
+        let name = self.name.as_ref().map_err(|_| MissingKey::server_fault("the header name is invalid"))?;
         let value = credentials::value(req.headers(), name)?;
         match &self.form {
             Form::Hashed => digest::write(value.as_bytes(), out),
@@ -130,7 +130,7 @@ mod tests {
         assert_ne!(bytes(&hashed, &request), bytes(&hashed, &with(&["correct house"])));
     }
 
-    /// Most checks read the first line: a second one must not be a way to a second budget.
+    /// Most checks read the first line, so a second line must not give a second budget.
     #[test]
     fn several_lines_are_no_key() {
         let expected = MissingKey::client_fault("the header that is the key has several lines");

@@ -5,11 +5,11 @@ use crate::key::writer::KeyWriter;
 
 /// A key from the request's method, such as `GET`.
 ///
-/// The methods of RFC 9110, `PATCH` and `QUERY` are keys of their own. All others share one, `extension`, since a client
-/// could invent a new one for each request.
+/// The methods of RFC 9110, `PATCH` and `QUERY` each have a key. All others share one key, `extension`, because a
+/// client could invent a new method for each request.
 ///
-/// A method is shared by all clients, so a request that is shed is answered 503. It is most useful joined with
-/// another key.
+/// All clients share a method, so a request that is shed gets a 503. This key is most useful in combination with
+/// another one.
 ///
 /// # Examples
 ///
@@ -28,7 +28,7 @@ const STANDARD: [&str; 10] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS",
 impl KeyExtractor for HttpMethod {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
         let method = req.method().as_str();
-        // Methods are case-sensitive, so no standard one is this word.
+        // Methods are case-sensitive, so no standard method equals this word.
         out.write(if STANDARD.contains(&method) { method } else { "extension" });
         Ok(())
     }
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn standard_methods_are_keys_of_their_own() {
+    fn each_standard_method_has_its_own_key() {
         for method in STANDARD {
             assert_eq!(key(method), written(method));
         }

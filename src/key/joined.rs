@@ -6,14 +6,14 @@ use crate::key::writer::KeyWriter;
 
 macro_rules! joined_keys {
     ($count:literal: $($name:ident . $index:tt),+) => {
-        #[doc = concat!($count, " keys joined: each combination of their values has a budget of its own.")]
+        #[doc = concat!($count, " joined keys: each combination of their values has its own budget.")]
         impl<$($name: KeyExtractor),+> KeyExtractor for ($($name,)+) {
             fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
                 $(self.$index.key(req, out)?; out.end();)+
                 Ok(())
             }
 
-            /// Whether all parts are.
+            /// Whether all parts are global.
             fn is_global(&self) -> bool {
                 $(self.$index.is_global())&&+
             }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn joined_keys_are_global_where_all_parts_are() {
+    fn joined_keys_are_global_if_all_parts_are() {
         assert!((Global, Global, Global).is_global());
         assert!((Global, Global, Global, Global).is_global());
         assert!(!(Global, ClientIp::peer(), Global).is_global());

@@ -1,4 +1,4 @@
-//! What of a key does not stand in the request and must be looked up.
+//! The part of a key that is not in the request and must be looked up.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use crate::key::request_view::RequestView;
 use crate::key::writer::Key;
 use crate::key::writer::KeyWriter;
 
-/// A key that is being looked up.
+/// A key whose lookup is running.
 pub(crate) type PendingKey = Pin<Box<dyn Future<Output = Result<KeyWriter, MissingKey>> + Send>>;
 
 type Find = dyn Fn(&RequestView<'_>, KeyWriter, bool) -> PendingKey + Send + Sync;
 
-/// An async function that finds a key; made by [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup).
+/// An async function that finds a key. [`key_lookup`](crate::RateLimitLayerBuilder::key_lookup) creates it.
 #[derive(Clone)]
 pub(crate) struct Lookup {
     find: Arc<Find>,
@@ -21,7 +21,7 @@ pub(crate) struct Lookup {
 }
 
 impl Lookup {
-    /// What `find` returns is the whole key.
+    /// The result of `find` is the whole key.
     pub(crate) fn new<F, Fut, K>(find: F) -> Self
     where
         F: Fn(&RequestView<'_>) -> Fut + Send + Sync + 'static,
@@ -32,7 +32,7 @@ impl Lookup {
             let found = find(req);
             Box::pin(async move {
                 let found = found.await?;
-                // As a tuple of the two would be written.
+                // The bytes are those of a tuple of the two values.
                 if is_joined {
                     out.end();
                 }
@@ -46,13 +46,13 @@ impl Lookup {
         Self { find: Arc::new(find), is_joined: false }
     }
 
-    /// It is joined to a key that the request has.
+    /// The result of `find` is joined to a key from the request.
     pub(crate) fn joined(mut self) -> Self {
         self.is_joined = true;
         self
     }
 
-    /// Begins to look up what belongs behind `key`.
+    /// Starts the lookup of the part that follows `key`.
     pub(crate) fn begin(&self, req: &RequestView<'_>, key: KeyWriter) -> PendingKey {
         (self.find)(req, key, self.is_joined)
     }
@@ -75,7 +75,7 @@ mod tests {
         before.key(&view, &mut key).unwrap();
         match pin!(lookup.begin(&view, key)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(key) => key.map(|key| key.as_bytes().to_vec()),
-            Poll::Pending => panic!("there is nothing to wait for"),
+            Poll::Pending => panic!("the future is not ready"),
         }
     }
 
@@ -84,13 +84,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_is_the_key() {
+    fn the_result_is_the_key() {
         assert_eq!(found(&account(), &Global), Ok(written("acme")));
     }
 
-    /// Whether a part is read or looked up makes no other budget of it.
+    /// A budget does not depend on whether a part is read or looked up.
     #[test]
-    fn joined_it_is_the_key_that_a_tuple_would_be() {
+    fn a_joined_result_equals_a_tuple_key() {
         struct Account;
         impl KeyExtractor for Account {
             fn key(&self, _: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_passed_on() {
+    fn a_failure_is_returned() {
         let failed = MissingKey::server_fault("the accounts cannot be reached");
         assert_eq!(found(&Lookup::new(move |_| async move { Err::<u64, _>(failed) }), &Global), Err(failed));
     }

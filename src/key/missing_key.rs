@@ -1,14 +1,14 @@
 use std::error::Error;
 use std::fmt;
 
-/// A request has no key.
+/// The reason why a request has no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissingKey {
     what: &'static str,
     fault: Fault,
 }
 
-/// Whose mistake a missing key is.
+/// Who caused a missing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Client,
@@ -18,13 +18,13 @@ pub(crate) enum Fault {
 }
 
 impl MissingKey {
-    /// The client should have sent it; where it is refused, the answer is 400.
+    /// The client should have sent the key. The response to a refused request is 400.
     #[must_use]
     pub const fn client_fault(what: &'static str) -> Self {
         Self { what, fault: Fault::Client }
     }
 
-    /// The service should have provided it; where it is refused, the answer is 500.
+    /// The service should have provided the key. The response to a refused request is 500.
     #[must_use]
     pub const fn server_fault(what: &'static str) -> Self {
         Self { what, fault: Fault::Server }
@@ -38,7 +38,7 @@ impl MissingKey {
         self.what
     }
 
-    /// A trusted proxy passed on a request without a usable address of the client.
+    /// A trusted proxy forwarded a request without a usable client address.
     pub(crate) const fn proxy_header(what: &'static str) -> Self {
         Self { what, fault: Fault::ProxyHeader }
     }

@@ -1,8 +1,8 @@
-//! Who is limited: keys, and how they are read from a request.
+//! Keys: which client is limited, and how a request's key is read.
 //!
-//! A [`KeyExtractor`] sees a [`RequestView`], which names no body type, and writes a key's bytes into a
-//! [`KeyWriter`]. What is written is injective: two different sequences of values never give the same bytes,
-//! so keys can be joined without separators and no client can forge another one's.
+//! A [`KeyExtractor`] reads a [`RequestView`], which has no body type, and writes the bytes of a key into a
+//! [`KeyWriter`]. The bytes are injective: two different sequences of values never give the same bytes. So keys can be
+//! joined without separators, and no client can forge the key of another client.
 
 mod cardinality;
 mod client_ip;

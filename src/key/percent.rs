@@ -1,6 +1,6 @@
 //! Percent-encoding (RFC 3986, section 2.1).
 
-/// The bytes for which a text stands. A percent sign without two digits stands for itself.
+/// Decodes a text. A percent sign without two digits after it stays unchanged.
 pub(super) fn decode(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
     let mut rest = text;
     std::iter::from_fn(move || {

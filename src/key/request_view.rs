@@ -13,7 +13,7 @@ pub struct RequestView<'a> {
 }
 
 impl<'a> RequestView<'a> {
-    /// Views a request.
+    /// Creates a view of a request.
     #[must_use]
     pub fn new<B>(request: &'a Request<B>) -> Self {
         Self {
@@ -31,13 +31,13 @@ impl<'a> RequestView<'a> {
         self.method
     }
 
-    /// The target.
+    /// The URI.
     #[must_use]
     pub fn uri(&self) -> &'a Uri {
         self.uri
     }
 
-    /// The protocol version.
+    /// The HTTP version.
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
@@ -49,14 +49,14 @@ impl<'a> RequestView<'a> {
         self.headers
     }
 
-    /// The extensions, where servers and other layers leave what they know.
+    /// The extensions, in which servers and other layers record data.
     #[must_use]
     pub fn extensions(&self) -> &'a Extensions {
         self.extensions
     }
 }
 
-/// Views the head of a request, which is all that an axum extractor has.
+/// Creates a view of a request's head, which is all that an axum extractor has.
 impl<'a> From<&'a http::request::Parts> for RequestView<'a> {
     fn from(parts: &'a http::request::Parts) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl<'a> From<&'a http::request::Parts> for RequestView<'a> {
 }
 
 impl fmt::Debug for RequestView<'_> {
-    /// Headers and targets may be secret: neither is shown.
+    /// Shows neither headers nor the URI, because they may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers = self.headers.len();
         f.debug_struct("RequestView").field("method", self.method).field("headers", &headers).finish_non_exhaustive()

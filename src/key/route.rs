@@ -7,12 +7,12 @@ use crate::key::writer::KeyWriter;
 
 /// A key from the route that axum matched, such as `/users/{id}`.
 ///
-/// Routers that are nested give the joined template. All requests without a route share one key, `unmatched`:
-/// those that end in a fallback, and every request where the layer stands outside the router, which has not
-/// matched yet. The raw path is never a key, since a client could invent a new one for each request.
+/// Nested routers give the joined template. All requests without a route share one key, `unmatched`. These are
+/// requests that reach a fallback, and every request if the layer is outside the router. The raw path is never a key,
+/// because a client could invent a new path for each request.
 ///
-/// A route is shared by its clients, so a request that is shed is answered 503. Join it with
-/// [`ClientIp`](crate::ClientIp) to give each client a budget for each route.
+/// All clients share a route, so a request that is shed gets a 503. Join this key with [`ClientIp`](crate::ClientIp)
+/// to give each client a budget for each route.
 ///
 /// # Examples
 ///
@@ -34,7 +34,7 @@ pub struct Route;
 
 impl KeyExtractor for Route {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        // Every template begins with a slash, so none is this word.
+        // Every template starts with a slash, so none equals this word.
         out.write(req.extensions().get().map_or("unmatched", MatchedPath::as_str));
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the tests of the keys share.
+//! Helpers for the tests of the keys.
 
 use http::Request;
 
@@ -12,14 +12,14 @@ pub(super) fn request(target: &str) -> Request<()> {
     Request::get(target).body(()).unwrap()
 }
 
-/// The bytes of a request's key, which it must have.
+/// The bytes of a request's key. The request must have one.
 pub(super) fn bytes(key: &impl KeyExtractor, request: &Request<()>) -> Vec<u8> {
     let mut out = KeyWriter::new();
     key.key(&RequestView::new(request), &mut out).unwrap();
     out.as_bytes().to_vec()
 }
 
-/// Why a request has no key.
+/// The reason why a request has no key.
 pub(super) fn missing(key: &impl KeyExtractor, request: &Request<()>) -> MissingKey {
     key.key(&RequestView::new(request), &mut KeyWriter::new()).unwrap_err()
 }

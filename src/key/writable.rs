@@ -60,14 +60,14 @@ impl Key for Ipv4Addr {
 }
 
 impl Key for Ipv6Addr {
-    /// The whole address; an IPv4-mapped one is another key than the IPv4 address.
+    /// The whole address. An IPv4-mapped address is another key than the IPv4 address.
     fn write_to(&self, out: &mut KeyWriter) {
         out.tagged(Tag::V6, &self.octets());
     }
 }
 
 impl Key for IpAddr {
-    /// The whole address; an IPv4-mapped one is another key than the IPv4 address.
+    /// The whole address. An IPv4-mapped address is another key than the IPv4 address.
     fn write_to(&self, out: &mut KeyWriter) {
         match self {
             Self::V4(v4) => v4.write_to(out),
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::key::tests::written;
 
-    /// Every kind of value that is no other kind, and small ones, so that equal bytes would be found.
+    /// One kind for each distinct encoding. The values are small, so that a collision would be found.
     #[derive(Clone, Debug, PartialEq)]
     enum Part {
         Text(String),
@@ -198,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Few bytes, tags among them, in the lengths of integers too.
+    /// Short byte sequences that contain tags, also in the lengths of integers.
     fn few() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             prop::collection::vec(0_u8..18, 0..40),
@@ -247,7 +247,7 @@ mod tests {
             b in prop::collection::vec(part(), 0..4),
         ) {
             prop_assert_eq!(a == b, bytes(&a) == bytes(&b));
-            // No sequence is the beginning of another one with a different first part.
+            // No sequence is a prefix of another one with a different first part.
             if !a.is_empty() && !b.is_empty() && a[0] != b[0] {
                 let (a, b) = (bytes(&a[..1]), bytes(&b));
                 prop_assert!(!b.starts_with(&a));
@@ -265,7 +265,7 @@ mod tests {
         }
     }
 
-    /// One value of each type that is no other type's, all made of the same bytes as far as they can be.
+    /// One value of each kind, all made of the same bytes if possible.
     #[test]
     fn values_of_different_kinds_are_different_keys() {
         let keys = [
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(written(&v4.to_ipv6_mapped()), written(&IpAddr::V6(v4.to_ipv6_mapped())));
     }
 
-    /// Writes any number of parts, as a key of the user's own may.
+    /// Writes any number of parts, as a custom key may.
     struct Path<'a>(&'a [&'a str]);
 
     impl Key for Path<'_> {

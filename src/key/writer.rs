@@ -1,36 +1,36 @@
-//! The bytes of a key, and what can be written to them.
+//! The bytes of a key, and the values that can be written to them.
 
 use std::fmt;
 
 /// A value that can be a key, or a part of one.
 ///
-/// Implement it by writing the parts of which your type is made.
+/// Implement it by writing the parts of your type.
 ///
 /// # Equal keys
 ///
-/// CardinalitySketch of different types are different keys, except for these, which are one key if their values are equal:
+/// Values of different types are different keys. The exceptions are these groups, in which equal values are one key:
 ///
-/// - text: `str`, `String`, [`Method`](http::Method) and [`HeaderName`](http::HeaderName) by their names,
+/// - text: `str`, `String`, and the names of a [`Method`](http::Method) and a [`HeaderName`](http::HeaderName),
 /// - bytes: `[u8]`, `[u8; N]`, `Vec<u8>`, [`Bytes`](bytes::Bytes), [`HeaderValue`](http::HeaderValue),
 /// - unsigned integers up to 64 bits, with their `NonZero` forms,
 /// - all signed integers, with their `NonZero` forms,
 /// - `u128` and `NonZeroU128`,
-/// - an address and an `IpAddr` that holds it,
-/// - a value and a reference, `Box`, `Rc`, `Arc` or `Cow` to it.
+/// - an address and an `IpAddr` that contains it,
+/// - a value and a reference, `Box`, `Rc`, `Arc` or `Cow` of it.
 ///
-/// A type of your own is the sequence of what it writes.
+/// A type of your own is equal to the sequence of the values that it writes.
 ///
 /// # Addresses
 ///
-/// An `IpAddr` is the whole address. The owner of an IPv6 network can take a new address, and so a new budget, for
-/// each request. To key by client, use [`ClientIp`](crate::ClientIp), or the address that
-/// [`ClientIp::network`](crate::ClientIp::network) returns. A `SocketAddr` is no key, since each connection has
-/// another port.
+/// An `IpAddr` is the whole address. The owner of an IPv6 network can use a new address, and so a new budget, for each
+/// request. To limit by client, use [`ClientIp`](crate::ClientIp), or the address that
+/// [`ClientIp::network`](crate::ClientIp::network) returns. `SocketAddr` does not implement `Key`, because each
+/// connection has another port.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a rate limit key",
     label = "not a `Key`",
     note = "implement `Key` for a type of your own by writing its parts: `out.write(&self.id)`",
-    note = "a `SocketAddr` is no key, since each connection has another port: use `ClientIp` as the key, \
+    note = "a `SocketAddr` is not a key, because each connection has another port: use `ClientIp` as the key, \
             `ClientIp::network(&req)` in a closure, or `.ip()` for the whole address"
 )]
 pub trait Key {
@@ -38,22 +38,22 @@ pub trait Key {
     fn write_to(&self, out: &mut KeyWriter);
 }
 
-/// Key bytes up to this many are written without allocating.
+/// The maximum number of key bytes that need no allocation.
 const INLINE: usize = 64;
 
 /// Collects the bytes of a key.
 ///
-/// Each value is written with its type and, if that varies, its length. Different values, and different sequences
-/// of values, therefore never give the same bytes. [`Key`] lists the types whose equal values are one key.
+/// Each value is written with its type and, if it varies, its length. So different values, and different sequences of
+/// values, never give the same bytes. [`Key`] lists the types whose equal values are one key.
 pub struct KeyWriter {
     inline: [u8; INLINE],
     len: usize,
-    /// Holds everything once the inline part is full.
+    /// Contains all bytes once the inline part is full.
     spilled: Vec<u8>,
 }
 
 impl KeyWriter {
-    /// Creates an empty writer; it allocates only for keys above 64 bytes.
+    /// Creates an empty writer. It allocates only for keys longer than 64 bytes.
     #[must_use]
     #[inline]
     pub fn new() -> Self {
@@ -66,12 +66,12 @@ impl KeyWriter {
         value.write_to(self);
     }
 
-    /// Ends one part among several, which may have written any number of values.
+    /// Ends one of several parts. A part may consist of any number of values.
     pub(super) fn end(&mut self) {
         self.tagged(Tag::End, &[]);
     }
 
-    /// Writes what stands for a missing key, and for nothing else.
+    /// Writes the marker of a missing key, which equals no other value.
     pub(crate) fn missing(&mut self) {
         self.tagged(Tag::Missing, &[]);
     }
@@ -109,14 +109,14 @@ impl Default for KeyWriter {
 }
 
 impl fmt::Debug for KeyWriter {
-    /// Keys may be secret: only the length is shown.
+    /// Shows only the length, because keys may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyWriter").field("len", &self.as_bytes().len()).finish_non_exhaustive()
     }
 }
 
-/// The first byte of a value. Every kind has a fixed length, states its own or ends with `End`, so no value is the
-/// beginning of another.
+/// The first byte of a value. Every kind has a fixed length, contains its length, or ends with `End`. So no value is a
+/// prefix of another one.
 #[repr(u8)]
 #[derive(Clone, Copy)]
 pub(super) enum Tag {
@@ -128,7 +128,7 @@ pub(super) enum Tag {
     Signed128,
     Bool,
     None,
-    /// A value follows, and `End`.
+    /// A value follows, and then `End`.
     Some,
     End,
     Missing,
@@ -137,6 +137,6 @@ pub(super) enum Tag {
     Unsigned128,
     Char,
     Unit,
-    /// CardinalitySketch follow, each with `End` behind it; the next byte is their number.
+    /// Parts follow, each with `End` after it. The next byte is their number.
     Tuple,
 }

@@ -6,7 +6,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The body of a limited service's response: the inner service's, or that of a refusal.
+    /// The response body of a limited service: the inner service's body, or that of a refusal.
     #[derive(Debug)]
     pub struct RateLimitBody<B> {
         #[pin]
@@ -19,7 +19,7 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        // Nothing once it is read, or where there is nothing to read.
+        // `None` after it is read, or if it is empty.
         Full { data: Option<Bytes> },
     }
 }
@@ -34,7 +34,7 @@ impl<B> RateLimitBody<B> {
     }
 }
 
-/// Empty: what a CORS layer around this one answers a preflight with.
+/// An empty body. A CORS layer outside this one needs it for preflight responses.
 impl<B> Default for RateLimitBody<B> {
     fn default() -> Self {
         Self::full(Bytes::new())
@@ -52,7 +52,7 @@ impl<B: Body<Data = Bytes>> Body for RateLimitBody<B> {
         }
     }
 
-    /// Truthful before the first poll too: a gRPC refusal must end its stream with its headers.
+    /// This is also correct before the first poll: a gRPC refusal must end its stream with its headers.
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Inner { body } => body.is_end_stream(),

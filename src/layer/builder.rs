@@ -38,11 +38,11 @@ use crate::telemetry::DropCounter;
 pub struct RateLimitLayerBuilder {
     name: Arc<str>,
     quotas: Vec<Quota>,
-    /// The first quota that could not be read, reported by `build`.
+    /// The first invalid quota, which `build` reports.
     invalid_quota: Option<ConfigError>,
     key: Option<Arc<dyn KeyExtractor>>,
     lookup: Option<Lookup>,
-    /// The factor as it was given, checked by `build`.
+    /// The given factor, which `build` checks.
     suppressed: Option<f64>,
     store: Option<Arc<dyn Store>>,
     pub(super) rejected: Option<u16>,
@@ -56,31 +56,31 @@ pub struct RateLimitLayerBuilder {
 }
 
 impl RateLimitLayer {
-    /// Admits `n` requests in any second from each peer address; 0 refuses everything.
+    /// Creates a layer that admits `n` requests in any second from each peer address. With 0 it refuses everything.
     #[must_use]
     pub fn per_second(n: u64) -> Self {
         Self::simple(Quota::clamped(n, 1_000))
     }
 
-    /// Admits `n` requests in any minute from each peer address; 0 refuses everything.
+    /// Creates a layer that admits `n` requests in any minute from each peer address. With 0 it refuses everything.
     #[must_use]
     pub fn per_minute(n: u64) -> Self {
         Self::simple(Quota::clamped(n, 60_000))
     }
 
-    /// Admits `n` requests in any hour from each peer address; 0 refuses everything.
+    /// Creates a layer that admits `n` requests in any hour from each peer address. With 0 it refuses everything.
     #[must_use]
     pub fn per_hour(n: u64) -> Self {
         Self::simple(Quota::clamped(n, 3_600_000))
     }
 
-    /// Admits `n` requests in any 24 hours from each peer address; 0 refuses everything.
+    /// Creates a layer that admits `n` requests in any 24 hours from each peer address. With 0 it refuses everything.
     #[must_use]
     pub fn per_day(n: u64) -> Self {
         Self::simple(Quota::clamped(n, 86_400_000))
     }
 
-    /// A layer that limits nothing, for a limit that may be absent.
+    /// Creates a layer that limits nothing, for an optional limit.
     ///
     /// # Examples
     ///
@@ -97,7 +97,7 @@ impl RateLimitLayer {
         builder.build().expect("one quota is always possible")
     }
 
-    /// Starts a layer of one's own.
+    /// Creates a builder.
     pub fn builder() -> RateLimitLayerBuilder {
         RateLimitLayerBuilder::new()
     }
@@ -129,14 +129,13 @@ impl RateLimitLayerBuilder {
         }
     }
 
-    /// Adds a quota; a request is admitted if all of them have room, and then charged to all.
+    /// Adds a quota. A request is admitted only if all quotas have room, and is then charged to all of them.
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quotas.push(quota);
         self
     }
 
-    /// Adds quotas that are written as text, or given as [`Quota`]s; a mistake in a text is an error of
-    /// [`build`](Self::build).
+    /// Adds quotas, as texts or as [`Quota`]s. If a text is invalid, [`build`](Self::build) returns an error.
     ///
     /// # Examples
     ///
@@ -158,20 +157,20 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Names the limit; default `"default"`, and printable ASCII, since clients are told.
+    /// Sets the limit's name; the default is `"default"`. It must be printable ASCII, because headers contain it.
     ///
-    /// Limits that share a store and a name share their budgets, key by key.
+    /// Limits with the same store and the same name share their budgets, key by key.
     ///
-    /// A layer that replaces another one and has other quotas keeps its history. If both exist for a moment, the log
+    /// If a layer replaces another one and has other quotas, it keeps the history. If both exist for a moment, the log
     /// has a line `limit-opened-twice`, which you can ignore or [`silence`](crate::telemetry::Notice::silence).
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Sets what a request's key is; default [`ClientIp::peer`].
+    /// Sets the key of a request; the default is [`ClientIp::peer`].
     ///
-    /// Several keys are joined as a tuple, and each combination of their values has a budget of its own.
+    /// A tuple joins several keys. Each combination of their values has its own budget.
     ///
     /// # Examples
     ///
@@ -189,11 +188,11 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets a function as the key. It returns `Option<K>` or `Result<K, MissingKey>`.
+    /// Sets a function that returns the key, as `Option<K>` or `Result<K, MissingKey>`.
     ///
-    /// `None` is the client's fault, and the answer is 400. If the service should have provided the key, return
-    /// [`MissingKey::server_fault`]: the answer is then 500, and the log names the cause. The log also reports a
-    /// function that finds no key for the first 100 requests.
+    /// `None` means that the client is at fault, and the response is 400. If the service should have provided the key,
+    /// return [`MissingKey::server_fault`]. The response is then 500, and the log contains the cause. The log also
+    /// reports a function that finds no key for the first 100 requests.
     ///
     /// # Examples
     ///
@@ -202,7 +201,7 @@ impl RateLimitLayerBuilder {
     /// # use tower_weir::key::MissingKey;
     /// # #[derive(Clone)]
     /// # struct User { id: u64 }
-    /// // A layer around this one must put the user into the request's extensions.
+    /// // A layer outside this one must insert the user into the request's extensions.
     /// let layer = RateLimitLayer::builder()
     ///     .quota("10/s".parse()?)
     ///     .key_fn(|req| {
@@ -220,21 +219,22 @@ impl RateLimitLayerBuilder {
         self.key(FromFn::new(key))
     }
 
-    /// Sets an async function that looks the key up, such as the account to which an API key belongs.
+    /// Sets an async function that looks up the key, such as the account of an API key.
     ///
-    /// With [`key`](Self::key) or [`key_fn`](Self::key_fn) beside it, that key is read first, and the two are
-    /// joined; a request without the first one is not looked up. Without them what is found is the whole key.
+    /// You can combine it with [`key`](Self::key) or [`key_fn`](Self::key_fn). That key is then read first, and the
+    /// two are joined. A request without the first key is not looked up. Without `key` or `key_fn`, the result of the
+    /// lookup is the whole key.
     ///
-    /// The function sees the request and returns a future that owns what it needs. Where it fails,
-    /// [`on_missing_key`](Self::on_missing_key) says what happens: return [`MissingKey::client_fault`] for a key
-    /// that nobody has, and [`MissingKey::server_fault`] where the lookup itself went wrong.
+    /// The function sees the request and returns a future that owns its data. If the lookup fails,
+    /// [`on_missing_key`](Self::on_missing_key) determines what happens. Return [`MissingKey::client_fault`] for an
+    /// unknown key, and [`MissingKey::server_fault`] if the lookup itself failed.
     ///
-    /// It runs for each request, also of a client that is over its limit, and as long as it takes: give it a
-    /// cache and a deadline, and to whoever guesses keys a limit by address around this one.
+    /// The function runs for every request, even from clients over their limit, and has no timeout. Add a cache and a
+    /// deadline. Put a limit by address outside this one, to limit clients that guess keys.
     ///
     /// # Cancellation
     ///
-    /// When the response's future is dropped, the lookup is too, and nothing has been charged.
+    /// If the response's future is dropped, the lookup is dropped too, and nothing is charged.
     ///
     /// # Examples
     ///
@@ -247,7 +247,7 @@ impl RateLimitLayerBuilder {
     /// struct Accounts(HashMap<String, u64>);
     ///
     /// impl Accounts {
-    ///     /// Asks a database.
+    ///     /// Searches a database.
     ///     async fn owner(&self, api_key: &str) -> Result<Option<u64>, std::io::Error> {
     ///         Ok(self.0.get(api_key).copied())
     ///     }
@@ -263,7 +263,7 @@ impl RateLimitLayerBuilder {
     ///             let api_key = api_key.ok_or(MissingKey::client_fault("no API key"))?;
     ///             let owner = accounts.owner(&api_key).await;
     ///             let owner = owner.map_err(|_| MissingKey::server_fault("the accounts cannot be reached"))?;
-    ///             owner.ok_or(MissingKey::client_fault("the API key is nobody's"))
+    ///             owner.ok_or(MissingKey::client_fault("unknown API key"))
     ///         }
     ///     })
     ///     .build()?;
@@ -287,36 +287,40 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Thins an overload smoothly instead of cutting it off, and never admits more than the limit times
-    /// `hard_limit_factor`, which is at least 1.0.
+    /// Uses the suppressed strategy: it thins an overload smoothly instead of cutting it off.
+    ///
+    /// It never admits more than the limit times `hard_limit_factor`, which is at least 1.0.
     pub fn suppressed(mut self, hard_limit_factor: f64) -> Self {
         self.suppressed = Some(hard_limit_factor);
         self
     }
 
-    /// Sets where the budgets are kept: a handle such as `rl.local()`, or a [`Store`] of one's own; default
-    /// a local store for this layer alone.
+    /// Sets the store of the budgets: a handle such as `rl.local()`, or a [`Store`] of your own.
+    ///
+    /// The default is a local store for this layer alone.
     pub fn limiter(mut self, store: impl IntoStore) -> Self {
         self.store = Some(store.into_store());
         self
     }
 
-    /// Sets what happens to a request without a key; default [`OnMissingKey::Reject`].
+    /// Sets the behavior for a request without a key; the default is [`OnMissingKey::Reject`].
     pub fn on_missing_key(mut self, policy: OnMissingKey) -> Self {
         self.on_missing_key = policy;
         self
     }
 
-    /// Sets what happens where the store fails; default [`OnStoreError::LocalShare`].
+    /// Sets the behavior if the store fails; the default is [`OnStoreError::LocalShare`].
     pub fn on_store_error(mut self, policy: OnStoreError) -> Self {
         self.on_store_error = policy;
         self
     }
 
-    /// Sets whether the inner service finds the [`Decision`](crate::Decision) in the request's extensions; default
-    /// no, because it costs an allocation.
+    /// Sets whether the layer adds the [`Decision`](crate::Decision) to the request's extensions.
     ///
-    /// Handlers can then read what is left. An exempt request carries none. With stacked layers the inner one counts.
+    /// The default is no, because it costs an allocation.
+    ///
+    /// Handlers can then read the remaining quota. An exempt request has no decision. With stacked layers, the inner
+    /// one replaces the decision of the outer one.
     ///
     /// # Examples
     ///
@@ -338,7 +342,7 @@ impl RateLimitLayerBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that says what to write instead.
+    /// Returns a [`ConfigError`] that states what to write instead.
     pub fn build(self) -> Result<RateLimitLayer, ConfigError> {
         if let Some(error) = self.invalid_quota {
             return Err(error);
@@ -356,7 +360,7 @@ impl RateLimitLayerBuilder {
             None => Strategy::Absolute,
             Some(factor) => Strategy::Suppressed(HardLimitFactor::try_from(factor)?),
         };
-        // What is looked up tells clients apart.
+        // A key that is looked up identifies a client.
         let shed_default = match key.is_global() && lookup.is_none() {
             true => StatusCode::SERVICE_UNAVAILABLE,
             false => StatusCode::TOO_MANY_REQUESTS,
@@ -385,7 +389,7 @@ impl RateLimitLayerBuilder {
     }
 }
 
-/// A local store whose buckets suit the quotas: 10 ms, finer for short windows, larger for very long ones.
+/// A local store with buckets that suit the quotas: 10 ms, finer for short windows, and larger for very long ones.
 fn own_store(quotas: &[Quota]) -> Result<Arc<dyn Store>, ConfigError> {
     let windows = || quotas.iter().map(Quota::window_ms);
     let (shortest, longest) = (windows().min().unwrap_or(1_000), windows().max().unwrap_or(1_000));

@@ -1,4 +1,4 @@
-//! The builder's setters for requests that a layer leaves alone.
+//! The builder's setters for requests that a layer does not limit.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use super::builder::RateLimitLayerBuilder;
 use crate::key::RequestView;
 
 impl RateLimitLayerBuilder {
-    /// Exempts the requests for which the function returns true; they pass without a key and without a charge.
+    /// Exempts the requests for which the function returns true. They are admitted without a key and without a charge.
     ///
-    /// Each call adds a case. Use this for health checks and internal callers, and not
-    /// [`OnMissingKey::Allow`](super::OnMissingKey::Allow), which also admits a client whose key is missing by
-    /// mistake. Decide by what a client cannot choose: anybody can send a header.
+    /// Each call adds a case. Use this for health checks and internal callers.
+    /// [`OnMissingKey::Allow`](super::OnMissingKey::Allow) would also admit a client whose key is missing by mistake.
+    /// Decide by something that a client cannot choose: any client can send a header.
     ///
     /// # Examples
     ///
@@ -39,8 +39,8 @@ impl RateLimitLayerBuilder {
 
     /// Exempts these paths, such as those of health checks.
     ///
-    /// A path is compared byte by byte, without the query. A router that is nested at `/api` sees `/health` in
-    /// place of `/api/health`.
+    /// Paths are compared byte by byte, without the query. A router that is nested at `/api` sees `/health` instead of
+    /// `/api/health`.
     ///
     /// # Examples
     ///
@@ -59,7 +59,7 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Limits only requests with these methods, and exempts all others; GET includes HEAD.
+    /// Limits only requests with these methods, and exempts all others. GET includes HEAD.
     ///
     /// Each call adds methods.
     ///
@@ -77,11 +77,11 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets whether CORS preflights pass without a limit; default no.
+    /// Sets whether CORS preflights are exempt; the default is no.
     ///
-    /// A preflight is OPTIONS with `Origin` and `Access-Control-Request-Method`. Better is a CORS layer around
-    /// this one: it answers preflights itself, and lets pages read refusals. Anyone can send preflights, so
-    /// exempt them only where they are cheap. See [`EXPOSED_HEADERS`](crate::response::EXPOSED_HEADERS).
+    /// A preflight is an OPTIONS request with `Origin` and `Access-Control-Request-Method`. Prefer a CORS layer
+    /// outside this one: it responds to preflights itself, and lets pages read refusals. Any client can send
+    /// preflights, so exempt them only if they are cheap. See [`EXPOSED_HEADERS`](crate::response::EXPOSED_HEADERS).
     ///
     /// # Examples
     ///
@@ -96,11 +96,12 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets whether the layer limits at all; default yes.
+    /// Sets whether the layer limits requests; the default is yes.
     ///
-    /// With `false` every request passes, and `build` still reports every mistake in the configuration. Use this to
-    /// switch a limit on or off by configuration. `tower::util::option_layer` does not compile in its place, because
-    /// it needs the same response body with and without the layer. `axum_extra::middleware::option_layer` compiles.
+    /// With `false`, every request is admitted, but `build` still reports every mistake in the configuration. Use this
+    /// to enable or disable a limit by configuration. `tower::util::option_layer` does not compile in its place,
+    /// because it needs the same response body with and without the layer. `axum_extra::middleware::option_layer`
+    /// compiles.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! The builder's setters for what a client is told.
+//! The builder's setters for the responses to clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::builder::RateLimitLayerBuilder;
 use crate::response::{Protocol, RateLimitHeaders, RefusalBody, RefusalContext};
 
 impl RateLimitLayerBuilder {
-    /// Sets the status of a rejection, 400 to 599; default 429.
+    /// Sets the status of a rejection, 400 to 599; the default is 429.
     ///
     /// gRPC clients get RESOURCE_EXHAUSTED for 4xx and UNAVAILABLE for 5xx.
     pub fn status(mut self, status: u16) -> Self {
@@ -19,14 +19,15 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets the status of a request that the suppressed strategy sheds, 400 to 599; default 429, and 503
-    /// where keys are shared by all clients, as with [`Global`](crate::Global) or a route.
+    /// Sets the status of a request that the suppressed strategy sheds, 400 to 599.
+    ///
+    /// The default is 429, or 503 if all clients share the keys, as with [`Global`](crate::Global) or a route.
     pub fn shed_status(mut self, status: u16) -> Self {
         self.shed = Some(status);
         self
     }
 
-    /// Sets the form of the body of HTTP refusals; default [`RefusalBody::Problem`].
+    /// Sets the form of the body of HTTP refusals; the default is [`RefusalBody::Problem`].
     ///
     /// # Examples
     ///
@@ -42,22 +43,26 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets what a client over the limit reads: the gRPC message, the text body, or the problem's `detail`.
+    /// Sets the message for a client over the limit: the gRPC message, the text body, or the problem's `detail`.
     ///
-    /// A message goes into gRPC headers, so `build` returns an error if it is longer than clients accept.
+    /// gRPC headers contain the message, so `build` returns an error if it is longer than clients accept.
     ///
-    /// Default "rate limit exceeded", or "overloaded" with a status of 5xx; a problem then has no detail.
+    /// The default is "rate limit exceeded", or "overloaded" with a status of 5xx. By default, a problem has no
+    /// detail.
     pub fn message(mut self, message: impl Into<Arc<str>>) -> Self {
         self.answers.message = Some(message.into());
         self
     }
 
-    /// Sets a function that makes the response of a refusal.
+    /// Sets a function that creates the response of a refusal.
     ///
-    /// It is called for refusals of every reason and protocol, in place of nothing: start from a clone of
-    /// [`RefusalContext::response`], and hand that back where the protocol is gRPC. To the result are added
-    /// `Retry-After`, where a wait helps (the longer one if it has one), `Cache-Control: no-store`, the fields of
-    /// [`headers`](Self::headers) that it lacks, and the [`Decision`](crate::Decision) in its extensions.
+    /// The function runs for every refusal. Start from a clone of [`RefusalContext::response`], and return it
+    /// unchanged for gRPC. The layer then adds:
+    ///
+    /// - `Retry-After`, if a wait helps; if your response has one, the longer wait is sent
+    /// - `Cache-Control: no-store`
+    /// - the fields of [`headers`](Self::headers), if your response has none of them
+    /// - the [`Decision`](crate::Decision) in the extensions
     ///
     /// # Examples
     ///
@@ -89,7 +94,7 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets the protocol in which refusals are answered; default [`Protocol::Auto`].
+    /// Sets the protocol of refusals; the default is [`Protocol::Auto`].
     ///
     /// # Examples
     ///
@@ -97,7 +102,7 @@ impl RateLimitLayerBuilder {
     /// use tower_weir::RateLimitLayer;
     /// use tower_weir::response::Protocol;
     ///
-    /// // For a server that speaks nothing else.
+    /// // For a server that speaks only gRPC.
     /// let layer = RateLimitLayer::builder().quota("10/s".parse()?).protocol(Protocol::Grpc).build()?;
     /// # Ok::<(), tower_weir::ConfigError>(())
     /// ```
@@ -106,10 +111,10 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets which header fields tell clients of their quota; default [`RateLimitHeaders::None`].
+    /// Sets which header fields inform clients of their quota; the default is [`RateLimitHeaders::None`].
     ///
-    /// They stand on the responses to admitted requests too, beside what the handler has set. Clients heed
-    /// `Retry-After`, which needs none of this; few read these fields.
+    /// Responses to admitted requests have these fields too, in addition to those of the handler. Clients respect
+    /// `Retry-After`, which needs none of these fields. Few clients read them.
     ///
     /// # Examples
     ///
@@ -131,7 +136,7 @@ impl RateLimitLayerBuilder {
 
     /// Adds a second family of header fields to that of [`headers`](Self::headers), for clients of both kinds.
     ///
-    /// One draft and `XRateLimit` go together. Two drafts write the same headers, and `build` returns an error.
+    /// You can combine one draft with `XRateLimit`. Two drafts write the same headers, and `build` returns an error.
     ///
     /// # Examples
     ///
@@ -151,10 +156,10 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets up to how much longer than the true wait a refused client is told to wait; default zero.
+    /// Sets the jitter: how much longer than the true wait a refused client may have to wait; the default is zero.
     ///
-    /// Then clients that were refused together do not return together. It counts in `Retry-After`, which is
-    /// rounded up to whole seconds, and in what gRPC clients are told; in whole milliseconds.
+    /// With jitter, clients that were refused together do not return together. It applies to `Retry-After`, which is
+    /// rounded up to whole seconds, and to the waits for gRPC clients. Its unit is whole milliseconds.
     ///
     /// # Examples
     ///
@@ -170,14 +175,17 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets how much of a refused HTTP/1 request's body is read and discarded before the answer; default 32 MiB.
+    /// Sets how much of a refused HTTP/1 request's body the layer reads and discards before the response; the default
+    /// is 32 MiB.
     ///
-    /// A server closes an HTTP/1 connection whose request body it has not read. A client that is still sending then
-    /// gets a reset instead of its answer, and a proxy answers 502 and may take the server for dead. A longer
-    /// `Content-Length` is not read at all, and 0 reads nothing; the answer then says `Connection: close`. A client
-    /// that waits for `100 Continue` is answered at once, and so is HTTP/2, which needs none of this.
+    /// If a server has not read a request's body, it closes the HTTP/1 connection. A client that is still sending then
+    /// gets a reset instead of its response. A proxy responds with 502 and may mark the server as failed.
     ///
-    /// Set it to at least the largest upload that the service and the proxies before it accept.
+    /// The layer does not read a body with a longer `Content-Length`, and with 0 it reads nothing. The response then
+    /// has `Connection: close`. A client that waits for `100 Continue` gets its response at once. So does an HTTP/2
+    /// client, which needs none of this.
+    ///
+    /// Set it to at least the largest upload that the service and the proxies in front of it accept.
     ///
     /// # Examples
     ///
@@ -192,19 +200,20 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets how long reading a refused request's body may take; default 30 s.
+    /// Sets how long reading a refused request's body may take; the default is 30 s.
     ///
-    /// Afterwards the answer is sent anyway, with `Connection: close`. See [`drain_bytes`](Self::drain_bytes).
+    /// After that time, the layer sends the response with `Connection: close`. See [`drain_bytes`](Self::drain_bytes).
     pub fn drain_timeout(mut self, most: Duration) -> Self {
         self.drain.within = most;
         self
     }
 
-    /// Adds a type of request body that can be read when its request is refused; see
+    /// Adds a type of request body that the layer can read if the request is refused; see
     /// [`drain_bytes`](Self::drain_bytes).
     ///
-    /// `axum::body::Body` and `tonic::body::Body` are known with the features `axum` and `tonic`. Name the body of
-    /// any other server, such as `hyper::body::Incoming`, and of a layer around this one that changes the type.
+    /// With the features `axum` and `tonic`, the layer knows `axum::body::Body` and `tonic::body::Body`. Add the body
+    /// type of any other server, such as `hyper::body::Incoming`, and of a layer outside this one that changes the
+    /// type.
     ///
     /// # Examples
     ///

@@ -1,8 +1,8 @@
 //! Reads and discards the body of a refused HTTP/1 request, so that the refusal arrives.
 //!
-//! An HTTP/1 server closes a connection whose request body is unread at the end of the response (RFC 9112,
-//! section 9.6). A client that is still sending then meets a reset, and the answer is lost with it; a proxy answers
-//! 502 and counts a failure of the server. HTTP/2 ends one stream and keeps the connection, so nothing is read there.
+//! If part of a request body is unread when the response ends, an HTTP/1 server closes the connection (RFC 9112,
+//! section 9.6). A client that is still sending gets a reset and loses the response. A proxy then responds with 502
+//! and counts a server failure. HTTP/2 ends one stream and keeps the connection, so the layer reads nothing there.
 
 use std::any::{Any, TypeId};
 use std::future::Future;
@@ -18,14 +18,14 @@ use http_body::Body;
 
 use crate::telemetry::{self, Notice};
 
-/// The most that is read by default.
+/// The default maximum number of bytes to read.
 const MOST_BYTES: u64 = 32 << 20;
-/// The longest that it takes by default.
+/// The default maximum time for reading.
 const MOST_TIME: Duration = Duration::from_secs(30);
-/// Frames that are read before other tasks get their turn.
+/// The number of frames to read before other tasks run.
 const FRAMES_PER_POLL: usize = 32;
 
-/// How a layer treats the bodies of refused requests.
+/// How a layer handles the bodies of refused requests.
 #[derive(Clone, Debug)]
 pub(super) struct DrainOptions {
     pub(super) most_bytes: u64,
@@ -33,7 +33,7 @@ pub(super) struct DrainOptions {
     bodies: Vec<BodyType>,
 }
 
-/// A type of body that can be read.
+/// A body type that the layer can read.
 #[derive(Clone, Copy, Debug)]
 struct BodyType {
     id: TypeId,
@@ -43,9 +43,9 @@ struct BodyType {
 
 type OpenBody = Pin<Box<dyn Discard + Send>>;
 
-/// A body whose frames are counted and dropped.
+/// A body whose frames are counted and discarded.
 trait Discard {
-    /// The length of the next frame; `None` at the end or after an error.
+    /// The length of the next frame, or `None` at the end or after an error.
     fn poll_discard(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u64>>;
 }
 
@@ -63,7 +63,7 @@ impl Default for DrainOptions {
         let options = Self { most_bytes: MOST_BYTES, within: MOST_TIME, bodies: Vec::new() };
         #[cfg(feature = "axum")]
         let options = options.with_body::<axum::body::Body>();
-        // gRPC-Web over HTTP/1.1.
+        // gRPC-Web over HTTP/1.1 sends this body type.
         #[cfg(feature = "tonic")]
         let options = options.with_body::<tonic::body::Body>();
         options
@@ -71,7 +71,7 @@ impl Default for DrainOptions {
 }
 
 impl DrainOptions {
-    /// Adds a type of body that can be read.
+    /// Adds a body type that the layer can read.
     pub(super) fn with_body<B: Body + Send + 'static>(mut self) -> Self {
         let id = TypeId::of::<B>();
         if self.bodies.iter().all(|known| known.id != id) {
@@ -84,10 +84,10 @@ impl DrainOptions {
         self
     }
 
-    /// Decides whether to read the body of a refused request before it is answered.
+    /// Decides whether to read the body of a refused request before the response.
     #[inline]
     pub(super) fn begin<B: 'static>(&self, request: Request<B>) -> Unread {
-        // Later versions end the stream and keep the connection.
+        // HTTP/2 and later end the stream and keep the connection.
         if request.version() >= Version::HTTP_2 {
             return Unread::Nothing;
         }
@@ -120,17 +120,17 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// What stands between a refusal and its delivery.
+/// The state of a refused request's body.
 pub(super) enum Unread {
-    /// Nothing that this layer can change.
+    /// The layer need not or cannot read the body.
     Nothing,
     /// The body stays unread, so the server closes the connection.
     Abandoned,
-    /// The body is read first.
+    /// The layer reads the body before it sends the refusal.
     Draining(Drain),
 }
 
-/// A body that is read to its end or its bound.
+/// A body that the layer reads to its end or its bound.
 pub(super) struct Drain {
     body: OpenBody,
     left: u64,
@@ -138,7 +138,7 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// Reads on; returns whether the end was reached.
+    /// Continues to read. Returns whether the end was reached.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         for _ in 0..FRAMES_PER_POLL {
             match self.body.as_mut().poll_discard(cx) {
@@ -158,7 +158,7 @@ impl Drain {
     }
 }
 
-/// Tells the client that the connection ends with this response (RFC 9112, section 9.6).
+/// Announces that the connection closes after this response (RFC 9112, section 9.6).
 pub(super) fn announce_close(response: &mut Response<Bytes>) {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }

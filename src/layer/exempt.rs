@@ -1,6 +1,6 @@
-//! Which requests a layer leaves alone.
+//! The requests that a layer does not limit.
 //!
-//! An exempt request passes before its key is read. It costs nothing, and its response carries no fields.
+//! An exempt request is admitted before its key is read. It is not charged, and its response has no fields.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use crate::response;
 
 type Predicate = dyn Fn(&RequestView<'_>) -> bool + Send + Sync;
 
-/// The exemptions of one layer, as they were configured.
+/// The configured exemptions of one layer.
 #[derive(Clone, Default)]
 pub(super) struct Exemptions {
     pub(super) is_off: bool,
     pub(super) preflight: bool,
     pub(super) paths: Vec<String>,
-    /// The methods that are limited, if only some are.
+    /// The methods that are limited, or `None` for all.
     pub(super) methods: Option<Vec<Method>>,
     pub(super) predicates: Vec<Arc<Predicate>>,
 }
 
 impl Exemptions {
-    /// Checks the paths and methods, and returns the predicates, all of which are or-ed.
+    /// Checks the paths and the methods. Returns the predicates; a request is exempt if one of them is true.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidExemptPath`] or [`ConfigError::NoMethod`].
+    /// Returns [`ConfigError::InvalidExemptPath`] or [`ConfigError::NoMethod`].
     pub(super) fn build(self) -> Result<Exempt, ConfigError> {
         let Self { is_off, preflight, paths, methods, mut predicates } = self;
         if let Some(path) = paths.iter().find(|path| !is_plain_path(path)) {
@@ -54,17 +54,19 @@ impl Exemptions {
     }
 }
 
-/// Servers route HEAD as GET, so a limit on GET is one on HEAD too.
+/// Servers route HEAD as GET, so a limit on GET also limits HEAD.
 fn is_listed(methods: &[Method], method: &Method) -> bool {
     methods.contains(method) || (method == Method::HEAD && methods.contains(&Method::GET))
 }
 
-/// A path is compared byte by byte, so a pattern, a query or a missing slash would never match.
+/// Checks that a path can match.
+///
+/// Paths are compared byte by byte, so a pattern, a query or a missing leading slash never matches.
 fn is_plain_path(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| !matches!(byte, b'*' | b'{' | b'}' | b'?' | b'#' | b' '))
 }
 
-/// The exemptions of one layer, ready for requests.
+/// The exemptions of one layer, prepared for requests.
 pub(super) struct Exempt(Box<[Arc<Predicate>]>);
 
 impl Exempt {

@@ -16,11 +16,11 @@ use crate::key::RequestView;
 use crate::response::HeadersToAdd;
 
 pin_project! {
-    /// The response of a [`RateLimitService`](super::RateLimitService) service.
+    /// The response future of a [`RateLimitService`](super::RateLimitService).
     ///
     /// # Cancellation
     ///
-    /// Dropping it drops the inner call, or the lookup of the key; what was charged stays charged.
+    /// Dropping it drops the inner call or the lookup of the key. Charged units stay charged.
     pub struct ResponseFuture<S, Req>
     where
         S: Service<Req>,
@@ -35,15 +35,16 @@ pin_project! {
     enum State<F, S, Req> {
         Admitted { #[pin] future: F, tell: Option<Tell> },
         Refused { response: Option<Response<Bytes>> },
-        // With the rest of the request's body, which is read first.
+        // The refusal waits for the rest of the request's body.
         Draining { refusal: Option<Box<Mutex<Draining>>> },
-        // On the heap, so that a future that waits for nothing stays small. Nobody takes the lock: it makes this future
-        // `Sync` where the inner one is, although bodies and the futures of stores are only `Send`.
+        // Boxed, so that a future without a wait stays small. No code locks the mutex. It makes this future `Sync` if
+        // the
+        // inner one is, although bodies and the futures of stores are only `Send`.
         Undecided { undecided: Option<Box<Mutex<Undecided<S, Req>>>> },
     }
 }
 
-/// What the response gets, and what adds it.
+/// The headers for the response, and the responder that adds them.
 type Tell = (HeadersToAdd, Arc<LayerState>);
 
 /// A refusal that waits until its request's body is read.

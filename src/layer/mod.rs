@@ -1,12 +1,12 @@
-//! The middleware: [`RateLimitLayer`] and the service it makes.
+//! The middleware: [`RateLimitLayer`] and its service.
 //!
-//! A request gives a key, the key's budget decides, and the request is passed on or answered. A refusal is a
-//! response and never an error; errors of the inner service pass through untouched.
+//! The layer reads a request's key, and the key's budget decides. The layer then forwards the request or responds
+//! itself. A refusal is a response and never an error. Errors of the inner service stay unchanged.
 //!
-//! The layer holds all state behind one [`Arc`](std::sync::Arc): its clones, and the services it makes,
-//! share their budgets. axum calls `layer` once for each route, and all of them count together.
+//! The layer's state is behind one [`Arc`](std::sync::Arc). Its clones and its services share their budgets. axum
+//! calls `layer` once for each route, and all routes count together.
 //!
-//! The page `guide::layer_order` says which layers belong outside the limit, and which inside.
+//! The page `guide::layer_order` lists the layers that belong outside the limit, and those that belong inside.
 
 mod body;
 mod builder;

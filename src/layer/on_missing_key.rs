@@ -1,15 +1,16 @@
-/// What happens to a request that has no key.
+/// The behavior for a request without a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnMissingKey {
-    /// It is refused: 400 where the client should have sent the key, 500 where the service should have
-    /// provided it. The log says once what to do.
+    /// The request is refused: with 400 if the client should have sent the key, and with 500 if the service should
+    /// have provided it. The log contains the fix for the latter, once.
     #[default]
     Reject,
-    /// It shares one budget with all such requests.
+    /// The request shares one budget with all other requests without a key.
     Shared,
-    /// It passes without a limit, and so does a client whose key is missing by mistake.
+    /// The request is admitted without a limit. That includes a client whose key is missing by mistake.
     ///
-    /// For health checks and other requests without a limit use
-    /// [`exempt`](crate::RateLimitLayerBuilder::exempt) instead.
+    /// For health checks and other requests without a limit, use [`exempt`](crate::RateLimitLayerBuilder::exempt)
+    /// instead.
     Allow,
 }

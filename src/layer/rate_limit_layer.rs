@@ -31,9 +31,9 @@ impl fmt::Debug for RateLimitLayer {
     }
 }
 
-/// The service must be `Clone`: the response of a request that waits for its decision takes the service that is
-/// ready, and leaves a clone. For a service that is not, use tower's `BoxCloneService` in place of `BoxService`, or
-/// put tower's `Buffer` between the two.
+/// The service must be `Clone`. A request that waits for its decision takes the ready service and leaves a clone. If a
+/// service is not `Clone`, use tower's `BoxCloneService` instead of `BoxService`, or put tower's `Buffer` between the
+/// two.
 ///
 /// ```compile_fail,E0277
 /// # use tower::{Layer, service_fn, util::BoxService};

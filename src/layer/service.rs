@@ -9,12 +9,13 @@ use super::future::ResponseFuture;
 use super::state::{LayerState, Outcome};
 use crate::key::RequestView;
 
-/// A service whose requests are limited; made by [`RateLimitLayer`](super::RateLimitLayer).
+/// A service with a rate limit. [`RateLimitLayer`](super::RateLimitLayer) creates it.
 ///
-/// Cloning costs the inner clone and one reference count.
+/// A clone costs the inner clone and one reference count.
 ///
-/// A refusal does not call the inner service, so what that reserved in `poll_ready` stays with this instance
-/// until its next call or its end; axum and tonic call a clone for each request, which gives it back.
+/// A refusal does not call the inner service. Resources that the inner service reserved in `poll_ready` stay with this
+/// instance until its next call or its drop. axum and tonic call a clone for each request, so they release the
+/// resources.
 #[derive(Clone, Debug)]
 pub struct RateLimitService<S> {
     inner: S,
@@ -69,7 +70,7 @@ where
                 ResponseFuture::refused(response, self.state.drain.begin(request))
             }
             Outcome::Undecided(wait) => {
-                // The future takes the service that is ready and leaves a clone that may not be.
+                // The future takes the ready service and leaves a clone, which may not be ready.
                 let clone = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, clone);
                 ResponseFuture::undecided(wait, ready, request, Arc::clone(&self.state))

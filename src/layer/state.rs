@@ -1,4 +1,4 @@
-//! What the services of one layer share, and the way of a request through it.
+//! The shared state of one layer's services, and the steps of a request.
 
 use std::fmt;
 use std::pin::Pin;
@@ -26,35 +26,35 @@ pub(super) struct LayerState {
     pub(super) on_store_error: OnStoreError,
     pub(super) exempt: Exempt,
     pub(super) decision_in_request: bool,
-    /// Where the store is this layer's own.
+    /// Set if the store belongs only to this layer.
     pub(super) _discards: Option<DropCounter>,
 }
 
-/// What becomes of a request.
+/// The outcome of a step of a request.
 pub(super) enum Outcome {
     Admitted(Admission),
     Refused(Refusal),
-    /// Nothing yet: there is I/O to do first.
+    /// The request is undecided and needs I/O.
     Undecided(Wait),
 }
 
-/// What an admitted request carries on.
+/// The data that an admitted request carries.
 #[derive(Default)]
 pub(super) struct Admission {
-    /// What its response gets, if anything.
+    /// The headers for its response, if any.
     pub(super) to_add: Option<HeadersToAdd>,
-    /// What the inner service finds in the request's extensions, if that is wanted.
+    /// The decision for the request's extensions, if configured.
     pub(super) decision: Option<Decision>,
 }
 
-/// What a request waits for.
+/// The I/O that a request waits for.
 pub(super) enum Wait {
     Key(PendingKey),
     Decision(Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>),
 }
 
 impl LayerState {
-    /// Reads the key and asks its budget.
+    /// Reads the key and charges its budget.
     #[inline]
     pub(super) fn enter(&self, request: &RequestView<'_>) -> Outcome {
         if self.exempt.covers(request) {
@@ -68,7 +68,7 @@ impl LayerState {
         }
     }
 
-    /// Goes on where the wait is over.
+    /// Continues when the I/O is complete.
     pub(super) fn poll(&self, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<Outcome> {
         Poll::Ready(match wait {
             Wait::Key(key) => match ready!(key.as_mut().poll(cx)) {
@@ -87,7 +87,7 @@ impl LayerState {
         }
     }
 
-    /// What a decision means for the request.
+    /// The outcome of a decision.
     #[inline]
     fn settle(&self, result: &Result<Decision, StoreError>) -> Outcome {
         match result {
@@ -101,7 +101,7 @@ impl LayerState {
         }
     }
 
-    /// What becomes of a request without a key.
+    /// The outcome for a request without a key.
     #[cold]
     fn missing(&self, missing: MissingKey) -> Outcome {
         match missing.fault() {
@@ -112,7 +112,7 @@ impl LayerState {
         }
         match self.on_missing_key {
             OnMissingKey::Shared => {
-                // What was written before the failure must not tell such requests apart.
+                // Bytes from before the failure must not separate such requests.
                 let mut key = KeyWriter::new();
                 key.missing();
                 self.decide(&key)

@@ -8,18 +8,19 @@ use crate::error::{ConfigError, shortened};
 use crate::quota::{RateLimit, WindowSizeSeconds};
 use crate::time::millis;
 
-/// A count of units in any window of a given length: the unit in which the layer is configured.
+/// A count of units in any window of a given length. The layer is configured in quotas.
 ///
-/// `"100/s"` is 100 in any second, `"5000/h"` 5000 in any hour; all of them may come at once. A fraction is
-/// spread over a longer window: `"0.5/s"` is 1 in any 2 s, `"5.5/s"` 11 in any 2 s. A longer window is a larger
-/// burst, so a fraction that needs more than ten periods is an error, unless it is one unit: `"16.67/s"` would
-/// admit 1667 at once. The error says which whole counts to write.
+/// `"100/s"` is 100 in any second, and `"5000/h"` is 5000 in any hour. All of them may arrive at once. A fraction is
+/// spread over a longer window: `"0.5/s"` is 1 in any 2 s, and `"5.5/s"` is 11 in any 2 s.
 ///
-/// The average and the burst are separate if a limit has two quotas: `"2/200ms"` beside `"10/s"` admits two at
-/// once and ten in any second.
+/// A longer window allows a larger burst. So a fraction that needs more than ten periods is an error, unless it is one
+/// unit: `"16.67/s"` would admit 1667 at once. The error contains a quota with a whole count instead.
 ///
-/// The text form is `count / [number] unit` with the units `ms`, `s`, `min`, `h` and `d`, or their names
-/// (`sec`, `second`, `minute`, `hour`, `day` and the plurals).
+/// Use two quotas to set the average and the burst separately: `"2/200ms"` with `"10/s"` admits 2 at once and 10 in
+/// any second.
+///
+/// The text form is `count / [number] unit`. The units are `ms`, `s`, `min`, `h` and `d`, or their names (`sec`,
+/// `second`, `minute`, `hour`, `day` and the plurals).
 ///
 /// # Examples
 ///
@@ -40,12 +41,12 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// A count of units, 1 to 2^39, in any window of the given length, at least 1 ms and in whole
-    /// milliseconds (a fraction is rounded up).
+    /// Creates a quota of 1 to 2^39 units in any window of the given length. The window is at least 1 ms, and a
+    /// fraction of a millisecond is rounded up.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] where the count or the window is out of range.
+    /// Returns a [`ConfigError`] if the count or the window is out of range.
     pub fn new(count: u64, window: Duration) -> Result<Self, ConfigError> {
         let rounded = millis(window).saturating_add(u64::from(!window.subsec_nanos().is_multiple_of(1_000_000)));
         match count {
@@ -56,20 +57,20 @@ impl Quota {
         }
     }
 
-    /// A rate over a window.
+    /// Creates a quota from a rate and a window.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::CapacityBelowOne`] and [`ConfigError::CapacityTooLarge`].
+    /// Returns [`ConfigError::CapacityBelowOne`] or [`ConfigError::CapacityTooLarge`].
     pub fn from_rate(rate: &RateLimit, window: WindowSizeSeconds) -> Result<Self, ConfigError> {
         Self::new(rate.capacity(window)?, Duration::from_secs(window.get()))
     }
 
-    /// A count of units in any second.
+    /// Creates a quota of units in any second.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] if the count is 0 or above 2^39. The same holds for the three constructors below.
+    /// Returns a [`ConfigError`] if the count is 0 or above 2^39. The same holds for the three constructors below.
     ///
     /// # Examples
     ///
@@ -84,41 +85,41 @@ impl Quota {
         Self::new(count, Duration::from_secs(1))
     }
 
-    /// A count of units in any minute; see [`per_second`](Self::per_second).
+    /// Creates a quota of units in any minute; see [`per_second`](Self::per_second).
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] if the count is 0 or above 2^39.
+    /// Returns a [`ConfigError`] if the count is 0 or above 2^39.
     pub fn per_minute(count: u64) -> Result<Self, ConfigError> {
         Self::new(count, Duration::from_secs(60))
     }
 
-    /// A count of units in any hour; see [`per_second`](Self::per_second).
+    /// Creates a quota of units in any hour; see [`per_second`](Self::per_second).
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] if the count is 0 or above 2^39.
+    /// Returns a [`ConfigError`] if the count is 0 or above 2^39.
     pub fn per_hour(count: u64) -> Result<Self, ConfigError> {
         Self::new(count, Duration::from_secs(3_600))
     }
 
-    /// A count of units in any 24 hours; see [`per_second`](Self::per_second).
+    /// Creates a quota of units in any 24 hours; see [`per_second`](Self::per_second).
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] if the count is 0 or above 2^39.
+    /// Returns a [`ConfigError`] if the count is 0 or above 2^39.
     pub fn per_day(count: u64) -> Result<Self, ConfigError> {
         Self::new(count, Duration::from_secs(86_400))
     }
 
-    /// The quota that admits nothing.
+    /// Creates the quota that admits nothing.
     #[must_use]
     pub const fn reject_all() -> Self {
         Self { count: 0, window_ms: 1_000 }
     }
 
-    /// A count per period as the layer's short constructors take it: 0 refuses everything, and what is
-    /// above 2^39 counts as 2^39.
+    /// A count per period for the layer's short constructors. A count of 0 refuses everything, and a larger count than
+    /// 2^39 becomes 2^39.
     #[cfg(feature = "middleware")]
     pub(crate) const fn clamped(count: u64, window_ms: u64) -> Self {
         Self { count: if count > MAX_CAPACITY { MAX_CAPACITY } else { count }, window_ms }
@@ -160,11 +161,10 @@ impl FromStr for Quota {
     }
 }
 
-/// The most periods over which the fraction of a count is spread.
+/// The maximum number of periods for the fraction of a count.
 const MOST_PERIODS: u64 = 10;
 
-/// The quota with a whole count that is nearest to a fraction of a count: in the next larger unit of time, or one in
-/// some periods.
+/// The nearest quota with a whole count: in the next larger unit of time, or 1 in several periods.
 fn whole(count: Ratio, period_ms: u64) -> Quota {
     let periods = if count.num() < count.den() {
         (count.den() + count.num() / 2) / count.num()
@@ -187,7 +187,7 @@ pub(super) fn count_and_period(text: &str) -> Option<(Ratio, u64)> {
     (count.num() > 0).then_some((count, period_ms))
 }
 
-/// A number above 0 in plain decimal digits: no sign, no exponent, no infinity.
+/// Reads a number above 0 in plain decimal digits, without a sign, an exponent or infinity.
 fn decimal(text: &str) -> Option<Ratio> {
     let plain = !text.is_empty() && text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -215,7 +215,7 @@ fn period_ms(text: &str) -> Option<u64> {
 }
 
 impl fmt::Display for Quota {
-    /// Writes the shortest text that reads back as the same quota.
+    /// Writes the shortest text that parses as the same quota.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, name) = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")]
             .into_iter()
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_read() {
+    fn texts_are_parsed() {
         for (text, want) in [
             ("100/s", quota(100, 1_000)),
             ("100/min", quota(100, 60_000)),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_a_hint() {
+    fn invalid_texts_are_errors_with_a_hint() {
         for text in [
             "",
             "/",
@@ -327,9 +327,9 @@ mod tests {
             let expected = ConfigError::QuotaFraction { text: text.into(), instead: instead.into() };
             assert_eq!(error, expected, "{text}");
             assert!(error.to_string().contains(&format!("write \"{instead}\"")), "{error}");
-            assert!(instead.parse::<Quota>().is_ok(), "the advice {instead} is no quota");
+            assert!(instead.parse::<Quota>().is_ok(), "the hint {instead} is not a valid quota");
         }
-        // One unit is the smallest burst there is, and ten periods are the most for others.
+        // One unit is the smallest possible burst. For other counts, ten periods are the maximum.
         assert_eq!("0.01/s".parse::<Quota>(), Ok(quota(1, 100_000)));
         assert_eq!("2.1/s".parse::<Quota>(), Ok(quota(21, 10_000)));
         assert_eq!("16.50/s".parse::<Quota>(), Ok(quota(33, 2_000)));
@@ -353,7 +353,7 @@ mod tests {
         }
 
         #[test]
-        fn every_quota_reads_back(count in 1..=MAX_CAPACITY, window_ms in 1..=u64::from(u32::MAX)) {
+        fn every_quota_parses_from_its_text(count in 1..=MAX_CAPACITY, window_ms in 1..=u64::from(u32::MAX)) {
             let quota = quota(count, window_ms);
             prop_assert_eq!(quota.to_string().parse::<Quota>(), Ok(quota));
         }

@@ -1,6 +1,6 @@
-//! The values a limit is made of, each valid by construction.
+//! The values that define a limit, each valid by construction.
 //!
-//! A bare [`RateLimit`] is read over the limiter's window; a [`Quota`] is a count with a window of its own.
+//! A bare [`RateLimit`] applies to the limiter's window. A [`Quota`] is a count with its own window.
 
 mod count;
 mod rate;
@@ -11,13 +11,13 @@ pub use count::Quota;
 pub use rate::RateLimit;
 pub use values::{HardLimitFactor, RateGroupSizeMs, SyncIntervalMs, Tolerance, WindowSizeSeconds};
 
-/// The largest number of units that a window may hold: 2^39.
+/// The maximum number of units in a window: 2^39.
 pub(crate) const MAX_CAPACITY: u64 = 1 << 39;
 
-/// The most quotas that one limit may have.
+/// The maximum number of quotas of one limit.
 pub(crate) const MAX_QUOTAS: usize = 8;
 
-/// Serde through the same checks as every other way to make the value.
+/// Implements serde through the same checks as the other constructors.
 #[cfg(feature = "serde")]
 macro_rules! serde_as {
     ($type:ty, $plain:ty, $get:expr) => {

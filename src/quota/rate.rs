@@ -8,11 +8,11 @@ use super::ratio::Ratio;
 use crate::error::{ConfigError, shortened};
 use crate::quota::WindowSizeSeconds;
 
-/// A rate in units per second; it may be a fraction, as in 0.5 or 5.5.
+/// A rate in units per second. It may be a fraction, as in 0.5 or 5.5.
 ///
-/// What is enforced is its *capacity*: rate x window units in any window of that length, rounded down. All
-/// of them may come at once; that is the burst. The number is read as the simplest fraction that rounds to
-/// it, so 2.05 per second over a minute is 123 and not 122, and 1.0 / 60.0 is 1.
+/// The limiter enforces its *capacity*: rate x window units in any window of that length, rounded down. All of them
+/// may arrive at once, which is the burst. The number is read as the simplest fraction that rounds to it. So 2.05 per
+/// second over a minute is 123 and not 122, and 1.0 / 60.0 is 1.
 ///
 /// # Examples
 ///
@@ -32,11 +32,11 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// `count` units in each `period`, such as 100 in each minute.
+    /// Creates a rate of `count` units per `period`, such as 100 per minute.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidRate`] if the count is 0, [`ConfigError::ZeroWindow`] if the period is.
+    /// Returns [`ConfigError::InvalidRate`] if the count is 0, and [`ConfigError::ZeroWindow`] if the period is 0.
     ///
     /// # Examples
     ///
@@ -71,9 +71,9 @@ impl RateLimit {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::CapacityBelowOne`] where that is none, [`ConfigError::CapacityTooLarge`] where it is
-    /// above 2^39. A limiter that meets such a rate in a call refuses everything in the first case and
-    /// enforces 2^39 in the second.
+    /// Returns [`ConfigError::CapacityBelowOne`] if the capacity is 0, and [`ConfigError::CapacityTooLarge`] if it is
+    /// above 2^39. In a call with such a rate, a limiter refuses everything in the first case, and enforces 2^39 in
+    /// the second.
     pub fn capacity(&self, window: WindowSizeSeconds) -> Result<u64, ConfigError> {
         match self.exact.times(window.get()) {
             0 => Err(ConfigError::CapacityBelowOne),
@@ -82,7 +82,7 @@ impl RateLimit {
         }
     }
 
-    /// The capacity as a call uses it: 0 refuses everything, and 2^39 is the most.
+    /// The capacity in a call: 0 refuses everything, and 2^39 is the maximum.
     #[inline]
     pub(crate) fn capacity_over(&self, window_seconds: u64) -> u64 {
         self.exact.times(window_seconds).min(MAX_CAPACITY)
@@ -92,7 +92,7 @@ impl RateLimit {
 impl TryFrom<f64> for RateLimit {
     type Error = ConfigError;
 
-    /// Reads a number of units per second, finite and above 0.
+    /// Converts a number of units per second, which must be finite and above 0.
     fn try_from(per_second: f64) -> Result<Self, ConfigError> {
         if !per_second.is_finite() || per_second <= 0.0 {
             return Err(ConfigError::InvalidRate(per_second));
@@ -104,8 +104,8 @@ impl TryFrom<f64> for RateLimit {
 impl FromStr for RateLimit {
     type Err = ConfigError;
 
-    /// Reads a count and a period, as in `"10/s"`, `"5.5/s"` or `"100/min"`: the same text as a
-    /// [`Quota`](crate::Quota), of which only the average counts here.
+    /// Reads a count and a period, as in `"10/s"`, `"5.5/s"` or `"100/min"`. The text is that of a
+    /// [`Quota`](crate::Quota), but only its average counts.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let read = count_and_period(text);
         let (count, period_ms) = read.ok_or_else(|| ConfigError::InvalidQuota(shortened(text)))?;
@@ -114,7 +114,7 @@ impl FromStr for RateLimit {
 }
 
 impl fmt::Display for RateLimit {
-    /// Not in the form of a [`Quota`](crate::Quota): a rate says nothing about how many may come at once.
+    /// Differs from the form of a [`Quota`](crate::Quota), because a rate does not define a burst.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} per second", self.per_second)
     }
@@ -127,7 +127,7 @@ super::serde_as!(RateLimit, f64, RateLimit::per_second);
 mod tests {
     use super::*;
 
-    /// 123 per minute over one minute is 123; a float product rounds it down to 122.
+    /// 123 units per minute over one minute are 123. A float product rounds down to 122.
     #[test]
     fn no_unit_is_lost_to_floating_point() {
         let minute = WindowSizeSeconds::try_from(60).unwrap();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_range_is_an_error_where_configured() {
+    fn a_rate_out_of_range_is_a_configuration_error() {
         let second = WindowSizeSeconds::try_from(1).unwrap();
         for bad in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert!(RateLimit::try_from(bad).is_err(), "{bad}");

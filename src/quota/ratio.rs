@@ -8,11 +8,11 @@ pub(super) struct Ratio {
 }
 
 impl Ratio {
-    /// Reads a finite number of at least 0 as the simplest fraction that rounds to it.
+    /// Converts a finite number of at least 0 into the simplest fraction that rounds to it.
     ///
-    /// So 2.05 is 41/20 and 1.0 / 60.0 is 1/60, where the shortest decimal would leave 0.99999 of a unit in
-    /// a minute. What is below 2^-60 becomes 0 and what is above 2^64 becomes 2^64 - 1; both are far outside
-    /// of what a limit can use.
+    /// So 2.05 is 41/20, and 1.0 / 60.0 is 1/60. The shortest decimal would leave 0.99999 units per minute for the
+    /// latter. Numbers below 2^-60 become 0, and numbers above 2^64 become 2^64 - 1. Both are far outside the range of
+    /// a limit.
     pub(super) fn from_f64(value: f64) -> Self {
         let bits = value.to_bits();
         let exponent = i32::try_from((bits >> 52) & 0x7ff).unwrap_or(0);
@@ -34,7 +34,7 @@ impl Ratio {
         let shared = gcd(num, den).max(1);
         let (mut num, mut den) = (num / shared, den / shared);
         while den > u128::from(u64::MAX) {
-            // Rounded down, since a limit may err on one side only.
+            // Rounding down never admits too much.
             (num, den) = (num / 10, den.div_ceil(10));
         }
         Self { num: u64::try_from(num).unwrap_or(u64::MAX), den: u64::try_from(den).unwrap_or(u64::MAX) }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_as_they_are_meant() {
+    fn floats_become_the_intended_fractions() {
         for (value, num, den) in [
             (2.05, 41, 20),
             (0.5, 1, 2),

@@ -6,8 +6,8 @@ use crate::quota::MAX_CAPACITY;
 
 /// The length of the sliding window in whole seconds, at least 1.
 ///
-/// The default is 60. How long it may be depends on the bucket size: a window has at most 2^24 - 2 buckets,
-/// which at the default of 10 ms is 46 hours.
+/// The default is 60. The maximum depends on the bucket size: a window has at most 2^24 - 2 buckets. With the default
+/// bucket of 10 ms, that is 46 hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WindowSizeSeconds(u64);
 
@@ -39,10 +39,10 @@ impl fmt::Display for WindowSizeSeconds {
     }
 }
 
-/// The size of a bucket in milliseconds: units that arrive within one are counted, and expire, together.
+/// The size of a bucket in milliseconds. Units that arrive within one bucket are counted together and expire together.
 ///
-/// At least 1 and at most the window; the default is 10. A unit is held for its window and up to one bucket
-/// more, never for less.
+/// The size is at least 1 and at most the window; the default is 10. A limit holds a unit for its window and up to one
+/// bucket longer, never shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RateGroupSizeMs(u64);
 
@@ -74,11 +74,13 @@ impl fmt::Display for RateGroupSizeMs {
     }
 }
 
-/// How often an instance settles a key with Redis at least while it uses it, in milliseconds, 1 to 60 000; for
-/// the hybrid store. The default is 50.
+/// The longest time between two syncs of a key in use, in milliseconds, for the hybrid store.
 ///
-/// A key that is asked for less than once in it is decided on in Redis each time. Near a limit, units that an
-/// instance holds and does not spend come back after one interval; far below it intervals stretch to ten.
+/// It is 1 to 60 000; the default is 50.
+///
+/// A key with less than one request per interval is decided in Redis each time. Near a limit, the units that an
+/// instance holds and does not spend return after one interval. Far below the limit, intervals stretch to ten times
+/// the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SyncIntervalMs(u64);
 
@@ -112,7 +114,8 @@ impl fmt::Display for SyncIntervalMs {
     }
 }
 
-/// By what part of a limit the hybrid store may exceed it, 0 to 1; it then asks Redis less often. The default is 0.
+/// The part of a limit by which the hybrid store may exceed it, from 0 to 1. The store then calls Redis less often.
+/// The default is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 pub struct Tolerance(f64);
 
@@ -123,7 +126,7 @@ impl Tolerance {
         self.0
     }
 
-    /// A capacity with the part, rounded down and at most 2^39.
+    /// A capacity plus this part, rounded down and at most 2^39.
     #[cfg(feature = "_redis")]
     pub(crate) fn widen(self, capacity: u64) -> u64 {
         let more = Ratio::from_f64(self.0).times(capacity);
@@ -145,10 +148,10 @@ impl fmt::Display for Tolerance {
     }
 }
 
-/// How far above its limit the suppressed strategy may ever go, as a factor of at least 1.
+/// How far the suppressed strategy may exceed its limit at most, as a factor of at least 1.
 ///
-/// The default of 1.0 makes the limit itself the hard cap. A larger factor gives room to thin a sudden
-/// overload smoothly instead of cutting it off; the long-run rate stays at the limit.
+/// With the default of 1.0, the limit itself is the hard cap. A larger factor leaves room to thin a sudden overload
+/// smoothly instead of cutting it off. The long-run rate stays at the limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HardLimitFactor {
     factor: f64,
@@ -162,7 +165,7 @@ impl HardLimitFactor {
         self.factor
     }
 
-    /// The hard cap over a capacity, rounded down and at most 2^39.
+    /// The hard cap for a capacity, rounded down and at most 2^39.
     #[inline]
     pub(crate) fn cap(self, capacity: u64) -> u64 {
         self.exact.times(capacity).min(MAX_CAPACITY)
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_hybrid_store_takes_is_checked() {
+    fn values_of_the_hybrid_store_are_checked() {
         for bad in [0, 60_001, u64::MAX] {
             assert!(SyncIntervalMs::try_from(bad).is_err(), "{bad}");
         }
@@ -227,7 +230,7 @@ mod tests {
         assert!(SyncIntervalMs::try_from(1).is_ok() && Tolerance::try_from(1.0).is_ok());
     }
 
-    /// 1.15 x 100 is 115; as a float product it is 114.99999999999999.
+    /// The exact product 1.15 x 100 is 115. The float product is 114.99999999999999.
     #[test]
     fn the_hard_cap_is_exact() {
         assert_eq!(HardLimitFactor::try_from(1.15).unwrap().cap(100), 115);

@@ -1,12 +1,13 @@
-//! What pages of other origins may do: read the answers' headers, and ask before they send.
+//! Support for CORS: the headers that other origins may read, and preflight requests.
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, Method};
 
-/// The headers that scripts of other origins can read only if `Access-Control-Expose-Headers` lists them.
+/// The response headers that scripts of other origins can read only if `Access-Control-Expose-Headers` lists them.
 ///
-/// For a CORS layer around this one, such as tower-http's: `.expose_headers(tower_weir::response::EXPOSED_HEADERS)`. A
-/// refusal made outside of the CORS layer looks like a network error to such scripts. See `guide::layer_order`.
+/// Pass them to a CORS layer outside this one, such as tower-http's:
+/// `.expose_headers(tower_weir::response::EXPOSED_HEADERS)`. Without a CORS layer outside, scripts see a refusal as a
+/// network error. See `guide::layer_order`.
 ///
 /// # Examples
 ///
@@ -30,7 +31,7 @@ pub const EXPOSED_HEADERS: [HeaderName; 13] = [
     HeaderName::from_static("grpc-retry-pushback-ms"),
 ];
 
-/// Whether a request only asks whether another may be sent (Fetch, "CORS-preflight request").
+/// Whether a request is a CORS preflight (Fetch, "CORS-preflight request").
 pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }

@@ -1,21 +1,22 @@
-//! `grpc-status-details-bin`: a `google.rpc.Status` with what is known about the refusal, in base64.
+//! `grpc-status-details-bin`: a `google.rpc.Status` with the details of the refusal, in base64.
 //!
-//! Written by hand, since it is four small messages and serves every version of tonic. A proto3 message is
-//! a sequence of fields, each a tag (field number x 8 + wire type) and a value; fields that are zero or empty
-//! are left out. WireFormat type 0 is a varint, 2 is a length and that many bytes.
+//! This module encodes the messages itself, because there are only four small ones, and the code then works with every
+//! version of tonic. A proto3 message is a sequence of fields, each a tag (field number x 8 + wire type) and a value.
+//! Fields that are zero or empty are omitted. Wire type 0 is a varint, and wire type 2 is a length and that many
+//! bytes.
 
 use std::time::Duration;
 
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
-/// One violated quota: who is limited by it, and by how much.
+/// One violated quota: its name and its limit.
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
     pub(super) subject: String,
     pub(super) description: String,
 }
 
-/// A `google.rpc.Status` with a `RetryInfo` where a wait helps, and a `QuotaFailure` where quotas failed.
+/// A `google.rpc.Status` with a `RetryInfo` if a wait helps, and a `QuotaFailure` if quotas are violated.
 pub(super) fn status<'a>(
     code: u8,
     message: &str,
@@ -54,7 +55,7 @@ fn any(out: &mut Vec<u8>, type_url: &str, value: impl FnOnce(&mut Vec<u8>)) {
     });
 }
 
-/// A field that holds a message, written first and then moved behind its tag and length.
+/// Writes a field that contains a message. The message is written first and then moved behind its tag and length.
 fn nested(out: &mut Vec<u8>, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     write(out);
@@ -82,7 +83,7 @@ fn number(out: &mut Vec<u8>, tag: u8, value: u64) {
     }
 }
 
-/// Seven bits to a byte, the lowest first; all but the last have the top bit set.
+/// Writes seven bits per byte, the lowest first. All bytes but the last have the top bit set.
 fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value > 0x7f {
         out.push(value as u8 | 0x80);
@@ -98,7 +99,7 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let bits = chunk.iter().fold(0, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
-        // n bytes fill n + 1 digits.
+        // n bytes become n + 1 digits.
         text.extend((0..=chunk.len()).map(|digit| char::from(ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63])));
     }
     text
@@ -113,14 +114,14 @@ fn retry_info(out: &mut Vec<u8>, delay: Duration) {
 
 /// The field's value with a `RetryInfo` of at least `delay`.
 ///
-/// Returns `None` if nothing changes: it has no `RetryInfo`, asks for as long a wait, or cannot be read.
+/// Returns `None` if nothing changes: the value has no `RetryInfo`, has as long a wait, or is unreadable.
 pub(super) fn raise_delay(value: &[u8], delay: Duration) -> Option<String> {
     let status = from_base64(value)?;
     let mut out = Vec::with_capacity(status.len() + 8);
     let (mut rest, mut is_raised) = (&*status, false);
     while !rest.is_empty() {
         let field = Field::read(rest)?;
-        if field.tag == 0x1a && told_delay(field.value).is_some_and(|told| told < delay) {
+        if field.tag == 0x1a && stated_delay(field.value).is_some_and(|stated| stated < delay) {
             any(&mut out, RETRY_INFO, |info| retry_info(info, delay));
             is_raised = true;
         } else {
@@ -132,7 +133,7 @@ pub(super) fn raise_delay(value: &[u8], delay: Duration) -> Option<String> {
 }
 
 /// The delay of an `Any`, if it is a `RetryInfo`.
-fn told_delay(any: &[u8]) -> Option<Duration> {
+fn stated_delay(any: &[u8]) -> Option<Duration> {
     let is_retry_info = Field::find(any, 0x0a)?.value == RETRY_INFO.as_bytes();
     let info = is_retry_info.then(|| Field::find(any, 0x12))?.map_or(&[][..], |it| it.value);
     let duration = Field::find(info, 0x0a).map_or(&[][..], |it| it.value);
@@ -140,12 +141,12 @@ fn told_delay(any: &[u8]) -> Option<Duration> {
     Some(Duration::new(number(0x08), u32::try_from(number(0x10)).ok()?.min(999_999_999)))
 }
 
-/// One field of a message. Tags above 127 are read and never looked for.
+/// One field of a message. Tags above 127 are parsed but never searched for.
 struct Field<'a> {
     tag: u64,
-    /// Of wire type 0.
+    /// The value, for wire type 0.
     number: u64,
-    /// Of wire type 2.
+    /// The value, for wire type 2.
     value: &'a [u8],
     rest: &'a [u8],
 }
@@ -189,7 +190,7 @@ fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     None
 }
 
-/// Reads base64, with or without padding.
+/// Decodes base64, with or without padding.
 fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
     let text = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
@@ -255,20 +256,20 @@ mod tests {
     }
 
     #[test]
-    fn delays_are_written_as_they_are() {
+    fn delays_are_not_rounded() {
         for (delay, want) in
             [(1_500, "0a0808011080cab5ee01"), (37_000, "0a020825"), (0, "0a00"), (300_000, "0a0308ac02")]
         {
             assert!(hex(&status(8, "", ms(delay), [])).ends_with(want), "{delay}");
         }
-        // No panic, whatever the length.
+        // Messages of any length cause no panic.
         let long = Violation { subject: "s".repeat(70_000), description: String::new() };
         assert!(status(8, &"m".repeat(70_000), Some(Duration::MAX), [&long; 3]).len() > 280_000);
     }
 
     /// The test vectors of RFC 4648 section 10, without their padding.
     #[test]
-    fn base64_is_the_standard_one() {
+    fn base64_equals_the_test_vectors() {
         for (bytes, want) in [
             ("", ""),
             ("f", "Zg"),
@@ -289,7 +290,7 @@ mod tests {
             proptest::prop_assert_eq!(from_base64(base64(&bytes).as_bytes()), Some(bytes));
         }
 
-        /// What an inner service sends is not ours; no bytes of it stop the response.
+        /// The value comes from an inner service, so it may be any bytes. No bytes may prevent the response.
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, cut in 0_usize..200) {
             let _ = raise_delay(base64(&bytes).as_bytes(), Duration::from_secs(1));

@@ -1,6 +1,6 @@
-//! A refusal in gRPC: trailers-only, so the status stands in the headers and the stream ends with them.
+//! A refusal in gRPC. It is trailers-only: the headers contain the status, and the stream ends with them.
 //!
-//! The HTTP status is 200, since clients read an HTTP error as UNAVAILABLE and many retry that at once.
+//! The HTTP status is 200. Clients treat an HTTP error as UNAVAILABLE, and many retry that at once.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
-/// The status codes in use.
+/// The status codes that refusals use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Code {
@@ -38,7 +38,7 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn new(code: Code, message: &str) -> Self {
         let encoded = HeaderValue::try_from(percent_encoded(message));
-        // The encoded text is visible ASCII, which no header value refuses.
+        // The encoded text is visible ASCII, so it is always a valid header value.
         let encoded = encoded.unwrap_or_else(|_| HeaderValue::from_static(""));
         Self { code, message: message.into(), encoded }
     }
@@ -47,7 +47,7 @@ impl Status {
         self.code
     }
 
-    /// The answer; `details` stand for a refusal that a limit caused.
+    /// The response. `details` is `None` unless a limit caused the refusal.
     pub(super) fn response<'a>(
         &self,
         wire: WireFormat,
@@ -66,7 +66,7 @@ impl Status {
                 headers.insert(DETAILS, details);
             }
         }
-        // No wait helps a request that no limit will ever admit. A negative number forbids a retry (gRFC A6).
+        // No wait helps a request above its limit. A negative number forbids a retry (gRFC A6).
         let pushback = wait.map(pushback_ms).or_else(|| is_limited.then_some(-1));
         if let Some(pushback) = pushback {
             headers.insert(PUSHBACK, HeaderValue::from(pushback));
@@ -75,7 +75,7 @@ impl Status {
     }
 }
 
-/// Raises the wait that a refusal by an inner limit asks for; a refusal that forbids a retry stays one.
+/// Raises the wait of a refusal by an inner limit. A refusal that forbids a retry stays unchanged.
 pub(super) fn raise(headers: &mut HeaderMap, wait: Duration) {
     let told = |headers: &HeaderMap| headers.get(PUSHBACK)?.to_str().ok()?.trim().parse::<i32>().ok();
     if told(headers).is_some_and(|told| (0..pushback_ms(wait)).contains(&told)) {
@@ -87,12 +87,12 @@ pub(super) fn raise(headers: &mut HeaderMap, wait: Duration) {
     }
 }
 
-/// The wait before the next attempt (gRFC A6) in milliseconds, rounded up; a positive 32-bit number.
+/// The wait before the next attempt (gRFC A6) in milliseconds, rounded up. It is a positive 32-bit number.
 fn pushback_ms(wait: Duration) -> i32 {
     i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }
 
-/// Encodes the bytes outside of 0x20 to 0x7E, and the percent sign (PROTOCOL-HTTP2, "Responses").
+/// Encodes the bytes outside of 0x20 to 0x7E and the percent sign (PROTOCOL-HTTP2, "Responses").
 fn percent_encoded(message: &str) -> String {
     message.bytes().fold(String::with_capacity(message.len()), |mut text, byte| {
         match byte {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_one_of_each_field_and_no_body() {
+    fn a_response_has_one_of_each_field_and_no_body() {
         let status = Status::new(Code::ResourceExhausted, "rate limit exceeded");
         let wait = Some(Duration::from_micros(1_499_001));
         for (wire, want) in [
@@ -159,10 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn where_no_wait_helps_none_is_told() {
+    fn a_refusal_without_a_useful_wait_forbids_a_retry() {
         let none = None::<std::slice::Iter<'_, Violation>>;
         let limited = Status::new(Code::ResourceExhausted, "m").response(WireFormat::Grpc, None, Some([].iter()));
-        assert_eq!(limited.headers()[PUSHBACK], "-1", "a client that retries by itself does not");
+        assert_eq!(limited.headers()[PUSHBACK], "-1", "an automatic retry is forbidden");
         let no_key = Status::new(Code::InvalidArgument, "m").response(WireFormat::Grpc, None, none);
         assert!(!no_key.headers().contains_key(PUSHBACK));
     }
@@ -183,6 +183,6 @@ mod tests {
         }
         let mut headers = HeaderMap::new();
         raise(&mut headers, long);
-        assert!(headers.is_empty(), "an answer that asks for no wait gets none");
+        assert!(headers.is_empty(), "a response without a wait gets none");
     }
 }

@@ -1,11 +1,11 @@
-//! Header values of texts and numbers, each in one allocation of just its length.
+//! Creates header values of texts and numbers, each in one allocation of the exact length.
 //!
-//! `format!` takes more, and more than twice the time.
+//! `format!` allocates more often, and takes more than twice the time.
 
 use bytes::Bytes;
 use http::HeaderValue;
 
-/// Each text with the number after it. Nothing where a text does not belong into a header.
+/// Joins each text with the number after it. Returns `None` if a text is not valid in a header.
 pub(super) fn line<const N: usize>(parts: [(&str, u64); N]) -> Option<HeaderValue> {
     let mut line = Vec::with_capacity(parts.iter().map(|(text, n)| text.len() + digits(*n)).sum());
     for (text, n) in parts {
@@ -15,7 +15,7 @@ pub(super) fn line<const N: usize>(parts: [(&str, u64); N]) -> Option<HeaderValu
     HeaderValue::from_maybe_shared(Bytes::from(line)).ok()
 }
 
-/// A number alone.
+/// Creates a header value of one number.
 pub(super) fn number(n: u64) -> HeaderValue {
     line([("", n)]).unwrap_or_else(|| HeaderValue::from(n))
 }
@@ -40,14 +40,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_as_everywhere() {
+    fn numbers_are_written_in_decimal() {
         for n in (0..20).map(|e| 10_u64.pow(e)).flat_map(|n| [n - 1, n, n + 1]).chain([u64::MAX]) {
             assert_eq!(number(n), n.to_string());
         }
     }
 
     #[test]
-    fn what_does_not_belong_into_a_header_makes_none() {
+    fn an_invalid_text_gives_no_header_value() {
         assert!(line([("a\n", 1)]).is_none());
     }
 

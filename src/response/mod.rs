@@ -1,10 +1,10 @@
-//! What a client is told.
+//! The responses to clients.
 //!
-//! A refused HTTP client gets a status, `Retry-After` and a body; a gRPC client a trailers-only response, since
-//! it reads nothing else. The decision stands in the response's extensions. With
-//! [`RateLimitHeaders`] an admitted client learns too how much is left.
+//! A refused HTTP client gets a status, `Retry-After` and a body. A refused gRPC client gets a trailers-only response,
+//! because it reads nothing else. The response's extensions contain the decision. With [`RateLimitHeaders`], responses
+//! to admitted requests also contain the remaining quota.
 //!
-//! What does not depend on the request is rendered once, when a layer is built.
+//! The layer's `build` renders everything that does not depend on the request.
 
 mod cors;
 mod details;

@@ -1,12 +1,12 @@
 //! Problem details (RFC 9457), with the types of draft-ietf-httpapi-ratelimit-headers section 10.2.
 //!
-//! Nothing in them tells of keys, addresses or errors.
+//! The details contain no keys, addresses or errors.
 
 use std::fmt::Write;
 
 use http::StatusCode;
 
-/// A refusal by limits with these names.
+/// The problem for a refusal by the limits with these names.
 pub(super) fn violated<'a>(status: StatusCode, detail: Option<&str>, names: impl Iterator<Item = &'a str>) -> String {
     let (kind, title) = match status.is_server_error() {
         false => ("quota-exceeded", "Request cannot be satisfied as assigned quota has been exceeded"),
@@ -25,7 +25,7 @@ pub(super) fn violated<'a>(status: StatusCode, detail: Option<&str>, names: impl
     json
 }
 
-/// A refusal for any other reason.
+/// The problem for any other refusal.
 pub(super) fn blank(status: StatusCode, detail: &str) -> String {
     let mut json = begin("about:blank", status.canonical_reason().unwrap_or("Error"), status, Some(detail));
     json.push('}');
@@ -61,7 +61,7 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
-    fn a_used_up_quota_reads_as_the_draft_shows() {
+    fn a_quota_problem_equals_the_example_of_the_draft() {
         assert_eq!(
             violated(StatusCode::TOO_MANY_REQUESTS, None, ["burst"].into_iter()),
             r##"{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"Request cannot be satisfied as assigned quota has been exceeded","status":429,"violated-policies":["burst"]}"##

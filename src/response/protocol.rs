@@ -1,16 +1,18 @@
-//! Which protocol a client speaks, and so in which one it is answered.
+//! The protocol of a client, and therefore of its response.
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::key::RequestView;
 
-/// The protocol in which refusals are answered.
+/// The protocol of refusals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
-    /// gRPC for POST over HTTP/2 or later with a gRPC content type, gRPC-Web for POST with a gRPC-Web content
-    /// type, and HTTP for every other request.
+    /// The request determines the protocol.
+    ///
+    /// It is gRPC for POST over HTTP/2 or later with a gRPC content type, and gRPC-Web for POST with a gRPC-Web content
+    /// type. It is HTTP for every other request.
     ///
     /// A client of a service without gRPC can send such a POST too, and its refusal then has the status 200. Set
     /// [`Http`](Self::Http) for such a service, so that logs show each 429.
@@ -18,11 +20,11 @@ pub enum Protocol {
     Auto,
     /// HTTP: a status, `Retry-After` and a body.
     Http,
-    /// gRPC: a trailers-only response. Requests in gRPC-Web are answered in gRPC-Web.
+    /// gRPC: a trailers-only response. A gRPC-Web request gets a gRPC-Web response.
     Grpc,
 }
 
-/// The form of one answer.
+/// The form of one response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WireFormat {
     Http,
@@ -32,7 +34,7 @@ pub(super) enum WireFormat {
 }
 
 impl WireFormat {
-    /// The form of the answer to a request.
+    /// The form of the response to a request.
     pub(super) fn of(protocol: Protocol, request: &RequestView<'_>) -> Self {
         match (protocol, Self::spoken(request.headers())) {
             (Protocol::Auto, spoken) if spoken.is_possible(request) => spoken,
@@ -42,7 +44,7 @@ impl WireFormat {
         }
     }
 
-    /// Whether the method and the version allow it: a content type alone must not hide a refusal behind a 200.
+    /// Whether the method and the version allow gRPC. A content type alone must not turn a refusal into a 200.
     fn is_possible(self, request: &RequestView<'_>) -> bool {
         match self {
             Self::Http => true,
@@ -53,7 +55,7 @@ impl WireFormat {
         }
     }
 
-    /// A gRPC request says so in its content type. gRPC-Web first, since its names begin alike.
+    /// The content type identifies a gRPC request. gRPC-Web is tested first, because its name starts like gRPC's.
     fn spoken(request: &HeaderMap) -> Self {
         let content_type = request.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
         if is_kind(content_type, b"application/grpc-web-text") {
@@ -69,7 +71,7 @@ impl WireFormat {
         self != Self::Http
     }
 
-    /// The content type of an answer in gRPC.
+    /// The content type of a gRPC response.
     pub(super) fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Http | Self::Grpc => "application/grpc",
@@ -79,7 +81,7 @@ impl WireFormat {
     }
 }
 
-/// Whether a media type is `kind`, alone or with a suffix or parameters.
+/// Whether a media type is `kind`, with or without a suffix or parameters.
 fn is_kind(media_type: &[u8], kind: &[u8]) -> bool {
     media_type.split_at_checked(kind.len()).is_some_and(|(begin, rest)| {
         begin.eq_ignore_ascii_case(kind) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_type_tells_the_protocol() {
+    fn the_content_type_determines_the_protocol() {
         for (content_type, want) in [
             ("application/grpc", WireFormat::Grpc),
             ("application/grpc+proto", WireFormat::Grpc),
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_web_client_that_says_what_it_accepts_is_heard() {
+    fn the_accept_header_selects_the_grpc_web_form() {
         let (web, text) = ("application/grpc-web+proto", "application/grpc-web-text+proto");
         for (content_type, accept, want) in [
             (web, text, WireFormat::GrpcWebText),
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_protocol_answers_in_it_whatever_the_request_says() {
+    fn a_fixed_protocol_ignores_the_request() {
         for (content_type, grpc) in [
             ("application/json", WireFormat::Grpc),
             ("application/grpc", WireFormat::Grpc),

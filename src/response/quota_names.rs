@@ -1,8 +1,8 @@
-//! Names of quotas in answers.
+//! Names of quotas in responses.
 
 use crate::policy::Policy;
 
-/// The names under which the quotas of a limit are told: the limit's, and from the second on with a number.
+/// The names of a limit's quotas: the limit's name, with a number from the second quota on.
 pub(super) fn quota_names(policy: &Policy) -> impl Iterator<Item = String> {
     let name = policy.name();
     (1..=policy.quotas().len()).map(move |n| if n == 1 { name.to_owned() } else { format!("{name}-{n}") })

@@ -1,4 +1,4 @@
-//! Why a request was refused, and what a handler of refusals is shown of it.
+//! The reasons for a refusal, and the context that a refusal handler receives.
 
 use bytes::Bytes;
 use http::Response;
@@ -8,7 +8,7 @@ use crate::decision::Decision;
 use crate::key::{Fault, MissingKey};
 use crate::policy::Policy;
 
-/// Why a request was not passed on.
+/// The reason for a refusal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {
     Limited(Decision),
@@ -29,13 +29,13 @@ impl Refusal {
     }
 }
 
-/// Why a request was refused.
+/// The reason for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusalReason {
-    /// A limit has no room for it.
+    /// A limit has no room for the request.
     Limited,
-    /// It has no key.
+    /// The request has no key.
     MissingKey,
     /// The store could not decide.
     StoreUnavailable,
@@ -45,16 +45,16 @@ pub enum RefusalReason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusalBody {
-    /// `application/problem+json` (RFC 9457) that names the limits without room.
+    /// `application/problem+json` (RFC 9457), with the names of the limits without room.
     #[default]
     Problem,
     /// A short text.
     Text,
-    /// Nothing.
+    /// No body.
     Empty,
 }
 
-/// A refusal in full, as [`on_refusal`](crate::RateLimitLayerBuilder::on_refusal) sees it.
+/// The context of a refusal for [`on_refusal`](crate::RateLimitLayerBuilder::on_refusal).
 #[derive(Clone, Copy, Debug)]
 pub struct RefusalContext<'a> {
     pub(super) refusal: &'a Refusal,
@@ -64,7 +64,7 @@ pub struct RefusalContext<'a> {
 }
 
 impl<'a> RefusalContext<'a> {
-    /// Why the request was refused.
+    /// The reason for the refusal.
     #[must_use]
     pub fn reason(&self) -> RefusalReason {
         match self.refusal {
@@ -74,7 +74,7 @@ impl<'a> RefusalContext<'a> {
         }
     }
 
-    /// The decision, where a limit has no room.
+    /// The decision, if a limit has no room.
     #[must_use]
     pub fn decision(&self) -> Option<&'a Decision> {
         self.refusal.decision()
@@ -86,18 +86,18 @@ impl<'a> RefusalContext<'a> {
         self.policy
     }
 
-    /// The protocol of the answer: [`Protocol::Grpc`], which includes gRPC-Web, or [`Protocol::Http`].
+    /// The protocol of the response: [`Protocol::Grpc`], which includes gRPC-Web, or [`Protocol::Http`].
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         if self.wire.is_grpc() { Protocol::Grpc } else { Protocol::Http }
     }
 
-    /// The response that would be sent without a handler; a clone of it is a good start.
+    /// The default response. Start from a clone of it.
     #[must_use]
     pub fn response(&self) -> &'a Response<Bytes> {
         self.response
     }
 }
 
-/// A handler of refusals.
+/// A refusal handler.
 pub(crate) type OnRefusal = dyn Fn(&RefusalContext<'_>) -> Response<Bytes> + Send + Sync;

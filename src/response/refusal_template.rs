@@ -1,4 +1,4 @@
-//! The kinds of refusals, each with all that is the same in every one of them.
+//! The kinds of refusals, each with its constant parts.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::decision::Decision;
 use crate::key::Fault;
 use crate::policy::Policy;
 
-/// One kind for each row of what can go wrong.
+/// One template for each kind of refusal.
 pub(super) struct RefusalTemplates {
     pub(super) rejected: Kind,
     pub(super) shed: Kind,
@@ -38,16 +38,8 @@ impl RefusalTemplates {
         Self {
             rejected: limited(rejected),
             shed: limited(shed),
-            no_client_key: other(
-                StatusCode::BAD_REQUEST,
-                Code::InvalidArgument,
-                "the request does not say who sent it",
-            ),
-            no_server_key: other(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                Code::Internal,
-                "the service cannot tell who sent the request",
-            ),
+            no_client_key: other(StatusCode::BAD_REQUEST, Code::InvalidArgument, "missing rate limit key"),
+            no_server_key: other(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, "rate limit key unavailable"),
             unavailable: other(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "the rate limiter is unavailable"),
         }
     }
@@ -64,9 +56,10 @@ pub(super) struct Kind {
     status: StatusCode,
     grpc: Status,
     content_type: Option<HeaderValue>,
-    /// What was asked for, where limits refused.
+    /// The configured message, if limits caused the refusal.
     detail: Option<Box<str>>,
-    /// The body; of a limit's refusal one for each quota, for the case that it alone has no room.
+    /// The body. If limits caused the refusal, there is one body per quota, for the case that only this quota has no
+    /// room.
     bodies: Box<[Bytes]>,
     names: Box<[String]>,
     violations: Box<[Violation]>,
@@ -74,7 +67,7 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    /// A refusal by a limit: RESOURCE_EXHAUSTED, or UNAVAILABLE where the caller is not at fault.
+    /// A refusal by a limit: RESOURCE_EXHAUSTED, or UNAVAILABLE if the caller is not at fault.
     fn limited(policy: &Policy, body: RefusalBody, message: Option<&str>, status: StatusCode) -> Self {
         let (code, default) = match status.is_server_error() {
             false => (Code::ResourceExhausted, "rate limit exceeded"),
@@ -122,7 +115,7 @@ impl Kind {
         Self { status, grpc, content_type, detail: None, bodies, names, violations, is_problem }
     }
 
-    /// The answer, with no fields but those of its form.
+    /// The response without the headers that every refusal has.
     pub(super) fn response(
         &self,
         wire: WireFormat,
@@ -130,7 +123,7 @@ impl Kind {
         wait: Option<Duration>,
     ) -> Response<Bytes> {
         if wire.is_grpc() {
-            // An overload is nobody's quota.
+            // An overload violates no quota of the caller.
             let is_quota = self.grpc.code() == Code::ResourceExhausted;
             let violations = decision.map(|decision| {
                 let violated = move |(index, _): &(usize, &Violation)| is_quota && self.is_violated(decision, *index);
@@ -159,14 +152,14 @@ impl Kind {
         }
     }
 
-    /// Whether the quota has no room; a decision that names none means the one that it describes.
+    /// Whether the quota has no room. If the decision marks no quota, the one that its figures describe is meant.
     fn is_violated(&self, decision: &Decision, index: usize) -> bool {
         let is_named = (0..self.names.len()).any(|index| decision.is_exceeded(index));
         decision.is_exceeded(index) || (!is_named && index == decision.limit_index())
     }
 }
 
-/// Bytes of which clones allocate nothing, not even the first.
+/// Bytes whose clones never allocate, not even the first one.
 fn shared(text: &str) -> Bytes {
     Bytes::from_owner(text.to_owned())
 }

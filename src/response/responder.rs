@@ -1,4 +1,4 @@
-//! The answers of a layer: what a refusal says, and what an admitted response gets.
+//! The responses of a layer: refusals, and the headers of an admitted response.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use crate::key::RequestView;
 use crate::policy::Policy;
 use crate::time::millis;
 
-/// How the answers of a layer look, as it was configured.
+/// The configured form of a layer's responses.
 #[derive(Clone, Default)]
 pub(crate) struct Options {
     pub(crate) body: RefusalBody,
     pub(crate) message: Option<Arc<str>>,
     pub(crate) headers: RateLimitHeaders,
-    /// Families beside `headers`.
+    /// Families in addition to `headers`.
     pub(crate) also_headers: Vec<RateLimitHeaders>,
     pub(crate) jitter: Duration,
     pub(crate) protocol: Protocol,
     pub(crate) on_refusal: Option<Arc<OnRefusal>>,
 }
 
-/// The answers of a layer.
+/// The responses of a layer.
 pub(crate) struct Responder {
     policy: Policy,
     kinds: RefusalTemplates,
@@ -43,11 +43,12 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    /// Renders what does not change; `rejected` and `shed` are the statuses of the two strategies' refusals.
+    /// Renders the parts that never change. `rejected` and `shed` are the statuses of the two strategies' refusals.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidPolicyName`], [`ConfigError::HeadersConflict`] or [`ConfigError::AnswerTooLarge`].
+    /// Returns [`ConfigError::InvalidPolicyName`], [`ConfigError::HeadersConflict`] or
+    /// [`ConfigError::AnswerTooLarge`].
     pub(crate) fn new(
         options: Options,
         policy: Policy,
@@ -68,13 +69,13 @@ impl Responder {
         Ok(answers)
     }
 
-    /// Clients of gRPC refuse header lists above a size, 8 kB with some defaults, and then lose the status.
+    /// gRPC clients refuse header lists above a size (8 kB with some defaults), and then lose the status.
     fn check_size(&self) -> Result<(), ConfigError> {
         let wires = match self.protocol {
             Protocol::Http => &[WireFormat::Http][..],
             Protocol::Auto | Protocol::Grpc => &[WireFormat::Http, WireFormat::Grpc],
         };
-        // The longest of all: every quota refuses, and every number has all its digits.
+        // This is the longest refusal: every quota refuses, and every number has the maximum number of digits.
         let decision = Decision { violated: u8::MAX, ..Decision::rejected(u64::MAX, u64::MAX, Some(LONGEST_WAIT)) };
         for (wire, kind) in wires.iter().flat_map(|wire| [(*wire, &self.kinds.rejected), (*wire, &self.kinds.shed)]) {
             let mut response = kind.response(wire, Some(&decision), Some(LONGEST_WAIT));
@@ -89,7 +90,7 @@ impl Responder {
         Ok(())
     }
 
-    /// What the response to an admitted request gets, if anything.
+    /// The headers for the response to an admitted request, or `None` if there are none.
     #[inline]
     pub(crate) fn admitted(&self, decision: &Decision) -> Option<HeadersToAdd> {
         let wait = decision.retry_after().filter(|wait| !wait.is_zero());
@@ -97,7 +98,7 @@ impl Responder {
         (wait.is_some() || standing.is_some()).then_some(HeadersToAdd { wait, standing })
     }
 
-    /// Adds it, except to a redirect: a client would wait before it follows that.
+    /// Adds the headers, except to a redirect: a client would wait before it follows the redirect.
     pub(crate) fn add(&self, to_add: &HeadersToAdd, status: StatusCode, headers: &mut HeaderMap) {
         if is_redirect(status) {
             return;
@@ -105,7 +106,7 @@ impl Responder {
         if let (Some(fields), Some(standing)) = (&self.fields, &to_add.standing) {
             fields.admitted(standing, headers);
         }
-        // The response may be a refusal that asks for a wait. After that wait this limit must have room too.
+        // The response may be a refusal with a wait. After that wait, this limit must have room too.
         if let Some(wait) = to_add.wait {
             if retry_after::is_set(headers) {
                 retry_after::raise(headers, retry_after::seconds(wait));
@@ -114,7 +115,7 @@ impl Responder {
         }
     }
 
-    /// The answer to a request that is not passed on.
+    /// The response to a refused request.
     pub(crate) fn refuse(&self, refusal: &Refusal, request: &RequestView<'_>) -> Response<Bytes> {
         let wire = WireFormat::of(self.protocol, request);
         let wait = refusal.decision().and_then(Decision::retry_after).map(|wait| self.jittered(wait));
@@ -132,12 +133,12 @@ impl Responder {
         theirs
     }
 
-    /// Adds what belongs to every refusal, unless it is there.
+    /// Adds the headers that every refusal has, unless they are present.
     fn finish(&self, refusal: &Refusal, wait: Option<Duration>, response: &mut Response<Bytes>) {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let Some(decision) = refusal.decision() else { return };
         response.extensions_mut().insert(*decision);
-        // On a redirect Retry-After means something else (RFC 9110 section 10.2.3).
+        // On a redirect, Retry-After has another meaning (RFC 9110 section 10.2.3).
         if is_redirect(response.status()) {
             return;
         }
@@ -151,7 +152,7 @@ impl Responder {
         }
     }
 
-    /// A wait and up to the jitter more, never less.
+    /// The wait plus a random part of the jitter. It is never shorter than the wait.
     fn jittered(&self, wait: Duration) -> Duration {
         match self.jitter_ms {
             0 => wait,
@@ -166,10 +167,10 @@ impl fmt::Debug for Responder {
     }
 }
 
-/// What the response to an admitted request gets.
+/// The headers for the response to an admitted request.
 #[derive(Debug)]
 pub(crate) struct HeadersToAdd {
-    /// The time until this limit has room for another such request, if that is not now.
+    /// The time until this limit has room for another such request, or `None` if it has room now.
     wait: Option<Duration>,
     standing: Option<QuotaStatus>,
 }
@@ -177,10 +178,10 @@ pub(crate) struct HeadersToAdd {
 /// The longest wait that a gRPC duration can hold: 10 000 years.
 const LONGEST_WAIT: Duration = Duration::from_secs(315_576_000_000);
 
-/// gRPC's C core refuses header lists above 8 kB at random, and all above 16 kB.
+/// gRPC's C core refuses header lists above 8 kB at random, and all header lists above 16 kB.
 const MOST_HEADER_BYTES: usize = 8_192;
 
-/// Whether a client goes on to another address. 304 answers the request itself.
+/// Whether a client follows the response to another URL. A 304 is a final response.
 fn is_redirect(status: StatusCode) -> bool {
     status.is_redirection() && status != StatusCode::NOT_MODIFIED
 }
@@ -192,9 +193,9 @@ mod tests {
     use super::*;
     use crate::strategy::Strategy;
 
-    /// With and without header fields, since the wait of a stack does not depend on them.
+    /// Tests with and without header fields, because the wait of stacked layers does not depend on them.
     #[test]
-    fn an_inner_retry_after_waits_for_this_layer_too() {
+    fn an_inner_retry_after_includes_the_wait_of_this_layer() {
         let full = Decision { retry_after_ms: 30_000, ..Decision::allowed(10, 10) };
         let soon = httpdate::fmt_http_date(std::time::SystemTime::now());
         let ok = StatusCode::TOO_MANY_REQUESTS;

@@ -1,4 +1,4 @@
-//! `Retry-After` (RFC 9110 section 10.2.3) as delay-seconds, or as the date that a handler has set.
+//! `Retry-After` (RFC 9110 section 10.2.3) in seconds, or as the date that a handler has set.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,14 +7,14 @@ use http::{HeaderMap, HeaderValue};
 
 use super::header_value::number;
 
-/// A wait in whole seconds, rounded up and at least 1: 0 would mean "now", and truncating would come early.
+/// A wait in whole seconds, rounded up and at least 1: 0 would mean "now", and truncation would be too short.
 pub(super) fn seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// Sets the field to the longer of this wait and the one that it asks for. It may appear only once.
+/// Sets the field to the longer of this wait and its present one. The field may appear only once.
 ///
-/// A date that asks for longer stays a date.
+/// A date with a longer wait stays a date.
 pub(super) fn raise(headers: &mut HeaderMap, seconds: u64) {
     let longest = headers.get_all(RETRY_AFTER).iter().filter_map(|value| Some((delay(value)?, value)));
     let value = match longest.max_by_key(|(delay, _)| *delay) {
@@ -24,12 +24,12 @@ pub(super) fn raise(headers: &mut HeaderMap, seconds: u64) {
     headers.insert(RETRY_AFTER, value);
 }
 
-/// Whether the field asks for a wait, in a form that can be read.
+/// Whether the field contains a readable wait.
 pub(super) fn is_set(headers: &HeaderMap) -> bool {
     headers.get_all(RETRY_AFTER).iter().any(|value| delay(value).is_some())
 }
 
-/// The seconds from now, rounded up: a number, or an HTTP-date (RFC 9110 section 5.6.7).
+/// The seconds from now, rounded up. The value is a number or an HTTP-date (RFC 9110 section 5.6.7).
 fn delay(value: &HeaderValue) -> Option<u64> {
     let text = value.to_str().ok()?.trim();
     text.parse().ok().or_else(|| {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longer_wait_stays_and_stays_alone() {
+    fn the_longer_wait_stays_in_one_field() {
         for (before, want) in [
             (&[][..], "5"),
             (&["4"], "5"),

@@ -1,4 +1,4 @@
-//! The traits of a store, and what a budget is asked and answers.
+//! The traits of a store, and the requests and responses of a budget.
 
 use std::fmt;
 use std::future::Future;
@@ -9,40 +9,45 @@ use crate::decision::Decision;
 use crate::error::{ConfigError, StoreError};
 use crate::policy::Policy;
 
-/// A place where histories are kept.
+/// A place that keeps histories.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a store for a rate limit",
+    label = "not a `Store`",
+    note = "pass a handle of a `RateLimiter`, such as `limiter.local()`, or implement `Store` for a type of your own"
+)]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Opens the budgets of a policy; called once, when a layer is built.
+    /// Opens the budgets of a policy. The layer calls this once, in its `build`.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] where the store cannot hold such a policy.
+    /// Returns a [`ConfigError`] if the store does not support the policy.
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError>;
 }
 
 /// The budgets of one policy, one for each key.
 pub trait Budget: fmt::Debug + Send + Sync + 'static {
-    /// Decides on a request, and charges it if it is admitted: to all quotas or to none.
+    /// Decides on a request and charges it if it is admitted. It charges all quotas or none.
     fn decide(&self, ask: BudgetRequest<'_>) -> BudgetResponse;
 
-    /// Takes back up to `cost` units that an earlier decision charged; best effort, and at once.
+    /// Returns up to `cost` units that an earlier decision charged. It is best effort and does not wait.
     ///
-    /// A store that must do I/O queues it. Units that have left the window stay gone, and a decision is to be
-    /// taken back once.
+    /// A store that must do I/O queues the refund. Units that have left the window are not returned. Refund a decision
+    /// at most once.
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision);
 }
 
-/// What a budget is asked.
+/// A request to a budget.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct BudgetRequest<'a> {
     /// The key's injective bytes.
     pub key: &'a [u8],
-    /// The units that the request costs; 0 only looks.
+    /// The units that the request costs. A cost of 0 charges nothing.
     pub cost: u64,
 }
 
 impl<'a> BudgetRequest<'a> {
-    /// Asks for `cost` units of a key.
+    /// Creates a request for `cost` units of a key.
     #[must_use]
     pub fn new(key: &'a [u8], cost: u64) -> Self {
         Self { key, cost }
@@ -50,17 +55,17 @@ impl<'a> BudgetRequest<'a> {
 }
 
 impl fmt::Debug for BudgetRequest<'_> {
-    /// Keys may be secret: only the length is shown.
+    /// Shows only the length of the key, because a key may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BudgetRequest").field("key_len", &self.key.len()).field("cost", &self.cost).finish()
     }
 }
 
-/// A budget's answer: at once, or after I/O.
+/// The response of a budget, immediate or after I/O.
 pub enum BudgetResponse {
-    /// Decided.
+    /// The decision is complete.
     Ready(Result<Decision, StoreError>),
-    /// To be awaited; must not depend on any particular runtime's thread.
+    /// The decision needs I/O. The future must not depend on a particular runtime's thread.
     Pending(Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>),
 }
 

@@ -1,4 +1,4 @@
-//! This instance's part of a limit that is kept elsewhere: what goes on when that store cannot be asked.
+//! This instance's share of a limit that another store keeps. It decides while that store is unavailable.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use crate::geometry::EMPTY_SHARES;
 use crate::keyspace::{Place, WindowTable, Windows};
 use crate::policy::Policy;
 
-/// The histories of what this instance admitted under one limit's name.
+/// The histories of this instance's admissions under one limit's name.
 #[derive(Clone)]
 pub(crate) struct LocalShare {
     windows: Arc<Windows>,
     table: Arc<WindowTable>,
-    /// Keeps the table for as long as the share is in use.
+    /// Keeps the table while the share is in use.
     _policy: Option<Arc<Policy>>,
 }
 
 impl LocalShare {
-    /// The share of a policy, or without one that of the engine's own calls.
+    /// Creates the share of a policy, or of the engine's own calls if there is no policy.
     pub(crate) fn new(windows: &Arc<Windows>, policy: Option<&Policy>, limits: &[Limit]) -> Result<Self, ConfigError> {
         let limits: Vec<Limit> = limits.iter().map(|limit| windows.geometry.with_lag(*limit)).collect();
         let (table, policy) = match policy {
@@ -32,14 +32,14 @@ impl LocalShare {
         Ok(Self { windows: Arc::clone(windows), table, _policy: policy })
     }
 
-    /// Notes what the other store has admitted, whatever the share would have said.
+    /// Records an admission by the other store, whatever the share would have decided.
     pub(crate) fn record(&self, key: &[u8], cost: u64) {
         let now = self.windows.now();
         let charge = |window: &mut Window, horizon: &Retention| window.record_external(now, cost, horizon);
         self.table.with(key, now, charge, |()| true);
     }
 
-    /// Decides by the part of each limit that is this instance's, one of `instances`.
+    /// Decides by this instance's share of each limit, as one of `instances`.
     pub(crate) fn decide(&self, key: &[u8], cost: u64, limits: &[Limit], instances: u64, suppressed: bool) -> Decision {
         let mut parts = EMPTY_SHARES;
         let parts = self.windows.geometry.local_shares(limits, instances, &mut parts);
@@ -85,9 +85,9 @@ mod tests {
         LocalShare::new(&Windows::new(settings).unwrap(), None, &[]).unwrap()
     }
 
-    /// One of twenty instances has 5 of 100: a cost of 10 does not fit that, but it does not fit never.
+    /// One of 20 instances has a share of 5 out of 100. A cost of 10 exceeds the share, but not the limit.
     #[test]
-    fn what_a_part_never_admits_may_try_again_after_a_window() {
+    fn a_cost_above_the_share_can_retry_after_a_window() {
         let share = share();
         let scale = WindowGeometry::new(10, 0, 60, Default::default()).unwrap();
         let limits = [scale.limit(&RateLimit::try_from(100.0 / 60.0).unwrap(), false)];
@@ -98,9 +98,9 @@ mod tests {
         assert!(!decide(1).is_allowed());
     }
 
-    /// The running total of a window has 40 bits: what was admitted elsewhere must not wrap it to nothing.
+    /// The total of a window has 40 bits. Recorded units must not make it wrap around to 0.
     #[test]
-    fn what_was_admitted_elsewhere_is_never_too_much_to_count() {
+    fn recorded_units_do_not_wrap_the_total() {
         let share = share();
         let scale = WindowGeometry::new(10, 0, 60, Default::default()).unwrap();
         let limits = [scale.limit(&RateLimit::try_from(1e9).unwrap(), false)];

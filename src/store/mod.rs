@@ -1,6 +1,6 @@
-//! The seam between a limit and where its history is kept: [`Store`] and [`Budget`].
+//! Where histories are kept: [`Store`], [`Budget`] and the stores of this crate.
 //!
-//! Implement the two traits to keep limits somewhere of your own; the layer takes any store.
+//! Implement the two traits for a store of your own. The layer accepts any store.
 
 mod budget;
 #[cfg(feature = "_redis")]

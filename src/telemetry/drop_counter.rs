@@ -1,18 +1,18 @@
-//! Layers that are built and dropped all the time.
+//! Detects layers that are built and dropped repeatedly.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::notice::Notice;
 use super::notify::notify;
 
-/// More than any suite of tests builds in one process; a service that builds one for each request soon comes to it.
+/// More layers than a test suite builds in one process. A service that builds one for each request soon reaches it.
 const MANY: u32 = 10_000;
 
 static DISCARDED: AtomicU32 = AtomicU32::new(0);
 
-/// Lives as long as a layer that has a store of its own.
+/// Lives as long as a layer with its own store.
 ///
-/// Counted when dropped and not when built: a program may well have a layer for each of its many tenants.
+/// It counts drops and not builds, because a program may have one layer for each of many tenants.
 #[derive(Debug)]
 pub(crate) struct DropCounter;
 

@@ -1,13 +1,13 @@
-//! Lines of the log, through `tracing` or to standard error.
+//! Writes log lines, through `tracing` or to standard error.
 
-/// How much a line of the log matters.
+/// The severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// Requests are refused, or decided by the fallback.
+    /// Requests are refused, or the fallback decides them.
     Error,
-    /// Something looks wrong.
+    /// Something may be wrong.
     Warning,
-    /// Something that was wrong is right again.
+    /// A logged problem is over.
     Info,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn log_line(level: Level, code: &'static str, text: &str) {
         Level::Warning => "warning",
         Level::Info => "info",
     };
-    // Standard error may be closed. A request must not fail for that, as it would with `eprintln!`.
+    // Standard error may be closed. That must not fail a request, as the panic of `eprintln!` would.
     let _ = writeln!(std::io::stderr(), "tower-weir: {level} [{code}]: {text}");
 }
 
@@ -40,18 +40,18 @@ mod tests {
     use std::env;
     use std::process::{Command, Stdio};
 
-    /// A notice is logged within a request, or while a layer is dropped: neither may panic because nobody reads.
+    /// A notice is logged within a request, or in a drop. Neither may panic if standard error is closed.
     ///
-    /// The child process is this very test, with a pipe for its standard error that nobody reads.
+    /// The child process is this test, with standard error connected to a pipe that has no reader.
     #[test]
-    fn a_closed_standard_error_stops_nothing() {
+    fn a_closed_standard_error_causes_no_panic() {
         const CHILD: &str = "TOWER_WEIR_CLOSED_STDERR";
         if env::var_os(CHILD).is_some() {
             (0..10).for_each(|_| super::log_line(super::Level::Error, "code", "text"));
             return;
         }
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "telemetry::log::tests::a_closed_standard_error_stops_nothing", "--nocapture"])
+            .args(["--exact", "telemetry::log::tests::a_closed_standard_error_causes_no_panic", "--nocapture"])
             .env(CHILD, "1")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -1,7 +1,7 @@
-//! What the crate tells its operator: each notice once in a process, with the cause and the fix.
+//! What the crate logs for its operator: each notice once per process, with the cause and the fix.
 //!
-//! Through `tracing` with that feature, and to standard error without it. No key ever appears, and no address.
-//! Whoever finds something counts and judges for itself; here it is said, or not.
+//! With the feature `tracing`, notices go to `tracing`, and without it to standard error. No notice contains a key or
+//! an address. The module that detects a problem counts and judges. This module decides only whether to log it.
 
 #[cfg(feature = "middleware")]
 mod drop_counter;

@@ -1,99 +1,99 @@
-//! The notices, their names and their words.
+//! The notices: their codes and their texts.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::log::Level;
 
-/// The notices that were told or silenced, a bit for each.
+/// The notices that were logged or silenced, one bit for each.
 pub(super) static NOTIFIED: AtomicU32 = AtomicU32::new(0);
 
-/// What the log reports: a mistake that shows only in traffic, once in a process, or the state of Redis.
+/// A log line: a mistake that shows only in traffic, logged once per process, or the state of Redis.
 ///
-/// Each has a code, a cause and a fix, and none shows a key, an address or a token. They go to `tracing`, target
-/// `tower_weir`, with that feature, and to standard error without it.
+/// Each notice has a code, a cause and a fix. It never contains a key, an address or a token. With the feature
+/// `tracing`, notices go to `tracing` with the target `tower_weir`. Without it, they go to standard error.
 ///
-/// Some are guesses: what looks like a mistake may be meant. Where it is, [`silence`](Self::silence) it.
+/// Some notices are guesses, and the configuration may be intended. If it is, call [`silence`](Self::silence).
 ///
 /// # Examples
 ///
 /// ```
 /// use tower_weir::telemetry::Notice;
 ///
-/// // At the start of the program: this service has one client, and that is in the same network.
+/// // At the start of the program: this service has one client, in the same private network.
 /// Notice::SharedPrivatePeer.silence();
 /// assert_eq!(Notice::SharedPrivatePeer.code(), "shared-private-peer");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {
-    /// `missing-peer-address`: a request has no peer address to be limited by.
+    /// `missing-peer-address`: a request has no peer address, and the limit needs one.
     MissingPeerAddress,
     /// `unusable-proxy-header`: a trusted proxy sends no usable address of its client.
     UnusableProxyHeader,
-    /// `missing-key`: the service did not provide what the key is made of.
+    /// `missing-key`: the service did not provide the value of the key.
     MissingKey,
-    /// `key-function-finds-none`: the function of
-    /// [`key_fn`](crate::RateLimitLayerBuilder::key_fn) found no key for the first 100 requests.
+    /// `key-function-finds-none`: the function of [`key_fn`](crate::RateLimitLayerBuilder::key_fn) found no key for
+    /// the first 100 requests.
     KeyFunctionFindsNone,
-    /// `untrusted-forwarding-header`: `X-Forwarded-For` or `Forwarded` comes in, and
+    /// `untrusted-forwarding-header`: `X-Forwarded-For` or `Forwarded` arrives, and
     /// [`ClientIp::peer()`](crate::ClientIp::peer) reads neither.
     ///
-    /// Told at once where a private address sends it. Other addresses may invent it; there it is told when most of
-    /// the process's first 1000 requests have it, and at least twenty.
+    /// Logged at once if a private address sends the header. Other addresses may invent it. For those, it is logged if
+    /// most of the process's first 1000 requests have the header, and at least 20 requests.
     UntrustedForwardingHeader,
     /// `shared-private-peer`: one private address, or one trusted proxy without a forwarding header, sends most
     /// requests, and [`ClientIp`](crate::ClientIp) gives it one budget.
     ///
-    /// Judged by the process's first 1000 requests. Private are the addresses of RFC 1918, RFC 4193 and RFC 6598,
-    /// of one link, and of this machine.
+    /// Judged by the process's first 1000 requests. Private addresses are those of RFC 1918, RFC 4193 and RFC 6598,
+    /// link-local addresses, and those of this machine.
     SharedPrivatePeer,
-    /// `header-value-per-request`: nearly every request brings a new value of the
-    /// [`Header`](crate::key::Header) that is the key.
+    /// `header-value-per-request`: nearly every request has a new value of the [`Header`](crate::key::Header) that is
+    /// the key.
     ///
-    /// Judged by the key's first 4096 requests, where nine in ten have a value of their own. Not for
-    /// [`hashed`](crate::key::Header::hashed) values.
+    /// Judged by the key's first 4096 requests, of which nine in ten must have a distinct value.
+    /// [`hashed`](crate::key::Header::hashed) values are not judged.
     HeaderValuePerRequest,
-    /// `limit-opened-twice`: two limits in use share a limiter and a name, and so their budgets.
+    /// `limit-opened-twice`: two limits in use share a limiter and a name, and therefore their budgets.
     ///
-    /// Told where nobody named them, and where their quotas or strategies differ. One budget behind two layers is
-    /// told nothing: same name, same quotas.
+    /// Logged if both limits use the default name, or if their quotas or strategies differ. Two layers with the same
+    /// name and the same quotas are not logged.
     SharedLimitName,
-    /// `layer-per-request`: layers with a store of their own are built and dropped all the time.
+    /// `layer-per-request`: the process repeatedly builds and drops layers with their own store.
     ///
-    /// Told when the process has dropped the 10 000th.
+    /// Logged when the process drops the 10 000th one.
     LayerPerRequest,
-    /// `unread-body`: a refused HTTP/1 request has a body of a type that the layer cannot read, so its client may
-    /// lose the answer.
+    /// `unread-body`: a refused HTTP/1 request has a body of a type that the layer cannot read, so its client may lose
+    /// the response.
     UnreadBody,
-    /// `coarse-buckets`: the buckets are longer than a tenth of a window, so much of its limit goes unused.
+    /// `coarse-buckets`: the buckets are longer than a tenth of a window, so much of the limit is unused.
     ///
-    /// A unit is held for its window and for the rest of its bucket. Judged when a limiter or a layer is built.
+    /// A limit holds a unit for its window and for the rest of its bucket. Judged when a limiter or a layer is built.
     CoarseBuckets,
     /// `keys-full`: a limit has no room for another key, so unknown keys share budgets.
     KeysFull,
-    /// `redis-lost`: Redis cannot be asked, and requests follow [`OnStoreError`](crate::OnStoreError).
+    /// `redis-lost`: Redis is unavailable, and requests follow [`OnStoreError`](crate::OnStoreError).
     ///
-    /// Reported for each outage, at most once in ten seconds; the line names the cause and its fix, and counts the
-    /// short outages that had no line.
+    /// Logged for each outage, at most once in ten seconds. The line contains the cause and its fix, and the number of
+    /// short outages without a line.
     RedisLost,
-    /// `redis-back`: Redis decides again, after a `redis-lost`. The only line of level INFO.
+    /// `redis-back`: Redis decides again after a `redis-lost`. This is the only line of level INFO.
     RedisBack,
-    /// `redis-odd`: Redis answers some requests in a way that is no decision; those follow
-    /// [`OnStoreError`](crate::OnStoreError). Once for each store.
+    /// `redis-odd`: Redis gives no usable reply to some requests. Those follow [`OnStoreError`](crate::OnStoreError).
+    /// Logged once for each store.
     RedisOdd,
-    /// `redis-forgot`: Redis has lost counts, and each hybrid instance brings back its own. Once for each store.
+    /// `redis-forgot`: Redis has lost counts, and each hybrid instance resubmits its own. Logged once for each store.
     RedisForgot,
-    /// `redis-instances`: the instances cannot be counted in Redis. Once for each store.
+    /// `redis-instances`: the store cannot count the instances in Redis. Logged once for each store.
     RedisInstances,
-    /// `redis-name-shared`: more was charged under a name in Redis than its limit admits.
+    /// `redis-name-shared`: more units were charged under a name in Redis than its limit admits.
     ///
     /// Another process uses the name and prefix with other quotas, or for another service.
     RedisNameShared,
 }
 
 impl Notice {
-    /// Its name in the log, which does not change.
+    /// The code in the log, which does not change between versions.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -118,7 +118,7 @@ impl Notice {
         }
     }
 
-    /// Keeps it from being told in this process from now on.
+    /// Prevents this process from logging the notice from now on.
     pub fn silence(self) {
         NOTIFIED.fetch_or(self.bit(), Ordering::Relaxed);
     }
@@ -143,80 +143,80 @@ impl fmt::Display for Notice {
         f.write_str(match self {
             Self::MissingPeerAddress => {
                 "a request has no peer address, so it cannot be limited by one. On a TCP listener, serve the axum \
-                 router with `into_make_service_with_connect_info::<SocketAddr>()`, enable tower-weir's feature \
-                 `axum` or `tonic` for the server in use, or insert a `SocketAddr` into the request's extensions. On \
-                 a Unix socket there is none: behind a proxy write `ClientIp::behind([\"unix:\"])`, otherwise use \
-                 another key, such as `Global`"
+                 router with `into_make_service_with_connect_info::<SocketAddr>()`, enable the feature `axum` or \
+                 `tonic` of tower-weir for the server in use, or insert a `SocketAddr` into the request's extensions. \
+                 A Unix socket has no peer address: behind a proxy write `ClientIp::behind([\"unix:\"])`, otherwise \
+                 use another key, such as `Global`"
             }
             Self::UnusableProxyHeader => {
-                "a request from a trusted proxy names no usable client address, so it cannot be limited by one: \
-                 let the proxy write the header that `ClientIp` reads (`X-Forwarded-For`, or the one declared with \
-                 `forwarded` or `header`), and check the networks of `behind` or the number of `hops`"
+                "a request from a trusted proxy names no usable client address, so it cannot be limited by one. Let \
+                 the proxy write the header that `ClientIp` reads (`X-Forwarded-For`, or the one declared with \
+                 `forwarded` or `header`). Check the networks of `behind` or the number of `hops`"
             }
             Self::MissingKey => {
-                "a request has no key to be limited by: put the layer inside the one that provides it, mend what \
-                 looks it up, or say with `on_missing_key` what such requests get"
+                "a request has no key, because the service did not provide it. Put the layer inside the one that \
+                 provides the key, fix the lookup, or choose with `on_missing_key` what happens to such requests"
             }
             Self::KeyFunctionFindsNone => {
-                "the function of `key_fn` found no key for the first 100 requests: put the layer inside the one that \
-                 provides the value, and let the function return `MissingKey::server_fault(..)` if the service should \
-                 have provided it; if no client has sent the value yet, nothing is wrong"
+                "the function of `key_fn` found no key for the first 100 requests. Put the layer inside the one that \
+                 provides the value. Let the function return `MissingKey::server_fault(..)` if the service should \
+                 provide it. If no client has sent the value yet, nothing is wrong"
             }
             Self::UntrustedForwardingHeader => {
-                "requests carry X-Forwarded-For or Forwarded, and `ClientIp::peer()` reads neither: if a proxy writes \
+                "requests carry X-Forwarded-For or Forwarded, and `ClientIp::peer()` reads neither. If a proxy writes \
                  it, all clients share the proxy's budget, so write `ClientIp::behind([..])` with the proxy's \
-                 networks, or `ClientIp::hops(n)`; if clients reach the service directly, nothing is wrong"
+                 networks, or `ClientIp::hops(n)`. If clients reach the service directly, nothing is wrong"
             }
             Self::SharedPrivatePeer => {
                 "one private address, or one trusted proxy without a forwarding header, sends most requests, and \
-                 `ClientIp` gives it one budget: if it forwards clients' requests, let it send its client's address, \
-                 and write `ClientIp::behind([..])` or `ClientIp::hops(n)`; if it is one client or sends health \
+                 `ClientIp` gives it one budget. If it forwards clients' requests, let it send its client's address, \
+                 and write `ClientIp::behind([..])` or `ClientIp::hops(n)`. If it is one client or sends health \
                  checks, nothing is wrong"
             }
             Self::HeaderValuePerRequest => {
-                "nearly every request brings a new value of the header that is the key, and so a new budget: limit \
-                 by what the service has checked (`Extension`, `key_lookup`), by `ClientIp`, or by a header that \
-                 stays the same for a client; if there are so many clients, nothing is wrong"
+                "nearly every request has a new value of the header that is the key, and so a new budget. Limit by \
+                 what the service has checked (`Extension`, `key_lookup`), by `ClientIp`, or by a header that stays \
+                 the same for a client. If the service has so many clients, nothing is wrong"
             }
             Self::SharedLimitName => {
-                "two limits share a limiter and a name, so each request to one takes from the other's budget: give \
-                 each a `name(..)` of its own, or, for one budget, the same name and quotas or clones of one layer"
+                "two limits share a limiter and a name, so each request to one takes from the other's budget. Give \
+                 each its own `name(..)`. For one budget, use the same name and quotas, or clones of one layer"
             }
             Self::LayerPerRequest => {
-                "10000 layers with a store of their own were built and dropped: one that is built for each request \
-                 or connection limits nothing, since it knows of no other; build it once and clone it, or keep a \
-                 `RateLimiter` and pass it with `limiter(..)`"
+                "10000 layers with their own stores were built and dropped. A layer that is built for each request or \
+                 connection limits nothing, because it shares no state with the others. Build it once and clone it, \
+                 or keep a `RateLimiter` and pass it with `limiter(..)`"
             }
             Self::UnreadBody => {
                 "a refused HTTP/1 request has a body of a type that the layer cannot read, so a client that is still \
-                 sending gets a reset instead of its answer: name the type with `drain_body::<..>()` on the layer's \
+                 sending gets a reset instead of the response. Name the type with `drain_body::<..>()` on the layer's \
                  builder"
             }
             Self::CoarseBuckets => {
-                "the buckets are longer than a tenth of a window, and units are held for up to a bucket beyond it, so a \
-                 busy limit admits much less than it says: write a smaller `rate_group_size_ms`, at most a hundredth \
-                 of the shortest window"
+                "the buckets are longer than a tenth of a window, and units are held for up to a bucket beyond it, so \
+                 a busy limit admits much less than it states. Write a smaller `rate_group_size_ms`, at most a \
+                 hundredth of the shortest window"
             }
             Self::KeysFull => {
-                "a limit keeps as many keys as `max_keys` allows, and all are in use, so new clients share budgets and \
-                 may be refused for what others did: set `RateLimiter::builder().max_keys(..)` to at least the number \
-                 of distinct clients in the longest window, or use a shorter window"
+                "a limit has `max_keys` keys, and all are in use, so new clients share budgets and may be refused \
+                 because of other clients. Set `RateLimiter::builder().max_keys(..)` to at least the number of \
+                 distinct clients in the longest window, or use a shorter window"
             }
-            Self::RedisLost => "limits follow `on_store_error` until Redis answers a probe",
-            Self::RedisBack => "Redis answers again, and decides",
+            Self::RedisLost => "limits follow `on_store_error` until Redis responds to a probe",
+            Self::RedisBack => "Redis responds again, and decides",
             Self::RedisOdd => "some requests follow `on_store_error`",
             Self::RedisForgot => {
                 "Redis has lost counts (a restart without persistence, a failover, an eviction, a clock that stepped \
-                 forward, or a `clear()`): this instance brings back what it has admitted itself, key by key"
+                 forward, or a `clear()`). This instance resubmits its own admissions, key by key"
             }
             Self::RedisInstances => {
-                "the instances cannot be counted in Redis, so each takes the whole limit for its share during an \
-                 outage: write their number with `RedisOptions::instances`, or fix the cause"
+                "the store cannot count the instances in Redis, so each instance would allow the full limit during an \
+                 outage. Set `RedisOptions::instances(n)`, or fix the cause"
             }
             Self::RedisNameShared => {
-                "more was charged under a name in Redis than its limit admits: another process uses this name and \
-                 prefix with other quotas, or for another service, so give each service a `prefix(..)` and each limit \
-                 a `name(..)` of its own; if the limit was just changed on some instances, nothing is wrong"
+                "more units were charged under a name in Redis than its limit admits. Another process uses this name \
+                 and prefix with other quotas, or for another service. Give each service its own `prefix(..)` and \
+                 each limit its own `name(..)`. If the limit was just changed on some instances, nothing is wrong"
             }
         })
     }

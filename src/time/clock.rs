@@ -9,40 +9,41 @@ use super::ticks::millis;
 
 /// A source of monotonic time.
 ///
-/// Implement it to drive a limiter from your own clock; [`ManualClock`] serves tests.
+/// Implement this trait to drive a limiter from your own clock. Use [`ManualClock`] in tests.
 pub trait Clock: Send + Sync + 'static {
-    /// Milliseconds since an origin of the clock's choosing, rounded down.
+    /// Milliseconds since an origin that the clock chooses, rounded down.
     ///
-    /// It must never run ahead of real time. The limiter's own time never runs back, so a reading that is earlier
-    /// than the latest one is safe:
+    /// The clock must never run ahead of real time. The limiter's own time never runs backwards, so a reading that is
+    /// earlier than the latest one is safe:
     ///
     /// - If it is at most a minute earlier, the limiter's time stands still until the clock catches up.
-    /// - If it is more than a minute earlier, the limiter takes it for a correction of the clock. The limiter's time
-    ///   then goes on from where it stands, at the clock's pace.
+    /// - If it is more than a minute earlier, the limiter treats it as a correction of the clock. The limiter's time
+    ///   then continues from its current value, at the clock's pace.
     ///
-    /// A step forward counts as time that has passed: units expire, and their keys are admitted again. So one wrong
-    /// reading ahead may admit the limit once more, and holds no key for more than a minute longer.
+    /// A step forward counts as elapsed time: units expire, and their keys are admitted again. A wrong reading ahead
+    /// may therefore admit the limit once more. It holds no key for more than a minute longer.
     fn now_ms(&self) -> u64;
 
-    /// The most by which [`now_ms`](Self::now_ms) may lag behind real time, in milliseconds.
+    /// The maximum lag of [`now_ms`](Self::now_ms) behind real time, in milliseconds.
     ///
-    /// It must be a true bound: a clock that stands still for 30 ms now and then has a lag of 30. The limiter holds
-    /// every unit that much longer, and adds it to every retry hint.
+    /// It must be a true bound: a clock that sometimes stands still for 30 ms has a lag of 30. The limiter holds every
+    /// unit that much longer, and adds the lag to every wait.
     fn lag_ms(&self) -> u64 {
         0
     }
 }
 
-/// The operating system's monotonic clock, read precisely. It is the default.
+/// The operating system's monotonic clock, read precisely. This is the default.
 ///
-/// On Linux and Android it is `CLOCK_BOOTTIME` (about 20 ns a read), which goes on while the machine is suspended.
-/// Elsewhere, and on a kernel without that clock, it is [`Instant`](std::time::Instant), which may stand still then.
+/// On Linux and Android it is `CLOCK_BOOTTIME` (about 20 ns per read), which continues while the machine is suspended.
+/// On other systems, and on a kernel without that clock, it is [`Instant`](std::time::Instant), which may stop during
+/// a suspension.
 ///
-/// A reading is computed from a hardware counter during the call. So it has no lag beyond the rounding to whole
-/// milliseconds, however late the kernel's timer interrupts are.
+/// Each call computes its reading from a hardware counter. The clock has no lag except the rounding to whole
+/// milliseconds, even if the kernel's timer interrupts are late.
 ///
-/// While a virtual machine is paused its clock may stand still. Its limits in memory then stay exact by that clock:
-/// the pause is a time in which the program did not run either.
+/// While a virtual machine is paused, its clock may stand still. Limits in memory stay exact by that clock, because
+/// the program does not run during the pause either.
 #[derive(Clone, Copy, Debug)]
 pub struct PreciseClock(System);
 
@@ -67,7 +68,7 @@ impl Clock for PreciseClock {
     }
 }
 
-/// A clock that moves only when told to; its clones share one time.
+/// A clock that moves only when you move it. Its clones share one time.
 ///
 /// # Examples
 ///
@@ -89,19 +90,19 @@ impl Clock for PreciseClock {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// Creates a clock that stands at zero.
+    /// Creates a clock at time zero.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves the time forward; a fraction of a millisecond is dropped.
+    /// Moves the time forward, and drops fractions of a millisecond.
     pub fn advance(&self, by: Duration) {
         let later = |now: u64| Some(now.saturating_add(millis(by)));
         let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later);
     }
 
-    /// Sets the time, in milliseconds since the clock's origin; it may go backwards.
+    /// Sets the time, in milliseconds since the clock's origin. The time may go backwards.
     pub fn set_ms(&self, now_ms: u64) {
         self.0.store(now_ms, Ordering::SeqCst);
     }
@@ -113,15 +114,41 @@ impl Clock for ManualClock {
     }
 }
 
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    #[inline]
+    fn now_ms(&self) -> u64 {
+        (**self).now_ms()
+    }
+
+    fn lag_ms(&self) -> u64 {
+        (**self).lag_ms()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_manual_clock_ends_at_its_end() {
+    fn a_manual_clock_saturates() {
         let clock = ManualClock::new();
         clock.advance(Duration::from_millis(5));
         clock.advance(Duration::MAX);
         assert_eq!(clock.now_ms(), u64::MAX);
+    }
+
+    #[test]
+    fn a_shared_clock_has_the_time_and_the_lag_of_its_clock() {
+        struct Lagging;
+        impl Clock for Lagging {
+            fn now_ms(&self) -> u64 {
+                7
+            }
+            fn lag_ms(&self) -> u64 {
+                30
+            }
+        }
+        let shared: Arc<dyn Clock> = Arc::new(Lagging);
+        assert_eq!((Clock::now_ms(&shared), Clock::lag_ms(&shared)), (7, 30));
     }
 }

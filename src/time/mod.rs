@@ -1,8 +1,8 @@
-//! Time as the engine sees it: milliseconds since an origin, and ticks of one bucket each.
+//! The time of the engine: milliseconds since an origin, and ticks of one bucket each.
 //!
-//! The system's clock has no lag by construction: each reading asks the hardware, between the call and its return.
-//! A clock of the user's may lag behind real time by a bound that it states, but never runs ahead of it. The engine
-//! holds every unit for that much longer, so a lagging clock never admits too much.
+//! The system's clock has no lag by construction: each reading asks the hardware during the call. A custom clock may
+//! lag behind real time by a bound that it states, but never runs ahead of it. The engine holds every unit for that
+//! much longer, so a lagging clock never admits too much.
 
 mod clock;
 mod source;

@@ -1,4 +1,4 @@
-//! The time of a store: the system's clock, or one of the user's that may step.
+//! The time of a store: the system's clock, or a custom clock that may step.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock::{Clock, PreciseClock};
 
-/// A step back by more than this corrects the clock. A smaller one is waited out.
+/// A step back by more than this is a correction of the clock. For a smaller step, the time stands still.
 const CORRECTION_MS: u64 = 60_000;
 
-/// The clock that a store reads, without a virtual call for the system's.
+/// The clock of a store. Reading the system's clock needs no virtual call.
 #[derive(Clone)]
 pub(crate) enum TimeSource {
     System(PreciseClock),
     Custom(Arc<Custom>),
 }
 
-/// A clock of the user's, and the time that was made of its readings.
+/// A custom clock, and the time derived from its readings.
 pub(crate) struct Custom {
     clock: Arc<dyn Clock>,
     /// The latest time that was returned.
@@ -53,7 +53,7 @@ impl TimeSource {
 }
 
 impl Custom {
-    /// The time, which never runs back; see [`Clock::now_ms`].
+    /// The time, which never runs backwards; see [`Clock::now_ms`].
     #[inline]
     fn now_ms(&self) -> u64 {
         let reading = self.clock.now_ms();
@@ -64,10 +64,10 @@ impl Custom {
         if reading > latest { self.latest.fetch_max(reading, Ordering::AcqRel).max(reading) } else { latest }
     }
 
-    /// The time while the clock is behind it, or has been.
+    /// The time while the clock is behind it, and after a correction.
     ///
-    /// A thread may come here with a reading that is old. The next reading that is near the latest time ends the
-    /// correction, so such a reading moves no time.
+    /// A thread may arrive with an old reading. The next reading that is near the latest time ends the correction, so
+    /// an old reading changes no time.
     #[cold]
     fn correct(&self, reading: u64) -> u64 {
         let _one = self.correcting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_step_back_is_waited_out() {
+    fn time_stands_still_after_a_small_step_back() {
         let (clock, time) = manual();
         assert_eq!(
             [1_000, 61_000, 1_000, 30_000, 61_001].map(|ms| at(&clock, &time, ms)),
@@ -125,18 +125,18 @@ mod tests {
     }
 
     #[test]
-    fn one_reading_a_year_ahead_holds_nothing_for_a_year() {
+    fn time_continues_after_one_reading_a_year_ahead() {
         let (clock, time) = manual();
         assert_eq!(at(&clock, &time, 5_000), 5_000);
         assert_eq!(at(&clock, &time, 5_000 + YEAR), 5_000 + YEAR);
-        assert_eq!(at(&clock, &time, 6_000), 5_000 + YEAR, "time does not run back");
-        assert_eq!(at(&clock, &time, 7_500), 6_500 + YEAR, "and it goes on");
-        assert_eq!(at(&clock, &time, 7_200), 6_500 + YEAR, "without running back");
+        assert_eq!(at(&clock, &time, 6_000), 5_000 + YEAR, "time does not run backwards");
+        assert_eq!(at(&clock, &time, 7_500), 6_500 + YEAR, "and it continues");
+        assert_eq!(at(&clock, &time, 7_200), 6_500 + YEAR, "without running backwards");
         assert_eq!(at(&clock, &time, 7_600), 6_600 + YEAR);
     }
 
     #[test]
-    fn a_clock_that_recovers_from_a_reading_behind_moves_no_time() {
+    fn a_single_reading_behind_does_not_advance_the_time() {
         let (clock, time) = manual();
         assert_eq!(at(&clock, &time, YEAR), YEAR);
         for round in 1..100 {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     proptest! {
-        /// Time never runs back, and it gains no more than the clock's own steps forward.
+        /// Time never runs backwards, and it gains no more than the clock's own steps forward.
         #[test]
         fn time_runs_no_faster_than_the_clock(steps in prop::collection::vec((0_u8..6, 0_u64..200_000), 1..200)) {
             let (clock, time) = manual();
@@ -165,12 +165,12 @@ mod tests {
                 let now = at(&clock, &time, reading);
                 prop_assert!(now >= last, "{} after {}", now, last);
                 prop_assert!(now - first <= forward, "{} in {}", now - first, forward);
-                prop_assert!(now >= reading, "a step forward is believed");
+                prop_assert!(now >= reading, "a step forward counts");
                 last = now;
             }
         }
 
-        /// Steps back of at most a minute, however many: the time is the latest reading.
+        /// After any number of steps back of at most a minute, the time is the latest reading.
         #[test]
         fn small_steps_back_move_no_time(readings in prop::collection::vec(1_000_000_u64..1_060_000, 1..200)) {
             let (clock, time) = manual();

@@ -9,10 +9,11 @@ pub(super) use self::portable::System;
 mod linux {
     use rustix::time::{ClockId, DynamicClockId, clock_gettime, clock_gettime_dynamic};
 
-    /// `CLOCK_BOOTTIME`, read without a system call since Linux 5.3.
+    /// `CLOCK_BOOTTIME`, which Linux reads without a system call since 5.3.
     ///
-    /// `CLOCK_MONOTONIC` stands still while the machine is suspended, but the server of a Redis lease does not. A
-    /// coarse clock is only as recent as the last timer interrupt, for which a virtual machine has no bound.
+    /// `CLOCK_MONOTONIC` stands still while the machine is suspended, but the Redis server of a lease continues. A
+    /// coarse clock is only as recent as the last timer interrupt, which may be late without a bound on a virtual
+    /// machine.
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct System(ClockId);
 
@@ -25,7 +26,7 @@ mod linux {
         #[inline]
         pub(crate) fn now_ms(self) -> u64 {
             let now = clock_gettime(self.0);
-            // A time namespace may set an origin in the future.
+            // A time namespace may set an origin in the future, so a part may be negative.
             let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
             seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000)
         }
@@ -36,7 +37,7 @@ mod linux {
 mod portable {
     use std::time::Instant;
 
-    /// The time since this clock was made.
+    /// The time since this clock was created.
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct System(Instant);
 
@@ -61,9 +62,9 @@ mod tests {
         i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
     }
 
-    /// A reading lies between precise stamps from before and after it, whatever the timer interrupts do.
+    /// A reading lies between precise stamps from before and after it, however late the timer interrupts are.
     ///
-    /// The stamps are of the same clock. A reading that is late by a millisecond falls before its first stamp, so a
+    /// The stamps come from the same clock. A reading that is late by a millisecond falls before its first stamp. So a
     /// clock that moves with the timer fails within a few reads.
     #[test]
     fn a_reading_lies_between_precise_stamps() {
@@ -76,9 +77,9 @@ mod tests {
         }
     }
 
-    /// The same clock that the tests' judges use, but for suspends: both move by the same amount.
+    /// Except for suspensions, this clock and the clock of the tests' judges move by the same amount.
     #[test]
-    fn it_goes_as_fast_as_the_monotonic_clock() {
+    fn it_runs_as_fast_as_the_monotonic_clock() {
         let offset = || {
             let before = nanos(clock_gettime(ClockId::Monotonic));
             let boot = nanos(clock_gettime(ClockId::Boottime));

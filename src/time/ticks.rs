@@ -7,16 +7,16 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Tick arithmetic: time cut into buckets of one size, aligned to the clock's origin.
+/// Tick arithmetic. It divides time into buckets of one size, aligned to the clock's origin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticks {
     bucket_ms: u64,
 }
 
 impl Ticks {
-    /// The longest span a window may keep, in ticks: words hold the low 24 bits of a tick.
+    /// The longest span that a window may retain, in ticks: words hold the low 24 bits of a tick.
     pub(crate) const MAX_SPAN: u64 = (1 << 24) - 2;
-    /// Ticks are 48 bits wide; at 1 ms that is 8 900 years.
+    /// Ticks are 48 bits wide. At 1 ms, that covers 8900 years.
     const MAX_TICK: u64 = (1 << 48) - 1;
 
     pub(crate) fn new(bucket_ms: u64) -> Self {
@@ -39,7 +39,7 @@ impl Ticks {
         tick.saturating_mul(self.bucket_ms)
     }
 
-    /// How many ticks cover a duration, rounded up.
+    /// The number of ticks that cover a duration, rounded up.
     pub(crate) fn covering(self, ms: u64) -> u64 {
         ms.div_ceil(self.bucket_ms)
     }

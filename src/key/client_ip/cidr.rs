@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::network::Prefixes;
 use crate::error::{ConfigError, shortened};
 
-/// Whom to believe, by address.
+/// The trusted proxies, by address.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proxies {
     /// Base and mask.
@@ -62,7 +62,7 @@ impl Proxies {
         Ok(())
     }
 
-    /// Whether a canonical address is that of a proxy.
+    /// Whether a canonical address belongs to a trusted proxy.
     pub(super) fn contains(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(v4) => self.v4.iter().any(|(base, mask)| v4.to_bits() & mask == *base),
@@ -75,14 +75,14 @@ impl Proxies {
     }
 }
 
-/// An address and, after a slash, the length of its prefix.
+/// Parses an address and, after a slash, the length of its prefix.
 fn split(text: &str) -> Option<(IpAddr, Option<u8>)> {
     let Some((ip, bits)) = text.split_once('/') else { return Some((text.parse().ok()?, None)) };
     let is_number = bits.len() <= 3 && bits.bytes().all(|byte| byte.is_ascii_digit());
     Some((ip.parse().ok()?, Some(bits.parse().ok().filter(|_| is_number)?)))
 }
 
-/// `::ffff:10.0.0.0/104` means `10.0.0.0/8`: peers are compared in canonical form.
+/// `::ffff:10.0.0.0/104` means `10.0.0.0/8`, because peers are compared in canonical form.
 fn unmap(ip: IpAddr, bits: u8) -> (IpAddr, u8) {
     match (ip, ip.to_canonical()) {
         (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if (96..=128).contains(&bits) => (v4, bits - 96),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_to_write() {
+    fn an_error_states_what_to_write() {
         for text in
             ["", "/8", "10/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/+8", "::/129", "::/300", "localhost", "unix"]
         {

@@ -1,8 +1,8 @@
-//! `Forwarded` (RFC 7239): pairs and quotes.
+//! The `Forwarded` header (RFC 7239): pairs and quotes.
 //!
-//! Only the beginning of a line tells whether a comma near its end is quoted: a client that opens a quote would
-//! otherwise move the borders of what the proxies append. So each line that is walked is read once from the
-//! left, for its quotes alone, and then from the right as far as it is asked for.
+//! Whether a comma near the end of a line is quoted depends on the beginning of the line. So each line is scanned once
+//! from the left for its quotes, and then read from the right as far as necessary. Without the scan, a client could
+//! open a quote and move the borders of the elements that the proxies append.
 
 use super::node;
 use super::reverse_elements::{Element, List};
@@ -11,11 +11,11 @@ use super::reverse_elements::{Element, List};
 pub(super) enum Forwarded {}
 
 impl List for Forwarded {
-    /// Nothing where a quote does not end.
+    /// Returns `None` if a quote is unterminated.
     ///
-    /// A quote that opens after a backslash would be ambiguous when it is met from the right, where it looks
-    /// escaped. The line is cut there: no legal element has a backslash outside quotes, so the element of the
-    /// cut is malformed, whole or not, and what stands to its left is never asked for.
+    /// A quote that opens after a backslash is ambiguous, because it looks escaped when read from the right. The line
+    /// is cut there. No legal element has a backslash outside quotes, so the element at the cut is malformed, whether
+    /// whole or not. The walk therefore never reads the part to its left.
     fn sound(line: &[u8]) -> Option<&[u8]> {
         let (mut at, mut start) = (0, 0);
         while let Some(opening) = find(line, at, |byte| byte == b'"') {
@@ -34,7 +34,7 @@ impl List for Forwarded {
             if unread[at] == b',' {
                 return Some(at);
             }
-            // It closes, since every quote of a sound line does: go on before the one that opens.
+            // The quote closes, because every quote of a sound line does. Continue before its opening quote.
             end = start_of_quote(unread, at)?;
         }
     }
@@ -52,7 +52,7 @@ fn find(bytes: &[u8], from: usize, is_wanted: impl Fn(u8) -> bool) -> Option<usi
     bytes[from..].iter().position(|&byte| is_wanted(byte)).map(|at| from + at)
 }
 
-/// One beyond the quote that ends a quoted string whose content begins at `at`.
+/// The position after the quote that ends a quoted string whose content begins at `at`.
 fn end_of_quote(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         at = find(bytes, at, |byte| matches!(byte, b'"' | b'\\'))?;
@@ -66,7 +66,7 @@ fn end_of_quote(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The quote that begins the quoted string which the one at `closing` ends.
+/// The position of the quote that begins the quoted string which ends at `closing`.
 fn start_of_quote(bytes: &[u8], closing: usize) -> Option<usize> {
     let mut end = closing;
     loop {
@@ -79,7 +79,7 @@ fn start_of_quote(bytes: &[u8], closing: usize) -> Option<usize> {
     }
 }
 
-/// The value of `for`, as it stands in the header.
+/// The value of `for`, as the header contains it.
 #[derive(Clone, Copy)]
 struct Node<'a> {
     value: &'a [u8],
@@ -88,7 +88,7 @@ struct Node<'a> {
 
 impl Node<'_> {
     fn read(self) -> Element {
-        // Longer than any address with a port.
+        // This is longer than any address with a port.
         let mut room = [0; 96];
         let Some(node) = self.unescaped(&mut room) else { return Element::Nothing };
         match node::forwarded(node) {
@@ -111,12 +111,12 @@ impl Node<'_> {
     }
 }
 
-/// The node of an element, if it names one; nothing if the element breaks the grammar.
+/// The node of an element, if the element has one. Returns `None` if the element is malformed.
 fn pairs(element: &[u8]) -> Option<Option<Node<'_>>> {
     let mut node = None;
     let mut rest = node::trim(element);
     while !rest.is_empty() {
-        // An empty pair is legal, and so is a semicolon at the end.
+        // The grammar allows an empty pair and a semicolon at the end.
         if let Some(next) = rest.strip_prefix(b";") {
             rest = node::trim(next);
             continue;
@@ -134,11 +134,11 @@ fn pairs(element: &[u8]) -> Option<Option<Node<'_>>> {
     Some(node)
 }
 
-/// A value and what follows it.
+/// A value and the rest after it.
 ///
-/// Recipes for proxies copy values as they stand: `for=2001:db8::7`, `host=example.com:8080`, an empty one. So a
-/// value without quotes may have any bytes but those that set borders, and blanks. A quote or a backslash in it is
-/// what remains of a quoted string whose borders were moved.
+/// Common proxy configurations copy values unchanged: `for=2001:db8::7`, `host=example.com:8080`, or an empty one. So
+/// a value without quotes may contain any bytes except whitespace and separators. A quote or a backslash in it is the
+/// rest of a quoted string with moved borders.
 fn value(bytes: &[u8]) -> Option<(Node<'_>, &[u8])> {
     if bytes.starts_with(b"\"") {
         let end = end_of_quote(bytes, 1)?;
@@ -149,7 +149,7 @@ fn value(bytes: &[u8]) -> Option<(Node<'_>, &[u8])> {
     Some((Node { value, is_quoted: false }, rest))
 }
 
-/// A token (RFC 9110 section 5.6.2), and what follows it.
+/// A token (RFC 9110 section 5.6.2), and the rest after it.
 fn token(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let is_legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     let len = bytes.iter().take_while(|byte| is_legal(byte)).count();
@@ -163,7 +163,7 @@ mod tests {
     use super::super::reverse_elements::ReverseElements;
     use super::*;
 
-    /// The elements of a line as a reader from the left finds them, in order; nothing where a quote does not end.
+    /// The elements of a line in the order of a reader from the left. Returns `None` if a quote is unterminated.
     fn naive(line: &[u8]) -> Option<Vec<&[u8]>> {
         let (mut elements, mut start, mut is_quoted, mut at) = (Vec::new(), 0, false, 0);
         while at < line.len() {
@@ -191,7 +191,7 @@ mod tests {
             None => vec![Element::Unreadable],
             Some(elements) => elements.into_iter().rev().map(Forwarded::read).collect(),
         };
-        // A reader stops at what is malformed, and nothing is promised about the rest.
+        // A reader stops at a malformed element, so the rest is unspecified.
         let till = want.iter().position(|element| *element == Element::Malformed).map_or(want.len(), |at| at + 1);
         let got = walk(line);
         assert_eq!(got.get(..till), Some(&want[..till]), "{:?}", String::from_utf8_lossy(line));

@@ -1,4 +1,4 @@
-//! `X-Forwarded-For`: addresses, commas and nothing else.
+//! The `X-Forwarded-For` header: addresses and commas only.
 
 use super::node;
 use super::reverse_elements::{Element, List};

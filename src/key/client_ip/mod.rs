@@ -1,8 +1,8 @@
 //! The client's address, which no client can choose.
 //!
-//! One declared source, and a rule for whom to believe: the connection alone, proxies by their networks, or
-//! proxies by their number. A list is read from the right, where the trusted proxies have written, and no
-//! further than to the first address that none of them owns.
+//! One source is declared, with a rule that states which senders are trusted: only the connection, proxies by their
+//! networks, or proxies by their number. A list is read from the right, where the trusted proxies write. Reading stops
+//! at the first address that belongs to none of them.
 
 mod cidr;
 mod forwarded;
@@ -29,38 +29,37 @@ use crate::error::ConfigError;
 
 /// A key from the client's address, which the client cannot choose.
 ///
-/// | the service is reached | write |
+/// | the service is reachable | write |
 /// |---|---|
 /// | directly | [`ClientIp::peer()`](Self::peer) |
 /// | through proxies whose networks are known | [`ClientIp::behind(["10.0.0.0/8"])?`](Self::behind) |
-/// | only through proxies, of which there are always `n` | [`ClientIp::hops(n)`](Self::hops) |
+/// | only through exactly `n` proxies | [`ClientIp::hops(n)`](Self::hops) |
 ///
-/// Behind proxies exactly one header is read: `X-Forwarded-For`, or the one that [`forwarded`](Self::forwarded)
-/// or [`header`](Self::header) declares. No other header is ever tried, since a client can always add one.
+/// Behind proxies, exactly one header is read: `X-Forwarded-For`, or the one that [`forwarded`](Self::forwarded) or
+/// [`header`](Self::header) declares. The layer never tries another header, because a client can always add one.
 ///
-/// Lists are read from the right. An entry without an address, such as `unknown`, is never skipped: what stands
-/// to its left may be the client's invention. The work depends on what the proxies appended and not on what the
-/// client sent; only the last line of a `Forwarded` header is read whole, for the sake of its quotes.
+/// Lists are read from the right. An entry without an address, such as `unknown`, is never skipped, because a client
+/// may have invented the entries to its left. The work depends on what the proxies appended and not on what the client
+/// sent. Only the last line of a `Forwarded` header is scanned whole, for its quotes.
 ///
 /// # Keys
 ///
-/// An IPv4-mapped IPv6 address is the IPv4 address that it maps. An IPv6 client is keyed by its /64, since a
-/// host owns at least that much (RFC 4291, RFC 8273) and could otherwise take a new key for every request;
-/// [`v6_prefix`](Self::v6_prefix) and [`v4_prefix`](Self::v4_prefix) set other lengths. An address of the NAT64
-/// prefix 64:ff9b::/96 (RFC 6052) is keyed by the IPv4 address in it. Whom to trust is decided by the whole address.
+/// An IPv4-mapped IPv6 address has the key of its IPv4 address. An IPv6 client has the key of its /64. A host owns at
+/// least a /64 (RFC 4291, RFC 8273), so it could otherwise use a new key for every request.
+/// [`v6_prefix`](Self::v6_prefix) and [`v4_prefix`](Self::v4_prefix) set other lengths. An address of the NAT64 prefix
+/// 64:ff9b::/96 (RFC 6052) has the key of the IPv4 address in it. Trust is decided by the whole address.
 ///
 /// # Missing addresses
 ///
-/// A trusted peer that sends no forwarding header at all speaks for itself: it is a health check, a kubelet's probe
-/// or a client on the proxy's machine. Its key is its own address, or 127.0.0.1 on a Unix socket. No client can
-/// bring this about, since a client cannot remove what its proxy appends. Forwarding headers are the declared
-/// one, `X-Forwarded-For`, `Forwarded` and `X-Real-IP`. With [`hops`](Self::hops) the peer is not looked at, and
-/// such a request has no key.
+/// A trusted peer without any forwarding header is treated as the client. It is a health check, a kubelet's probe or a
+/// client on the proxy's machine. Its key is its own address, or 127.0.0.1 on a Unix socket. A client cannot cause
+/// this, because it cannot remove what its proxy appends. Forwarding headers are the declared one, `X-Forwarded-For`,
+/// `Forwarded` and `X-Real-IP`. With [`hops`](Self::hops), the peer does not matter, and such a request has no key.
 ///
-/// If a trusted proxy sends a header without a usable address at the place that counts, the request has no key: the
-/// proxy's own address would put all clients into one budget. That is a mistake of the deployment, and answered
-/// 500 unless `on_missing_key` says otherwise. One mistake is the client's, and answered 400: a quote in
-/// `Forwarded` that does not end.
+/// If a trusted proxy sends a header without a usable address at the relevant position, the request has no key. The
+/// proxy's own address would put all clients into one budget. This is a mistake in the deployment, and the response is
+/// 500 unless `on_missing_key` changes it. An unterminated quote in `Forwarded` is the client's mistake, and the
+/// response is 400.
 ///
 /// # Examples
 ///
@@ -76,14 +75,14 @@ use crate::error::ConfigError;
 #[derive(Clone, Debug)]
 pub struct ClientIp {
     trust: Trust,
-    /// The header that was declared; `X-Forwarded-For` where none was.
+    /// The declared header, or `X-Forwarded-For` if none was declared.
     source: Option<Source>,
     prefixes: Prefixes,
-    /// The first mistake, for `check`.
+    /// The first mistake, which `check` returns.
     invalid: Option<ConfigError>,
 }
 
-/// Who is believed about a client's address.
+/// Which senders of a client's address are trusted.
 #[derive(Clone, Debug)]
 enum Trust {
     Nobody,
@@ -92,10 +91,10 @@ enum Trust {
 }
 
 impl ClientIp {
-    /// The address of the connection's other end; no header is read.
+    /// The address of the connection's peer. No header is read.
     ///
-    /// It is found where the server leaves it: axum's `ConnectInfo<SocketAddr>` or `MockConnectInfo`, tonic's
-    /// `TcpConnectInfo` (feature `tonic`), or a bare `SocketAddr` extension.
+    /// The address comes from where the server records it: axum's `ConnectInfo<SocketAddr>` or `MockConnectInfo`,
+    /// tonic's `TcpConnectInfo` (feature `tonic`), or a plain `SocketAddr` extension.
     ///
     /// # Examples
     ///
@@ -113,21 +112,21 @@ impl ClientIp {
         Self::new(Trust::Nobody)
     }
 
-    /// The client in front of trusted proxies, which are known by their networks.
+    /// The client in front of trusted proxies, which you list by their networks.
     ///
-    /// A proxy is a network such as `"10.0.0.0/8"`, an address, or `"unix:"`. If the peer is none of them, it is
-    /// the client, and its headers are not read. Otherwise the client is the first address from the right that
-    /// no trusted proxy owns, or the leftmost if all are trusted: a client inside the trusted networks can
-    /// name any address. A trusted peer that sends no forwarding header is the client itself.
+    /// A proxy is a network such as `"10.0.0.0/8"`, an address, or `"unix:"`. If the peer is not in the list, it is
+    /// the client, and its headers are not read. Otherwise, the client is the first address from the right that
+    /// belongs to no trusted proxy. If all addresses are trusted, it is the leftmost one, so a client inside the
+    /// trusted networks can choose any address. A trusted peer without a forwarding header is the client itself.
     ///
-    /// `"unix:"` trusts each request for which the server recorded no address, as on a Unix socket. Write it
-    /// only if the server listens on nothing else, or records the address of every other peer. It also trusts an
-    /// entry `unix:` in a list, which nginx writes if its own peer is on a Unix socket.
+    /// `"unix:"` trusts each request for which the server recorded no address, as on a Unix socket. Use it only if the
+    /// server listens on nothing else, or records the address of every other peer. It also trusts an entry `unix:` in
+    /// a list, which nginx writes if its own peer is on a Unix socket.
     ///
     /// # Errors
     ///
-    /// Texts that are no networks, networks with bits beyond their prefix, the whole Internet (`/0`), and no
-    /// proxy at all.
+    /// Returns a [`ConfigError`] for an invalid network, a network with bits beyond its prefix, the whole Internet
+    /// (`/0`), and an empty list.
     ///
     /// # Examples
     ///
@@ -144,7 +143,7 @@ impl ClientIp {
     ///     key.address(&RequestView::new(&request))
     /// };
     /// assert_eq!(client("10.0.0.5:4000"), Ok(IpAddr::from([203, 0, 113, 9])));
-    /// assert_eq!(client("198.51.100.1:4000"), Ok(IpAddr::from([198, 51, 100, 1])), "no proxy of ours");
+    /// assert_eq!(client("198.51.100.1:4000"), Ok(IpAddr::from([198, 51, 100, 1])), "not a trusted proxy");
     /// # Ok::<(), tower_weir::ConfigError>(())
     /// ```
     pub fn behind<P>(proxies: P) -> Result<Self, ConfigError>
@@ -156,9 +155,9 @@ impl ClientIp {
 
     /// The client in front of `n` proxies: the `n`th address from the right.
     ///
-    /// The peer is not looked at, so the service must not be reachable but through all `n` of them: who comes by
-    /// a shorter way names its own address. Some proxies count twice, such as a load balancer that appends
-    /// both the client's address and its own. With 0 it is [`peer`](Self::peer).
+    /// The peer does not matter, so every request must pass all `n` proxies. A client with a shorter path chooses its
+    /// own address. Some proxies count twice, such as a load balancer that appends both the client's address and its
+    /// own. With `n` = 0 this is [`peer`](Self::peer).
     ///
     /// # Examples
     ///
@@ -170,7 +169,7 @@ impl ClientIp {
     /// let list = "6.6.6.6, 203.0.113.9, 198.51.100.3";
     /// let request = http::Request::builder().header("x-forwarded-for", list).body(()).unwrap();
     /// assert_eq!(ClientIp::hops(2).address(&RequestView::new(&request)), Ok(IpAddr::from([203, 0, 113, 9])));
-    /// assert!(ClientIp::hops(4).address(&RequestView::new(&request)).is_err(), "never the leftmost instead");
+    /// assert!(ClientIp::hops(4).address(&RequestView::new(&request)).is_err(), "the leftmost entry is never used instead");
     /// ```
     #[must_use]
     pub fn hops(n: usize) -> Self {
@@ -183,9 +182,9 @@ impl ClientIp {
 
     /// Reads the standard `Forwarded` header (RFC 7239) instead of `X-Forwarded-For`.
     ///
-    /// Many senders do not quote: IPv6 without brackets or quotes is read, alone or with a port if the whole is no
-    /// address, and so are unquoted ports. If your proxy copies the client's `Host` into the header, it must quote
-    /// it, since a comma in it would begin another element.
+    /// Many senders omit quotes. So IPv6 without brackets or quotes is read too, alone, or with a port if the whole
+    /// text is not an address. Unquoted ports are read too. If your proxy copies the client's `Host` into the header,
+    /// the proxy must quote it, because a comma in it would start another element.
     ///
     /// # Examples
     ///
@@ -204,14 +203,14 @@ impl ClientIp {
 
     /// Reads a header in which the proxy sends one address, such as `X-Real-IP`, instead of `X-Forwarded-For`.
     ///
-    /// Others are `CF-Connecting-IP`, `True-Client-IP`, `Fly-Client-IP`, `X-Azure-SocketIP` and
-    /// `CloudFront-Viewer-Address`, which is read as address and port. The proxy must overwrite what a client
-    /// sends under that name; a request in which the header stands twice has no address. With
-    /// [`hops`](Self::hops) the number does not matter but for 0.
+    /// Other examples are `CF-Connecting-IP`, `True-Client-IP`, `Fly-Client-IP`, `X-Azure-SocketIP` and
+    /// `CloudFront-Viewer-Address`, which is read as address and port. The proxy must overwrite a header of that name
+    /// from a client. A request with two lines of the header has no address. With [`hops`](Self::hops), the number
+    /// does not matter unless it is 0.
     ///
-    /// The format follows the name: `X-Forwarded-For` and `Forwarded` are lists here too.
+    /// The name determines the format: `X-Forwarded-For` and `Forwarded` are lists here too.
     ///
-    /// Where it is no legal name, the layer's `build` says so.
+    /// If the name is invalid, the layer's `build` returns an error.
     ///
     /// # Examples
     ///
@@ -244,10 +243,9 @@ impl ClientIp {
         self
     }
 
-    /// Sets how many leading bits of an IPv6 address are the key, 0 to 128; default 64.
+    /// Sets how many leading bits of an IPv6 address form the key, 0 to 128; the default is 64.
     ///
-    /// Sites often own a /56 or a /48 (RFC 6177). A longer prefix than 64 gives every client as many keys as it
-    /// cares to use.
+    /// Sites often own a /56 or a /48 (RFC 6177). A prefix longer than 64 lets every client choose among many keys.
     ///
     /// # Examples
     ///
@@ -267,7 +265,7 @@ impl ClientIp {
         self
     }
 
-    /// Sets how many leading bits of an IPv4 address are the key, 0 to 32; default 32.
+    /// Sets how many leading bits of an IPv4 address form the key, 0 to 32; the default is 32.
     ///
     /// # Examples
     ///
@@ -292,14 +290,14 @@ impl ClientIp {
         self.invalid.get_or_insert(error);
     }
 
-    /// The client's whole address, for logs; IPv4 if it is IPv4-mapped.
+    /// The client's whole address, for logs. An IPv4-mapped address is converted to IPv4.
     ///
-    /// As a key, use `ClientIp` itself or [`network`](Self::network): an IPv6 client can take a new address for each
-    /// request.
+    /// Use `ClientIp` itself or [`network`](Self::network) as a key, because an IPv6 client can use a new address for
+    /// each request.
     ///
     /// # Errors
     ///
-    /// [`MissingKey`] if the request has no address that can be trusted.
+    /// Returns [`MissingKey`] if the request has no address that can be trusted.
     ///
     /// # Examples
     ///
@@ -308,14 +306,14 @@ impl ClientIp {
         self.found(req).map(|found| found.address)
     }
 
-    /// The network that is the key: the first address of the client's IPv6 /64, or its IPv4 address.
+    /// The network that forms the key: the first address of the client's IPv6 /64, or its IPv4 address.
     ///
-    /// [`v6_prefix`](Self::v6_prefix) and [`v4_prefix`](Self::v4_prefix) set other lengths. Use it in a closure for
-    /// [`key_fn`](crate::RateLimitLayerBuilder::key_fn).
+    /// [`v6_prefix`](Self::v6_prefix) and [`v4_prefix`](Self::v4_prefix) set other lengths. Use this method in a
+    /// closure for [`key_fn`](crate::RateLimitLayerBuilder::key_fn).
     ///
     /// # Errors
     ///
-    /// [`MissingKey`] if the request has no address that can be trusted.
+    /// Returns [`MissingKey`] if the request has no address that can be trusted.
     ///
     /// # Examples
     ///
@@ -343,7 +341,7 @@ impl ClientIp {
         const DEFAULT: &Source = &Source::XForwardedFor;
 
         if self.invalid.is_some() {
-            return Err(MissingKey::server_fault("the client address is not configured rightly"));
+            return Err(MissingKey::server_fault("the client address configuration is invalid"));
         }
         let source = self.source.as_ref().unwrap_or(DEFAULT);
         let (address, from) = match &self.trust {
@@ -364,7 +362,7 @@ impl ClientIp {
     }
 }
 
-/// A client's address, and how it was found.
+/// A client's address, and its source.
 struct Found {
     address: IpAddr,
     from: From,
@@ -373,7 +371,7 @@ struct Found {
 #[derive(Clone, Copy)]
 enum From {
     Peer,
-    /// In the list of the proxies that are trusted, or as their own.
+    /// The address comes from the trusted proxies' header, or is the proxy's own.
     Proxy {
         is_own: bool,
     },

@@ -1,10 +1,10 @@
-//! The network that stands for a client: addresses become keys here and nowhere else.
+//! The network that stands for a client. Only this module turns addresses into keys.
 
 use std::net::IpAddr;
 
 use crate::error::ConfigError;
 
-/// The bits of an address that are its key.
+/// The bits of an address that form its key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prefixes {
     pub(super) v4: u32,
@@ -12,7 +12,7 @@ pub(super) struct Prefixes {
 }
 
 impl Default for Prefixes {
-    /// An IPv4 address whole, an IPv6 address by its /64.
+    /// Uses the whole IPv4 address, and the /64 of an IPv6 address.
     fn default() -> Self {
         Self { v4: u32::MAX, v6: u128::MAX << 64 }
     }
@@ -37,10 +37,10 @@ impl Prefixes {
     }
 }
 
-/// The IPv4 address in an IPv4-mapped or a NAT64 address. Neither the deprecated IPv4-compatible form (::/96)
-/// nor 6to4 is unwrapped: who owns such an address need not own the IPv4 address.
+/// The IPv4 address in an IPv4-mapped or a NAT64 address. The deprecated IPv4-compatible form (::/96) and 6to4 are not
+/// unwrapped: the owner of such an address may not own the IPv4 address.
 fn unmapped(ip: IpAddr) -> IpAddr {
-    /// 64:ff9b::/96 (RFC 6052).
+    /// The NAT64 prefix is 64:ff9b::/96 (RFC 6052).
     const NAT64: u128 = 0x0064_ff9b << 96;
 
     match ip.to_canonical() {

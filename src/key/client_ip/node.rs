@@ -1,15 +1,15 @@
-//! One address in a header, from bytes.
+//! Parses one address in a header from bytes.
 //!
-//! A header is never turned into text as a whole: `HeaderValue::to_str` fails on any byte above 0x7F, and so a
-//! client could void what a proxy appended.
+//! The parser never converts a whole header to text. `HeaderValue::to_str` fails on any byte above 0x7F, so a client
+//! could invalidate the part that a proxy appended.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// An address with or without a port, as proxies write it into `X-Forwarded-For` and the like: `192.0.2.7`,
+/// An address with or without a port, as proxies write it into `X-Forwarded-For` and similar headers: `192.0.2.7`,
 /// `192.0.2.7:80`, `2001:db8::7`, `[2001:db8::7]`, `[2001:db8::7]:80`.
 ///
-/// `2001:db8::7:443` is an address and not one with a port.
+/// `2001:db8::7:443` is an address without a port.
 pub(super) fn loose(bytes: &[u8]) -> Option<IpAddr> {
     let bytes = trim(bytes);
     if bytes.iter().filter(|&&byte| byte == b':').take(2).count() < 2 || bytes.starts_with(b"[") {
@@ -18,21 +18,21 @@ pub(super) fn loose(bytes: &[u8]) -> Option<IpAddr> {
     Some(canonical(v6(bytes)?))
 }
 
-/// A node of RFC 7239 section 6 that is an address, and what senders write instead: IPv6 without brackets.
+/// An RFC 7239 (section 6) node that is an address. IPv6 without brackets, which some senders write, is accepted too.
 ///
-/// The port may be obfuscated. IPv6 without brackets has a port only if the whole is no address: `2001:db8::7:443`
-/// is an address.
+/// The port may be obfuscated. IPv6 without brackets has a port only if the whole text is not an address:
+/// `2001:db8::7:443` is an address.
 pub(super) fn forwarded(bytes: &[u8]) -> Option<IpAddr> {
     let bracketed = with_port(bytes, |port| is_port(port) || is_obfuscated(port));
     bracketed.or_else(|| v6(bytes).map(canonical)).or_else(|| viewer(bytes))
 }
 
-/// Whether a proxy names a Unix socket, as nginx does.
+/// Whether the entry is a Unix socket, as nginx writes it.
 pub(super) fn is_unix(bytes: &[u8]) -> bool {
     trim(bytes) == b"unix:"
 }
 
-/// An address and a port, where IPv6 stands without brackets, as in `CloudFront-Viewer-Address`.
+/// An address and a port with IPv6 without brackets, as in `CloudFront-Viewer-Address`.
 pub(super) fn viewer(bytes: &[u8]) -> Option<IpAddr> {
     let bytes = trim(bytes);
     let colon = bytes.iter().rposition(|&byte| byte == b':')?;
@@ -43,7 +43,7 @@ pub(super) fn viewer(bytes: &[u8]) -> Option<IpAddr> {
     v4(ip).map(IpAddr::V4).or_else(|| v6(ip).map(canonical))
 }
 
-/// `192.0.2.7` or `[2001:db8::7]`, alone or with a port.
+/// `192.0.2.7` or `[2001:db8::7]`, with or without a port.
 fn with_port(bytes: &[u8], is_port: impl Fn(&[u8]) -> bool) -> Option<IpAddr> {
     let (ip, rest) = match bytes.strip_prefix(b"[") {
         Some(bytes) => {
@@ -62,7 +62,7 @@ fn with_port(bytes: &[u8], is_port: impl Fn(&[u8]) -> bool) -> Option<IpAddr> {
     is_sound.then_some(ip)
 }
 
-/// Decimal, 0 to 65535, in at most five digits.
+/// A decimal number from 0 to 65535, in at most five digits.
 fn is_port(bytes: &[u8]) -> bool {
     let is_number = matches!(bytes.len(), 1..=5) && bytes.iter().all(u8::is_ascii_digit);
     is_number && bytes.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0')) <= 65_535
@@ -73,7 +73,7 @@ fn is_obfuscated(bytes: &[u8]) -> bool {
     bytes.split_first().is_some_and(|(first, rest)| *first == b'_' && !rest.is_empty() && rest.iter().all(is_legal))
 }
 
-/// The parser of `std`: neither 010.0.0.1 nor 1.2.3 nor a zone is an address.
+/// The parser of `std`, which rejects 010.0.0.1, 1.2.3 and zones.
 fn v4(bytes: &[u8]) -> Option<Ipv4Addr> {
     parse(bytes, "255.255.255.255".len())
 }
@@ -89,12 +89,12 @@ fn parse<T: FromStr>(bytes: &[u8], most: usize) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-/// IPv4 where it is IPv4-mapped, so that one client has one spelling.
+/// Converts an IPv4-mapped address to IPv4, so that one client has one spelling.
 fn canonical(v6: Ipv6Addr) -> IpAddr {
     v6.to_canonical()
 }
 
-/// Without the blanks around it (OWS of RFC 9110: spaces and tabs).
+/// Removes the whitespace around a text (OWS of RFC 9110: spaces and tabs).
 pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_an_address_depends_on_the_header() {
+    fn the_header_determines_which_texts_are_addresses() {
         const V4: Option<&str> = Some("192.0.2.7");
         const V6: Option<&str> = Some("2001:db8::7");
         for (text, in_list, in_forwarded, with_viewer) in [

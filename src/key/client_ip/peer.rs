@@ -1,4 +1,4 @@
-//! The connection's other end, as the servers record it.
+//! The peer of the connection, as the servers record it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -7,18 +7,18 @@ use http::Extensions;
 use super::cidr::Proxies;
 use crate::key::missing_key::MissingKey;
 
-/// Who is at the other end of the connection.
+/// The peer of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// In canonical form, never IPv4-mapped; nothing where the server could not tell the address of a peer that
-    /// has one, which is nobody's proxy.
+    /// The address in canonical form, never IPv4-mapped. It is `None` if the server could not read the address of a
+    /// peer that has one. Such a peer is never a trusted proxy.
     Recorded(Option<IpAddr>),
-    /// As on a Unix socket.
+    /// A peer without an address, as on a Unix socket.
     Absent,
 }
 
 impl Peer {
-    /// Looks where the servers leave it, most common first.
+    /// Searches the places where servers record the peer, the most common first.
     pub(super) fn of(extensions: &Extensions) -> Self {
         if let Some(addr) = axum(extensions) {
             return Self::from(addr);
@@ -29,7 +29,7 @@ impl Peer {
         extensions.get::<SocketAddr>().copied().map_or(Self::Absent, Self::from)
     }
 
-    /// The address of a peer that is a trusted proxy; that of this machine on a Unix socket.
+    /// The address of a peer that is a trusted proxy. On a Unix socket, it is the address of this machine.
     pub(super) fn trusted(self, proxies: &Proxies) -> Option<IpAddr> {
         match self {
             Self::Recorded(ip) => ip.filter(|ip| proxies.contains(*ip)),
@@ -47,7 +47,7 @@ impl Peer {
 
 impl From<SocketAddr> for Peer {
     fn from(addr: SocketAddr) -> Self {
-        // Not `to_ipv4`, which would make 0.0.0.1 of ::1.
+        // `to_ipv4` would convert ::1 to 0.0.0.1.
         Self::Recorded(Some(addr.ip().to_canonical()))
     }
 }
@@ -65,7 +65,7 @@ fn axum(_: &Extensions) -> Option<SocketAddr> {
     None
 }
 
-/// For TLS too: tonic leaves the inner connection's info beside that of the TLS stream.
+/// This also works for TLS, because tonic adds the inner connection's info to that of the TLS stream.
 #[cfg(feature = "tonic")]
 fn tonic(extensions: &Extensions) -> Option<Peer> {
     let info = extensions.get::<tonic::transport::server::TcpConnectInfo>()?;

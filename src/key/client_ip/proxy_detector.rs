@@ -1,4 +1,4 @@
-//! Signs that the peer is a proxy, looked for in a process's first requests.
+//! Detects in a process's first requests that the peer is a proxy.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -10,14 +10,14 @@ use http::header::FORWARDED;
 use super::source::X_FORWARDED_FOR;
 use crate::telemetry::{Notice, notify};
 
-/// Requests that are looked at.
+/// The number of sampled requests.
 const SAMPLE: u32 = 1_000;
-/// Requests with a forwarding header from which on they tell something where anybody may have sent them.
+/// The minimum number of requests with a forwarding header, if any client may have sent them.
 const FEW: u32 = 20;
 
-/// For all keys by peer address: behind a proxy they are all wrong.
+/// The detector for all keys by peer address, which are all wrong behind a proxy.
 pub(super) static PROXY_DETECTOR: ProxyDetector = ProxyDetector::new();
-/// For all keys behind proxies that are trusted by their networks: one that always forgets the header is no client.
+/// The detector for all keys behind trusted networks. A proxy that always omits the header is not a client.
 pub(super) static BEHIND: ProxyDetector = ProxyDetector::new();
 
 pub(super) struct ProxyDetector {
@@ -30,7 +30,7 @@ impl ProxyDetector {
         Self { is_over: AtomicBool::new(false), sample: Mutex::new(Sample::new()) }
     }
 
-    /// Looks at a request that is limited by its peer; once all is seen, one load.
+    /// Samples a request that is limited by its peer. After the sample, this is one load.
     #[inline]
     pub(super) fn see(&self, peer: IpAddr, headers: &HeaderMap) {
         if !self.is_over.load(Ordering::Relaxed) {
@@ -38,7 +38,8 @@ impl ProxyDetector {
         }
     }
 
-    /// Looks at a request behind trusted proxies; `is_own` if a proxy named no client. Once all is seen, one load.
+    /// Samples a request behind trusted proxies. `is_own` states that the proxy sent no client address. After the
+    /// sample, this is one load.
     #[inline]
     pub(super) fn see_trusted(&self, address: IpAddr, is_own: bool) {
         if !self.is_over.load(Ordering::Relaxed) {
@@ -55,7 +56,7 @@ impl ProxyDetector {
 
     #[cold]
     fn sample(&self, add: impl FnOnce(&mut Sample) -> Option<Notice>, case: Option<&'static str>) {
-        // Nobody waits: a request that comes while another one is looked at is left out.
+        // No request waits for the lock: one that arrives during another's turn is not sampled.
         let Ok(mut sample) = self.sample.try_lock() else { return };
         let notice = add(&mut sample);
         self.is_over.store(sample.seen >= SAMPLE, Ordering::Relaxed);
@@ -66,11 +67,11 @@ impl ProxyDetector {
     }
 }
 
-/// What was seen so far.
+/// The sample so far.
 struct Sample {
     seen: u32,
     forwarded: u32,
-    /// A private peer, and by how much it leads over all others (Boyer and Moore, "MJRTY", 1981).
+    /// A private peer and its lead over all others (Boyer and Moore, "MJRTY", 1981).
     leader: IpAddr,
     lead: u32,
 }
@@ -84,7 +85,7 @@ impl Sample {
         let is_private = is_private(peer);
         self.seen = self.seen.saturating_add(1);
         self.forwarded += u32::from(is_forwarded);
-        // The other notice reports a private peer with a header.
+        // `UntrustedForwardingHeader` covers a private peer with a header.
         self.vote(peer, is_private && !is_forwarded);
         let is_common = self.forwarded >= FEW && self.forwarded > self.seen / 2;
         if is_forwarded && (is_private || is_common) {
@@ -112,7 +113,7 @@ impl Sample {
     }
 }
 
-/// Whether an address, in canonical form, is no Internet client's: RFC 1918, 3927, 4193, 4291, 6598.
+/// Whether an address, in canonical form, cannot be an Internet client: RFC 1918, 3927, 4193, 4291, 6598.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
@@ -133,8 +134,8 @@ mod tests {
         IpAddr::from((0xcb00_7100_u32 + n).to_be_bytes())
     }
 
-    /// What is told of requests, and after which of them.
-    fn told(requests: impl IntoIterator<Item = (IpAddr, bool)>) -> Vec<(usize, Notice)> {
+    /// The notices that requests cause, each with the number of requests before it.
+    fn notices(requests: impl IntoIterator<Item = (IpAddr, bool)>) -> Vec<(usize, Notice)> {
         let mut sample = Sample::new();
         let notices = requests.into_iter().enumerate().take(SAMPLE as usize);
         notices.filter_map(|(n, (peer, is_forwarded))| Some((n + 1, sample.add(peer, is_forwarded)?))).collect()
@@ -158,24 +159,25 @@ mod tests {
     }
 
     #[test]
-    fn a_header_from_a_private_address_is_told_at_once() {
+    fn a_header_from_a_private_address_is_reported_at_once() {
         let mixed = (0..10).map(|n| if n == 4 { (PROXY, true) } else { (client(n), false) });
-        assert_eq!(told(mixed), [(5, Notice::UntrustedForwardingHeader)]);
+        assert_eq!(notices(mixed), [(5, Notice::UntrustedForwardingHeader)]);
     }
 
-    /// An Internet client can always add one.
+    /// An Internet client can always add the header.
     #[test]
-    fn a_header_from_elsewhere_is_told_when_most_requests_have_it() {
-        let cdn = told((0..1_000).map(|n| (client(n % 5), true)));
+    fn a_header_from_other_addresses_is_reported_if_most_requests_have_it() {
+        let cdn = notices((0..1_000).map(|n| (client(n % 5), true)));
         assert_eq!(cdn[0], (20, Notice::UntrustedForwardingHeader));
         assert!(cdn.iter().all(|(_, notice)| *notice == Notice::UntrustedForwardingHeader));
-        let scanners = told((0..1_000).map(|n| (client(n), n % 2 == 1)));
-        assert_eq!(scanners, [], "half of them are no majority");
+        let scanners = notices((0..1_000).map(|n| (client(n), n % 2 == 1)));
+        assert_eq!(scanners, [], "half of them is no majority");
     }
 
     #[test]
-    fn one_private_address_with_most_requests_is_told_at_the_end() {
-        let of = |others: u32| told((0..1_000).map(move |n| (if n % 100 < others { client(n) } else { PROXY }, false)));
+    fn one_private_address_with_most_requests_is_reported_at_the_end() {
+        let of =
+            |others: u32| notices((0..1_000).map(move |n| (if n % 100 < others { client(n) } else { PROXY }, false)));
         for others in [0, 10, 20] {
             assert_eq!(of(others), [(1_000, Notice::SharedPrivatePeer)], "{others} % others");
         }
@@ -183,9 +185,9 @@ mod tests {
             assert_eq!(of(others), [], "{others} % others");
         }
         let many = |n: u32| IpAddr::from((0x0a00_0000 + n % 3).to_be_bytes());
-        assert_eq!(told((0..1_000).map(|n| (many(n), false))), [], "a network of clients");
-        assert_eq!(told((0..1_000).map(|_| (client(1), false))), [], "a client of the Internet");
-        assert_eq!(told((0..999).map(|_| (PROXY, false))), [], "too few to tell");
+        assert_eq!(notices((0..1_000).map(|n| (many(n), false))), [], "a network of clients");
+        assert_eq!(notices((0..1_000).map(|_| (client(1), false))), [], "a client of the Internet");
+        assert_eq!(notices((0..999).map(|_| (PROXY, false))), [], "too few requests");
     }
 
     #[test]

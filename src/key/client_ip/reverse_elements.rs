@@ -1,40 +1,40 @@
-//! The walk over a list, from the right.
+//! Reads a list from the right.
 
 use std::marker::PhantomData;
 use std::net::IpAddr;
 
 /// How a header writes its list.
 pub(super) trait List {
-    /// The part of a line that can be walked from the right; nothing where the line cannot be read at all.
+    /// The part of a line that can be read from the right, or `None` if the line is unreadable.
     fn sound(line: &[u8]) -> Option<&[u8]>;
 
-    /// Where the last separator stands; nothing where there is but one element.
+    /// The position of the last separator, or `None` if there is only one element.
     fn separator(unread: &[u8]) -> Option<usize>;
 
     fn read(element: &[u8]) -> Element;
 }
 
-/// What stands in one place of a list.
+/// One element of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
-    /// In canonical form: never IPv4-mapped.
+    /// An address in canonical form, never IPv4-mapped.
     Address(IpAddr),
     /// The Unix socket of a proxy, which has no address.
     Unix,
-    /// Nothing that is an address: empty, `unknown`, obfuscated. It is counted and never skipped.
+    /// An element without an address: empty, `unknown` or obfuscated. It counts and is never skipped.
     Nothing,
-    /// What no proxy writes: the list cannot be trusted from here on.
+    /// An element that no proxy writes. The rest of the list cannot be trusted.
     Malformed,
-    /// A whole line in which a quote does not end: some client opened it.
+    /// A line with an unterminated quote, which a client opened.
     Unreadable,
 }
 
-/// The elements of a list from the right: from the last line to the first, and from the end of each.
+/// The elements of a list from the right: from the last line to the first, and from the end of each line.
 ///
-/// A byte is looked at only when the walk comes to its element, [`List::sound`] apart.
+/// Except for [`List::sound`], a byte is read only when the iterator reaches its element.
 pub(super) struct ReverseElements<'a, L, I> {
     lines: I,
-    /// What is left of the line under way, to the left of its last separator that was seen.
+    /// The unread rest of the current line, to the left of the last separator found.
     unread: Option<&'a [u8]>,
     list: PhantomData<L>,
 }
@@ -75,7 +75,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// Walks `n` elements; the elements, and what was never looked at of the line under way.
+    /// Reads `n` elements. Returns them and the unread rest of the current line.
     fn walk<'a, L: List>(lines: &[&'a [u8]], n: usize) -> (Vec<Element>, Option<&'a [u8]>) {
         let mut walk = ReverseElements::<L, _>::new(lines.iter().copied());
         (walk.by_ref().take(n).collect(), walk.unread)
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_line_is_looked_at_only_when_the_later_ones_are_over() {
+    fn an_earlier_line_is_read_only_after_the_later_ones() {
         let early = format!("for=\"{}", "x".repeat(MIB));
         let lines = [early.as_bytes(), b"for=203.0.113.9, for=10.0.0.7"];
         let (elements, unread) = walk::<Forwarded>(&lines, 1);

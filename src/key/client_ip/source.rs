@@ -1,4 +1,4 @@
-//! The one header that is read, and what is found in it.
+//! The one header that is read, and the address in it.
 
 use std::net::IpAddr;
 
@@ -14,17 +14,17 @@ use crate::key::missing_key::MissingKey;
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED: HeaderName = http::header::FORWARDED;
-/// The headers in which proxies commonly name their client.
+/// The headers in which proxies commonly send their client's address.
 const COMMON: [HeaderName; 3] = [X_FORWARDED_FOR, FORWARDED, HeaderName::from_static("x-real-ip")];
 
-/// Where the address of a client behind proxies stands.
+/// The header with the address of a client behind proxies.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     XForwardedFor,
     Forwarded,
-    /// One address in a header of this name.
+    /// A header of this name with one address.
     Single(HeaderName),
-    /// One address with a port, IPv6 without brackets.
+    /// A header of this name with one address and a port, and IPv6 without brackets.
     Viewer(HeaderName),
 }
 
@@ -39,9 +39,9 @@ impl Source {
         })
     }
 
-    /// Whether a request has this header, or a common one that has the same purpose.
+    /// Whether a request has this header, or a common one with the same purpose.
     ///
-    /// A proxy writes one of them for each client. Without any, the request is the proxy's own.
+    /// A proxy writes one of them for each client. Without any of them, the request comes from the proxy itself.
     pub(super) fn is_forwarded(&self, headers: &HeaderMap) -> bool {
         let is_declared = match self {
             Self::XForwardedFor | Self::Forwarded => false,
@@ -50,7 +50,7 @@ impl Source {
         is_declared || COMMON.iter().any(|name| headers.contains_key(name))
     }
 
-    /// The first address from the right that is no proxy's; the leftmost where all are.
+    /// The first address from the right that belongs to no proxy, or the leftmost one if all belong to proxies.
     pub(super) fn first_untrusted(&self, headers: &HeaderMap, proxies: &Proxies) -> Result<IpAddr, MissingKey> {
         match self {
             Self::XForwardedFor => first_untrusted(list::<XForwardedFor>(headers, &X_FORWARDED_FOR), proxies),
@@ -91,8 +91,8 @@ fn first_untrusted(walk: impl Iterator<Item = Element>, proxies: &Proxies) -> Re
 fn nth(walk: impl Iterator<Item = Element>, n: usize) -> Result<IpAddr, MissingKey> {
     for (at, element) in (1..).zip(walk) {
         match element {
-            // Counting goes on over what has no address, but not over what no proxy wrote: a client that opens a
-            // quote, where a later proxy closes it with an escaped one, would move the border of the elements.
+            // Entries without an address count, but a malformed entry ends the count. A client can open a quote that a
+            // later proxy closes with an escaped one, which moves the borders of the elements.
             Element::Malformed | Element::Unreadable => return address(element),
             element if at == n => return address(element),
             _ => {}
@@ -108,7 +108,7 @@ fn single(
 ) -> Result<IpAddr, MissingKey> {
     let mut lines = headers.get_all(name).iter();
     let line = lines.next().ok_or(MISSING)?;
-    // A proxy that adds its line to the client's own does not overwrite it.
+    // A proxy that adds its line to the client's line does not overwrite it.
     if lines.next().is_some() {
         return Err(UNUSABLE);
     }
@@ -121,14 +121,14 @@ fn address(element: Element) -> Result<IpAddr, MissingKey> {
         Element::Address(ip) => Ok(ip),
         Element::Unix => Err(UNIX),
         Element::Nothing | Element::Malformed => Err(UNUSABLE),
-        // No proxy writes it, and no client may make the service look broken to whoever counts its 5xx.
-        Element::Unreadable => Err(MissingKey::client_fault("a quote in the Forwarded header does not end")),
+        // No proxy writes this. A 5xx response would let clients make the service look broken in its metrics.
+        Element::Unreadable => Err(MissingKey::client_fault("the Forwarded header has an unterminated quote")),
     }
 }
 
-const MISSING: MissingKey = MissingKey::proxy_header("the trusted proxies sent no address for the client");
+const MISSING: MissingKey = MissingKey::proxy_header("the trusted proxies sent no client address");
 const UNIX: MissingKey = MissingKey::proxy_header(
-    "the entry that counts is `unix:`, the Unix socket of a proxy: add \"unix:\" to the list of `behind`, and let the \
+    "the relevant entry is `unix:`, the Unix socket of a proxy: add \"unix:\" to the list of `behind`, and let the \
      proxy on that socket take the client's address from its own peer, as nginx does with `set_real_ip_from unix:`",
 );
-const UNUSABLE: MissingKey = MissingKey::proxy_header("what the trusted proxies sent is no address");
+const UNUSABLE: MissingKey = MissingKey::proxy_header("the trusted proxies sent an invalid client address");

@@ -1,4 +1,4 @@
-//! The fields of one layer and what they say of a decision.
+//! The fields of one layer, and their values for a decision.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,12 +17,12 @@ use crate::response::retry_after;
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The fields of one layer, as far as they are the same in all its responses.
+/// The fields of one layer, with the parts that are the same in all its responses.
 #[derive(Debug)]
 pub(in crate::response) struct Fields {
-    /// The draft's revision, or none.
+    /// The draft's revision, or `None`.
     draft: RateLimitHeaders,
-    /// The format of the reset of the `X-RateLimit` fields, if they are wanted.
+    /// The format of the reset in the `X-RateLimit` fields, if they are configured.
     x_reset: Option<ResetFormat>,
     policy: HeaderValue,
     members: Box<[Member]>,
@@ -34,17 +34,17 @@ struct Member {
     /// A member of `RateLimit` up to its first number.
     prefix: String,
     count: u64,
-    /// The count as a field's value.
+    /// The count as a field value.
     limit: HeaderValue,
     window: u64,
 }
 
-/// What a response's fields say of one decision.
+/// The values of a response's fields for one decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::response) struct QuotaStatus {
     index: usize,
     remaining: u64,
-    /// None if no wait helps.
+    /// `None` if no wait helps.
     reset: Option<u64>,
 }
 
@@ -58,7 +58,7 @@ impl Fields {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::HeadersConflict`] if two of the families write the same header.
+    /// Returns [`ConfigError::HeadersConflict`] if two of the families write the same header.
     pub(in crate::response) fn new(
         first: RateLimitHeaders,
         others: &[RateLimitHeaders],
@@ -96,22 +96,22 @@ impl Fields {
             RateLimitHeaders::Draft8 => {
                 Some(format!("{}q={};w={}", it.prefix.strip_suffix("r=")?, it.count, it.window))
             }
-            // A policy is known by its count here, so of equal ones only the strictest is told.
+            // These drafts identify a policy by its count, so only the strictest of equal counts is listed.
             _ if is_redundant(&members, index) => None,
             _ => Some(format!("{};w={}", it.count, it.window)),
         };
         let list: Vec<String> = members.iter().enumerate().filter_map(listed).collect();
-        // Of checked names and numbers; no header value refuses them.
+        // Names and numbers are checked, so they are valid header values.
         let policy = HeaderValue::try_from(list.join(", ")).ok()?;
         Some(Self { draft, x_reset, policy, members })
     }
 
-    /// What the fields say of a decision, with the wait that its response asks for.
+    /// The values of the fields for a decision, with the wait of its response.
     pub(in crate::response) fn standing(&self, decision: &Decision, wait: Option<Duration>) -> Option<QuotaStatus> {
         let index = if decision.limit_index() < self.members.len() { decision.limit_index() } else { 0 };
         let member = self.members.get(index)?;
         let remaining = match decision.verdict() {
-            // There may be quota left, but not for now.
+            // The quota may have room, but this request was shed.
             Verdict::Suppressed { is_allowed: false } => 0,
             _ => decision.remaining().min(member.count),
         };
@@ -122,18 +122,19 @@ impl Fields {
             return Some(QuotaStatus { index, remaining, reset: None });
         }
         let reset = integer(wait.map_or(member.window, retry_after::seconds));
-        // A refused request of a large cost may leave some; no more of it is told than the quota's own rate.
+        // Units may remain after a request with a large cost was refused. The fields offer no more of them than the
+        // quota's own rate.
         let at_rate = u128::from(member.count) * u128::from(reset) / u128::from(member.window);
         let remaining = u64::try_from(at_rate).unwrap_or(u64::MAX).min(remaining);
         Some(QuotaStatus { index, remaining, reset: Some(reset) })
     }
 
-    /// Adds the fields to an admitted request's response, beside those that it has.
+    /// Adds the fields to an admitted request's response, and keeps present ones.
     pub(in crate::response) fn admitted(&self, standing: &QuotaStatus, headers: &mut HeaderMap) {
         self.append(standing, headers);
     }
 
-    /// Adds the fields to a refusal, unless its maker has set them.
+    /// Adds the fields to a refusal, unless its handler has set them.
     pub(in crate::response) fn refused(&self, standing: &QuotaStatus, headers: &mut HeaderMap) {
         if !headers.contains_key(RATELIMIT) && !headers.contains_key(POLICY) {
             self.append(standing, headers);
@@ -170,7 +171,7 @@ impl Fields {
     }
 }
 
-/// Whether another quota of the same count has a longer window, or as long a one and stands before.
+/// Whether another quota with the same count has a longer window, or an equal window and an earlier position.
 fn is_redundant(members: &[Member], index: usize) -> bool {
     let Some(it) = members.get(index) else { return false };
     let stricter = |(n, other): (usize, &Member)| {

@@ -1,27 +1,31 @@
-//! The generations of the fields, and how their texts are quoted.
+//! The generations of the fields, and the quoting of their texts.
 
 use crate::error::{ConfigError, shortened};
 
-/// Which fields tell clients, admitted and refused, of their quota.
+/// The header fields that inform clients, admitted and refused, of their quota.
 ///
-/// *Remaining* is what is left after this request. *Reset* is the window in seconds while something is left, so
-/// that a client which spreads the remaining requests over that time stays within the quota; and where
-/// nothing is left the wait, as in `Retry-After`; if no wait helps, there is no reset. Redirects (3xx other than 304)
-/// get no such field.
+/// *Remaining* is the number of units after this request. *Reset* depends on it:
 ///
-/// Of several quotas `RateLimit-Policy` lists all, as the drafts ask. The others describe one, which they allow: of
-/// an admitted request the quota that is nearest to exhaustion, of a refused one that which takes longest to have
-/// room. What it leaves is what a client may use; a [`Decision`](crate::Decision) has no figures of the others.
+/// - While units remain, it is the window in seconds. A client that spreads the remaining requests over that time
+///   stays within the quota.
+/// - If no units remain, it is the wait, as in `Retry-After`.
+/// - If no wait helps, there is no reset.
+///
+/// Redirects (3xx other than 304) have no such field.
+///
+/// With several quotas, `RateLimit-Policy` lists all of them, as the drafts require. The other fields describe one
+/// quota: for an admitted request the one closest to exhaustion, for a refused request the one with the longest wait.
+/// A [`Decision`](crate::Decision) has no figures of the other quotas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimitHeaders {
-    /// None.
+    /// No fields.
     #[default]
     None,
     /// `RateLimit-Policy: "default";q=100;w=60` and `RateLimit: "default";r=99;t=60`, as in drafts 08 to 11.
     ///
-    /// With several quotas the second is called `default-2` and so on. Both fields are lists: layers
-    /// around each other append to them, and should have names of their own.
+    /// With several quotas, the second one has the name `default-2`, and so on. Both fields are lists. Stacked layers
+    /// append to them, and each should have its own name.
     Draft8,
     /// `RateLimit-Policy: 100;w=60` and `RateLimit: limit=100, remaining=99, reset=60`, as in draft 07.
     Draft7,
@@ -30,21 +34,22 @@ pub enum RateLimitHeaders {
     Draft6,
     /// `X-RateLimit-Limit: 100`, `X-RateLimit-Remaining: 99` and `X-RateLimit-Reset`, as many services send.
     XRateLimit {
-        /// What the reset is.
+        /// The format of the reset.
         reset: ResetFormat,
     },
 }
 
-/// How `X-RateLimit-Reset` tells its time.
+/// The time format of `X-RateLimit-Reset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ResetFormat {
     /// Seconds from now.
     DeltaSeconds,
-    /// Seconds since 1970, by the server's clock and rounded up.
+    /// Seconds since 1970 by the server's clock, rounded up.
     EpochSeconds,
 }
 
-/// Names go into headers: printable ASCII only, the characters of a String (RFC 9651 section 3.3.3).
+/// Checks a name for headers. It must be printable ASCII, as a String (RFC 9651 section 3.3.3) requires.
 pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
     match name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         true => Ok(()),
@@ -52,7 +57,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
     }
 }
 
-/// A String of a structured field.
+/// Quotes a text as a String of a structured field.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }

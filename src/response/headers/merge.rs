@@ -1,7 +1,7 @@
-//! How fields stand beside those that a handler or an inner layer has set.
+//! Merges the fields with those of a handler or an inner layer.
 //!
-//! Lists are appended to. Where there is room for one limit only, the strictest is told: the one with the
-//! least remaining, and of those the one with the longest reset. What cannot be read is left as it is.
+//! List fields are appended. Fields for one limit report the strictest limit: the one with the fewest remaining units,
+//! and of equal ones the one with the longest reset. Unreadable fields stay unchanged.
 
 use std::cmp::Reverse;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,13 +23,13 @@ pub(super) const X: Triple = [
     HeaderName::from_static("x-ratelimit-reset"),
 ];
 
-/// Adds a member to a list; a line of its own means the same (RFC 9651 section 3.1).
+/// Adds a member to a list. A separate line is equivalent (RFC 9651 section 3.1).
 pub(super) fn append(headers: &mut HeaderMap, name: HeaderName, member: HeaderValue) {
-    // A map that is full, with 32768 values, stays as it is.
+    // A full map, with 32768 values, stays unchanged.
     let _is_known = headers.try_append(name, member);
 }
 
-/// Sets the fields unless others stand there that are as strict; without a reset there are two.
+/// Sets the fields unless the present ones are as strict. Without a reset, there are two fields.
 pub(super) fn triple(headers: &mut HeaderMap, names: &Triple, limit: &HeaderValue, remaining: u64, reset: Option<u64>) {
     let is_taken = names.iter().any(|name| headers.contains_key(name));
     let read = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
@@ -44,7 +44,7 @@ pub(super) fn triple(headers: &mut HeaderMap, names: &Triple, limit: &HeaderValu
     }
 }
 
-/// Sets the dictionary of draft 07, unless another stands there that is as strict.
+/// Sets the dictionary of draft 07 unless the present one is as strict.
 pub(super) fn dictionary(headers: &mut HeaderMap, name: HeaderName, limit: u64, remaining: u64, reset: Option<u64>) {
     let read = |text: &str, key: &str| {
         let mut members = text.split(',').filter_map(|member| member.trim().split_once('='));
@@ -63,13 +63,13 @@ pub(super) fn dictionary(headers: &mut HeaderMap, name: HeaderName, limit: u64, 
     }
 }
 
-/// Whether these values leave a client less than a remaining and a reset that were told before.
+/// Whether these values allow a client less than the present remaining and reset.
 fn is_stricter(remaining: u64, reset: Option<u64>, told: Option<(u64, u64)>) -> bool {
     let reset = reset.unwrap_or(u64::MAX);
     told.is_some_and(|told| (remaining, Reverse(reset)) < (told.0, Reverse(told.1)))
 }
 
-/// The first full second, counted since 1970, that is at least `seconds` from now.
+/// The first full second since 1970 that is at least `seconds` from now.
 pub(super) fn epoch(now: SystemTime, seconds: u64) -> u64 {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_secs().saturating_add(u64::from(now.subsec_nanos() > 0)).saturating_add(seconds)

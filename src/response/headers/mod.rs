@@ -1,7 +1,7 @@
 //! The RateLimit fields (draft-ietf-httpapi-ratelimit-headers, revisions up to 11) and their predecessors.
 //!
-//! What does not change is rendered when a layer is built. No revision is a standard yet, so each generation
-//! of the wire format is a variant of its own.
+//! The layer's `build` renders the constant parts. No revision is a standard yet, so each generation of the wire
+//! format has its own variant.
 
 mod fields;
 mod format;

@@ -1,4 +1,4 @@
-//! What is sent reads back, through a parser of structured fields that others wrote.
+//! A parser of structured fields from another crate reads every field that is sent.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -29,16 +29,16 @@ fn fields_of(
     Fields::new(first, others, &Policy::new("a", quotas, Strategy::Absolute))
 }
 
-fn tell(fields: &Fields, decision: Decision, headers: &mut HeaderMap) {
+fn send(fields: &Fields, decision: Decision, headers: &mut HeaderMap) {
     let wait = decision.retry_after().filter(|wait| !wait.is_zero());
     let standing = fields.standing(&decision, wait).unwrap();
     if decision.is_allowed() { fields.admitted(&standing, headers) } else { fields.refused(&standing, headers) }
 }
 
 /// All lines, in the order of their names.
-fn told(fields: &Fields, decision: Decision) -> Vec<String> {
+fn sent(fields: &Fields, decision: Decision) -> Vec<String> {
     let mut headers = HeaderMap::new();
-    tell(fields, decision, &mut headers);
+    send(fields, decision, &mut headers);
     lines(&headers)
 }
 
@@ -54,7 +54,7 @@ fn rejected(limit: u64, used: u64, wait_ms: u64) -> Decision {
 }
 
 #[test]
-fn each_generation_looks_as_its_draft_says() {
+fn each_generation_equals_its_draft() {
     let quotas = &["100/min"];
     for (format, want) in [
         (RateLimitHeaders::Draft8, &[r#"ratelimit-policy: "burst";q=100;w=60"#, r#"ratelimit: "burst";r=40;t=60"#][..]),
@@ -65,13 +65,13 @@ fn each_generation_looks_as_its_draft_says() {
         ),
         (X_DELTA, &["x-ratelimit-limit: 100", "x-ratelimit-remaining: 40", "x-ratelimit-reset: 60"]),
     ] {
-        assert_eq!(told(&fields(format, "burst", quotas), Decision::allowed(100, 60)), want);
+        assert_eq!(sent(&fields(format, "burst", quotas), Decision::allowed(100, 60)), want);
     }
     assert!(Fields::new(RateLimitHeaders::None, &[], &Policy::new("burst", [], Strategy::Absolute)).unwrap().is_none());
 }
 
 #[test]
-fn the_reset_is_the_window_while_something_is_left_and_then_the_wait() {
+fn the_reset_is_the_window_while_units_remain_and_then_the_wait() {
     let one = fields(RateLimitHeaders::Draft8, "a", &["10/min"]);
     let full = Decision { retry_after_ms: 59_001, ..Decision::allowed(10, 10) };
     let shed = Decision { verdict: Verdict::Suppressed { is_allowed: false }, ..rejected(10, 3, 700) };
@@ -85,20 +85,20 @@ fn the_reset_is_the_window_while_something_is_left_and_then_the_wait() {
         (Decision::rejected(10, 10, None), "r=0"),
         (Decision::rejected(10, 3, None), "r=7;t=60"),
         (Decision::allowed(10, 10), "r=0;t=60"),
-        // Costs above 1: no more of the rest than the quota's own rate.
+        // For costs above 1, the fields offer no more of the remaining units than the quota's own rate.
         (rejected(10, 7, 30_000), "r=3;t=30"),
         (rejected(10, 7, 6_000), "r=1;t=6"),
-        // A store that counts in its own way is held to the quota.
+        // The figures of a custom store are limited to the quota.
         (Decision::allowed(1_000, 0), "r=10;t=60"),
         (Decision::allowed(10, 99), "r=0;t=60"),
         (Decision::allowed(10, 1).with_limit_index(7), "r=9;t=60"),
     ] {
-        assert_eq!(told(&one, decision)[1], format!("ratelimit: \"a\";{want}"), "{decision:?}");
+        assert_eq!(sent(&one, decision)[1], format!("ratelimit: \"a\";{want}"), "{decision:?}");
     }
 }
 
 #[test]
-fn a_quota_that_no_wait_helps_has_no_reset_in_any_format() {
+fn a_quota_without_a_useful_wait_has_no_reset() {
     for (format, want) in [
         (RateLimitHeaders::Draft8, &[r#"ratelimit-policy: "a";q=0;w=1"#, r#"ratelimit: "a";r=0"#][..]),
         (RateLimitHeaders::Draft7, &["ratelimit-policy: 0;w=1", "ratelimit: limit=0, remaining=0"]),
@@ -106,11 +106,11 @@ fn a_quota_that_no_wait_helps_has_no_reset_in_any_format() {
         (X_DELTA, &["x-ratelimit-limit: 0", "x-ratelimit-remaining: 0"]),
     ] {
         let fields = fields_of(format, &[], &[Quota::reject_all()]).unwrap().unwrap();
-        assert_eq!(told(&fields, Decision::rejected(0, 0, None)), want);
-        // A figure of an inner limit that has a reset is less strict, and goes with its reset.
+        assert_eq!(sent(&fields, Decision::rejected(0, 0, None)), want);
+        // The figure of an inner limit with a reset is less strict, and is removed with its reset.
         let mut headers = HeaderMap::new();
-        tell(&self::fields(format, "b", &["5/s"]), Decision::allowed(5, 1), &mut headers);
-        tell(&fields, Decision::rejected(0, 0, None), &mut headers);
+        send(&self::fields(format, "b", &["5/s"]), Decision::allowed(5, 1), &mut headers);
+        send(&fields, Decision::rejected(0, 0, None), &mut headers);
         if format == X_DELTA {
             assert_eq!(lines(&headers), want);
         }
@@ -118,10 +118,10 @@ fn a_quota_that_no_wait_helps_has_no_reset_in_any_format() {
 }
 
 #[test]
-fn a_draft_and_its_predecessor_stand_together() {
+fn a_draft_and_its_predecessor_are_sent_together() {
     let quotas: Vec<Quota> = vec!["100/min".parse().unwrap()];
     let both = fields_of(RateLimitHeaders::Draft8, &[X_DELTA, X_DELTA], &quotas).unwrap().unwrap();
-    let lines = told(&both, Decision::allowed(100, 60));
+    let lines = sent(&both, Decision::allowed(100, 60));
     assert_eq!(
         lines,
         [
@@ -143,16 +143,16 @@ fn a_draft_and_its_predecessor_stand_together() {
 }
 
 #[test]
-fn several_quotas_have_names_of_their_own() {
+fn several_quotas_have_distinct_names() {
     let quotas = &["10/s", "5000/h", "3/250ms"];
     let second = Decision::allowed(5_000, 1).with_limit_index(1);
     assert_eq!(
-        told(&fields(RateLimitHeaders::Draft8, "a", quotas), second),
+        sent(&fields(RateLimitHeaders::Draft8, "a", quotas), second),
         [r#"ratelimit-policy: "a";q=10;w=1, "a-2";q=5000;w=3600, "a-3";q=3;w=1"#, r#"ratelimit: "a-2";r=4999;t=3600"#],
     );
-    // By count, as those drafts do, one of two could not be told from the other.
+    // These drafts name quotas by count, so two quotas with equal counts would be indistinguishable.
     let alike = fields(RateLimitHeaders::Draft7, "a", &["10/s", "10/min", "10/min", "9/h"]);
-    assert_eq!(told(&alike, Decision::allowed(10, 1))[0], "ratelimit-policy: 10;w=60, 9;w=3600");
+    assert_eq!(sent(&alike, Decision::allowed(10, 1))[0], "ratelimit-policy: 10;w=60, 9;w=3600");
 }
 
 #[test]
@@ -161,17 +161,17 @@ fn numbers_stay_in_the_range_of_structured_fields() {
     let fields = fields_of(RateLimitHeaders::Draft8, &[], &[long]).unwrap().unwrap();
     let wait = Decision::rejected(1, 1, Some(Duration::from_secs(1 << 53)));
     assert_eq!(
-        told(&fields, wait),
+        sent(&fields, wait),
         [r#"ratelimit-policy: "a";q=1;w=999999999999999"#, r#"ratelimit: "a";r=0;t=999999999999999"#]
     );
 }
 
 #[test]
-fn lists_are_appended_to() {
+fn list_fields_are_appended() {
     let mut headers = HeaderMap::new();
     headers.insert("ratelimit", r#""handler";r=1;t=1"#.parse().unwrap());
     for (name, quota) in [("inner", "5/s"), ("outer", "100/min")] {
-        tell(&fields(RateLimitHeaders::Draft8, name, &[quota]), Decision::allowed(5, 1), &mut headers);
+        send(&fields(RateLimitHeaders::Draft8, name, &[quota]), Decision::allowed(5, 1), &mut headers);
     }
     assert_eq!(
         lines(&headers),
@@ -186,7 +186,7 @@ fn lists_are_appended_to() {
 }
 
 #[test]
-fn where_one_limit_has_room_the_strictest_is_told() {
+fn fields_for_one_limit_report_the_strictest() {
     for (format, name) in [
         (RateLimitHeaders::Draft7, "ratelimit"),
         (RateLimitHeaders::Draft6, "ratelimit-remaining"),
@@ -195,17 +195,17 @@ fn where_one_limit_has_room_the_strictest_is_told() {
         for (inner, outer, want) in [(5, 9, 5), (9, 5, 5), (0, 9, 0), (9, 0, 0)] {
             let mut headers = HeaderMap::new();
             for (name, left) in [("inner", inner), ("outer", outer)] {
-                tell(&fields(format, name, &["10/s"]), Decision::allowed(10, 10 - left), &mut headers);
+                send(&fields(format, name, &["10/s"]), Decision::allowed(10, 10 - left), &mut headers);
             }
             let value = headers[name].to_str().unwrap();
             assert!(value == want.to_string() || value.contains(&format!("remaining={want},")), "{value}");
             assert_eq!(headers.get_all(name).iter().count(), 1);
         }
-        // Of equals the one that takes longer.
+        // Of equal figures, the one with the longer reset is sent.
         for quotas in [["10/s", "10/min"], ["10/min", "10/s"]] {
             let mut headers = HeaderMap::new();
             for quota in quotas {
-                tell(&fields(format, "a", &[quota]), Decision::allowed(10, 9), &mut headers);
+                send(&fields(format, "a", &[quota]), Decision::allowed(10, 9), &mut headers);
             }
             assert!(lines(&headers).iter().any(|line| line.ends_with("reset=60") || line.ends_with("reset: 60")));
         }
@@ -213,7 +213,7 @@ fn where_one_limit_has_room_the_strictest_is_told() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_left_as_it_is() {
+fn unreadable_fields_stay_unchanged() {
     for (format, lines_before) in [
         (RateLimitHeaders::Draft7, &[("ratelimit", "\"a\";r=5;t=1")][..]),
         (RateLimitHeaders::Draft7, &[("ratelimit", "limit=5, reset=1")]),
@@ -226,7 +226,7 @@ fn what_cannot_be_compared_is_left_as_it_is() {
             lines_before.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())),
         );
         let mut before = lines(&headers);
-        tell(&fields(format, "a", &["1/s"]), Decision::allowed(1, 1), &mut headers);
+        send(&fields(format, "a", &["1/s"]), Decision::allowed(1, 1), &mut headers);
         before.extend(headers.get("ratelimit-policy").map(|_| "ratelimit-policy: 1;w=1".to_owned()));
         before.sort();
         assert_eq!(lines(&headers), before);
@@ -234,12 +234,12 @@ fn what_cannot_be_compared_is_left_as_it_is() {
 }
 
 #[test]
-fn a_refusal_that_has_fields_keeps_them() {
+fn a_refusal_keeps_its_own_fields() {
     for format in [RateLimitHeaders::Draft8, RateLimitHeaders::Draft7, RateLimitHeaders::Draft6, X_DELTA] {
         let (fields, mut headers) = (fields(format, "a", &["1/s"]), HeaderMap::new());
-        tell(&fields, rejected(1, 1, 500), &mut headers);
+        send(&fields, rejected(1, 1, 500), &mut headers);
         let before = headers.clone();
-        tell(&fields, rejected(1, 1, 500), &mut headers);
+        send(&fields, rejected(1, 1, 500), &mut headers);
         assert_eq!(headers, before);
     }
 }
@@ -284,7 +284,7 @@ fn items(text: &str) -> Vec<(String, Item)> {
 }
 
 proptest! {
-    /// Every name, quota and decision: it parses, the names agree, and no rate above the quota's is invited.
+    /// For every name, quota and decision, the fields parse, the names agree, and the rate never exceeds the quota's.
     #[test]
     fn every_field_reads_back(
         name in "[ -~]{0,20}",
@@ -303,21 +303,21 @@ proptest! {
             false => Decision::rejected(limit, used, wait_ms.map(Duration::from_millis)),
         };
         let mut headers = HeaderMap::new();
-        tell(&Fields::new(RateLimitHeaders::Draft8, &[], &policy).unwrap().unwrap(), decision.with_limit_index(index), &mut headers);
+        send(&Fields::new(RateLimitHeaders::Draft8, &[], &policy).unwrap().unwrap(), decision.with_limit_index(index), &mut headers);
         let policies = items(headers["ratelimit-policy"].to_str().unwrap());
         prop_assert_eq!(policies.len(), quotas.len());
         prop_assert_eq!(&policies[0].0, &name);
-        let [(told, item)] = &items(headers["ratelimit"].to_str().unwrap())[..] else { panic!("one member") };
-        let (_, policy) = policies.iter().find(|(name, _)| name == told).unwrap();
+        let [(sent, item)] = &items(headers["ratelimit"].to_str().unwrap())[..] else { panic!("one member") };
+        let (_, policy) = policies.iter().find(|(name, _)| name == sent).unwrap();
         let (r, q, w) = (integer(item, "r"), integer(policy, "q"), integer(policy, "w"));
-        // Without a time to wait nothing is left.
+        // Without a reset, nothing remains.
         let t = if item.params.contains_key("t") { integer(item, "t") } else { i64::from(r == 0) };
         prop_assert!((0..=q).contains(&r) && t >= 1 && w >= 1);
         prop_assert!(i128::from(r) * i128::from(w) <= i128::from(q) * i128::from(t), "r/t is above q/w");
         for (name, format) in [("ratelimit", RateLimitHeaders::Draft7), ("ratelimit-policy", RateLimitHeaders::Draft6)] {
             let policy = Policy::new("a", quotas.clone(), Strategy::Absolute);
             let mut headers = HeaderMap::new();
-            tell(&Fields::new(format, &[], &policy).unwrap().unwrap(), decision, &mut headers);
+            send(&Fields::new(format, &[], &policy).unwrap().unwrap(), decision, &mut headers);
             let text = headers[name].to_str().unwrap();
             let is_read = match name {
                 "ratelimit" => Parser::new(text).parse::<Dictionary>().is_ok_and(|it| it.len() == if headers[name].to_str().unwrap().contains("reset") { 3 } else { 2 }),

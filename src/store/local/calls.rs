@@ -10,13 +10,13 @@ use crate::keyspace::Windows;
 use crate::quota::RateLimit;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
-/// Limits in this process, by one strategy.
+/// Limits in this process, with one strategy.
 ///
-/// A key is any bytes; the rate is an argument of each call and is applied to the key's history as it
-/// stands. Costs are in units.
+/// A key is any sequence of bytes. The rate is an argument of each call and applies to the key's existing history.
+/// Costs are in units.
 ///
-/// Now and then a call with a new key cleans up, for about 800 keys. No call does more, and none waits for longer than
-/// such a step of another one takes.
+/// A call with a new key sometimes also cleans up about 800 keys. No call does more, or waits for longer than one such
+/// step of another call.
 #[must_use]
 pub struct LocalLimits<'a, K> {
     windows: &'a Windows,
@@ -31,7 +31,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
 
     /// Asks for `n` units and charges them if they are admitted, all or none.
     ///
-    /// With `n` of 0 it only looks, and changes nothing.
+    /// With `n` = 0 it charges nothing and changes nothing.
     ///
     /// # Examples
     ///
@@ -50,17 +50,17 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         self.decide(key, rate, n).into()
     }
 
-    /// Like [`inc`](Self::inc), and tells all that the decision knows.
+    /// Like [`inc`](Self::inc), but returns all figures of the decision.
     #[inline]
     pub fn decide(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> Decision {
         let limits = [self.windows.geometry.limit(rate, K::IS_SUPPRESSED)];
         self.windows.decide(&self.windows.main, key.as_ref(), n, &limits, K::IS_SUPPRESSED)
     }
 
-    /// Says whether one unit would be admitted, and charges nothing.
+    /// Returns whether one unit would be admitted, and charges nothing.
     ///
-    /// In the suppressed strategy a request in the band may pass or not; it is told as
-    /// `Suppressed { is_allowed: true, .. }`, since some of such requests do pass.
+    /// In the band of the suppressed strategy, a request may be admitted or shed. The method then returns `Suppressed
+    /// { is_allowed: true, .. }`, because some of these requests are admitted.
     pub fn is_allowed(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> RateLimitDecision {
         self.peek(key.as_ref(), rate, 1)
     }
@@ -79,9 +79,9 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         })
     }
 
-    /// The units that the key has used in the window; 0 for a key that the store does not know.
+    /// The units that the key has used in the window. It is 0 for an unknown key.
     ///
-    /// While the store is full, unknown keys share budgets, which it does not count here; see
+    /// While the store is full, unknown keys share budgets. This method does not count those budgets; see
     /// [`Decision::is_overflow`].
     #[must_use]
     pub fn get(&self, key: impl AsRef<[u8]>) -> u64 {
@@ -89,14 +89,14 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         self.windows.main.peek_own(key.as_ref(), now, |window, horizon| window.used(now, self.span(), horizon))
     }
 
-    /// Sets the key's total to `count`, stamped now, if the comparator holds for what it is.
+    /// Sets the key's total to `count`, dated now, if the comparator holds for the current total.
     ///
-    /// The rate is part of the signature that all stores share; no limit is checked, and `count` may be
-    /// above it. It is capped at 2^39. A lower total ends the shedding of the suppressed strategy. A key that is set
-    /// to 0 is forgotten, as by [`delete`](Self::delete).
+    /// The rate is part of the signature that all stores share. The method checks no limit, so `count` may be above
+    /// it. It is capped at 2^39. A lower total ends the shedding of the suppressed strategy. A total of 0 forgets the
+    /// key, as [`delete`](Self::delete) does.
     ///
-    /// The store keeps at most `max_keys` keys. If it is full and does not know the key, nothing is set, and `matched`
-    /// is false.
+    /// The store retains at most `max_keys` keys. If it is full and does not know the key, it sets nothing, and
+    /// `matched` is false.
     ///
     /// # Examples
     ///
@@ -120,7 +120,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         self.set(key.as_ref(), rate, comparator, count, SetMode::Replace)
     }
 
-    /// Like [`set_if`](Self::set_if), and keeps as much of the history as `count` has room for.
+    /// Like [`set_if`](Self::set_if), but keeps as much of the history as fits into `count`.
     pub fn set_if_preserve_history(
         &self,
         key: impl AsRef<[u8]>,
@@ -150,7 +150,8 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
             SetOutcome { matched, previous_total, current_total: window.used(now, span, horizon) }
         };
         let outcome = self.windows.main.correct(key, now, correct, |outcome, is_windows| {
-            // Nothing that stays nothing needs no window, unless the key would be charged for others without one.
+            // An unknown key that stays at 0 needs no window, unless the key would be charged for others without
+            // one.
             outcome.matched && (outcome.previous_total > 0 || outcome.current_total > 0 || is_windows)
         });
         if outcome.is_some_and(|outcome| outcome.matched && outcome.current_total == 0) {
@@ -159,13 +160,13 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         outcome.unwrap_or(SetOutcome { matched: false, previous_total: 0, current_total: 0 })
     }
 
-    /// Forgets the key; returns the units that it had used in the window, if it was known.
+    /// Forgets the key. Returns the units that it had used in the window, or `None` if it was unknown.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Option<u64> {
         let now = self.windows.now();
         self.windows.main.remove(key.as_ref(), |window, horizon| window.used(now, self.span(), horizon))
     }
 
-    /// Forgets every key of the engine's calls; the limits that layers opened keep theirs.
+    /// Forgets every key of the engine's calls. The limits that layers opened keep their keys.
     pub fn clear(&self) {
         self.windows.main.clear();
     }
@@ -176,9 +177,9 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
 }
 
 impl LocalLimits<'_, Absolute> {
-    /// Says whether `n` units would be admitted at once, and charges nothing.
+    /// Returns whether `n` units would be admitted now, and charges nothing.
     ///
-    /// The answer is as old as the call: another request may take the units before the next one.
+    /// Another request may take the units before your next call.
     ///
     /// # Examples
     ///
@@ -198,19 +199,19 @@ impl LocalLimits<'_, Absolute> {
 }
 
 impl LocalLimits<'_, Suppressed> {
-    /// The part of the demand that would be turned away now: 0 below the limit, 1 at the hard cap.
+    /// The part of the demand that would be shed now: 0 below the limit, and 1 at the hard cap.
     #[must_use]
     pub fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> f64 {
         let (now, limits) = (self.windows.now(), [self.windows.geometry.limit(rate, true)]);
         self.windows.main.peek(key.as_ref(), now, |window, horizon| engine::factor(window, now, &limits, horizon))
     }
 
-    /// The offered and the declined units in the window, and the suppression factor, all as of one instant.
+    /// The requested units and the shed units in the window, and the suppression factor, all at one instant.
     ///
-    /// Charges nothing. A request that costs more than the hard cap admits is no demand and is not counted. While
-    /// the store is full, an unknown key has the figures of the budget that it shares.
+    /// This method charges nothing. A request that costs more than the hard cap is not demand and does not count.
+    /// While the store is full, an unknown key reports the figures of its shared budget.
     ///
-    /// Only the local store has this call; the Redis and the hybrid store report the factor alone.
+    /// Only the local store has this method. The Redis and hybrid stores report only the factor.
     ///
     /// # Examples
     ///

@@ -10,7 +10,7 @@ use crate::policy::Policy;
 use crate::store::budget::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
-/// A local store: the engine's in-process limits, and a store for layers. Cloning shares it.
+/// A local store: the engine's limits in this process, and a store for layers. Clones share its state.
 ///
 /// See [`RateLimiter::local`](crate::RateLimiter::local).
 #[derive(Clone)]
@@ -21,21 +21,21 @@ impl LocalStore {
         Windows::new(settings).map(Self)
     }
 
-    /// Requests decided by the absolute strategy: what fits is admitted, the rest rejected.
+    /// Limits with the absolute strategy: they admit requests that fit and reject the rest.
     #[inline]
     pub fn absolute(&self) -> LocalLimits<'_, Absolute> {
         LocalLimits::new(&self.0)
     }
 
-    /// Requests decided by the suppressed strategy: an overload is thinned smoothly.
+    /// Limits with the suppressed strategy: they thin an overload smoothly.
     ///
-    /// It shares the histories of [`absolute`](Self::absolute): a key's units count for both.
+    /// They share the histories of [`absolute`](Self::absolute): a key's units count for both.
     #[inline]
     pub fn suppressed(&self) -> LocalLimits<'_, Suppressed> {
         LocalLimits::new(&self.0)
     }
 
-    /// The number of keys that the store remembers, over all limits.
+    /// The number of keys that the store retains, over all limits.
     #[must_use]
     pub fn keys(&self) -> usize {
         self.0.keys()

@@ -1,7 +1,7 @@
 //! The local store: the windows of many keys, in this process.
 //!
-//! A decision is one clock read, one fingerprint and one lookup; check and charge are one step under the
-//! key's lock. Nothing of the key is stored and nothing is allocated once a key is known.
+//! A decision takes one clock read, one fingerprint and one lookup. The check and the charge are one step under the
+//! key's lock. The store keeps only a fingerprint of the key. A decision on a known key allocates nothing.
 
 mod calls;
 mod local_store;

@@ -1,4 +1,4 @@
-//! What the store adds to the engine: many keys, many threads, the bound on keys, and the real clock.
+//! What the store adds to the engine: many keys, many threads, the bound on keys, and the production clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -12,7 +12,7 @@ use crate::{
     ConfigError, HardLimitFactor, ManualClock, Quota, RateLimit, RateLimiter, RateLimiterOptions, WindowSizeSeconds,
 };
 
-/// A limiter with a clock of its own and no cleanup loop; a bare rate of n is n in a window of 1 s.
+/// A limiter with a manual clock and no cleanup loop. Its window is 1 s, so a bare rate of n admits n.
 fn limiter(clock: &ManualClock, max_keys: usize) -> RateLimiter {
     RateLimiter::new(RateLimiterOptions {
         window_size_seconds: WindowSizeSeconds::try_from(1).unwrap(),
@@ -27,7 +27,7 @@ fn rate(per_second: f64) -> RateLimit {
     RateLimit::try_from(per_second).unwrap()
 }
 
-/// T4: check and charge are one step, on the first touch of a key as well as later.
+/// The check and the charge are one step, also for the first request of a key.
 #[test]
 fn threads_admit_exactly_the_capacity() {
     let clock = ManualClock::new();
@@ -58,7 +58,7 @@ fn threads_admit_exactly_the_capacity() {
     assert_eq!(rl.local().keys(), 1);
 }
 
-/// T4: charges, corrections and questions at once; what is left is what was admitted.
+/// Threads charge, correct and read at once. The total that remains equals the admitted units.
 #[test]
 fn threads_that_set_and_delete_leave_no_trace() {
     let clock = ManualClock::new();
@@ -89,9 +89,9 @@ fn threads_that_set_and_delete_leave_no_trace() {
     assert_eq!(rl.local().keys(), 0, "the count of keys is balanced");
 }
 
-/// P1 with the clock that production uses, judged by precise stamps from outside: a violation is more than
-/// the capacity with the call begun at or after s and returned before s + window. And its twin: a refusal is
-/// a violation if the calls that a window and a bucket before it reach were not admitted the capacity.
+/// Precise stamps from outside judge the production clock. It is a violation if more than the capacity is admitted by
+/// calls that start at or after s and return before s + window. A refusal is a violation if fewer than the capacity
+/// were admitted in the window and the bucket before it.
 #[test]
 fn the_production_clock_admits_no_window_too_much_and_refuses_none_too_little() {
     let rl = RateLimiter::builder().window_size_seconds(WindowSizeSeconds::try_from(1).unwrap()).build().unwrap();
@@ -129,27 +129,27 @@ fn the_production_clock_admits_no_window_too_much_and_refuses_none_too_little() 
     for &(begun, end) in refused.iter().step_by(refused.len().div_ceil(2_000).max(1)) {
         let since = begun.saturating_sub(held);
         let within = admitted.iter().filter(|&&(sent, answered)| sent <= end && answered >= since).count();
-        assert!(within >= capacity, "refused at {begun:?} with {within} held");
+        assert!(within >= capacity, "refused at {begun:?} with {within} units in use");
     }
     assert!(admitted.len() > capacity && !refused.is_empty(), "{} admitted", admitted.len());
 }
 
-/// P2 with the clock that production uses: after the wait the same request is admitted.
+/// With the production clock, the same request is admitted after the stated wait.
 #[test]
-fn the_production_clock_keeps_its_promise() {
+fn the_production_clock_admits_after_the_stated_wait() {
     let rl = RateLimiter::builder().window_size_seconds(WindowSizeSeconds::try_from(1).unwrap()).build().unwrap();
     let mut judged = 0;
     for round in 0..64_u64 {
         let (key, sent) = (round.to_le_bytes(), Instant::now());
         assert!(rl.local().absolute().inc(key, &rate(3.0), 3).is_allowed());
-        // Meet the clock at different phases of its own tick.
+        // Each round starts at another phase of the clock's tick.
         thread::sleep(Duration::from_micros(judged * 1_700));
         let refused = rl.local().absolute().inc(key, &rate(3.0), 2);
         if sent.elapsed() >= Duration::from_secs(1) {
-            // A busy machine: the window may be over.
+            // On a busy machine, the window may be over.
             continue;
         }
-        let wait = refused.retry_after().expect("3 of 3 units are held");
+        let wait = refused.retry_after().expect("3 of 3 units are in use");
         assert!(wait <= Duration::from_millis(1_040), "{wait:?}");
         thread::sleep(wait);
         assert!(rl.local().absolute().inc(key, &rate(3.0), 2).is_allowed(), "round {round}");
@@ -161,8 +161,8 @@ fn the_production_clock_keeps_its_promise() {
     panic!("the machine is too busy: {judged} rounds were judged");
 }
 
-/// P1 at the bound: while one thread makes a key known, another that finds the table full must not serve the
-/// same key from the overflow.
+/// While one thread makes a key known, another thread finds the table full. It must not serve the same key from the
+/// overflow.
 #[test]
 fn a_key_is_never_served_from_two_places() {
     let clock = ManualClock::new();
@@ -190,7 +190,7 @@ fn a_key_is_never_served_from_two_places() {
     assert_eq!(wrong.into_inner(), 0, "each round admits the key once");
 }
 
-/// The suppressed strategy under threads: the hard cap is exact, and it goes on serving.
+/// With the suppressed strategy and threads, the hard cap is exact, and requests are still admitted.
 #[test]
 fn threads_share_a_suppressed_key() {
     let limiter = RateLimiter::builder()
@@ -222,15 +222,15 @@ fn threads_share_a_suppressed_key() {
 }
 
 #[test]
-fn a_snapshot_adds_up_to_what_was_offered() {
+fn a_snapshot_adds_up_to_the_requested_units() {
     let clock = ManualClock::new();
     let options = RateLimiter::builder().hard_limit_factor(HardLimitFactor::try_from(1.5).unwrap());
     let rl = options.clock(clock.clone()).max_keys(10).build().unwrap();
     let (calls, rate) = (rl.local().suppressed(), rate(10.0));
     assert_eq!(calls.snapshot("k", &rate), SuppressionSnapshot::default());
-    assert_eq!(rl.local().keys(), 0, "a question makes no key known");
+    assert_eq!(rl.local().keys(), 0, "a snapshot adds no key");
     let (mut offered, mut declined) = (0, 0);
-    // Requests of 3 units in half a window, twice as many as fit the whole.
+    // The requests ask for twice as many units as fit.
     for _ in 0..400 {
         clock.advance(Duration::from_millis(70));
         offered += 3;
@@ -240,10 +240,13 @@ fn a_snapshot_adds_up_to_what_was_offered() {
         assert_eq!(calls.get("k"), seen.observed - seen.declined, "the rest was admitted");
         assert_eq!(seen.factor, calls.get_suppression_factor("k", &rate));
     }
-    assert!(declined > 0 && calls.snapshot("k", &rate).factor > 0.0, "{declined} declined, so this shows something");
+    assert!(
+        declined > 0 && calls.snapshot("k", &rate).factor > 0.0,
+        "{declined} units were shed, so the test is not vacuous"
+    );
     assert!(!calls.inc("k", &rate, 1_000).is_allowed());
-    assert_eq!(calls.snapshot("k", &rate).declined, declined, "what can never be served is no demand");
-    // A window later all has left, though no decision has come.
+    assert_eq!(calls.snapshot("k", &rate).declined, declined, "a cost above the cap is not demand");
+    // After one window all units have left, although no request arrived.
     clock.advance(Duration::from_secs(65));
     assert_eq!(calls.snapshot("k", &rate), SuppressionSnapshot::default());
 }
@@ -261,7 +264,7 @@ fn a_refused_key_is_not_remembered() {
     assert_eq!(rl.local().keys(), 0);
 }
 
-/// P4: a full table holds its keys to their limits, and a flood of unknown keys gets one budget in all.
+/// A full table keeps its keys to their limits, and a flood of unknown keys gets only the shared budgets.
 #[test]
 fn a_flood_of_keys_gains_nothing() {
     let clock = ManualClock::new();
@@ -272,13 +275,13 @@ fn a_flood_of_keys_gains_nothing() {
         assert!(limits.inc(key.to_le_bytes(), &rate(5.0), 4).is_allowed());
     }
     let admitted = (100..100_000_u32).filter(|key| limits.inc(key.to_le_bytes(), &rate(5.0), 1).is_allowed()).count();
-    assert_eq!(admitted, 5 * 1024, "the unknown share 1024 budgets");
+    assert_eq!(admitted, 5 * 1024, "unknown keys share 1024 budgets");
     assert_eq!(rl.local().keys(), 100);
     for key in 0..100_u32 {
         assert!(limits.inc(key.to_le_bytes(), &rate(5.0), 1).is_allowed(), "an established key keeps what it has");
         assert!(!limits.inc(key.to_le_bytes(), &rate(5.0), 1).is_allowed(), "and no more");
     }
-    // The twin: once the keys are idle, the unknown get budgets of their own.
+    // Once the keys are idle, unknown keys get budgets of their own.
     clock.advance(Duration::from_millis(1_020));
     let admitted = (500..600_u32).filter(|key| {
         clock.advance(Duration::from_millis(10));
@@ -287,9 +290,9 @@ fn a_flood_of_keys_gains_nothing() {
     assert!(admitted.count() >= 98);
 }
 
-/// A key that was served from the overflow has no fresh budget when there is room for it.
+/// A key that the overflow served has no fresh budget when the table has room for it.
 #[test]
-fn the_overflow_counts_against_those_who_may_have_used_it() {
+fn a_key_from_the_overflow_has_no_fresh_budget() {
     let clock = ManualClock::new();
     let rl = limiter(&clock, 1);
     let limits = rl.local().absolute();
@@ -304,10 +307,10 @@ fn the_overflow_counts_against_those_who_may_have_used_it() {
     assert!(limits.inc("late", &rate(5.0), 2).is_allowed());
     assert_eq!(limits.get("late"), 5);
     clock.advance(Duration::from_millis(1_020));
-    assert!(limits.inc("other", &rate(5.0), 5).is_allowed(), "and it is forgotten with its window");
+    assert!(limits.inc("other", &rate(5.0), 5).is_allowed(), "the overflow forgets it after its window");
 }
 
-/// New keys pay for the sweep: without any loop the table stays near what is live.
+/// New keys trigger the cleanup. Without the loop, the table stays near the number of keys in use.
 #[test]
 fn idle_keys_are_reclaimed_by_new_ones() {
     let clock = ManualClock::new();
@@ -320,10 +323,10 @@ fn idle_keys_are_reclaimed_by_new_ones() {
         assert!(rl.local().absolute().inc(n.to_le_bytes(), &rate(1.0), 1).is_allowed());
         most = most.max(rl.local().keys());
     }
-    assert!(most < 60_000, "{most} keys held while 10 000 are live");
+    assert!(most < 60_000, "{most} keys retained while 10 000 are in use");
 }
 
-/// A step of the sweep visits some thousand keys at the most, however many there are.
+/// A step of the cleanup visits at most a few thousand keys, however many there are.
 #[test]
 fn a_sweep_step_is_short() {
     let clock = ManualClock::new();
@@ -336,7 +339,7 @@ fn a_sweep_step_is_short() {
     assert!(fullest < 1_000, "{fullest} keys in one shard");
 }
 
-/// The loop gives memory back without a new key and without a runtime, and holds nothing alive.
+/// The loop frees memory without new keys and without a runtime, and keeps no store alive.
 #[test]
 fn the_cleanup_loop_reclaims_and_ends() {
     let clock = ManualClock::new();
@@ -363,7 +366,7 @@ fn the_cleanup_loop_reclaims_and_ends() {
     }
 }
 
-/// The cleanup forgets names that nobody uses as soon as their keys are idle, and what a full table shared.
+/// The cleanup forgets unused names once their keys are idle, and also the shared budgets of a full table.
 #[test]
 fn names_that_nobody_uses_are_forgotten_by_the_cleanup() {
     let clock = ManualClock::new();
@@ -391,7 +394,7 @@ fn names_that_nobody_uses_are_forgotten_by_the_cleanup() {
     );
 }
 
-/// A child of a fork has no cleanup thread, though its memory says that one runs; new keys start another.
+/// A forked child has no cleanup thread, although its memory states that one runs. New keys start another one.
 #[test]
 fn a_forked_child_starts_a_cleanup_loop_of_its_own() {
     let clock = ManualClock::new();
@@ -409,9 +412,9 @@ fn a_forked_child_starts_a_cleanup_loop_of_its_own() {
     }
 }
 
-/// A clock of the user's that panics ends the cleanup of its own store alone.
+/// A custom clock that panics ends only the cleanup of its own store.
 #[test]
-fn a_panicking_clock_stops_nobody_else() {
+fn a_panicking_clock_stops_only_its_own_cleanup() {
     struct Broken;
     impl crate::time::Clock for Broken {
         fn now_ms(&self) -> u64 {
@@ -440,7 +443,7 @@ fn a_stopped_loop_reclaims_nothing() {
     rl.stop_cleanup_loop();
     assert!(rl.local().absolute().inc("k", &rate(1.0), 1).is_allowed());
     clock.advance(Duration::from_secs(2));
-    // Two rounds of the loop, had it gone on.
+    // A running loop would have done two rounds in this time.
     thread::sleep(Duration::from_millis(1_200));
     assert_eq!(rl.local().keys(), 1);
 }
@@ -462,7 +465,7 @@ fn windows_and_buckets_are_checked_together() {
     let month = 31 * 86_400;
     let too_long = ConfigError::WindowTooLong { window_ms: month * 1_000, least_bucket_ms: 160 };
     assert_eq!(build(10, month), Err(too_long));
-    assert_eq!(build(160, month), Ok(()), "the advice is good");
+    assert_eq!(build(160, month), Ok(()), "the suggested bucket is valid");
     let lagging = |lag_ms: u64| {
         struct Lagging(u64);
         impl crate::time::Clock for Lagging {
@@ -481,7 +484,7 @@ fn windows_and_buckets_are_checked_together() {
     }
 }
 
-/// P6 and P7 through the seam: one name is one history, whatever quotas look at it.
+/// One name is one history, whatever quotas apply to it.
 #[test]
 fn a_name_and_a_key_are_one_history() {
     let clock = ManualClock::new();
@@ -510,7 +513,7 @@ fn a_name_and_a_key_are_one_history() {
     assert_eq!((ask(&short, 0).used(), ask(&long, 0).used()), (1, 16));
     short.refund(b"k", 3, &ask(&long, 100));
     short.refund(b"k", 3, &ask(&long, 0));
-    assert_eq!(ask(&long, 0).used(), 16, "a refusal and a look have charged nothing to take back");
+    assert_eq!(ask(&long, 0).used(), 16, "a refusal and a cost of 0 have no charge to refund");
     let empty = Policy::new("d", Vec::new(), Strategy::Absolute);
     assert_eq!(rl.local().open(&empty).unwrap_err(), ConfigError::NoQuota);
     let names: Vec<Quota> = (1..=9).map(|n| Quota::new(n, Duration::from_secs(n)).unwrap()).collect();
@@ -521,5 +524,5 @@ fn a_name_and_a_key_are_one_history() {
     assert!(rl.local().open(&two).is_err());
     open("e", &["1/10s"]);
     drop(seven);
-    assert!(rl.local().open(&two).is_ok(), "a policy that is gone takes no room");
+    assert!(rl.local().open(&two).is_ok(), "a dropped policy takes no room");
 }
