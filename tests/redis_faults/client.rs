@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tower_weir::{OnStoreError, RateLimit, RateLimiter, RedisOptions, StoreErrorKind};
 
-use crate::servers::{Flavor, Server};
+use crate::support::servers::{Flavor, Server};
 
 fn limiter(server: &Server, deadline: Duration) -> RateLimiter {
     let redis = RedisOptions::url(server.url()).deadline(deadline).on_store_error(OnStoreError::Reject).instances(1);

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use tower_weir::{OnStoreError, RedisOptions};
 
 use crate::bounds;
-use crate::course::{Course, Report};
-use crate::servers::{Cluster, Flavor, Server, wait_until};
-use crate::site::{POLICIES, Site};
+use crate::fault_scenario::{Course, Report};
+use crate::support::servers::{Cluster, Flavor, Server, wait_until};
 use crate::traffic::{By, Keys, Record, Surface};
+use crate::workload::{POLICIES, Site};
 
 pub(crate) const FAULTS: &[fn(Duration) -> Report] = &[slot_moves, master_killed];
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tower_weir::{OnStoreError, RateLimit, RateLimiter, RedisOptions, WindowSizeSeconds};
 
-use crate::servers::{Flavor, Server, wait_until};
+use crate::support::servers::{Flavor, Server, wait_until};
 
 const CAPACITY: u64 = 100;
 const INSTANCES: u64 = 4;
