@@ -1,4 +1,5 @@
 //! What the test binaries share: servers, probes and judges.
+#![allow(clippy::unwrap_used)]
 #![allow(dead_code, reason = "each binary uses a part")]
 
 #[cfg(feature = "middleware")]
