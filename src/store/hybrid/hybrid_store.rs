@@ -30,7 +30,7 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 /// messages are delayed or lost and whichever instance dies. Units are charged in Redis before an instance may
 /// spend them, as of the last instant at which it may. What that rests on:
 ///
-/// - clocks run equally fast, within one part in 64; they need not show the same time
+/// - each clock runs within 1/8 of true speed (Linux slews by at most 10 %); clocks need not show the same time
 /// - Redis loses nothing: where it does, what instances have admitted within the window and not brought back
 ///   yet may be admitted once more, since each brings its own back when it next comes to a key
 /// - [`OnStoreError`](crate::OnStoreError): while Redis is gone leases are spent to their end, and then the policy decides
