@@ -31,10 +31,11 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 /// are delayed or lost, and if instances crash. Redis charges a lease before the instance can spend it, and dates the
 /// charge at the lease's expiry. The bound has these conditions:
 ///
-/// - each clock runs within 1/8 of true speed (Linux slews by at most 10 %); clocks need not show the same time
-/// - Redis loses nothing: where it does, what instances have admitted within the window and not brought back
-///   yet may be admitted once more, since each brings its own back when it next comes to a key
-/// - [`OnStoreError`](crate::OnStoreError): while Redis is gone leases are spent to their end, and then the policy decides
+/// - Each clock runs within 1/8 of true speed; Linux slews a clock by at most 10 %. Clocks need not show the same time.
+/// - Redis keeps its data. After a loss, each instance resubmits its own admissions when it next uses a key. Until
+///   then, the units that it admitted within the window may be admitted once more.
+/// - [`OnStoreError`](crate::OnStoreError): during an outage, leases are spent until they expire, and then the policy
+///   decides.
 ///
 /// Units that an instance holds and does not spend return when their lease ends. Near a limit, this takes one
 /// [`sync interval`](SyncIntervalMs). Far below it, this takes ten, but at most an eighth of the window and two seconds.
