@@ -1,5 +1,6 @@
 //! What the test binaries share: servers, probes and judges.
 #![allow(dead_code, reason = "each binary uses a part")]
+#![allow(clippy::unwrap_used)]
 
 #[cfg(feature = "middleware")]
 pub(crate) mod http;
