@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the whole suite: unit, integration and doc tests, with all features and with none, other people's clients,
-# and the examples. From any directory.
+# and the examples. From any directory. With --fast, it runs only tests that need no server and no other program.
 #
 # Needs cargo. What else is missing (a C linker, curl, valgrind, Python with grpcio) is installed: system packages by root with
 # apt-get, grpcio below the target directory. What cannot be had is left out, loudly; with CI set it is a failure.
@@ -16,10 +16,39 @@ fail() {
     exit 1
 }
 
+case ${1:-} in
+"") ;;
+--fast) fast=1 ;;
+*) fail "unknown option $1; the only one is --fast" ;;
+esac
+
 if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
     PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 fi
 command -v cargo >/dev/null || fail "cargo is missing; install Rust 1.88 or later with rustup (https://rustup.rs)"
+
+if [ -n "${fast:-}" ]; then
+    # What needs no Redis also runs where the servers' harness does not compile.
+    features=(--all-features)
+    [ "${OS:-}" != Windows_NT ] || { features=(--features axum,metrics,serde,tonic,tracing) && redis=no; }
+    # Each name is a group of tests that starts servers, or that takes long: the full tier runs them.
+    slow=(alloc::hybrid engine::tests::quality lease::sim::liveness lease::sim::safety::no_window lease::sim::twins
+        redis::transport::tests::cluster redis::transport::tests::faults redis::transport::tests::runtimes
+        redis::transport::tests::smol script::tests)
+    suites=(--lib --test architecture --test engine --test fuzz --test http --test process)
+    say "cargo test ${features[*]} ${suites[*]}"
+    cargo test "${features[@]}" "${suites[@]}" --no-run
+    built=$SECONDS
+    cargo test "${features[@]}" "${suites[@]}" -- "${slow[@]/#/--skip=}"
+    if [ "${redis:-}" != no ]; then
+        say "the programs of the README"
+        output=$(cargo test "${features[@]}" --doc Readme 2>&1) || fail "$output"
+        grep 'ok\. [1-9][0-9]* passed' <<<"$output" || fail "no program of the README ran"
+    fi
+    printf '\ntests/run.sh: built in %s s, tested in %s s\n' "$((built - began))" "$((SECONDS - built))"
+    printf 'tests/run.sh: the fast tier passed\n'
+    exit
+fi
 
 # The servers for the Redis tests; with WEIR_REDIS_ALL set, as in CI, none of them may be missing.
 say "servers"
