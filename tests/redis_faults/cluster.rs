@@ -81,7 +81,7 @@ fn master_killed(deadline: Duration) -> Report {
         }
     }
     sleep(Duration::from_millis(500));
-    sites.iter().for_each(Site::clear_log);
+    Site::clear_logs(&sites);
     let began = Instant::now();
     cluster.kill(VICTIM);
     sleep(deadline * 5 + Duration::from_millis(1_000));
@@ -156,7 +156,7 @@ fn with_redis_defaults_a_failover_ends_in_service_for_all() {
         site.flow(4, Surface::Engine, &Keys::Fresh);
     }
     wait_until("all sites are served", || sites.iter().all(Site::is_served));
-    sites.iter().for_each(Site::clear_log);
+    Site::clear_logs(&sites);
     cluster.kill(VICTIM);
     let began = Instant::now();
     wait_until("some keys are not served", || !sites.iter().any(Site::is_served));

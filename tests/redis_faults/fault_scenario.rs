@@ -63,7 +63,7 @@ impl Course<'_> {
         if self.is_well {
             wait_until("all sites are served", || sites.iter().all(Site::is_served));
             sleep(Duration::from_millis(300));
-            sites.iter().for_each(Site::clear_log);
+            Site::clear_logs(&sites);
         }
         let began = Instant::now();
         begin();

@@ -132,12 +132,14 @@ impl Site {
         self.runtime.block_on(self.calls.limiter.redis().absolute().get(key))
     }
 
-    /// Forgets what was logged. A busy machine may have made the first connection take too long; then the brake on log
-    /// lines has to be over before an outage has its own.
-    pub(crate) fn clear_log(&self) {
-        while self.log.count("redis-lost").is_some_and(|lines| lines > 0) {
+    /// Forgets what the sites logged, and waits until the next outage of each one has a line of its own.
+    ///
+    /// A busy machine may have made the first connection take too long. No outage is reported for a while after that,
+    /// and one that comes in that while lasts as long again.
+    pub(crate) fn clear_logs(sites: &[Self]) {
+        while sites.iter().any(|site| !site.log.is_empty()) {
+            sites.iter().for_each(|site| site.log.clear());
             std::thread::sleep(LOG_PAUSE);
-            self.log.clear();
         }
     }
 
