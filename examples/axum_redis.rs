@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let limit = RateLimitLayer::builder()
         .quota("10/10s".parse()?)
         .limiter(limiter.redis()) // the line that makes it one limit for all instances
-        // While Redis is gone. The default; the others are `Reject` (503) and `Admit` (no limit).
+        // While Redis is gone. The default; the others are `Reject` (503) and `Allow` (no limit).
         .on_store_error(OnStoreError::LocalShare)
         .headers(RateLimitHeaders::Draft8)
         .build()?;

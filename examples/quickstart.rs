@@ -39,7 +39,7 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "  for i in 1 2 3 4 5 6; do curl -s -o /dev/null -w '%{{http_code}}\\n' {url}; done   # the sixth gets 429"
     );
-    println!("  curl -i {url}   # says in `retry-after` when to come back; wait that long, and it is 200 again");
+    println!("  curl -i {url}   # `retry-after` is the wait in seconds; after that wait, the response is 200");
     println!("Ctrl-C stops it.");
 
     // Without `into_make_service_with_connect_info` no handler, and no layer, learns the peer's address.

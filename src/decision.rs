@@ -50,7 +50,7 @@ pub struct Decision {
 /// Where a decision charged its units, and how a refund finds them. A refusal and a peek charge 0 units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Charge {
-    /// A store of the user's decided.
+    /// A user-defined store made the decision.
     None,
     /// The key's window, in this process or in Redis, at a tick of its clock.
     Window { tick: u64, units: u64 },

@@ -230,7 +230,7 @@ impl fmt::Display for ConfigError {
             Self::AnswerTooLarge { bytes, most } => write!(
                 f,
                 "the headers of a refusal would take {bytes} bytes, and gRPC clients accept {most}; write a shorter \
-                 name or message, or .protocol(Protocol::Http) for a service without gRPC"
+                 name or message, or .protocol(Protocol::Http)"
             ),
             Self::InvalidStatus(status) => {
                 write!(f, "{status} is not a valid status for a refusal; write one from 400 to 599, as in 429")
@@ -246,7 +246,7 @@ impl fmt::Display for ConfigError {
             Self::TrustsEveryone(text) => write!(
                 f,
                 "{text:?} would let every client name its own address; write the networks of your proxies, as in \
-                 \"10.0.0.0/8\", or ClientIp::hops(n) if every request passes exactly n proxies"
+                 \"10.0.0.0/8\", or ClientIp::hops(n) for exactly n proxies"
             ),
             Self::NoTrustedProxy => f.write_str(
                 "no trusted proxy; write the networks of your proxies, as in ClientIp::behind([\"10.0.0.0/8\"]), or \

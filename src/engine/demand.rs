@@ -45,8 +45,7 @@ impl Demand {
         }
     }
 
-    /// Whether a clock has dated the demand ahead of `now`. The demand would then not change until the clock catches
-    /// up.
+    /// Whether the demand is dated after `now`. The demand would then not change until the clock catches up.
     ///
     /// A thread that read the clock earlier is behind by less than a slot.
     pub(super) fn is_ahead(&self, now: u64) -> bool {

@@ -5,8 +5,9 @@
 //!
 //! # The window
 //!
-//! A *word* is 64 bits, `[tick: 24 | cum: 40]`: the tick of a bucket, and the running total of all units admitted for
-//! the key up to the end of that bucket. The count of a bucket is the difference of two words, so no count is stored:
+//! A *word* is 64 bits, `[tick: 24 | cum: 40]`. It contains the tick of a bucket, and the running total of all units
+//! admitted for the key up to the end of that bucket. The count of a bucket is the difference of two words, so no count
+//! is stored:
 //!
 //! ```text
 //! base ── word ── word ── word ── open        used = open.cum - cum of the newest word that has expired

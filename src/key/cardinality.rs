@@ -11,8 +11,10 @@ use crate::telemetry::{Notice, notify};
 const SAMPLE: u32 = 4_096;
 /// The bits of the sketch, twice as many as values.
 const BITS: u64 = 8_192;
-/// The bits that a sample sets if nine in ten values are distinct, give or take 25: BITS * (1 - exp(-0.9 * SAMPLE /
-/// BITS)) (Whang, Vander-Zanden and Taylor, "A linear-time probabilistic counting algorithm", 1990).
+/// The bits that a sample sets if nine in ten values are distinct, give or take 25.
+///
+/// The formula is BITS * (1 - exp(-0.9 * SAMPLE / BITS)). See Whang, Vander-Zanden and Taylor, "A
+/// linear-time probabilistic counting algorithm", 1990.
 const MANY: u32 = 2_969;
 
 /// A sketch of the values of a plain key.

@@ -30,7 +30,7 @@ use std::fmt;
     message = "`{Self}` is not a rate limit key",
     label = "not a `Key`",
     note = "implement `Key` for a type of your own by writing its parts: `out.write(&self.id)`",
-    note = "a `SocketAddr` is not a key, because each connection has another port: use `ClientIp` as the key, \
+    note = "a `SocketAddr` is not a key, because each connection has another port; use `ClientIp`, \
             `ClientIp::network(&req)` in a closure, or `.ip()` for the whole address"
 )]
 pub trait Key {

@@ -142,7 +142,7 @@ impl<T> ShardedMap<T> {
         self.keys.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts a new key, or a call that pays like one; returns whether a step of the sweep is due.
+    /// Counts a new key, or a call that contributes to the sweep like one. Returns whether a step of the sweep is due.
     pub(crate) fn is_sweep_due(&self) -> bool {
         self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_STEP == INSERTS_PER_STEP - 1
     }

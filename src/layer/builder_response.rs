@@ -182,8 +182,8 @@ impl RateLimitLayerBuilder {
     /// gets a reset instead of its response. A proxy responds with 502 and may mark the server as failed.
     ///
     /// The layer does not read a body with a longer `Content-Length`, and with 0 it reads nothing. The response then
-    /// has `Connection: close`. A client that waits for `100 Continue` gets its response at once. So does an HTTP/2
-    /// client, which needs none of this.
+    /// has `Connection: close`. A client that waits for `100 Continue` gets its response at once. The layer
+    /// also responds at once over HTTP/2, which keeps the connection open in any case.
     ///
     /// Set it to at least the largest upload that the service and the proxies in front of it accept.
     ///

@@ -81,7 +81,7 @@ impl Lease {
         if now < self.deadline { self.left } else { 0 }
     }
 
-    /// The units that were not spent, even if they no longer can be.
+    /// The unspent units, even if the time to spend them is over.
     pub(crate) fn unspent(&self) -> u64 {
         self.left
     }

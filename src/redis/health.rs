@@ -1,6 +1,6 @@
 //! The state of Redis for the operator: one log line when an outage starts, one when it ends, and metrics.
 //!
-//! A Redis that flaps does not fill the log: there is at most one pair of lines per [`PAUSE`], and the next line counts
+//! A Redis that flaps does not fill the log. There is at most one pair of lines per [`PAUSE`], and the next line counts
 //! the outages without one. If the first failure of an outage does not show its cause, the line waits. The log writes
 //! it when the search for the cause ends.
 

@@ -91,7 +91,7 @@ pub(crate) async fn give_way() {
     }
 }
 
-/// The extra time for a future on a runtime that stalled. Its reply may have arrived, and its task must still read it.
+/// The extra time for a future on a runtime that stalled. Its reply may have arrived, but its task has not read it.
 const GRACE: Duration = Duration::from_millis(5);
 /// The delay of a timer that is normal on a running runtime.
 const LATE: Duration = Duration::from_millis(2);

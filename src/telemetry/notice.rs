@@ -143,7 +143,7 @@ impl fmt::Display for Notice {
         f.write_str(match self {
             Self::MissingPeerAddress => {
                 "a request has no peer address, so it cannot be limited by one. On a TCP listener, serve the axum \
-                 router with `into_make_service_with_connect_info::<SocketAddr>()`, enable the feature `axum` or \
+                 router with `into_make_service_with_connect_info::<SocketAddr>()`. Enable the feature `axum` or \
                  `tonic` of tower-weir for the server in use, or insert a `SocketAddr` into the request's extensions. \
                  A Unix socket has no peer address: behind a proxy write `ClientIp::behind([\"unix:\"])`, otherwise \
                  use another key, such as `Global`"
@@ -188,13 +188,13 @@ impl fmt::Display for Notice {
                  or keep a `RateLimiter` and pass it with `limiter(..)`"
             }
             Self::UnreadBody => {
-                "a refused HTTP/1 request has a body of a type that the layer cannot read, so a client that is still \
-                 sending gets a reset instead of the response. Name the type with `drain_body::<..>()` on the layer's \
+                "the layer cannot read the body type of a refused HTTP/1 request. A client that is still sending gets \
+                 a reset instead of the response. Name the type with `drain_body::<..>()` on the layer's \
                  builder"
             }
             Self::CoarseBuckets => {
-                "the buckets are longer than a tenth of a window, and units are held for up to a bucket beyond it, so \
-                 a busy limit admits much less than it states. Write a smaller `rate_group_size_ms`, at most a \
+                "the buckets are longer than a tenth of a window. Units are held for up to a bucket beyond the window, \
+                 so a busy limit admits much less than it states. Write a smaller `rate_group_size_ms`, at most a \
                  hundredth of the shortest window"
             }
             Self::KeysFull => {

@@ -192,7 +192,7 @@ impl Calls {
 
     async fn ask_engine(&self, key: &str) -> (bool, By) {
         match self.limiter.redis().absolute().decide(key, &self.rate, 1).await {
-            // Under `Admit`; a decision knows at least of this request.
+            // Under `Allow`; a decision knows at least of this request.
             Ok(decision) if decision.is_allowed() && decision.used() == 0 => (true, By::Nobody),
             Ok(decision) => (decision.is_allowed(), by(&decision)),
             Err(_) => (false, By::Nobody),

@@ -128,7 +128,7 @@ fn address(element: Element) -> Result<IpAddr, MissingKey> {
 
 const MISSING: MissingKey = MissingKey::proxy_header("the trusted proxies sent no client address");
 const UNIX: MissingKey = MissingKey::proxy_header(
-    "the relevant entry is `unix:`, the Unix socket of a proxy: add \"unix:\" to the list of `behind`, and let the \
-     proxy on that socket take the client's address from its own peer, as nginx does with `set_real_ip_from unix:`",
+    "the relevant entry is `unix:`, the Unix socket of a proxy. Add \"unix:\" to the list of `behind`. Let the proxy \
+     on that socket take the client's address from its own peer, as nginx does with `set_real_ip_from unix:`",
 );
 const UNUSABLE: MissingKey = MissingKey::proxy_header("the trusted proxies sent an invalid client address");

@@ -1,7 +1,7 @@
 //! Round trips: decisions that arrive during a round trip share the next one.
 //!
 //! A caller that finds its partition idle sends at once and waits for one round trip. Callers that arrive during it
-//! join a queue, and a loop sends the whole queue: one script call for many keys, with one step per key for all its
+//! join a queue, and a loop sends the whole queue. One script call serves many keys, with one step per key for all its
 //! requests. So more concurrent callers need fewer calls each.
 //!
 //! If a round trip takes longer than an eighth of the deadline, the loop sends the next batch without waiting.

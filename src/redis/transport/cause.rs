@@ -27,7 +27,7 @@ pub(super) const LOST_MESSAGE: &str = "the connection to Redis was lost before t
 pub(super) const NOPERM_MESSAGE: &str = concat!("the Redis user lacks a permission; ", acl!());
 const BUSY_MESSAGE: &str = "Redis is busy with a script that does not end; stop it with SCRIPT KILL or FUNCTION KILL";
 const OOM_MESSAGE: &str = "Redis is out of memory and refuses writes; raise maxmemory, give the limits their own \
-     Redis, or set maxmemory-policy volatile-ttl, which evicts the keys that expire first";
+     Redis, or set maxmemory-policy volatile-ttl";
 const READONLY_MESSAGE: &str = "this Redis is a read-only replica; connect to the master, or use \
      `RedisOptions::sentinel` or `RedisOptions::cluster`";
 const MISCONF_MESSAGE: &str = "Redis refuses writes because it cannot save to disk; check the server's log, or set \
@@ -44,19 +44,19 @@ pub(super) const MOVED_MESSAGE: &str = "Redis is a cluster, and another node ser
 #[cfg(feature = "redis-cluster")]
 pub(super) const MOVING_MESSAGE: &str = "a slot of the Redis cluster is moving to another node; if this does not end, \
      check CLUSTER NODES and CLUSTER SETSLOT";
-const UNSERVED_MESSAGE: &str = "the Redis cluster is down, or does not serve all slots; check CLUSTER INFO, and set \
+const UNSERVED_MESSAGE: &str = "the Redis cluster is down, or does not serve all slots; check CLUSTER INFO. Set \
      cluster-require-full-coverage no if one dead node must not stop the others";
 
 const PROTECTED_MESSAGE: &str = "Redis is in protected mode and accepts no connection from another host; set a \
-     password (requirepass, or an ACL user), or set protected-mode no on a private network";
+     password (requirepass), or set protected-mode no on a private network";
 const REPLICATION_MESSAGE: &str = "this Redis replicates scripts by their text; set lua-replicate-commands yes";
 /// The message until it is known whether the server is a sentinel.
 pub(super) const UNKNOWN_COMMAND_MESSAGE: &str = "this server does not know a command that tower-weir uses";
 pub(super) const FOREIGN_COMMAND_MESSAGE: &str = "this server does not know a command that tower-weir uses; use Redis \
-     6.2 or newer, or Valkey, without a renamed EVALSHA, EVAL, GET, SET, DEL or TIME, and without a proxy that \
-     forbids them";
-pub(super) const RUNTIME_GONE_MESSAGE: &str = "the runtime that carried the connection to Redis was shut down during \
-     a call; share one runtime between the users of a limiter, or give each runtime its own limiter";
+     6.2 or newer, or Valkey. The cause can also be a renamed EVALSHA, EVAL, GET, SET, DEL or TIME, or a proxy that \
+     forbids one of them";
+pub(super) const RUNTIME_GONE_MESSAGE: &str = "the runtime of the connection to Redis was shut down during a call; \
+     use one runtime for all users of a limiter, or one limiter per runtime";
 pub(super) const SENTINEL_URL_MESSAGE: &str = "the URL is the address of a sentinel; use \
      `RedisOptions::sentinel(urls, master)` (feature redis-sentinel)";
 
@@ -159,7 +159,7 @@ fn sort_text(text: &str) -> (FailureKind, &'static str) {
 
 /// Why no connection could be made, if no server gave a reason.
 pub(super) const CLOSED_MESSAGE: &str = "the connection to Redis was closed during its setup; check whether a proxy \
-     is in front of a server that is down, and whether the port requires TLS (rediss://)";
+     has lost its server, and whether the port requires TLS (rediss://)";
 pub(super) const UNREACHABLE_MESSAGE: &str = "no connection to Redis could be made; check whether the server runs, \
      and its host, port and TLS setting";
 pub(super) const SLOW_CONNECT_MESSAGE: &str = "Redis did not accept the connection in time; check its host and port, \

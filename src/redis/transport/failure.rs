@@ -36,7 +36,7 @@ impl Failure {
         Self::new(FailureKind::Protocol, message)
     }
 
-    /// The reply to a script call is not a reply of our scripts.
+    /// The reply to a script call has a format that this crate's scripts do not use.
     #[cold]
     pub(crate) fn unreadable() -> Self {
         Self::protocol("the reply of Redis is not a reply of the script; check whether a proxy changes replies")

@@ -1,8 +1,8 @@
 //! The transport to Redis: it connects, reconnects, and classifies failures.
 //!
-//! It knows no decision, script or key. [`Transport::send`] takes one command. It returns the value from Redis, or a
-//! [`Failure`] that shows the store what to do next. On its own connections, the transport sends a command **at most
-//! once**, unless Redis itself reported that the command did not run.
+//! It does not interpret decisions, scripts or keys. [`Transport::send`] takes one command. It returns the value from
+//! Redis, or a [`Failure`] that shows the store what to do next. On its own connections, the transport sends a command
+//! **at most once**, unless Redis itself reported that the command did not run.
 
 mod backend;
 mod cause;

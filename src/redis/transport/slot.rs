@@ -20,7 +20,8 @@ const TABLE: [u16; 256] = {
 /// Returns the slot (0..16384) of a key by the cluster specification. It hashes the first `{tag}` that is not empty, or
 /// the whole key.
 ///
-/// The redis crate has this only with its cluster feature. A connection that the user made may be a cluster without it.
+/// The redis crate has this function only with its cluster feature. Without that feature, a connection that the user
+/// opened can still belong to a cluster.
 pub(crate) fn slot(key: &[u8]) -> u16 {
     let crc = hashed(key).iter().fold(0u16, |crc, &byte| crc << 8 ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)]);
     crc % 16384

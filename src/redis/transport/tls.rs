@@ -16,7 +16,7 @@ pub(super) fn prepare() {
 }
 
 const UNKNOWN_ISSUER: &str = "the certificate of Redis comes from an authority that this machine does not trust; set \
-     SSL_CERT_FILE to the PEM file of that authority, or install ca-certificates";
+     SSL_CERT_FILE to its PEM file, or install ca-certificates";
 const EXPIRED: &str =
     "the certificate of Redis has expired, or is not valid yet; renew it, or check this machine's clock";
 const OTHER_NAME: &str = "the certificate of Redis is for another host name; write in the URL the name that the \
@@ -24,8 +24,8 @@ const OTHER_NAME: &str = "the certificate of Redis is for another host name; wri
 const BAD_CERTIFICATE: &str = "the certificate of Redis is not valid; check the text of the error";
 const CLIENT_CERTIFICATE: &str = "Redis requires a client certificate, which a URL cannot contain; pass a connection \
      that has one to `RedisOptions::connection`, or set tls-auth-clients no";
-const NO_HANDSHAKE: &str = "Redis and tower-weir have no common TLS version or cipher; check tls-protocols and the \
-     ciphers of the server, and whether it requires a client certificate (tls-auth-clients)";
+const NO_HANDSHAKE: &str = "Redis and tower-weir have no common TLS version or cipher; check the server's \
+     tls-protocols and tls-ciphers, and whether it requires a client certificate";
 const NO_ROOTS: &str = "the trusted certificates of this machine cannot be read; check SSL_CERT_FILE and SSL_CERT_DIR";
 pub(super) const NO_TLS: &str = "the server may not use TLS on this port; write redis:// in the URL, or check \
      tls-port";

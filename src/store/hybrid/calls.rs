@@ -34,9 +34,9 @@ use crate::strategy::{Absolute, StrategyKind, Suppressed};
 ///
 /// The same as for [`RedisLimits`](crate::store::RedisLimits).
 ///
-/// With [`OnStoreError::LocalShare`], a request can be charged twice if its call reaches Redis but misses the deadline:
-/// once by the call, and once by the local share, which decides instead and reports its units. Until the extra units
-/// leave the window, other requests can be rejected although capacity is free.
+/// With [`OnStoreError::LocalShare`], a request can be charged twice if its call reaches Redis but misses the deadline.
+/// The call charges it, and the local share also charges it and reports its units. Until the extra units leave the
+/// window, other requests can be rejected although capacity is free.
 #[must_use]
 pub struct HybridLimits<'a, K> {
     shared: Option<&'a Arc<Shared>>,

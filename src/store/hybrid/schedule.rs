@@ -67,7 +67,7 @@ impl SyncSchedule {
         self.add(at, Some(lease), key, limits);
     }
 
-    /// Adds a lease to process at an instant, or reports to send then.
+    /// Adds an entry for an instant: a lease to process, or reports to send if `lease` is `None`.
     pub(super) fn add(&self, at: u64, lease: Option<LeaseId>, key: &KeyRef, limits: &OwnedLimitSet) {
         let scheduled = Scheduled { at, lease, key: key.clone(), limits: limits.clone() };
         let is_next = {

@@ -68,7 +68,7 @@ impl BatchSize {
     }
 }
 
-/// The task with this number, while it exists; however it ends, the next may start.
+/// Marks the task with this number as running. Its drop lets the next task start, however the task ended.
 struct TaskGuard(Arc<SyncSchedule>, u64);
 
 impl Drop for TaskGuard {

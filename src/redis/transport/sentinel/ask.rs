@@ -24,7 +24,7 @@ const WITHIN: Duration = Duration::from_secs(1);
 const OTHERS_WITHIN: Duration = Duration::from_millis(10);
 
 const LOGIN_MESSAGE: &str = "a sentinel does not accept the user and password; write them in the sentinels' URLs, as \
-     in redis://user:password@host:26379 (the master's user and password belong in the master's URL)";
+     in redis://user:password@host:26379. The master's user and password belong in the master's URL";
 const NOPERM_SENTINEL_MESSAGE: &str = "the user on the sentinels lacks a permission; grant it there: ACL SETUSER weir \
      reset on >secret resetchannels +sentinel|masters";
 const NO_SENTINEL_MESSAGE: &str = "one of the sentinel URLs is the address of a server; write the URLs of the \
