@@ -1,5 +1,4 @@
 //! What the test binaries share: servers, probes and judges.
-#![allow(clippy::unwrap_used)]
 #![allow(dead_code, reason = "each binary uses a part")]
 #![allow(clippy::unwrap_used)]
 
