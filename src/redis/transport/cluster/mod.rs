@@ -35,8 +35,7 @@ use crate::runtime;
 
 /// The retries cover a redirect, a second one while the map is stale, and a connect to a node on the way.
 const RETRIES: u32 = 3;
-/// One dead node must not block the others for long: the client connects to all nodes at once, and serves no call
-/// meanwhile.
+/// The client serves no call while it connects to all nodes at once, so one dead node must not block it for long.
 const CONNECT_WITHIN: Duration = Duration::from_millis(500);
 /// The time limit for a node that hangs while the client reads the slot map.
 const RESPONSE_WITHIN: Duration = Duration::from_secs(2);
