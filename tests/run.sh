@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs the whole suite: unit, integration and doc tests, with all features and with none, other people's clients,
-# and the examples. From any directory.
+# and the examples. From any directory. With --fast, it runs only tests that need no server and no other program.
 #
 # Needs cargo. What else is missing (a C linker, curl, valgrind, Python with grpcio) is installed: system packages by root with
 # apt-get, grpcio below the target directory. What cannot be had is left out, loudly; with CI set it is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 began=$SECONDS
-# One build from scratch; and rustc 1.95 trips over its own incremental state in tests/layer.rs.
+# One build from scratch; and rustc 1.95 trips over its own incremental state in tests/http/layer.rs.
 export CARGO_INCREMENTAL=0
 
 say() { printf '\n== %s\n' "$*"; }
@@ -16,16 +16,45 @@ fail() {
     exit 1
 }
 
-# The servers for the Redis tests; with WEIR_REDIS_ALL set, as in CI, none of them may be missing.
-say "servers"
-[ -z "${CI:-}" ] || export WEIR_REDIS_ALL=1
-servers=$(tests/servers/install.sh) || fail "${servers:-no servers}; see above"
-echo "$servers"
+case ${1:-} in
+"") ;;
+--fast) fast=1 ;;
+*) fail "unknown option $1; the only one is --fast" ;;
+esac
 
 if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
     PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 fi
 command -v cargo >/dev/null || fail "cargo is missing; install Rust 1.88 or later with rustup (https://rustup.rs)"
+
+if [ -n "${fast:-}" ]; then
+    # What needs no Redis also runs where the servers' harness does not compile.
+    features=(--all-features)
+    [ "${OS:-}" != Windows_NT ] || { features=(--features axum,metrics,serde,tonic,tracing) && redis=no; }
+    # Each name is a group of tests that starts servers, or that takes long: the full tier runs them.
+    slow=(alloc::hybrid engine::tests::quality lease::sim::liveness lease::sim::safety::no_window lease::sim::twins
+        redis::transport::tests::cluster redis::transport::tests::faults redis::transport::tests::runtimes
+        redis::transport::tests::smol script::tests)
+    suites=(--lib --test architecture --test engine --test fuzz --test http --test process)
+    say "cargo test ${features[*]} ${suites[*]}"
+    cargo test "${features[@]}" "${suites[@]}" --no-run
+    built=$SECONDS
+    cargo test "${features[@]}" "${suites[@]}" -- "${slow[@]/#/--skip=}"
+    if [ "${redis:-}" != no ]; then
+        say "the programs of the README"
+        output=$(cargo test "${features[@]}" --doc Readme 2>&1) || fail "$output"
+        grep 'ok\. [1-9][0-9]* passed' <<<"$output" || fail "no program of the README ran"
+    fi
+    printf '\ntests/run.sh: built in %s s, tested in %s s\n' "$((built - began))" "$((SECONDS - built))"
+    printf 'tests/run.sh: the fast tier passed\n'
+    exit
+fi
+
+# The servers for the Redis tests; with WEIR_REDIS_ALL set, as in CI, none of them may be missing.
+say "servers"
+[ -z "${CI:-}" ] || export WEIR_REDIS_ALL=1
+servers=$(tests/support/servers/install.sh) || fail "${servers:-no servers}; see above"
+echo "$servers"
 
 # Installs Debian packages, where that is possible.
 packages() {
@@ -55,15 +84,23 @@ cargo test --no-default-features --lib
 
 # What a call says outside a runtime can only be seen where smol, which is always there, is not compiled in.
 say "cargo test --no-default-features --features redis-tokio, where no runtime is"
-cargo test --no-default-features --features redis-tokio --lib --test redis_alone -- runtime
+cargo test --no-default-features --features redis-tokio --lib --test redis -- runtime
 
 # The clients that are programs: each test runs where its program is, or can be installed.
-client_test() { cargo test --quiet --all-features --test clients -- --ignored --exact "$1"; }
+# A filter that matches nothing passes, so a moved or renamed test would go missing unnoticed.
+ignored_tests() {
+    local suite=$1 filter=$2 output
+    output=$(cargo test --quiet --all-features --test "$suite" -- --ignored "$filter" 2>&1) ||
+        fail "$output"
+    printf '%s\n' "$output"
+    grep -q 'ok\. [1-9][0-9]* passed' <<<"$output" || fail "no ignored test of $suite is named $filter"
+}
+client_test() { ignored_tests clients "usual_clients::$1"; }
 
-# Sets GRPCIO_PYTHON to a Python that has what tests/grpcio/requirements.txt names, installed once for each set of
+# Sets GRPCIO_PYTHON to a Python that has what tests/clients/grpcio/requirements.txt names, installed once for each set of
 # versions.
 install_grpcio() {
-    local wanted=tests/grpcio/requirements.txt venv
+    local wanted=tests/clients/grpcio/requirements.txt venv
     venv=${CARGO_TARGET_DIR:-target}/grpcio-$(cksum <"$wanted" | cut -d ' ' -f 1)
     if [ ! -e "$venv/ready" ]; then
         command -v python3 >/dev/null || packages python3 python3-venv || return 1
@@ -97,7 +134,7 @@ other_clients
 for client in curl node python3; do
     say "uploads by $client"
     if command -v "$client" >/dev/null || packages "${client/%node/nodejs}"; then
-        cargo test --quiet --all-features --test uploads -- --ignored "${client%3}"
+        ignored_tests http "uploads::${client%3}"
     else
         skip "uploads by $client, because it is missing"
     fi
@@ -107,7 +144,7 @@ for proxy in nginx haproxy; do
     say "proxy $proxy"
     PATH=$PATH:/usr/sbin command -v "$proxy" >/dev/null || packages "$proxy" || true
     if PATH=$PATH:/usr/sbin command -v "$proxy" >/dev/null; then
-        cargo test --quiet --all-features --test proxies -- --ignored "$proxy"
+        ignored_tests clients "$proxy"
     else
         skip "the tests behind $proxy, because it is missing"
     fi
@@ -119,9 +156,11 @@ cargo run --quiet --profile test --no-default-features --example embedded
 # A program that uses the crate can be run under tools like valgrind.
 say "the first decision under valgrind"
 if command -v valgrind >/dev/null || packages valgrind libc6-dbg; then
-    program=$(cargo test --quiet --no-default-features --test time --no-run --message-format=json |
-        sed -n 's/.*"executable":"\([^"]*\/time-[^"]*\)".*/\1/p')
-    valgrind --quiet --error-exitcode=1 "$program" --exact the_first_decision_reads_the_clock
+    program=$(cargo test --quiet --no-default-features --test engine --no-run --message-format=json |
+        sed -n 's/.*"executable":"\([^"]*\/engine-[^"]*\)".*/\1/p')
+    output=$(valgrind --quiet --error-exitcode=1 "$program" --exact time::the_first_decision_reads_the_clock) ||
+        fail "$output"
+    grep -q 'ok\. 1 passed' <<<"$output" || fail "the test of the first decision is missing"
 else
     skip "a decision under valgrind, because valgrind could not be installed"
 fi

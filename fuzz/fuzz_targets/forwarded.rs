@@ -1,4 +1,4 @@
-//! Runs the check of this name; the corpus is replayed by tests/corpus.rs on a stable compiler.
+//! Runs the check of this name; the corpus is replayed by tests/fuzz/main.rs on a stable compiler.
 #![no_main]
 
 #[path = "../../tests/fuzz/forwarded.rs"]

@@ -16,7 +16,7 @@ mod options;
 mod transport;
 
 #[cfg(test)]
-#[path = "../../tests/servers/mod.rs"]
+#[path = "../../tests/support/servers/mod.rs"]
 pub(crate) mod servers;
 
 pub(crate) use self::batch::{KeyReply, KeyRequest, Payload};

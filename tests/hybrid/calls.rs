@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tower_weir::{RateLimiter, Tolerance};
 
-use crate::ledger::{Admission, Ledger, now};
-use crate::oracle;
-use crate::servers::{Flavor, Server, wait_until};
+use crate::support::ledger::{Admission, Ledger, now};
+use crate::support::oracle;
+use crate::support::servers::{Flavor, Server, wait_until};
 use crate::{borrow, builder, held, limiter, rate, redis, scripts, spend};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

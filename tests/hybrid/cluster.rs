@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use tower_weir::{OnStoreError, RedisOptions};
 
-use crate::servers::{Cluster, Flavor};
+use crate::support::servers::{Cluster, Flavor};
 use crate::{builder, rate, scripts, spend};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! What an instance remembers of its keys.
 
-use crate::servers::{Flavor, Server, wait_until};
+use crate::support::servers::{Flavor, Server, wait_until};
 use crate::{builder, held, limiter, rate, redis, spend};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tower_weir::OnStoreError;
 
-use crate::servers::{Flavor, Server};
+use crate::support::servers::{Flavor, Server};
 use crate::{builder, held, limiter, rate, redis, scripts, spend};
 
 /// The failures of another key open the breaker while this one's lease is in use: nobody has settled it.

@@ -7,8 +7,8 @@ use tower_weir::store::Strategy;
 use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store};
 use tower_weir::{Decision, Quota, RateLimit, RateLimitComparator, RateLimiter};
 
-use crate::ledger::now;
-use crate::servers::{Flavor, Server};
+use crate::support::ledger::now;
+use crate::support::servers::{Flavor, Server};
 use crate::{borrow, held, limiter, rate, scripts, spend};
 
 /// In seconds. A refusal of a full key is kept for nearly all of it.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tower_weir::OnStoreError;
 
-use crate::crew::{Crew, Pace, Plan};
-use crate::ledger::{Ledger, now};
+use crate::processes::{Crew, Pace, Plan};
 use crate::record::{Outcome, Record};
-use crate::servers::{Flavor, Server};
+use crate::support::ledger::{Ledger, now};
+use crate::support::servers::{Flavor, Server};
 
 const PROCESSES: usize = 4;
 /// Units in a second.

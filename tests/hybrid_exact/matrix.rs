@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tower_weir::OnStoreError;
 
-use crate::crew::{Pace, Plan};
-use crate::ledger::Ledger;
-use crate::oracle;
+use crate::processes::{Pace, Plan};
 use crate::record::{Outcome, Record};
-use crate::servers::{Flavor, Server};
+use crate::support::ledger::Ledger;
+use crate::support::oracle;
+use crate::support::servers::{Flavor, Server};
 
 /// One row: how much is offered, by whom, and of what.
 #[derive(Clone, Copy, Debug)]

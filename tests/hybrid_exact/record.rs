@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tower_weir::{Decision, StoreError};
 
-use crate::ledger::Admission;
+use crate::support::ledger::Admission;
 
 /// Who decided, and how.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -2,14 +2,14 @@
 
 use tower_weir::OnStoreError;
 
-use crate::site::{CAPACITY, PART, WINDOW};
-use crate::stalls;
+use crate::support::scheduler_stalls;
 use crate::traffic::{By, Keys, Record, Surface};
+use crate::workload::{CAPACITY, PART, WINDOW};
 
 /// Fails where a request took too long, save for what the whole process stood still.
 pub(crate) fn check_latency(name: &str, records: &[Record]) {
     let Some(worst) = records.iter().max_by_key(|record| record.latency()) else { return };
-    let latest = stalls::latest();
+    let latest = scheduler_stalls::latest();
     assert!(worst.latency() < latest, "{name}: {:?} of {latest:?}: {worst:?}", worst.latency());
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tower_weir::{OnStoreError, RedisOptions};
 
 use crate::DEADLINE;
-use crate::servers::{Flavor, Server, SlowProxy, wait_until};
-use crate::site::Site;
+use crate::support::servers::{Flavor, Server, SlowProxy, wait_until};
 use crate::traffic::By;
+use crate::workload::Site;
 
 /// Sends requests at the same time and drops every second one, the first of all among them; what the others get.
 fn others(site: &Site) -> Vec<By> {

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use tower_weir::{OnStoreError, RedisOptions};
 
 use crate::bounds;
-use crate::course::{Course, Report};
-use crate::servers::{Cluster, Flavor, Server, wait_until};
-use crate::site::{POLICIES, Site};
+use crate::fault_scenario::{Course, Report};
+use crate::support::servers::{Cluster, Flavor, Server, wait_until};
 use crate::traffic::{By, Keys, Record, Surface};
+use crate::workload::{POLICIES, Site};
 
 pub(crate) const FAULTS: &[fn(Duration) -> Report] = &[slot_moves, master_killed];
 
@@ -81,7 +81,7 @@ fn master_killed(deadline: Duration) -> Report {
         }
     }
     sleep(Duration::from_millis(500));
-    sites.iter().for_each(Site::clear_log);
+    Site::clear_logs(&sites);
     let began = Instant::now();
     cluster.kill(VICTIM);
     sleep(deadline * 5 + Duration::from_millis(1_000));
@@ -156,7 +156,7 @@ fn with_redis_defaults_a_failover_ends_in_service_for_all() {
         site.flow(4, Surface::Engine, &Keys::Fresh);
     }
     wait_until("all sites are served", || sites.iter().all(Site::is_served));
-    sites.iter().for_each(Site::clear_log);
+    Site::clear_logs(&sites);
     cluster.kill(VICTIM);
     let began = Instant::now();
     wait_until("some keys are not served", || !sites.iter().any(Site::is_served));

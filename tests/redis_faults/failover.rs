@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tower_weir::{OnStoreError, RateLimit, RateLimiter, RedisOptions, WindowSizeSeconds};
 
-use crate::servers::{Flavor, Sentinel, wait_until};
+use crate::support::servers::{Flavor, Sentinel, wait_until};
 
 const CAPACITY: u64 = 100;
 const WINDOW: Duration = Duration::from_secs(1);

@@ -18,6 +18,11 @@ impl Log {
         self.count("redis-lost") == self.count("redis-back")
     }
 
+    /// Whether no outage was logged.
+    pub(crate) fn is_empty(&self) -> bool {
+        ["redis-lost", "redis-back"].iter().all(|code| self.count(code).unwrap_or(0) == 0)
+    }
+
     /// Forgets what came until now.
     pub(crate) fn clear(&self) {
         self.0.lock().unwrap().clear();

@@ -19,21 +19,20 @@ mod bounds;
 mod cancelled;
 mod client;
 mod cluster;
-mod course;
-mod doubt;
 mod failover;
+mod fault_scenario;
 mod log;
+mod lost_replies;
 mod proxies;
 mod returns;
 mod runtimes;
 mod scripts;
 mod sentinel;
-#[path = "../servers/mod.rs"]
-mod servers;
 mod single;
-mod site;
-mod stalls;
+#[path = "../support/mod.rs"]
+mod support;
 mod traffic;
+mod workload;
 
 use std::time::Duration;
 
@@ -45,7 +44,7 @@ const DEADLINE: Duration = Duration::from_millis(100);
 #[test]
 #[ignore = "a report for a quiet machine"]
 fn report() {
-    println!("{}", course::Report::HEAD);
+    println!("{}", fault_scenario::Report::HEAD);
     let deadline = Duration::from_millis(50);
     let faults = single::FAULTS.iter().chain(cluster::FAULTS).chain(sentinel::FAULTS);
     for fault in faults {

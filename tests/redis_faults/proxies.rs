@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tower_weir::{OnStoreError, RateLimit, RateLimiter, RedisOptions};
 
-use crate::servers::{Flavor, Server};
+use crate::support::servers::{Flavor, Server};
 
 /// One value of the protocol, as it stands on the wire, and the words of a command.
 fn read(from: &mut impl BufRead) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {

@@ -10,9 +10,9 @@ use tower_weir::{OnStoreError, RedisOptions};
 
 use crate::DEADLINE;
 use crate::bounds;
-use crate::servers::{Flavor, Server, SlowProxy, wait_until};
-use crate::site::Site;
+use crate::support::servers::{Flavor, Server, SlowProxy, wait_until};
 use crate::traffic::{By, Keys, Record, Surface};
+use crate::workload::Site;
 
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 

@@ -8,9 +8,9 @@ use tower_weir::{OnStoreError, RateLimit, RateLimiter, RedisOptions};
 
 use crate::DEADLINE;
 use crate::log::Log;
-use crate::servers::{Flavor, Server, wait_until};
-use crate::site::Site;
+use crate::support::servers::{Flavor, Server, wait_until};
 use crate::traffic::By;
+use crate::workload::Site;
 
 /// One request, on a thread whose log is heard.
 fn ask(site: &Site, key: &'static str) -> By {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tower_weir::RedisOptions;
 
-use crate::course::{Course, Report};
-use crate::servers::{Flavor, Sentinel};
+use crate::fault_scenario::{Course, Report};
+use crate::support::servers::{Flavor, Sentinel};
 
 pub(crate) const FAULTS: &[fn(Duration) -> Report] = &[replaced];
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tower_weir::RedisOptions;
 
 use crate::DEADLINE;
-use crate::course::{Course, Report};
-use crate::servers::{Flavor, Server, SlowProxy, wait_until};
+use crate::fault_scenario::{Course, Report};
+use crate::support::servers::{Flavor, Server, SlowProxy, wait_until};
 
 pub(crate) const FAULTS: &[fn(Duration) -> Report] = &[
     down_from_the_start,

@@ -13,6 +13,11 @@ use crate::decision::{Decision, Verdict};
 use crate::engine::Outcome;
 use crate::script::{LeaseId, Report, SyncReply, SyncRequest};
 
+/// One part in so many of a time to live, for the speed of the clocks.
+///
+/// If they differ by more, an instance may take an expired value for a lost one, and resubmit units unnecessarily.
+const TTL_MARGIN: u64 = 64;
+
 impl KeyState {
     /// Takes the lease out of use, and returns the request to send. It abandons a sync in flight.
     pub(crate) fn start_sync(&mut self, now: u64, wants: bool, store: StoreContext<'_>) -> (RoundTrip, SyncRequest) {
@@ -133,7 +138,9 @@ impl KeyState {
             (self.epoch, self.lives_until) = (reply.epoch, 0);
         }
         if reply.ttl_ms > 0 {
-            self.lives_until = self.lives_until.max(trip.asked.sent + min_elapsed(u64::from(reply.ttl_ms)));
+            let ttl_ms = u64::from(reply.ttl_ms);
+            let lives_until = trip.asked.sent + ttl_ms - ttl_ms.div_ceil(TTL_MARGIN);
+            self.lives_until = self.lives_until.max(lives_until);
         }
         if reply.units == 0 {
             return None;

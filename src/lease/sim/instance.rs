@@ -31,7 +31,7 @@ pub(super) struct OwnClock {
 impl OwnClock {
     /// What the clock shows at an instant, in ms: the time of its last step. The steps are uneven.
     pub(super) fn at(self, us: u64) -> u64 {
-        let own = self.offset_us + us.saturating_add_signed(us as i64 / 1_000 * self.drift / 1_000);
+        let own = self.offset_us + us.saturating_add_signed(us as i64 * self.drift / 1_000_000);
         let step = |number: u64| number * STEP_US + (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % STEP_US;
         let last = own / STEP_US;
         let shown = if step(last) <= own { step(last) } else { step(last.saturating_sub(1)) };

@@ -68,11 +68,17 @@ fn one_clock_decides_and_stamps() {
 fn resubmitted_units_count_once() {
     let faults = Faults { loss: 0.4, ..CALM };
     let changes = vec![(4 * SECOND, Change::Forget)];
-    let base = Setup { faults, changes, instances: 8, until: 6 * SECOND, ..setup(&[(0, 0.6)]) };
-    let (with, without) = both(base, Without::Marks);
-    let most = |world: &World| world.ledger.surplus(world.setup.window_us(), 4 * SECOND);
-    println!("held and not admitted: {} and {}", most(&with), most(&without));
-    assert!(most(&with) * 2 < most(&without), "{} and {}", most(&with), most(&without));
+    // An age errs by up to 2/9.
+    let most = |world: &World| world.ledger.surplus(world.setup.window_us() * 11 / 9, 4 * SECOND);
+    let (mut held, mut held_without) = (0, 0);
+    for seed in 0..10 {
+        let base =
+            Setup { seed, faults, changes: changes.clone(), instances: 8, until: 6 * SECOND, ..setup(&[(0, 0.6)]) };
+        let (with, without) = both(base, Without::Marks);
+        println!("held and not admitted: {} and {}", most(&with), most(&without));
+        (held, held_without) = (held + most(&with), held_without + most(&without));
+    }
+    assert!(held * 3 < held_without * 2, "{held} and {held_without}");
 }
 
 #[test]

@@ -98,6 +98,24 @@ fn clocks_that_run_at_different_speeds_exceed_no_limit() {
     }
 }
 
+/// The clocks of the instances and of the server are slewed apart by 10 % each: chrony does up to 8.3 %, Linux 10 %.
+#[test]
+fn clocks_that_are_slewed_apart_exceed_no_limit() {
+    let run = |drift: i64, seed: u64| {
+        // Long leases are spent while little is wanted; then every unit that comes free is wanted.
+        let load = vec![(0, 0.45), (60 * SECOND, 6.0)];
+        let base =
+            Setup { faults: Faults { drift, ..CALM }, load, tolerance: 0.0, ..setup(seed, 8, 50, 60_000, 1_000) };
+        World::run(Setup { until: 180 * SECOND, ..base })
+    };
+    for seed in 0..6 {
+        check(&run(200_000, seed), 0.9);
+    }
+    // The same course finds a break with clocks that are further apart than that.
+    let breaks = (0..6).map(|seed| run(600_000, seed)).filter(|world| world.peak_from(0) > world.setup.bound());
+    assert!(breaks.count() >= 3);
+}
+
 #[test]
 fn a_server_that_loses_everything_forgets_no_more_than_it_held() {
     for seed in 0..8 {

@@ -31,7 +31,7 @@ use crate::strategy::{Absolute, Strategy, Suppressed};
 /// are delayed or lost, and if instances crash. Redis charges a lease before the instance can spend it, and dates the
 /// charge at the lease's expiry. The bound has these conditions:
 ///
-/// - Clocks run at the same speed, within one part in 64. They need not show the same time.
+/// - Each clock runs within 1/8 of true speed; Linux slews a clock by at most 10 %. Clocks need not show the same time.
 /// - Redis keeps its data. After a loss, each instance resubmits its own admissions when it next uses a key. Until
 ///   then, the units that it admitted within the window may be admitted once more.
 /// - [`OnStoreError`](crate::OnStoreError): during an outage, leases are spent until they expire, and then the policy

@@ -1,0 +1,18 @@
+//! The layer around HTTP and gRPC services, without Redis: keys, responses, protocols and the Tower contract.
+#![cfg(feature = "middleware")]
+
+mod answers;
+mod axum_server;
+mod client_ip;
+mod cors;
+mod exempt;
+mod keys;
+mod layer;
+mod lookup;
+mod one_budget;
+mod readers;
+mod stacked;
+#[path = "../support/mod.rs"]
+mod support;
+mod tonic_server;
+mod uploads;
