@@ -226,7 +226,7 @@ impl<'a> ScriptReply<'a> {
         Some(Self { now_ms, records: reader.0.get(part)? })
     }
 
-    /// Returns the bytes after the replies to `asks` asks.
+    /// Returns the bytes that follow the replies to `asks` requests.
     pub(crate) fn behind(&self, asks: usize) -> Option<&'a [u8]> {
         self.records.get(asks * Self::RECORD..)
     }

@@ -56,7 +56,7 @@ pub(super) const FOREIGN_COMMAND_MESSAGE: &str = "this server does not know a co
      6.2 or newer, or Valkey. The cause can also be a renamed EVALSHA, EVAL, GET, SET, DEL or TIME, or a proxy that \
      forbids one of them";
 pub(super) const RUNTIME_GONE_MESSAGE: &str = "the runtime of the connection to Redis was shut down during a call; \
-     use one runtime for all users of a limiter, or one limiter per runtime";
+     use one runtime for all users of a limiter, or a limiter for each";
 pub(super) const SENTINEL_URL_MESSAGE: &str = "the URL is the address of a sentinel; use \
      `RedisOptions::sentinel(urls, master)` (feature redis-sentinel)";
 
