@@ -33,7 +33,7 @@ use super::{tls, url};
 use crate::error::ConfigError;
 use crate::runtime;
 
-/// The retries cover a redirect, a second one while the map is stale, and a connect to a node on the way.
+/// One retry covers a redirect, one a second redirect while the map is stale, and one a connect to a new node.
 const RETRIES: u32 = 3;
 /// The client serves no call while it connects to all nodes at once, so one dead node must not block it for long.
 const CONNECT_WITHIN: Duration = Duration::from_millis(500);
