@@ -89,7 +89,7 @@ impl<T: Kept> PolicyRegistry<T> {
         Ok((kept, opened))
     }
 
-    /// Does the same without a notice, for a value that belongs to a policy of another store.
+    /// Like [`open`](Self::open), but logs no notice. Use it for a value that belongs to a policy of another store.
     #[cfg(feature = "_redis")]
     pub(crate) fn accompany(
         &self,

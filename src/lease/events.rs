@@ -20,7 +20,7 @@ pub(crate) enum Action {
     Decided(Decision),
     /// The request is decided from the lease of this id, which runs low.
     DecidedLow(Decision, LeaseId),
-    /// A sync must decide.
+    /// The request needs a sync, whose reply decides it.
     Sync,
     /// A sync is in flight, for at most this number of milliseconds.
     Wait(u64),

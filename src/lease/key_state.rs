@@ -324,7 +324,7 @@ impl KeyState {
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// Forgets what a change through the API makes obsolete.
+    /// Forgets the values that a change of the key through the API makes obsolete.
     pub(crate) fn invalidate(&mut self) {
         self.clear_refusals();
         (self.limits_id, self.shed_units, self.used) = (0, 0, 0);

@@ -42,7 +42,7 @@ struct Lines {
     search: Search,
     /// When the log last reported an outage.
     reported_at: Option<Instant>,
-    /// The outages since then without a line.
+    /// The number of outages since then that have no line.
     unreported: u32,
     /// When the last outage ended.
     ended_at: Option<Instant>,

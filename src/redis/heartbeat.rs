@@ -95,7 +95,7 @@ impl InstanceCount {
     }
 }
 
-/// A heartbeat in flight. However it ends, the next may start, even if the runtime dropped it before it began.
+/// A heartbeat in flight. Its drop lets the next one start, even if the runtime dropped the task before it ran.
 struct Beating(Arc<Heartbeat>);
 
 impl Drop for Beating {

@@ -211,7 +211,7 @@ impl<'a> ScriptReply<'a> {
     /// The byte that fills the replies of a key with a value of another type.
     const FOREIGN: u8 = 0xff;
 
-    /// Whether the key whose replies begin at `at`, after the time, holds a value of another type.
+    /// Whether a key holds a value of another type. The key's replies begin at `at`, counted from the end of the time.
     pub(crate) fn is_foreign(answer: &[u8], at: usize) -> bool {
         answer.get(size_of::<f64>() + at) == Some(&Self::FOREIGN)
     }
@@ -226,7 +226,7 @@ impl<'a> ScriptReply<'a> {
         Some(Self { now_ms, records: reader.0.get(part)? })
     }
 
-    /// Returns the bytes after the replies to `asks` asks.
+    /// Returns the bytes that follow the replies to `asks` requests.
     pub(crate) fn behind(&self, asks: usize) -> Option<&'a [u8]> {
         self.records.get(asks * Self::RECORD..)
     }

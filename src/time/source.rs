@@ -64,7 +64,7 @@ impl Custom {
         if reading > latest { self.latest.fetch_max(reading, Ordering::AcqRel).max(reading) } else { latest }
     }
 
-    /// The time while the clock is behind it, and after a correction.
+    /// Returns the time if the clock is behind the latest time, and after a correction.
     ///
     /// A thread may arrive with an old reading. The next reading that is near the latest time ends the correction, so
     /// an old reading changes no time.

@@ -71,7 +71,7 @@ impl ProxyDetector {
 struct Sample {
     seen: u32,
     forwarded: u32,
-    /// A private peer and its lead over all others (Boyer and Moore, "MJRTY", 1981).
+    /// A private peer, and how many more requests it sent than all others (Boyer and Moore, "MJRTY", 1981).
     leader: IpAddr,
     lead: u32,
 }

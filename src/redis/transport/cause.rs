@@ -13,8 +13,8 @@ use super::tls;
 macro_rules! acl {
     () => {
         "grant the permissions that the guide lists: ACL SETUSER weir reset on >secret ~weir:* resetchannels +evalsha \
-         +eval +get +set +time +del +zadd +zremrangebyscore +zcard +pexpire +ping +scan +unlink; on a cluster also \
-         +cluster|slots +asking, under sentinels +role, for a database other than 0 +select"
+         +eval +get +set +time +del +zadd +zremrangebyscore +zcard +pexpire +ping +scan +unlink. On a cluster, \
+         also grant +cluster|slots +asking; under sentinels +role; for a database other than 0 +select"
     };
 }
 
@@ -56,7 +56,7 @@ pub(super) const FOREIGN_COMMAND_MESSAGE: &str = "this server does not know a co
      6.2 or newer, or Valkey. The cause can also be a renamed EVALSHA, EVAL, GET, SET, DEL or TIME, or a proxy that \
      forbids one of them";
 pub(super) const RUNTIME_GONE_MESSAGE: &str = "the runtime of the connection to Redis was shut down during a call; \
-     use one runtime for all users of a limiter, or one limiter per runtime";
+     use one runtime for all users of a limiter, or a limiter for each";
 pub(super) const SENTINEL_URL_MESSAGE: &str = "the URL is the address of a sentinel; use \
      `RedisOptions::sentinel(urls, master)` (feature redis-sentinel)";
 

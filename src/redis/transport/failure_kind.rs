@@ -28,7 +28,7 @@ pub(crate) enum FailureKind {
     ConnectionLost,
     /// The reply did not arrive in time; the command may have run.
     Timeout,
-    /// The reply makes no sense.
+    /// The reply is invalid.
     Protocol,
 }
 

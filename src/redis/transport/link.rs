@@ -115,7 +115,7 @@ impl Transport {
         }
     }
 
-    /// Lets the next use make a new connection, after several timeouts in a row.
+    /// Makes the next use open a new connection, as is needed after several timeouts in a row.
     ///
     /// Commands in flight keep the old connection until they finish. A connection that the user made stays.
     pub(crate) fn reset(&self) {

@@ -216,7 +216,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
 
     /// Forgets every key of the engine's calls. The limits that layers opened keep their keys.
     ///
-    /// It scans all keys of the database in steps, on a cluster those of every master, and has no deadline. Other
+    /// It scans all keys of the database in steps, and has no deadline. On a cluster, it scans every master. Other
     /// instances resubmit their own admissions, as after a loss of data. Call it on each instance, or
     /// [`delete`](Self::delete) single keys.
     pub async fn clear(&self) -> Result<(), StoreError> {

@@ -53,7 +53,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
 /// The number of keys in one batch.
 struct BatchSize {
     keys: usize,
-    /// The recent least duration of a round trip, in milliseconds.
+    /// The shortest recent round trip, in milliseconds.
     least_ms: u64,
 }
 

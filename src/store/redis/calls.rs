@@ -163,7 +163,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
 
     /// Forgets every key of the engine's calls. The limits that layers opened keep their keys.
     ///
-    /// It scans all keys of the database in steps, on a cluster those of every master, and has no deadline. Over a
+    /// It scans all keys of the database in steps, and has no deadline. On a cluster, it scans every master. Over a
     /// connection that you made, it reaches the keys of one server.
     pub async fn clear(&self) -> Result<(), StoreError> {
         let shared = self.shared()?;

@@ -33,10 +33,9 @@ use super::{tls, url};
 use crate::error::ConfigError;
 use crate::runtime;
 
-/// The retries cover a redirect, a second one while the map is stale, and a connect to a node on the way.
+/// One retry covers a redirect, one a second redirect while the map is stale, and one a connect to a new node.
 const RETRIES: u32 = 3;
-/// One dead node must not block the others for long: the client connects to all nodes at once, and serves no call
-/// meanwhile.
+/// The client serves no call while it connects to all nodes at once, so one dead node must not block it for long.
 const CONNECT_WITHIN: Duration = Duration::from_millis(500);
 /// The time limit for a node that hangs while the client reads the slot map.
 const RESPONSE_WITHIN: Duration = Duration::from_secs(2);
