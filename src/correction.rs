@@ -2,6 +2,7 @@
 
 /// The condition of `set_if` on a key's current total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RateLimitComparator {
     /// Equal to the operand.
     Eq(u64),
@@ -31,6 +32,7 @@ impl RateLimitComparator {
 
 /// The units that `set_if_preserve_history` keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum HistoryPreservation {
     /// Keeps the newest units. A lower total drops the oldest ones, and a higher total adds units that are dated now.
     PreserveNewest,

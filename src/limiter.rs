@@ -126,6 +126,25 @@ impl RateLimiter {
     }
 }
 
+impl Default for RateLimiter {
+    /// Creates a limiter with the default options, as [`builder`](Self::builder) and `build` do.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{RateLimit, RateLimiter};
+    ///
+    /// let limiter = RateLimiter::default();
+    /// let rate = RateLimit::try_from(1.0)?; // 60 in any minute
+    /// assert!(limiter.local().absolute().inc("k", &rate, 60).is_allowed());
+    /// assert!(!limiter.local().absolute().inc("k", &rate, 1).is_allowed());
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    fn default() -> Self {
+        Self::builder().build().expect("the default options are valid")
+    }
+}
+
 /// The options of a [`RateLimiter`].
 ///
 /// End the expression with `..Default::default()`, because later versions may add options.

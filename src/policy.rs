@@ -7,6 +7,7 @@ use crate::strategy::Strategy;
 
 /// The behavior for a request that the store cannot decide, because Redis is down, slow, or refuses to serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnStoreError {
     /// This instance decides alone, with its share of the limit. The share is the limit divided by the number of
     /// instances, and at least 1 if the limit is not 0. This instance's recent admissions count against it.
@@ -28,7 +29,7 @@ pub enum OnStoreError {
 ///
 /// A name and a key identify a history. If two policies use the same store and the same name, they share their
 /// budgets. The quotas of both then apply to the same history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     name: Arc<str>,
     quotas: Arc<[Quota]>,

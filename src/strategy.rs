@@ -4,6 +4,7 @@ use crate::quota::HardLimitFactor;
 
 /// How a limit treats requests beyond it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Strategy {
     /// The limit admits requests that fit and rejects the rest, with the exact wait.
     #[default]

@@ -8,6 +8,11 @@ use crate::store::local::LocalStore;
 use crate::store::redis::RedisStore;
 
 /// A limiter for a layer: a [`Store`], a shared one, or a handle to one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a store for a rate limit",
+    label = "not a store",
+    note = "pass a handle of a `RateLimiter`, such as `limiter.local()`, or implement `Store` for a type of your own"
+)]
 pub trait IntoStore {
     /// Converts into a shared store.
     fn into_store(self) -> Arc<dyn Store>;

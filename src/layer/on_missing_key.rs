@@ -1,5 +1,6 @@
 /// The behavior for a request without a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnMissingKey {
     /// The request is refused: with 400 if the client should have sent the key, and with 500 if the service should
     /// have provided it. The log contains the fix for the latter, once.

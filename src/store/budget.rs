@@ -10,6 +10,11 @@ use crate::error::{ConfigError, StoreError};
 use crate::policy::Policy;
 
 /// A place that keeps histories.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a store for a rate limit",
+    label = "not a `Store`",
+    note = "pass a handle of a `RateLimiter`, such as `limiter.local()`, or implement `Store` for a type of your own"
+)]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Opens the budgets of a policy. The layer calls this once, in its `build`.
     ///

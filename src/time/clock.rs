@@ -114,6 +114,17 @@ impl Clock for ManualClock {
     }
 }
 
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    #[inline]
+    fn now_ms(&self) -> u64 {
+        (**self).now_ms()
+    }
+
+    fn lag_ms(&self) -> u64 {
+        (**self).lag_ms()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +135,20 @@ mod tests {
         clock.advance(Duration::from_millis(5));
         clock.advance(Duration::MAX);
         assert_eq!(clock.now_ms(), u64::MAX);
+    }
+
+    #[test]
+    fn a_shared_clock_has_the_time_and_the_lag_of_its_clock() {
+        struct Lagging;
+        impl Clock for Lagging {
+            fn now_ms(&self) -> u64 {
+                7
+            }
+            fn lag_ms(&self) -> u64 {
+                30
+            }
+        }
+        let shared: Arc<dyn Clock> = Arc::new(Lagging);
+        assert_eq!((Clock::now_ms(&shared), Clock::lag_ms(&shared)), (7, 30));
     }
 }

@@ -41,6 +41,7 @@ pub enum RateLimitHeaders {
 
 /// The time format of `X-RateLimit-Reset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ResetFormat {
     /// Seconds from now.
     DeltaSeconds,
