@@ -59,7 +59,7 @@ impl Form {
 }
 
 impl Header {
-    /// Uses the header with this name, in any case.
+    /// Uses the header with this name. The case of the name does not matter.
     ///
     /// If the name is invalid, the layer's `build` returns an error.
     #[must_use]

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn joined_keys_are_global_where_all_parts_are() {
+    fn joined_keys_are_global_if_all_parts_are() {
         assert!((Global, Global, Global).is_global());
         assert!((Global, Global, Global, Global).is_global());
         assert!(!(Global, ClientIp::peer(), Global).is_global());

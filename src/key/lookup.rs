@@ -75,7 +75,7 @@ mod tests {
         before.key(&view, &mut key).unwrap();
         match pin!(lookup.begin(&view, key)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(key) => key.map(|key| key.as_bytes().to_vec()),
-            Poll::Pending => panic!("there is nothing to wait for"),
+            Poll::Pending => panic!("the future is not ready"),
         }
     }
 

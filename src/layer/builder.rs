@@ -247,7 +247,7 @@ impl RateLimitLayerBuilder {
     /// struct Accounts(HashMap<String, u64>);
     ///
     /// impl Accounts {
-    /// /// Asks a database.
+    ///     /// Searches a database.
     ///     async fn owner(&self, api_key: &str) -> Result<Option<u64>, std::io::Error> {
     ///         Ok(self.0.get(api_key).copied())
     ///     }

@@ -59,7 +59,9 @@ fn is_listed(methods: &[Method], method: &Method) -> bool {
     methods.contains(method) || (method == Method::HEAD && methods.contains(&Method::GET))
 }
 
-/// Checks that a path can match. Paths are compared byte by byte, so a pattern or a query never matches.
+/// Checks that a path can match.
+///
+/// Paths are compared byte by byte, so a pattern, a query or a missing leading slash never matches.
 fn is_plain_path(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| !matches!(byte, b'*' | b'{' | b'}' | b'?' | b'#' | b' '))
 }

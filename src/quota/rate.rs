@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_range_is_an_error_where_configured() {
+    fn a_rate_out_of_range_is_a_configuration_error() {
         let second = WindowSizeSeconds::try_from(1).unwrap();
         for bad in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert!(RateLimit::try_from(bad).is_err(), "{bad}");

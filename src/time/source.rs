@@ -165,7 +165,7 @@ mod tests {
                 let now = at(&clock, &time, reading);
                 prop_assert!(now >= last, "{} after {}", now, last);
                 prop_assert!(now - first <= forward, "{} in {}", now - first, forward);
-                prop_assert!(now >= reading, "a step forward is believed");
+                prop_assert!(now >= reading, "a step forward counts");
                 last = now;
             }
         }

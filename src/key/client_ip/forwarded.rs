@@ -1,8 +1,8 @@
 //! The `Forwarded` header (RFC 7239): pairs and quotes.
 //!
-//! Whether a comma near the end of a line is quoted depends on the beginning of the line. Otherwise, a client could
-//! open a quote and move the borders of the elements that the proxies append. So each line is scanned once from the
-//! left for its quotes, and then read from the right as far as necessary.
+//! Whether a comma near the end of a line is quoted depends on the beginning of the line. So each line is scanned once
+//! from the left for its quotes, and then read from the right as far as necessary. Without the scan, a client could
+//! open a quote and move the borders of the elements that the proxies append.
 
 use super::node;
 use super::reverse_elements::{Element, List};

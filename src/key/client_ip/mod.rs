@@ -143,7 +143,7 @@ impl ClientIp {
     ///     key.address(&RequestView::new(&request))
     /// };
     /// assert_eq!(client("10.0.0.5:4000"), Ok(IpAddr::from([203, 0, 113, 9])));
-    /// assert_eq!(client("198.51.100.1:4000"), Ok(IpAddr::from([198, 51, 100, 1])), "no proxy of ours");
+    /// assert_eq!(client("198.51.100.1:4000"), Ok(IpAddr::from([198, 51, 100, 1])), "not a trusted proxy");
     /// # Ok::<(), tower_weir::ConfigError>(())
     /// ```
     pub fn behind<P>(proxies: P) -> Result<Self, ConfigError>
@@ -169,7 +169,7 @@ impl ClientIp {
     /// let list = "6.6.6.6, 203.0.113.9, 198.51.100.3";
     /// let request = http::Request::builder().header("x-forwarded-for", list).body(()).unwrap();
     /// assert_eq!(ClientIp::hops(2).address(&RequestView::new(&request)), Ok(IpAddr::from([203, 0, 113, 9])));
-    /// assert!(ClientIp::hops(4).address(&RequestView::new(&request)).is_err(), "never the leftmost instead");
+    /// assert!(ClientIp::hops(4).address(&RequestView::new(&request)).is_err(), "the leftmost entry is never used instead");
     /// ```
     #[must_use]
     pub fn hops(n: usize) -> Self {

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_an_address_depends_on_the_header() {
+    fn the_header_determines_which_texts_are_addresses() {
         const V4: Option<&str> = Some("192.0.2.7");
         const V6: Option<&str> = Some("2001:db8::7");
         for (text, in_list, in_forwarded, with_viewer) in [

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_line_is_looked_at_only_when_the_later_ones_are_over() {
+    fn an_earlier_line_is_read_only_after_the_later_ones() {
         let early = format!("for=\"{}", "x".repeat(MIB));
         let lines = [early.as_bytes(), b"for=203.0.113.9, for=10.0.0.7"];
         let (elements, unread) = walk::<Forwarded>(&lines, 1);

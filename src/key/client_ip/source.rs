@@ -92,8 +92,7 @@ fn nth(walk: impl Iterator<Item = Element>, n: usize) -> Result<IpAddr, MissingK
     for (at, element) in (1..).zip(walk) {
         match element {
             // Entries without an address count, but a malformed entry ends the count. A client can open a quote that a
-            // later
-            // proxy closes with an escaped one, which moves the borders of the elements.
+            // later proxy closes with an escaped one, which moves the borders of the elements.
             Element::Malformed | Element::Unreadable => return address(element),
             element if at == n => return address(element),
             _ => {}

@@ -123,8 +123,7 @@ impl Fields {
         }
         let reset = integer(wait.map_or(member.window, retry_after::seconds));
         // Units may remain after a request with a large cost was refused. The fields offer no more of them than the
-        // quota's
-        // own rate.
+        // quota's own rate.
         let at_rate = u128::from(member.count) * u128::from(reset) / u128::from(member.window);
         let remaining = u64::try_from(at_rate).unwrap_or(u64::MAX).min(remaining);
         Some(QuotaStatus { index, remaining, reset: Some(reset) })

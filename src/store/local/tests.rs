@@ -222,13 +222,13 @@ fn threads_share_a_suppressed_key() {
 }
 
 #[test]
-fn a_snapshot_adds_up_to_what_was_offered() {
+fn a_snapshot_adds_up_to_the_requested_units() {
     let clock = ManualClock::new();
     let options = RateLimiter::builder().hard_limit_factor(HardLimitFactor::try_from(1.5).unwrap());
     let rl = options.clock(clock.clone()).max_keys(10).build().unwrap();
     let (calls, rate) = (rl.local().suppressed(), rate(10.0));
     assert_eq!(calls.snapshot("k", &rate), SuppressionSnapshot::default());
-    assert_eq!(rl.local().keys(), 0, "a question makes no key known");
+    assert_eq!(rl.local().keys(), 0, "a snapshot adds no key");
     let (mut offered, mut declined) = (0, 0);
     // The requests ask for twice as many units as fit.
     for _ in 0..400 {
@@ -240,9 +240,12 @@ fn a_snapshot_adds_up_to_what_was_offered() {
         assert_eq!(calls.get("k"), seen.observed - seen.declined, "the rest was admitted");
         assert_eq!(seen.factor, calls.get_suppression_factor("k", &rate));
     }
-    assert!(declined > 0 && calls.snapshot("k", &rate).factor > 0.0, "{declined} declined, so this shows something");
+    assert!(
+        declined > 0 && calls.snapshot("k", &rate).factor > 0.0,
+        "{declined} units were shed, so the test is not vacuous"
+    );
     assert!(!calls.inc("k", &rate, 1_000).is_allowed());
-    assert_eq!(calls.snapshot("k", &rate).declined, declined, "what can never be served is no demand");
+    assert_eq!(calls.snapshot("k", &rate).declined, declined, "a cost above the cap is not demand");
     // After one window all units have left, although no request arrived.
     clock.advance(Duration::from_secs(65));
     assert_eq!(calls.snapshot("k", &rate), SuppressionSnapshot::default());
@@ -272,7 +275,7 @@ fn a_flood_of_keys_gains_nothing() {
         assert!(limits.inc(key.to_le_bytes(), &rate(5.0), 4).is_allowed());
     }
     let admitted = (100..100_000_u32).filter(|key| limits.inc(key.to_le_bytes(), &rate(5.0), 1).is_allowed()).count();
-    assert_eq!(admitted, 5 * 1024, "the unknown share 1024 budgets");
+    assert_eq!(admitted, 5 * 1024, "unknown keys share 1024 budgets");
     assert_eq!(rl.local().keys(), 100);
     for key in 0..100_u32 {
         assert!(limits.inc(key.to_le_bytes(), &rate(5.0), 1).is_allowed(), "an established key keeps what it has");
@@ -304,7 +307,7 @@ fn a_key_from_the_overflow_has_no_fresh_budget() {
     assert!(limits.inc("late", &rate(5.0), 2).is_allowed());
     assert_eq!(limits.get("late"), 5);
     clock.advance(Duration::from_millis(1_020));
-    assert!(limits.inc("other", &rate(5.0), 5).is_allowed(), "and it is forgotten with its window");
+    assert!(limits.inc("other", &rate(5.0), 5).is_allowed(), "the overflow forgets it after its window");
 }
 
 /// New keys trigger the cleanup. Without the loop, the table stays near the number of keys in use.
@@ -462,7 +465,7 @@ fn windows_and_buckets_are_checked_together() {
     let month = 31 * 86_400;
     let too_long = ConfigError::WindowTooLong { window_ms: month * 1_000, least_bucket_ms: 160 };
     assert_eq!(build(10, month), Err(too_long));
-    assert_eq!(build(160, month), Ok(()), "the advice is good");
+    assert_eq!(build(160, month), Ok(()), "the suggested bucket is valid");
     let lagging = |lag_ms: u64| {
         struct Lagging(u64);
         impl crate::time::Clock for Lagging {
@@ -510,7 +513,7 @@ fn a_name_and_a_key_are_one_history() {
     assert_eq!((ask(&short, 0).used(), ask(&long, 0).used()), (1, 16));
     short.refund(b"k", 3, &ask(&long, 100));
     short.refund(b"k", 3, &ask(&long, 0));
-    assert_eq!(ask(&long, 0).used(), 16, "a refusal and a look have charged nothing to take back");
+    assert_eq!(ask(&long, 0).used(), 16, "a refusal and a cost of 0 have no charge to refund");
     let empty = Policy::new("d", Vec::new(), Strategy::Absolute);
     assert_eq!(rl.local().open(&empty).unwrap_err(), ConfigError::NoQuota);
     let names: Vec<Quota> = (1..=9).map(|n| Quota::new(n, Duration::from_secs(n)).unwrap()).collect();
@@ -521,5 +524,5 @@ fn a_name_and_a_key_are_one_history() {
     assert!(rl.local().open(&two).is_err());
     open("e", &["1/10s"]);
     drop(seven);
-    assert!(rl.local().open(&two).is_ok(), "a policy that is gone takes no room");
+    assert!(rl.local().open(&two).is_ok(), "a dropped policy takes no room");
 }
