@@ -38,8 +38,7 @@ pin_project! {
         // The refusal waits for the rest of the request's body.
         Draining { refusal: Option<Box<Mutex<Draining>>> },
         // Boxed, so that a future without a wait stays small. No code locks the mutex. It makes this future `Sync` if
-        // the
-        // inner one is, although bodies and the futures of stores are only `Send`.
+        // the inner one is, although bodies and the futures of stores are only `Send`.
         Undecided { undecided: Option<Box<Mutex<Undecided<S, Req>>>> },
     }
 }

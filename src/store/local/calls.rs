@@ -150,8 +150,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
             SetOutcome { matched, previous_total, current_total: window.used(now, span, horizon) }
         };
         let outcome = self.windows.main.correct(key, now, correct, |outcome, is_windows| {
-            // An unknown key that stays at 0 needs no window, unless the key would be charged for others without
-            // one.
+            // An unknown key that stays at 0 needs no window, unless it would otherwise share the charges of others.
             outcome.matched && (outcome.previous_total > 0 || outcome.current_total > 0 || is_windows)
         });
         if outcome.is_some_and(|outcome| outcome.matched && outcome.current_total == 0) {
