@@ -107,9 +107,7 @@ impl Client {
 
     /// Returns the longest window of the limits on some keys.
     pub(crate) fn longest(&self, horizon: &Retention) -> Duration {
-        let (spans, count) = horizon.spans();
-        let ticks = spans[..count].iter().max().copied().unwrap_or(0);
-        Duration::from_millis(u64::from(ticks).saturating_mul(self.geometry.bucket_ms()))
+        Duration::from_millis(u64::from(horizon.keep()).saturating_mul(self.geometry.bucket_ms()))
     }
 
     /// Sends a heartbeat if one is due.

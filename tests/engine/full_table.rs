@@ -29,7 +29,7 @@ fn ask(budget: &Arc<dyn Budget>, key: u64, cost: u64) -> Decision {
     }
 }
 
-/// A client that shares a window is told when it may come, and then it may, also if it gets one of its own meanwhile.
+/// A client that shares a window is admitted after the stated wait, even if it gets its own window meanwhile.
 #[test]
 fn a_wait_told_at_a_full_table_is_kept_when_there_is_room_again() {
     let (clock, rl) = limiter(1);

@@ -3,8 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tower_weir::store::Strategy;
-use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store};
+use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store, Strategy};
 use tower_weir::{Decision, Quota, RateLimit, RateLimitComparator, RateLimiter};
 
 use crate::support::ledger::now;

@@ -1,7 +1,7 @@
-//! What the log tells of mistakes that show only in traffic: each once, and nothing where there is none.
+//! Notices about mistakes that only traffic shows: the program logs each mistake once, and logs nothing without one.
 //!
-//! A notice is told once in a process, so each case runs in a process of its own: this very program, told by a
-//! variable what to do. What it writes is compared by the codes in it.
+//! A process logs a notice once, so each case runs in a process of its own. The test starts this program again, with the
+//! case in an environment variable, and compares the codes in the output.
 #![cfg(feature = "middleware")]
 #![allow(clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ use tower_weir::{ClientIp, Global, ManualClock, Quota, RateLimitLayer, RateLimit
 const CASE: &str = "TOWER_WEIR_CASE";
 /// The code of a notice to silence in it.
 const SILENCED: &str = "TOWER_WEIR_SILENCED";
-/// In every request, and never in what is told.
+/// A text in every request. No log line contains it.
 const SECRET: &str = "hunter2";
 
 fn builder() -> RateLimitLayerBuilder {

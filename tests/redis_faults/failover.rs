@@ -36,7 +36,7 @@ fn instance(watch: &Sentinel, is_hybrid: bool, admitted: &Admitted) -> tokio::ta
     })
 }
 
-/// The most that surely lies in one window, of what was sent from then on.
+/// The most admissions that lie in one window for certain, of the requests sent from an instant on.
 fn most(admitted: &Admitted, from: Instant) -> usize {
     let mut all: Vec<_> = admitted.lock().unwrap().iter().filter(|one| one.0 >= from).copied().collect();
     all.sort();

@@ -22,7 +22,7 @@ pub(crate) struct Course<'a> {
     pub(crate) is_well: bool,
     /// Whether Redis has the same data after it.
     pub(crate) keeps: bool,
-    /// How long it lasts; nothing where the end is a part of the beginning.
+    /// How long the fault lasts. It is zero if `begin` also ends the fault.
     pub(crate) lasts: Duration,
     /// Whether the breaker opens.
     pub(crate) opens: bool,
@@ -46,7 +46,7 @@ impl Course<'_> {
         Self { name, deadline, is_well: true, keeps: true, lasts: Self::LASTING, opens: true, proxy: None }
     }
 
-    /// When the breakers are surely open: after five deadlines, in the worst case, and a second of a busy machine.
+    /// The time until the breakers are open: at most five deadlines, and a second for a busy machine.
     fn settling(&self) -> Duration {
         self.deadline * 5 + Duration::from_secs(1)
     }

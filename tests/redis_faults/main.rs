@@ -1,7 +1,7 @@
 //! What becomes of requests while Redis fails: every one is answered, in time, and by the policy.
 //!
 //! Each fault meets a running flow of requests, of the engine's calls and through a layer, under each policy. The
-//! bounds on time are generous, since a machine may be busy; what a quiet one shows is told by
+//! bounds on time are generous, because a machine may be busy. This command shows the figures of a quiet machine:
 //!
 //! ```text
 //! cargo test --features redis-tokio,redis-cluster,redis-sentinel --test redis_faults -- --ignored --nocapture

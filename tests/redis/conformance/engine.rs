@@ -96,7 +96,7 @@ pub(crate) async fn a_decision_at_once_charges_once_or_not_at_all(rig: &Rig, kin
         }
     }
     assert_eq!(calls.get(&key).await, admitted, "each admission was charged once");
-    // The wait of a refusal is known, and is told at once.
+    // The instance knows how long the refusal holds, so the call returns it at once.
     assert_eq!(calls.set_if(&key, &rate, Always, 1_000, None).await.current_total, 1_000);
     assert_refused(calls.inc(&key, &rate, 1).await, kind);
     if kind == Kind::Absolute {

@@ -152,7 +152,7 @@ impl Rig {
         all
     }
 
-    /// The most that a wait is told longer than it is: a bucket, and what the hybrid store's clock may lag by twice.
+    /// The most by which a stated wait exceeds the true one: a bucket, and twice the lag of the hybrid store's clock.
     pub(crate) fn blur(&self) -> Duration {
         Duration::from_millis(if self.place == Place::Hybrid { 26 } else { 10 })
     }
@@ -199,7 +199,7 @@ impl Rig {
         }
     }
 
-    /// A decision without waiting, if the store has this call; nothing where it cannot decide at once.
+    /// Decides without waiting, if the store has this call. Returns `None` if it cannot decide at once.
     pub(crate) fn try_inc(
         &self,
         kind: Kind,

@@ -1,5 +1,5 @@
-//! Real windows of one second. Clocks are compared with what surely holds: what was answered before an instant was
-//! decided before it, and what was sent after it was decided after it.
+//! Real windows of one second. The tests rely only on the order of events: a request that was answered before an
+//! instant was decided before it, and a request that was sent after an instant was decided after it.
 
 use std::time::{Duration, Instant};
 
@@ -103,7 +103,7 @@ pub(crate) async fn a_unit_comes_back_after_its_window(rig: &Rig, kind: Kind) {
         // For a window and one bucket at most, and no less than a window.
         let held = [&first, &second].map(|asked| asked.sent + WINDOW - BLUR);
         let gone = [&first, &second].map(|asked| asked.answered + Duration::from_millis(1_011));
-        // Reads what is used, and judges it by what surely is held and surely is gone.
+        // Compares the used units with those that must still count, and with those that may still count.
         let mut look = async || {
             let sent = Instant::now();
             let used = calls.get(&key).await;

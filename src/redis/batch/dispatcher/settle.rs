@@ -25,10 +25,9 @@ impl Dispatcher {
             if taken.is_empty() {
                 return;
             }
-            let tell = |(name, debt): (Box<[u8]>, Debt)| async move {
+            let report = |(name, debt): (Box<[u8]>, Debt)| async move {
                 let horizon = &debt.keys.horizon;
-                let (spans, count) = horizon.spans();
-                let span = spans[..count].iter().max().copied().unwrap_or(0);
+                let span = horizon.keep();
                 let longest = Duration::from_millis(u64::from(span).saturating_mul(self.bucket_ms));
                 let mut units = debt.ages(longest).peekable();
                 if units.peek().is_none() {
@@ -41,7 +40,7 @@ impl Dispatcher {
                 }
                 result.map(drop)
             };
-            let results: Vec<Result<(), Failure>> = join_all(taken.into_iter().map(tell)).await;
+            let results: Vec<Result<(), Failure>> = join_all(taken.into_iter().map(report)).await;
             if results.iter().any(Result::is_err) {
                 return;
             }
