@@ -97,7 +97,7 @@ impl<const SUPPRESSED: bool> Engine for Trypema<SUPPRESSED> {
 
 /// This crate's local store under its calls for bare rates.
 pub struct Weir {
-    local: Local,
+    local: LocalStore,
     rate: tower_weir::RateLimit,
 }
 
