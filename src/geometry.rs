@@ -1,6 +1,6 @@
 //! The units of a store: it converts rates and quotas to limits in ticks, and outcomes in ticks to decisions.
 
-use crate::decision::{Charge, Decision};
+use crate::decision::{Charge, Decision, RateLimitDecision, Verdict};
 use crate::engine::{Limit, NEVER, Outcome};
 use crate::error::ConfigError;
 use crate::policy::Policy;
@@ -160,6 +160,27 @@ impl WindowGeometry {
             factor: f64::from(outcome.factor),
             charge: Charge::Window { tick: outcome.newest, units: if outcome.is_allowed() { charged } else { 0 } },
             is_overflow: false,
+        }
+    }
+
+    /// Converts an outcome to a short decision.
+    #[inline]
+    pub(crate) fn brief_decision(&self, outcome: &Outcome, limits: &[Limit], now_ms: u64) -> RateLimitDecision {
+        match outcome.verdict {
+            Verdict::Allowed => RateLimitDecision::Allowed,
+            Verdict::Rejected => self.rejected(outcome.fits_at, outcome.used_then, outcome.capacity(limits), now_ms),
+            Verdict::Suppressed { is_allowed } => {
+                RateLimitDecision::Suppressed { suppression_factor: f64::from(outcome.factor), is_allowed }
+            }
+        }
+    }
+
+    /// A short rejection: the cost fits at a tick, when so many units of the capacity are in use.
+    #[inline]
+    pub(crate) fn rejected(&self, fits_at: u64, used_then: u64, capacity: u64, now_ms: u64) -> RateLimitDecision {
+        RateLimitDecision::Rejected {
+            retry_after_ms: self.wait_ms(fits_at, now_ms),
+            remaining_after_waiting: capacity.saturating_sub(used_then),
         }
     }
 

@@ -16,11 +16,17 @@ pub(crate) fn absolute(
     charge: bool,
 ) -> Outcome {
     if let ([limit], true) = (limits, charge)
-        && let Some(used) = window.charge_fast_path(now, cost, limit, horizon)
+        && let Some(used) = window.charge_open(now, cost, limit, horizon)
     {
         return Outcome::allowed(0, used, now);
     }
     decide_all_limits(window, now, cost, limits, horizon, charge)
+}
+
+/// The ticks from and until which a refusal at `now` has the same figures, if no request changes the window.
+pub(crate) fn stands(window: &Window, now: u64, limits: &[Limit]) -> (u64, u64) {
+    let now = window.clamp(now);
+    (now, limits.iter().map(|limit| window.next_expiry(now, limit.span)).min().unwrap_or(now))
 }
 
 #[inline(never)]
@@ -33,7 +39,7 @@ fn decide_all_limits(
     charge: bool,
 ) -> Outcome {
     let now = window.clamp(now);
-    match check_limits(window, now, cost, limits, horizon, |limit| limit.capacity) {
+    match check_limits(window, now, cost, limits, |limit| limit.capacity) {
         Ok(nearest) => admit(window, nearest, now, if charge { cost } else { 0 }, limits, horizon),
         Err(refusal) => refusal,
     }
@@ -47,12 +53,11 @@ pub(super) fn check_limits(
     now: u64,
     cost: u64,
     limits: &[Limit],
-    horizon: &Retention,
     cap: impl Fn(&Limit) -> u64,
 ) -> Result<Outcome, Outcome> {
     let (mut violated, mut fits_at, mut used_then, mut used_of, mut binding) = (0, 0, 0, 0, 0);
     for (index, limit) in limits.iter().enumerate() {
-        let view = window.look_back(now, limit.span, horizon);
+        let view = window.look_back(now, limit.span);
         if view.used.saturating_add(cost) > cap(limit) {
             let (at, then) = window.fits_at(view, limit, cap(limit), cost);
             if at > fits_at {
@@ -86,8 +91,7 @@ pub(super) fn admit(
         return nearest;
     }
     window.charge(now, cost, horizon);
-    let wait =
-        |limit: &Limit| window.fits_at(window.look_back(now, limit.span, horizon), limit, limit.capacity, cost).0;
+    let wait = |limit: &Limit| window.fits_at(window.look_back(now, limit.span), limit, limit.capacity, cost).0;
     let fits_at = limits.iter().map(wait).max().unwrap_or(0);
     let used = nearest.used + cost;
     Outcome { used, used_then: used, newest: now, fits_at, ..nearest }

@@ -21,6 +21,8 @@ pub(super) struct Demand {
     pub(super) slot_ticks: u64,
     pub(super) slot: u64,
     declined: [u32; SLOTS + 1],
+    /// The sum of all slots.
+    all_declined: u64,
     /// The units offered in the previous and the current fast interval, and the number of the current one.
     pub(super) fast_ticks: u64,
     pub(super) fast: u64,
@@ -39,10 +41,21 @@ impl Demand {
             slot_ticks,
             slot: now / slot_ticks,
             declined: [0; SLOTS + 1],
+            all_declined: 0,
             fast_ticks,
             fast,
             offered: [both.saturating_sub(current), current],
         }
+    }
+
+    /// Whether the fast estimate has the length that a limit asks for.
+    pub(super) fn is_of(&self, limit: &Limit) -> bool {
+        self.fast_ticks == u64::from(limit.fast())
+    }
+
+    /// Takes the fast estimate of another demand.
+    pub(super) fn estimate_like(&mut self, other: &Self) {
+        (self.fast_ticks, self.fast, self.offered) = (other.fast_ticks, other.fast, other.offered);
     }
 
     /// Whether the demand is dated after `now`. The demand would then not change until the clock catches up.
@@ -56,7 +69,8 @@ impl Demand {
     pub(super) fn roll(&mut self, now: u64) {
         let slot = now / self.slot_ticks;
         for gone in (self.slot + 1..=slot).take(SLOTS + 1) {
-            self.declined[Self::index(gone)] = 0;
+            let gone = std::mem::take(&mut self.declined[Self::index(gone)]);
+            self.all_declined -= u64::from(gone);
         }
         self.slot = self.slot.max(slot);
         let fast = now / self.fast_ticks;
@@ -74,7 +88,8 @@ impl Demand {
         self.offered[1] = self.offered[1].saturating_add(cost);
         if declined {
             let newest = &mut self.declined[Self::index(self.slot)];
-            *newest = newest.saturating_add(u32::try_from(cost).unwrap_or(u32::MAX));
+            let before = std::mem::replace(newest, newest.saturating_add(u32::try_from(cost).unwrap_or(u32::MAX)));
+            self.all_declined += u64::from(*newest - before);
         }
     }
 
@@ -82,15 +97,15 @@ impl Demand {
     /// the cut slot.
     pub(super) fn declined(&self, now: u64) -> (u64, f64) {
         let oldest = (now + 1).saturating_sub(self.window);
-        let (mut certain, mut cut) = (0_u64, 0.0);
+        let (mut certain, mut cut) = (self.all_declined, 0.0);
         for slot in self.slot.saturating_sub(SLOTS as u64)..=self.slot {
             let (start, units) = (slot * self.slot_ticks, u64::from(self.declined[Self::index(slot)]));
             if start >= oldest {
-                certain = certain.saturating_add(units);
-            } else {
-                let inside = (start + self.slot_ticks).saturating_sub(oldest);
-                cut += units as f64 * inside as f64 / self.slot_ticks as f64;
+                break;
             }
+            certain -= units;
+            let inside = (start + self.slot_ticks).saturating_sub(oldest);
+            cut += units as f64 * inside as f64 / self.slot_ticks as f64;
         }
         (certain, certain as f64 + cut)
     }
@@ -148,6 +163,21 @@ impl Dither {
 impl ShedState {
     pub(super) fn demand(&self, limit: &Limit) -> Option<&Demand> {
         self.demands.iter().find(|demand| demand.window == u64::from(limit.window))
+    }
+
+    pub(super) fn demand_mut(&mut self, limit: &Limit) -> Option<&mut Demand> {
+        self.demands.iter_mut().find(|demand| demand.window == u64::from(limit.window))
+    }
+
+    /// Drops what has left its window by `now`, and demand that is dated later.
+    pub(super) fn roll(&mut self, now: u64) {
+        self.demands.retain_mut(|demand| {
+            let keeps = !demand.is_ahead(now);
+            if keeps {
+                demand.roll(now);
+            }
+            keeps
+        });
     }
 
     /// Whether no units were shed within any window by `now`.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::ring::Ring;
+use super::word::MOST_WORDS;
 use crate::quota::MAX_QUOTAS;
 
 /// One limit of a decision, in units and ticks.
@@ -106,7 +106,7 @@ impl Retention {
     /// The most words in a log.
     pub(crate) fn words(&self) -> usize {
         let spans = self.spans.iter().filter(|span| span.load(Ordering::Relaxed) > 0).count();
-        (self.words_per_span * spans.max(1)).min(Ring::MOST)
+        (self.words_per_span * spans.max(1)).min(MOST_WORDS)
     }
 
     /// The distinct spans in rising order, in the first places, and how many there are.

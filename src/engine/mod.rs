@@ -37,18 +37,19 @@ mod outcome;
 mod ring;
 mod suppressed;
 mod window;
+mod word;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use absolute::absolute;
+pub(crate) use absolute::{absolute, stands};
 #[cfg(feature = "_redis")]
 pub(crate) use demand::Dither;
 #[cfg(feature = "_redis")]
 pub(crate) use limit::Spans;
 pub(crate) use limit::{Limit, Retention};
 pub(crate) use outcome::{NEVER, Outcome};
-pub(crate) use suppressed::{factor, pressure, suppressed};
+pub(crate) use suppressed::{charge_unshed, factor, pressure, suppressed, suppressed_briefly};
 #[cfg(feature = "_redis")]
 pub(crate) use suppressed::{factor_in_band, retry_tick};
 pub(crate) use window::{SetMode, Window};

@@ -32,7 +32,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// An admission.
     #[inline]
-    pub(super) fn allowed(binding: usize, used: u64, newest: u64) -> Self {
+    pub(crate) fn allowed(binding: usize, used: u64, newest: u64) -> Self {
         let (binding, fits_at, used_then) = (binding as u8, 0, used);
         Self { verdict: Verdict::Allowed, binding, violated: 0, factor: 0.0, used, newest, fits_at, used_then }
     }

@@ -1,80 +1,47 @@
-//! Words, and the ring that stores a key's closed buckets.
+//! The queue that stores a key's closed buckets.
 
-/// A word `[tick: 24 | cum: 40]`; see the [module docs](super).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Word(u64);
+use super::demand::ShedState;
+use super::word::{MOST_WORDS, TICK_MASK, Word};
 
-const CUM_BITS: u32 = 40;
-const CUM_MASK: u64 = (1 << CUM_BITS) - 1;
-const TICK_BITS: u32 = 24;
-const TICK_MASK: u64 = (1 << TICK_BITS) - 1;
-
-impl Word {
-    #[inline]
-    pub(super) fn new(tick: u64, cum: u64) -> Self {
-        Self((tick << CUM_BITS) | (cum & CUM_MASK))
-    }
-
-    #[inline]
-    pub(super) fn cum(self) -> u64 {
-        self.0 & CUM_MASK
-    }
-
-    /// The low 24 bits of the tick.
-    #[inline]
-    pub(super) fn tick(self) -> u64 {
-        self.0 >> CUM_BITS
-    }
-
-    #[inline]
-    pub(super) fn with_cum(self, cum: u64) -> Self {
-        Self((self.0 & !CUM_MASK) | (cum & CUM_MASK))
-    }
-
-    /// Returns by how many ticks this word is older than the full tick `of`, which is at most 2^24 - 1 ticks later.
-    #[inline]
-    pub(super) fn age(self, of: u64) -> u64 {
-        of.wrapping_sub(self.tick()) & TICK_MASK
-    }
-}
-
-/// Returns the units between two running totals.
-#[inline]
-pub(super) fn between(from: u64, to: u64) -> u64 {
-    to.wrapping_sub(from) & CUM_MASK
-}
-
-/// Combines the high bits next to `base` with the low bits of a word to a full tick.
-#[inline]
-pub(super) fn full_tick(base: Word, open: Word) -> u64 {
-    (base.tick() << TICK_BITS) | open.tick()
-}
-
-/// Returns the base word of a window at a full tick: the high bits of the tick, and a running total.
-#[inline]
-pub(super) fn base_word(tick: u64, cum: u64) -> Word {
-    Word::new(tick >> TICK_BITS, cum)
-}
-
-/// A ring of words, oldest first; the first word allocates it.
+/// A queue of words, oldest first. All but the newest are in a ring on the heap, which the third word allocates.
 ///
-/// The positions and the tick of the oldest word are packed next to the allocation, and not inside it. So a key outside
-/// the cache can close its bucket, and can detect that no unit has expired, without a load from the heap.
-#[derive(Clone, Debug, Default)]
+/// A key outside the cache costs a memory access for each cache line, and the heap is another line than the key's slot.
+/// So the positions, the tick of the oldest word, and every other new word are in the slot. Such a key can detect that
+/// no unit has expired without a load from the heap, and two closed buckets cost one store to it.
+#[derive(Clone, Debug)]
 pub(super) struct Ring {
-    words: Box<[u64]>,
+    heap: Heap,
+    /// The newest word, if `meta` says that it is here.
+    newest: Word,
     meta: PackedMeta,
 }
 
-/// The position of the oldest word, the number of words, and the low bits of the oldest word's tick.
-///
-/// `merged` is the number of oldest words that may hold units of earlier ticks.
+/// The words of the ring. The state of the suppressed strategy shares the pointer, because few keys have one.
+#[derive(Clone, Debug)]
+enum Heap {
+    Words(Box<[Word]>),
+    Shedding(Box<Shedding>),
+}
+
+#[derive(Clone, Debug)]
+struct Shedding {
+    words: Box<[Word]>,
+    state: ShedState,
+}
+
+/// The positions of the words.
 #[derive(Clone, Copy, Debug, Default)]
 struct Meta {
+    /// The position of the oldest word in the ring.
     head: usize,
-    len: usize,
+    /// The number of words in the ring.
+    ring: usize,
+    /// The number of oldest words that may hold units of earlier ticks.
     merged: usize,
+    /// The low bits of the oldest word's tick.
     tick: u64,
+    /// Whether one more word, the newest, is beside the ring.
+    has_newest: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,48 +49,88 @@ struct PackedMeta(u64);
 
 impl PackedMeta {
     const BITS: u32 = 13;
-    const MASK: u64 = (1 << Self::BITS) - 1;
+    const MASK: u64 = MOST_WORDS as u64;
 
     #[inline]
     fn unpack(self) -> Meta {
         let field = |at: u32| ((self.0 >> (at * Self::BITS)) & Self::MASK) as usize;
-        Meta { head: field(0), len: field(1), merged: field(2), tick: self.0 >> (3 * Self::BITS) }
+        let tick = (self.0 >> (3 * Self::BITS)) & TICK_MASK;
+        Meta { head: field(0), ring: field(1), merged: field(2), tick, has_newest: self.0 >> 63 == 1 }
     }
 
     #[inline]
-    fn pack(Meta { head, len, merged, tick }: Meta) -> Self {
+    fn pack(Meta { head, ring, merged, tick, has_newest }: Meta) -> Self {
         let field = |value: usize, at: u32| (value as u64) << (at * Self::BITS);
-        Self(field(head, 0) | field(len, 1) | field(merged, 2) | tick << (3 * Self::BITS))
+        Self(
+            field(head, 0) | field(ring, 1) | field(merged, 2) | tick << (3 * Self::BITS) | u64::from(has_newest) << 63,
+        )
+    }
+}
+
+impl Meta {
+    /// The number of words.
+    #[inline]
+    fn len(self) -> usize {
+        self.ring + usize::from(self.has_newest)
+    }
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self { heap: Heap::Words(Box::default()), newest: Word::default(), meta: PackedMeta::default() }
     }
 }
 
 impl Ring {
-    /// The most words in a ring.
-    pub(super) const MOST: usize = PackedMeta::MASK as usize;
-
-    /// The position of the word with this index.
     #[inline]
-    fn place(&self, meta: Meta, index: usize) -> usize {
-        let (place, room) = (meta.head + index, self.words.len());
+    fn words(&self) -> &[Word] {
+        match &self.heap {
+            Heap::Words(words) => words,
+            Heap::Shedding(shedding) => &shedding.words,
+        }
+    }
+
+    #[inline]
+    fn words_mut(&mut self) -> &mut Box<[Word]> {
+        match &mut self.heap {
+            Heap::Words(words) => words,
+            Heap::Shedding(shedding) => &mut shedding.words,
+        }
+    }
+
+    /// The position of a word in a ring with room for `room` words.
+    #[inline]
+    fn place(meta: Meta, index: usize, room: usize) -> usize {
+        let place = meta.head + index;
         if place < room { place } else { place - room }
+    }
+
+    /// The word with an index below the number of words.
+    #[inline]
+    fn word(&self, meta: Meta, index: usize) -> Word {
+        if index == meta.ring {
+            return self.newest;
+        }
+        let words = self.words();
+        words[Self::place(meta, index, words.len())]
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.meta.unpack().len
+        self.meta.unpack().len()
     }
 
     #[inline]
     pub(super) fn get(&self, index: usize) -> Option<Word> {
         let meta = self.meta.unpack();
-        (index < meta.len).then(|| Word(self.words[self.place(meta, index)]))
+        (index < meta.len()).then(|| self.word(meta, index))
     }
 
-    /// The age of the oldest word, if the ring has one; see [`Word::age`].
+    /// The age of the oldest word, if there is one; see [`Word::age`].
     #[inline]
     pub(super) fn oldest_age(&self, of: u64) -> Option<u64> {
         let meta = self.meta.unpack();
-        (meta.len > 0).then(|| Word::new(meta.tick, 0).age(of))
+        (meta.len() > 0).then(|| Word::new(meta.tick, 0).age(of))
     }
 
     #[cfg(test)]
@@ -134,8 +141,11 @@ impl Ring {
     /// Replaces the word with this index.
     pub(super) fn set(&mut self, index: usize, word: Word) {
         let meta = self.meta.unpack();
-        if index < meta.len {
-            self.words[self.place(meta, index)] = word.0;
+        if index < meta.ring {
+            let words = self.words_mut();
+            words[Self::place(meta, index, words.len())] = word;
+        } else if index < meta.len() {
+            self.newest = word;
         }
         if index == 0 {
             self.meta = PackedMeta::pack(Meta { tick: word.tick(), ..meta });
@@ -150,54 +160,92 @@ impl Ring {
     /// Records that every word may hold units of earlier ticks.
     pub(super) fn mark_merged(&mut self) {
         let meta = self.meta.unpack();
-        self.meta = PackedMeta::pack(Meta { merged: meta.len, ..meta });
+        self.meta = PackedMeta::pack(Meta { merged: meta.len(), ..meta });
     }
 
     /// Returns the first index from `low` on at which `holds` is true, if `holds` stays true from some index on.
     #[inline]
     pub(super) fn first_where(&self, mut low: usize, holds: impl Fn(Word) -> bool) -> usize {
         let meta = self.meta.unpack();
-        let mut high = meta.len;
+        let mut high = meta.len();
         // The first index is by far the most likely one.
-        if low < high && holds(Word(self.words[self.place(meta, low)])) {
+        if low < high && holds(self.word(meta, low)) {
             return low;
         }
         while low < high {
             let middle = low + (high - low) / 2;
-            if holds(Word(self.words[self.place(meta, middle)])) { high = middle } else { low = middle + 1 }
+            if holds(self.word(meta, middle)) { high = middle } else { low = middle + 1 }
         }
         low
     }
 
+    /// Does the same as [`first_where`](Self::first_where), and is faster if the index is near `low`.
+    #[inline]
+    pub(super) fn first_near(&self, mut low: usize, holds: impl Fn(Word) -> bool) -> usize {
+        let meta = self.meta.unpack();
+        let mut step = 1;
+        // Words near `low` are in the same cache line.
+        while low + step < meta.len() && !holds(self.word(meta, low + step - 1)) {
+            low += step;
+            step *= 2;
+        }
+        self.first_where(low, holds)
+    }
+
+    /// Adds a word.
     #[inline]
     pub(super) fn push(&mut self, word: Word) {
-        let mut meta = self.meta.unpack();
-        if meta.len == self.words.len() {
+        if !self.push_within(word) {
             self.grow();
-            meta.head = 0;
+            self.push_within(word);
         }
-        self.words[self.place(meta, meta.len)] = word.0;
-        let tick = if meta.len == 0 { word.tick() } else { meta.tick };
-        self.meta = PackedMeta::pack(Meta { len: meta.len + 1, tick, ..meta });
+    }
+
+    /// Adds a word if there is room for it; returns whether there was.
+    #[inline]
+    pub(super) fn push_within(&mut self, word: Word) -> bool {
+        let mut meta = self.meta.unpack();
+        if meta.has_newest {
+            let newest = self.newest;
+            let words = self.words_mut();
+            let room = words.len();
+            if meta.ring + 2 > room {
+                return false;
+            }
+            words[Self::place(meta, meta.ring, room)] = newest;
+            words[Self::place(meta, meta.ring + 1, room)] = word;
+            meta.ring += 2;
+        } else {
+            self.newest = word;
+            if meta.ring == 0 {
+                meta.tick = word.tick();
+            }
+        }
+        meta.has_newest = !meta.has_newest;
+        self.meta = PackedMeta::pack(meta);
+        true
     }
 
     /// Doubles the allocation and moves the oldest word to its start.
     #[cold]
     fn grow(&mut self) {
-        let head = self.meta.unpack().head;
-        let mut larger = Vec::with_capacity((2 * self.words.len()).max(4));
-        larger.extend_from_slice(&self.words[head..]);
-        larger.extend_from_slice(&self.words[..head]);
-        larger.resize(larger.capacity(), 0);
-        self.words = larger.into_boxed_slice();
+        let meta = self.meta.unpack();
+        let words = self.words();
+        let mut larger = Vec::with_capacity((2 * words.len()).max(4));
+        larger.extend_from_slice(&words[meta.head..]);
+        larger.extend_from_slice(&words[..meta.head]);
+        larger.resize(larger.capacity(), Word::default());
+        *self.words_mut() = larger.into_boxed_slice();
+        self.meta = PackedMeta::pack(Meta { head: 0, ..meta });
     }
 
     /// Frees the larger part of an allocation of which less than a quarter is in use.
     pub(super) fn shrink(&mut self) {
         let meta = self.meta.unpack();
-        if meta.len * 4 < self.words.len() {
-            let words = (0..meta.len).filter_map(|index| self.get(index)).map(|word| word.0);
-            self.words = words.collect();
+        if meta.ring * 4 < self.words().len() {
+            let mut words: Vec<Word> = (0..meta.ring).map(|index| self.word(meta, index)).collect();
+            words.resize(if meta.ring == 0 { 0 } else { meta.ring.next_power_of_two() }, Word::default());
+            *self.words_mut() = words.into_boxed_slice();
             self.meta = PackedMeta::pack(Meta { head: 0, ..meta });
         }
     }
@@ -206,16 +254,50 @@ impl Ring {
     #[inline]
     pub(super) fn drop_oldest(&mut self, n: usize) {
         let meta = self.meta.unpack();
-        let n = n.min(meta.len);
+        let n = n.min(meta.len());
         if n > 0 {
-            let (len, merged) = (meta.len - n, meta.merged.saturating_sub(n));
-            let tick = self.get(n).map_or(0, Word::tick);
-            self.meta = PackedMeta::pack(Meta { head: self.place(meta, n), len, merged, tick });
+            let (in_ring, tick) = (n.min(meta.ring), self.get(n).map_or(0, Word::tick));
+            self.meta = PackedMeta::pack(Meta {
+                head: Self::place(meta, in_ring, self.words().len()),
+                ring: meta.ring - in_ring,
+                merged: meta.merged.saturating_sub(n),
+                tick,
+                has_newest: meta.has_newest && n == in_ring,
+            });
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.meta = PackedMeta::default();
+    }
+
+    #[inline]
+    pub(super) fn shed(&self) -> Option<&ShedState> {
+        match &self.heap {
+            Heap::Words(_) => None,
+            Heap::Shedding(shedding) => Some(&shedding.state),
+        }
+    }
+
+    #[inline]
+    pub(super) fn shed_mut(&mut self) -> Option<&mut ShedState> {
+        match &mut self.heap {
+            Heap::Words(_) => None,
+            Heap::Shedding(shedding) => Some(&mut shedding.state),
+        }
+    }
+
+    pub(super) fn start_shedding(&mut self) {
+        if let Heap::Words(words) = &mut self.heap {
+            let shedding = Shedding { words: std::mem::take(words), state: ShedState::default() };
+            self.heap = Heap::Shedding(Box::new(shedding));
+        }
+    }
+
+    pub(super) fn end_shedding(&mut self) {
+        if let Heap::Shedding(shedding) = &mut self.heap {
+            self.heap = Heap::Words(std::mem::take(&mut shedding.words));
+        }
     }
 }
 

@@ -21,7 +21,7 @@
 //! counts. The state exists from the first request that does not fit the limit.
 
 use super::absolute::{admit, check_limits};
-use super::demand::{Demand, ShedState};
+use super::demand::Demand;
 use super::limit::{Limit, Retention};
 use super::outcome::Outcome;
 use super::window::Window;
@@ -42,17 +42,45 @@ pub(crate) fn suppressed(
     horizon: &Retention,
     random: u32,
 ) -> Outcome {
+    decide(window, now, cost, limits, horizon, random, false)
+}
+
+/// Does the same, for a caller that needs only the verdict and the factor. The other figures may be those from before
+/// the decision.
+pub(crate) fn suppressed_briefly(
+    window: &mut Window,
+    now: u64,
+    cost: u64,
+    limits: &[Limit],
+    horizon: &Retention,
+    random: u32,
+) -> Outcome {
+    decide(window, now, cost, limits, horizon, random, true)
+}
+
+#[inline]
+fn decide(
+    window: &mut Window,
+    now: u64,
+    cost: u64,
+    limits: &[Limit],
+    horizon: &Retention,
+    random: u32,
+    briefly: bool,
+) -> Outcome {
     let now = window.clamp(now);
-    let nearest = match check_limits(window, now, cost, limits, horizon, |limit| limit.hard) {
+    let nearest = match check_limits(window, now, cost, limits, |limit| limit.hard) {
         Ok(nearest) => nearest,
         Err(refusal) => {
             // A cost above the hard cap is not part of the demand, because no such request can be admitted.
             if cost > 0 && limits.iter().all(|limit| cost <= limit.hard) {
-                roll(window, now, limits, horizon);
-                let Share { ratio, .. } = share(window, now, cost, limits, horizon);
-                let shed = start(window, now, limits, horizon);
-                shed.dither.owe(ratio);
-                shed.record(cost, true);
+                roll(window, now, limits);
+                let Share { ratio, .. } = share(window, now, cost, limits);
+                start(window, now, limits);
+                if let Some(shed) = window.shed_mut() {
+                    shed.dither.owe(ratio);
+                    shed.record(cost, true);
+                }
             }
             return Outcome { verdict: Verdict::Suppressed { is_allowed: false }, factor: 1.0, ..refusal };
         }
@@ -60,26 +88,53 @@ pub(crate) fn suppressed(
     if cost == 0 {
         return nearest;
     }
-    roll(window, now, limits, horizon);
-    let Share { ratio, tightest, fits } = share(window, now, cost, limits, horizon);
+    let admit = |window: &mut Window| match briefly {
+        true => {
+            window.charge(now, cost, horizon);
+            nearest
+        }
+        false => admit(window, nearest, now, cost, limits, horizon),
+    };
+    roll(window, now, limits);
+    let Share { ratio, tightest, fits } = share(window, now, cost, limits);
     if ratio >= 1.0 {
         if let Some(shed) = window.shed_mut() {
             shed.record(cost, false);
         }
-        let outcome = admit(window, nearest, now, cost, limits, horizon);
+        let outcome = admit(window);
         if fits {
             return outcome;
         }
         return Outcome { verdict: Verdict::Suppressed { is_allowed: true }, factor: factor_in_band(ratio), ..outcome };
     }
-    let shed = start(window, now, limits, horizon);
-    let is_allowed = shed.dither.draw(ratio, random);
-    shed.record(cost, !is_allowed);
+    start(window, now, limits);
+    let is_allowed = window.shed_mut().is_some_and(|shed| {
+        let is_allowed = shed.dither.draw(ratio, random);
+        shed.record(cost, !is_allowed);
+        is_allowed
+    });
     let outcome = match is_allowed {
-        true => admit(window, nearest, now, cost, limits, horizon),
-        false => shed_outcome(window, now, cost, limits, tightest, horizon, random),
+        true => admit(window),
+        false if briefly => nearest,
+        false => shed_outcome(window, now, cost, limits, tightest, random),
     };
     Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: factor_in_band(ratio), ..outcome }
+}
+
+/// Charges a request that all offered units fit, without a look into the history; see [`Window::charge_unexpired`].
+#[inline]
+pub(crate) fn charge_unshed(
+    window: &mut Window,
+    now: u64,
+    cost: u64,
+    limit: &Limit,
+    horizon: &Retention,
+) -> Option<u64> {
+    // Without shed units, the offered units are those in use.
+    match window.shed() {
+        None => window.charge_unexpired(now, cost, limit, horizon),
+        Some(_) => None,
+    }
 }
 
 /// Returns the suppression factor for an admit ratio in the band; rounding must not move it out of the band.
@@ -88,37 +143,37 @@ pub(crate) fn factor_in_band(ratio: f64) -> f32 {
 }
 
 /// Returns the part of the demand of requests with cost 1 that would be shed now, 0 to 1. It records no demand.
-pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit], horizon: &Retention) -> f64 {
+pub(crate) fn factor(window: &mut Window, now: u64, limits: &[Limit]) -> f64 {
     let now = window.clamp(now);
-    roll(window, now, limits, horizon);
-    if check_limits(window, now, 1, limits, horizon, |limit| limit.hard).is_err() {
+    roll(window, now, limits);
+    if check_limits(window, now, 1, limits, |limit| limit.hard).is_err() {
         return 1.0;
     }
-    1.0 - share(window, now, 1, limits, horizon).ratio
+    1.0 - share(window, now, 1, limits).ratio
 }
 
 /// Returns the shed units in the first limit's window, and the [`factor`] of all limits. It records no demand.
-pub(crate) fn pressure(window: &mut Window, now: u64, limits: &[Limit], horizon: &Retention) -> (u64, f64) {
-    let factor = factor(window, now, limits, horizon);
+pub(crate) fn pressure(window: &mut Window, now: u64, limits: &[Limit]) -> (u64, f64) {
+    let factor = factor(window, now, limits);
     let demand = limits.first().and_then(|limit| window.shed()?.demand(limit));
     let declined = demand.map_or(0.0, |demand| demand.declined(window.clamp(now)).1);
     (declined.round() as u64, factor)
 }
 
 /// Drops the demand that has left its window by `now`, and adapts to changed limits.
-fn roll(window: &mut Window, now: u64, limits: &[Limit], horizon: &Retention) {
-    let Some(mut demands) = window.shed_mut().map(|shed| std::mem::take(&mut shed.demands)) else { return };
-    demands.retain(|demand| !demand.is_ahead(now));
-    for demand in &mut demands {
-        demand.roll(now);
-        let limit = limits.iter().find(|limit| u64::from(limit.window) == demand.window);
-        if let Some(limit) = limit.filter(|limit| u64::from(limit.fast()) != demand.fast_ticks) {
-            let fresh = fresh_demand(window, now, limit, horizon);
-            (demand.fast_ticks, demand.fast, demand.offered) = (fresh.fast_ticks, fresh.fast, fresh.offered);
+fn roll(window: &mut Window, now: u64, limits: &[Limit]) {
+    let Some(shed) = window.shed_mut() else { return };
+    shed.roll(now);
+    for (index, limit) in limits.iter().enumerate() {
+        let is_first = limits[..index].iter().all(|other| other.window != limit.window);
+        let demand = window.shed().and_then(|shed| shed.demand(limit));
+        // A changed limit of the same window needs another fast estimate.
+        if is_first && demand.is_some_and(|demand| !demand.is_of(limit)) {
+            let fresh = fresh_demand(window, now, limit);
+            if let Some(demand) = window.shed_mut().and_then(|shed| shed.demand_mut(limit)) {
+                demand.estimate_like(&fresh);
+            }
         }
-    }
-    if let Some(shed) = window.shed_mut() {
-        shed.demands = demands;
     }
 }
 
@@ -132,24 +187,24 @@ struct Share {
     fits: bool,
 }
 
-fn share(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Retention) -> Share {
+fn share(window: &Window, now: u64, cost: u64, limits: &[Limit]) -> Share {
     let mut share = Share { ratio: 1.0, tightest: 0, fits: true };
     for (index, limit) in limits.iter().enumerate() {
         let demand = window.shed().and_then(|shed| shed.demand(limit));
         let (certain, declined) = demand.map_or((0, 0.0), |demand| demand.declined(now));
-        let admitted = window.min_used(now, limit.window, horizon);
+        let admitted = window.min_used(now, limit.window);
         if admitted.saturating_add(certain).saturating_add(cost) <= limit.capacity {
             continue;
         }
         share.fits = false;
         // The estimate is the mean of an upper bound (the held units) and a lower bound (the units certainly in the
         // window).
-        let used = (window.look_back(now, limit.span, horizon).used + admitted) as f64 / 2.0;
+        let used = (window.look_back(now, limit.span).used + admitted) as f64 / 2.0;
         let (capacity, cost) = (limit.capacity as f64, cost as f64);
         let offered = used + declined + cost;
         let demand = match demand {
             Some(demand) => demand.per_window(now, offered, cost),
-            None => fresh_demand(window, now, limit, horizon).per_window(now, offered, cost),
+            None => fresh_demand(window, now, limit).per_window(now, offered, cost),
         };
         let fill = used / capacity;
         let feedback = match limit.hard as f64 / capacity - 1.0 {
@@ -166,38 +221,34 @@ fn share(window: &Window, now: u64, cost: u64, limits: &[Limit], horizon: &Reten
 }
 
 /// The demand of a limit according to the window alone.
-fn fresh_demand(window: &Window, now: u64, limit: &Limit, horizon: &Retention) -> Demand {
-    Demand::new(now, limit, |ticks| window.used(now, u32::try_from(ticks).unwrap_or(u32::MAX), horizon))
+fn fresh_demand(window: &Window, now: u64, limit: &Limit) -> Demand {
+    Demand::new(now, limit, |ticks| window.used(now, u32::try_from(ticks).unwrap_or(u32::MAX)))
 }
 
-/// Returns the shedding state, with a demand for every limit.
-fn start<'a>(window: &'a mut Window, now: u64, limits: &[Limit], horizon: &Retention) -> &'a mut ShedState {
+/// Makes sure that the window has a shedding state with a demand for every limit.
+fn start(window: &mut Window, now: u64, limits: &[Limit]) {
     let is_missing = |limit: &&Limit| window.shed().is_none_or(|shed| shed.demand(limit).is_none());
+    if !limits.iter().any(|limit| is_missing(&limit)) {
+        return;
+    }
     let mut missing: Vec<Demand> = Vec::new();
     for limit in limits.iter().filter(is_missing) {
         if missing.iter().all(|demand| demand.window != u64::from(limit.window)) {
-            missing.push(fresh_demand(window, now, limit, horizon));
+            missing.push(fresh_demand(window, now, limit));
         }
     }
-    let shed = window.start_shedding();
-    // A vector that grows by itself would allocate four times the memory.
-    shed.demands.reserve_exact(missing.len());
-    shed.demands.extend(missing);
-    shed
+    window.start_shedding();
+    if let Some(shed) = window.shed_mut() {
+        // A vector that grows by itself would allocate four times the memory.
+        shed.demands.reserve_exact(missing.len());
+        shed.demands.extend(missing);
+    }
 }
 
 /// Returns the outcome of a shed request.
-fn shed_outcome(
-    window: &Window,
-    now: u64,
-    cost: u64,
-    limits: &[Limit],
-    tightest: usize,
-    horizon: &Retention,
-    random: u32,
-) -> Outcome {
+fn shed_outcome(window: &Window, now: u64, cost: u64, limits: &[Limit], tightest: usize, random: u32) -> Outcome {
     let limit = &limits[tightest];
-    let view = window.look_back(now, limit.span, horizon);
+    let view = window.look_back(now, limit.span);
     let (room_at, _) = window.fits_at(view, limit, limit.capacity.max(cost), cost);
     let fits_at = retry_tick(now, cost, limit, room_at, random);
     Outcome { violated: 1 << tightest, fits_at, ..Outcome::allowed(tightest, view.used, window.tick()) }

@@ -3,11 +3,13 @@
 use super::demand::ShedState;
 use super::limit::{Limit, Retention};
 use super::outcome::NEVER;
-use super::ring::{Ring, Word, base_word, between, full_tick};
+use super::ring::Ring;
+use super::word::{Word, base_word, between, full_tick};
 use crate::correction::HistoryPreservation;
 use crate::quota::MAX_CAPACITY;
+use crate::time::Ticks;
 
-/// The sliding window of one key: 48 bytes, and a ring on the heap as soon as a second bucket is live.
+/// The sliding window of one key: 48 bytes, and a ring on the heap as soon as a third bucket is closed.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// The open bucket: the low bits of its tick, and the running total of all units.
@@ -16,7 +18,6 @@ pub(crate) struct Window {
     base: Word,
     /// The closed buckets; ticks and running totals rise.
     closed: Ring,
-    shed: Option<Box<ShedState>>,
 }
 
 /// The units that [`Window::set`] retains.
@@ -50,7 +51,7 @@ pub(super) struct Lookback {
 impl Window {
     /// An empty window.
     pub(crate) fn new(now: u64) -> Self {
-        Self { open: Word::new(now, 0), base: base_word(now, 0), closed: Ring::default(), shed: None }
+        Self { open: Word::new(now, 0), base: base_word(now, 0), closed: Ring::default() }
     }
 
     /// The tick of the open bucket.
@@ -67,39 +68,34 @@ impl Window {
 
     /// Looks back `span` ticks from `now`, which is not before the open tick.
     #[inline]
-    pub(super) fn look_back(&self, now: u64, span: u32, horizon: &Retention) -> Lookback {
+    pub(super) fn look_back(&self, now: u64, span: u32) -> Lookback {
         let (open, total, span) = (self.tick(), self.open.cum(), u64::from(span));
         let idle = now - open;
-        // If the window was rolled to this tick by the longest span, its ring contains no expired bucket.
-        if idle == 0 && span == u64::from(horizon.keep()) {
-            let spent = self.base.cum();
-            return Lookback { spent, first: 0, used: between(spent, total) };
-        }
         if idle > span {
             return Lookback { spent: total, first: self.closed.len(), used: 0 };
         }
         let (mut spent, mut first) = (self.base.cum(), 0);
         if self.closed.oldest_age(open).is_some_and(|age| idle + age > span) {
-            first = self.closed.first_where(1, |word| idle + word.age(open) <= span);
+            first = self.closed.first_near(1, |word| idle + word.age(open) <= span);
             spent = self.closed.get(first - 1).map_or(spent, Word::cum);
         }
         Lookback { spent, first, used: between(spent, total) }
     }
 
     /// The units that are live at `now`.
-    pub(crate) fn used(&self, now: u64, span: u32, horizon: &Retention) -> u64 {
-        self.look_back(self.clamp(now), span, horizon).used
+    pub(crate) fn used(&self, now: u64, span: u32) -> u64 {
+        self.look_back(self.clamp(now), span).used
     }
 
     /// The units that were certainly admitted within `window` ticks before the end of tick `now`.
     ///
     /// This is a lower bound, and [`used`](Self::used) is an upper bound. A merged bucket at the window's edge does not
     /// count.
-    pub(super) fn min_used(&self, now: u64, window: u32, horizon: &Retention) -> u64 {
+    pub(super) fn min_used(&self, now: u64, window: u32) -> u64 {
         if now - self.tick() >= u64::from(window) {
             return 0;
         }
-        let view = self.look_back(now, window - 1, horizon);
+        let view = self.look_back(now, window - 1);
         match self.closed.get(view.first) {
             Some(word) if self.closed.is_merged(view.first) => between(word.cum(), self.open.cum()),
             _ => view.used,
@@ -123,19 +119,73 @@ impl Window {
         (open - word.age(open) + u64::from(limit.span) + 1, view.used - frees(word))
     }
 
-    /// Handles the common case in a few instructions: charges the open bucket, and returns the units in use.
+    /// The first tick at which a unit that is live at `now` is not live any more; [`NEVER`] if no unit is live.
+    pub(super) fn next_expiry(&self, now: u64, span: u32) -> u64 {
+        let view = self.look_back(now, span);
+        match view.used {
+            0 => NEVER,
+            _ => {
+                let open = self.tick();
+                open - self.closed.get(view.first).unwrap_or(self.open).age(open) + u64::from(span) + 1
+            }
+        }
+    }
+
+    /// Charges the open bucket if the same cost fits once more; returns the units in use.
     ///
-    /// It applies if the tick has not changed, the limit looks back as far as the retained history, and the same cost
-    /// fits once more. Otherwise it returns `None`.
+    /// Returns `None` if the tick has changed, if units have expired, or if the limit looks back less far than the
+    /// retained history.
     #[inline]
-    pub(super) fn charge_fast_path(&mut self, now: u64, cost: u64, limit: &Limit, horizon: &Retention) -> Option<u64> {
+    pub(super) fn charge_open(&mut self, now: u64, cost: u64, limit: &Limit, horizon: &Retention) -> Option<u64> {
         let used = between(self.base.cum(), self.open.cum());
         let room = limit.capacity.checked_sub(used)?;
-        if now != self.tick() || limit.span != horizon.keep() || cost > room / 2 {
+        let keep = horizon.keep();
+        if now != self.tick() || limit.span != keep || cost > room / 2 || self.has_expired(now, keep) {
             return None;
         }
         self.open = self.open.with_cum(self.open.cum() + cost);
         Some(used + cost)
+    }
+
+    /// Charges a cost that fits even if no unit has expired since the last look into the history; returns an upper bound
+    /// of the units in use.
+    ///
+    /// It closes the open bucket if necessary, but leaves expired buckets where they are. So a key outside the cache
+    /// costs no load from the heap. Returns `None` if the cost is 0 or may not fit, if the ring is full, or if all buckets
+    /// have expired: the request then needs [`absolute`](super::absolute()).
+    #[inline]
+    pub(crate) fn charge_unexpired(&mut self, now: u64, cost: u64, limit: &Limit, horizon: &Retention) -> Option<u64> {
+        let (open, total) = (self.tick(), self.open.cum());
+        let at_most = between(self.base.cum(), total);
+        if cost == 0 || cost > limit.capacity.checked_sub(at_most)? {
+            return None;
+        }
+        if now > open && !self.roll_unexpired(now, horizon) {
+            return None;
+        }
+        self.open = self.open.with_cum(total + cost);
+        Some(at_most + cost)
+    }
+
+    /// Moves the open bucket to a later tick, and leaves expired buckets where they are. Returns whether it did.
+    fn roll_unexpired(&mut self, now: u64, horizon: &Retention) -> bool {
+        let (open, total) = (self.tick(), self.open.cum());
+        let idle = now - open;
+        let oldest = idle + self.closed.oldest_age(open).unwrap_or(0);
+        // The age of an older bucket would not fit its word.
+        let can_stay = idle <= u64::from(horizon.keep()) && oldest <= Ticks::MAX_SPAN;
+        let rolls = can_stay && self.closed.push_within(self.open);
+        if rolls {
+            (self.open, self.base) = (Word::new(now, total), base_word(now, self.base.cum()));
+        }
+        rolls
+    }
+
+    /// Whether the oldest closed bucket has expired for a span; `now` is not before the open tick.
+    #[inline]
+    fn has_expired(&self, now: u64, span: u32) -> bool {
+        let open = self.tick();
+        self.closed.oldest_age(open).is_some_and(|age| now - open + age > u64::from(span))
     }
 
     /// Adds `cost` units with the stamp `now`, which is not before the open tick.
@@ -149,7 +199,7 @@ impl Window {
     #[cfg(any(test, feature = "_redis"))]
     pub(crate) fn record_external(&mut self, now: u64, cost: u64, horizon: &Retention) {
         let now = self.clamp(now);
-        let room = MAX_CAPACITY.saturating_sub(self.used(now, horizon.keep(), horizon));
+        let room = MAX_CAPACITY.saturating_sub(self.used(now, horizon.keep()));
         self.charge(now, cost.min(room), horizon);
     }
 
@@ -158,7 +208,7 @@ impl Window {
     #[cfg(feature = "_redis")]
     pub(crate) fn buckets(&self, now: u64, horizon: &Retention, most: usize) -> Vec<(u64, u64)> {
         let (now, open) = (self.clamp(now), self.tick());
-        let Lookback { mut spent, first, .. } = self.look_back(now, horizon.keep(), horizon);
+        let Lookback { mut spent, first, .. } = self.look_back(now, horizon.keep());
         let words = (first..self.closed.len()).filter_map(|at| self.closed.get(at)).chain([self.open]);
         let (count, each) = (self.closed.len() + 1 - first, (self.closed.len() + 1 - first).div_ceil(most.max(1)));
         let mut buckets = Vec::new();
@@ -178,16 +228,16 @@ impl Window {
     /// Moves the open bucket to `now`: closes the old one, and drops the buckets that expired for the longest span.
     #[inline]
     fn roll(&mut self, now: u64, horizon: &Retention) {
-        if now > self.tick() {
+        if now > self.tick() || self.has_expired(now, horizon.keep()) {
             self.roll_on(now, horizon);
         }
     }
 
     fn roll_on(&mut self, now: u64, horizon: &Retention) {
         let (open, total) = (self.tick(), self.open.cum());
-        let Lookback { spent, first, used } = self.look_back(now, horizon.keep(), horizon);
+        let Lookback { spent, first, used } = self.look_back(now, horizon.keep());
         self.closed.drop_oldest(first);
-        if used > 0 {
+        if used > 0 && now > open {
             if self.closed.len() >= horizon.words() {
                 self.coarsen(open, now - open, horizon);
             }
@@ -251,10 +301,10 @@ impl Window {
     pub(crate) fn set(&mut self, now: u64, count: u64, mode: SetMode, span: u32, horizon: &Retention) {
         let (now, count) = (self.clamp(now), count.min(MAX_CAPACITY));
         self.roll(now, horizon);
-        let Lookback { spent, first, used: live } = self.look_back(now, span, horizon);
+        let Lookback { spent, first, used: live } = self.look_back(now, span);
         let total = self.open.cum();
         if count < live || count == 0 {
-            self.shed = None;
+            self.closed.end_shedding();
         }
         match mode {
             SetMode::Replace => {
@@ -291,7 +341,7 @@ impl Window {
 
     /// Whether no unit is live at `now` for the longest span.
     pub(crate) fn is_empty(&self, now: u64, horizon: &Retention) -> bool {
-        self.used(now, horizon.keep(), horizon) == 0
+        self.used(now, horizon.keep()) == 0
     }
 
     /// Whether all units ever charged have expired for the longest span.
@@ -299,29 +349,40 @@ impl Window {
         now.saturating_sub(self.tick()) > u64::from(horizon.keep())
     }
 
+    /// Drops the buckets that had expired for the longest span at the last charge. The open bucket stays, because its
+    /// tick says how long the key has been idle.
+    pub(crate) fn drop_expired(&mut self, horizon: &Retention) {
+        self.roll(self.tick(), horizon);
+    }
+
     /// Frees memory from a busier time.
     pub(crate) fn trim(&mut self, now: u64) {
         self.closed.shrink();
-        if self.shed.as_ref().is_some_and(|shed| shed.is_over(now)) {
-            self.shed = None;
+        if self.shed().is_some_and(|shed| shed.is_over(now)) {
+            self.closed.end_shedding();
         }
     }
 
     /// Returns a window with the same units and stamps.
     pub(crate) fn copied(&self) -> Self {
-        Self { open: self.open, base: self.base, closed: self.closed.clone(), shed: None }
+        let mut copied = self.clone();
+        copied.closed.end_shedding();
+        copied
     }
 
+    #[inline]
     pub(super) fn shed(&self) -> Option<&ShedState> {
-        self.shed.as_deref()
+        self.closed.shed()
     }
 
+    #[inline]
     pub(super) fn shed_mut(&mut self) -> Option<&mut ShedState> {
-        self.shed.as_deref_mut()
+        self.closed.shed_mut()
     }
 
-    pub(super) fn start_shedding(&mut self) -> &mut ShedState {
-        self.shed.get_or_insert_default()
+    /// Makes sure that there is a state of shedding.
+    pub(super) fn start_shedding(&mut self) {
+        self.closed.start_shedding();
     }
 
     /// Follows a server's clock as the script does, and returns the tick of the decision. After a step back by more

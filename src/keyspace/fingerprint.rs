@@ -1,42 +1,20 @@
 //! The keyed fingerprint that represents a key in this process.
 
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 
 /// 128 bits that represent a key. No byte of the key itself is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
-    /// Selects the map.
+    /// Selects the shard.
     pub(crate) low: u64,
-    /// Is the hash within the map.
     high: u64,
 }
 
-impl Hash for Fingerprint {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.high);
-    }
-}
-
-/// The identity hash for fingerprints, which are already uniform.
-pub(crate) type Prehashed = BuildHasherDefault<PrehashedHasher>;
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct PrehashedHasher(u64);
-
-impl Hasher for PrehashedHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // Fingerprints do not reach this loop.
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
+impl Fingerprint {
+    /// The hash within a map.
+    #[inline]
+    pub(crate) fn hash(self) -> u64 {
+        self.high
     }
 }
 
@@ -71,30 +49,47 @@ impl Secret {
 
     #[inline]
     pub(crate) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
-        if key.len() > SHORT {
-            return Fingerprint { low: self.long[0].hash_one(key), high: self.long[1].hash_one(key) };
+        match key.len() {
+            ..=16 => self.fold(self.length_sums(key), tail_words(key), 0),
+            17..=SHORT => self.several_blocks(key),
+            _ => Fingerprint { low: self.long[0].hash_one(key), high: self.long[1].hash_one(key) },
         }
-        // The length is the first pair, so a key differs from the same key with zeros appended.
-        let mut sums = [0_u128; 2];
-        let mut add = |at: usize, x: u64, y: u64| {
-            for (lane, sum) in sums.iter_mut().enumerate() {
-                let (k, l) = (self.nh[at + 2 * lane], self.nh[at + 2 * lane + 1]);
-                *sum = sum.wrapping_add(u128::from(x.wrapping_add(k)) * u128::from(y.wrapping_add(l)));
-            }
+    }
+
+    fn several_blocks(&self, key: &[u8]) -> Fingerprint {
+        let (blocks, tail) = key.as_chunks::<16>();
+        // The last block is never empty.
+        let (blocks, tail) = match tail {
+            [] => (&blocks[..blocks.len() - 1], &key[key.len() - 16..]),
+            _ => (blocks, tail),
         };
-        let mut rest = key;
-        let mut at = 0;
-        while let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, tail @ ..] = rest {
-            if tail.is_empty() {
-                break;
-            }
-            let (x, y) = ([*a, *b, *c, *d, *e, *f, *g, *h], [*i, *j, *k, *l, *m, *n, *o, *p]);
-            add(at, u64::from_le_bytes(x), u64::from_le_bytes(y));
-            (rest, at) = (tail, at + 2);
+        let mut sums = self.length_sums(key);
+        for (at, block) in blocks.iter().enumerate() {
+            sums = self.add(sums, tail_words(block), 2 * at);
         }
-        let (x, y) = tail_words(rest);
-        add(at, x, y);
-        add(WORDS - 2, key.len() as u64, 0);
+        self.fold(sums, tail_words(tail), 2 * blocks.len())
+    }
+
+    /// The sums of the length, as the first pair. So a key differs from the same key with zeros appended.
+    #[inline]
+    fn length_sums(&self, key: &[u8]) -> [u128; 2] {
+        self.add([0; 2], (key.len() as u64, 0), WORDS - 2)
+    }
+
+    /// Adds the product of a pair of words to both lanes.
+    #[inline]
+    fn add(&self, sums: [u128; 2], (x, y): (u64, u64), at: usize) -> [u128; 2] {
+        let product = |lane: usize| {
+            let (k, l) = (self.nh[at + 2 * lane], self.nh[at + 2 * lane + 1]);
+            u128::from(x.wrapping_add(k)) * u128::from(y.wrapping_add(l))
+        };
+        [sums[0].wrapping_add(product(0)), sums[1].wrapping_add(product(1))]
+    }
+
+    /// Adds the last pair, and reduces each lane to 64 bits.
+    #[inline]
+    fn fold(&self, sums: [u128; 2], last: (u64, u64), at: usize) -> Fingerprint {
+        let sums = self.add(sums, last, at);
         let fold = |sum: u128, a: u128, b: u128| {
             let (low, high) = (u128::from(sum as u64), sum >> 64);
             (low.wrapping_mul(a).wrapping_add(high.wrapping_mul(b)) >> 64) as u64
@@ -107,18 +102,14 @@ impl Secret {
 /// Returns the last 0 to 16 bytes as two words; injective for each length, and the reads may overlap.
 #[inline]
 fn tail_words(tail: &[u8]) -> (u64, u64) {
-    fn word<const N: usize>(bytes: Option<&[u8; N]>) -> u64 {
-        let mut word = [0; 8];
-        if let Some(bytes) = bytes {
-            word[..N].copy_from_slice(bytes);
-        }
-        u64::from_le_bytes(word)
-    }
-    match tail.len() {
-        8.. => (word::<8>(tail.first_chunk()), word::<8>(tail.last_chunk())),
-        4..=7 => (word::<4>(tail.first_chunk()), word::<4>(tail.last_chunk())),
-        2..=3 => (word::<2>(tail.first_chunk()), word::<1>(tail.last_chunk())),
-        _ => (word::<1>(tail.first_chunk()), 0),
+    if let (Some(first), Some(last)) = (tail.first_chunk(), tail.last_chunk()) {
+        (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
+    } else if let (Some(first), Some(last)) = (tail.first_chunk(), tail.last_chunk()) {
+        (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into())
+    } else if let (Some(first), Some(last)) = (tail.first_chunk(), tail.last_chunk()) {
+        (u16::from_le_bytes(*first).into(), u16::from_le_bytes(*last).into())
+    } else {
+        (tail.first().map_or(0, |&byte| byte.into()), 0)
     }
 }
 

@@ -5,10 +5,16 @@
 pub(crate) mod cleanup;
 pub(crate) mod fingerprint;
 mod overflow;
+#[cfg(feature = "_redis")]
+pub(crate) mod prehashed;
 pub(crate) mod registry;
 pub(crate) mod sharded_map;
+mod standing_refusal;
 pub(crate) mod window_table;
 mod windows;
+
+#[cfg(test)]
+mod tests;
 
 #[cfg(feature = "_redis")]
 pub(crate) use self::window_table::Place;

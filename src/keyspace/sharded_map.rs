@@ -4,13 +4,18 @@
 //! is held for long, and no call that pays for a step is slow. Tables are allocated as keys arrive; an unused table
 //! costs almost nothing.
 
-use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use hashbrown::HashTable;
+pub(crate) use hashbrown::hash_table::Entry;
+use spin::{Mutex, MutexGuard};
 
-use super::fingerprint::{Fingerprint, Prehashed, Secret};
+use super::fingerprint::{Fingerprint, Secret};
+use super::standing_refusal::{Question, StandingRefusal};
+use crate::engine::Outcome;
 
 /// The keys per shard when all are full, which is about what a step of the sweep visits.
 ///
@@ -23,13 +28,13 @@ const INSERTS_PER_STEP: usize = 32;
 const LEAST_SHARDS: usize = 128;
 /// The spins of a thread's first wait for a shard, about a microsecond; each wait is twice as long as the one before.
 const FIRST_BACKOFF: u32 = 64;
-/// The number of waits before the thread sleeps.
+/// The number of waits before the thread yields.
 const BACKOFF_ROUNDS: u32 = 4;
+/// How often it yields before it sleeps, and for how long it sleeps.
+const YIELDS: u32 = 8;
+const NAP: Duration = Duration::from_micros(50);
 /// The number of shards that are allocated together.
 const SHARDS_PER_BLOCK: usize = 16;
-
-/// The keys of a shard.
-pub(crate) type Keys<T> = HashMap<Fingerprint, T, Prehashed>;
 
 /// One `T` per key, for a bounded number of keys.
 pub(crate) struct ShardedMap<T> {
@@ -43,17 +48,36 @@ pub(crate) struct ShardedMap<T> {
     cursor: AtomicUsize,
 }
 
-type Block<T> = Box<[Shard<T>]>;
+type Block<T> = Box<[Shard<T>; SHARDS_PER_BLOCK]>;
 
-/// A lock and its table, in one cache line.
+/// A lock with its table in one cache line, and a refusal of one of its keys in the next.
 #[repr(align(64))]
-struct Shard<T>(Mutex<Places<T>>);
+pub(crate) struct Shard<T> {
+    places: Mutex<Places<T>>,
+    refusal: StandingRefusal,
+}
 
 /// The table of a shard.
-pub(crate) struct Places<T> {
-    keys: Keys<T>,
+struct Places<T> {
+    keys: HashTable<Slot<T>>,
     /// The number of keys that fit the table, without subtracting slots of removed keys.
     room: usize,
+    /// The second half of the fingerprint that was refused last, and whether its refusal is published.
+    refused: u64,
+    is_published: bool,
+}
+
+/// A key and its value. A window and its fingerprint fill one cache line.
+#[repr(align(64))]
+pub(crate) struct Slot<T> {
+    print: Fingerprint,
+    pub(crate) value: T,
+}
+
+/// A locked shard. Access to a value withdraws the key's published refusal, because it may change the value.
+pub(crate) struct LockedShard<'a, T> {
+    places: MutexGuard<'a, Places<T>>,
+    refusal: &'a StandingRefusal,
 }
 
 impl<T> ShardedMap<T> {
@@ -80,45 +104,40 @@ impl<T> ShardedMap<T> {
         ((u128::from(print.low) * self.shards as u128) >> 64) as usize
     }
 
-    /// Locks a key's shard, if it is allocated.
+    /// A key's shard, if it is allocated.
     #[inline]
-    pub(crate) fn lock(&self, print: Fingerprint) -> Option<MutexGuard<'_, Places<T>>> {
+    pub(crate) fn shard(&self, print: Fingerprint) -> Option<&Shard<T>> {
         let at = self.at(print);
-        let block = self.blocks.get()?.get(at / SHARDS_PER_BLOCK)?.get()?;
-        Some(block[at % SHARDS_PER_BLOCK].lock())
+        let block = self.blocks.get()?[at / SHARDS_PER_BLOCK].get()?;
+        Some(&block[at % SHARDS_PER_BLOCK])
+    }
+
+    /// A key's shard, which is allocated if necessary.
+    pub(crate) fn new_shard(&self, print: Fingerprint) -> &Shard<T> {
+        let at = self.at(print);
+        let blocks = self.blocks.get_or_init(|| {
+            std::iter::repeat_with(OnceLock::new).take(self.shards.div_ceil(SHARDS_PER_BLOCK)).collect()
+        });
+        let new = || Box::new(std::array::from_fn(|_| Shard::new()));
+        &blocks[at / SHARDS_PER_BLOCK].get_or_init(new)[at % SHARDS_PER_BLOCK]
     }
 
     /// Calls `visit` with a known key, under its lock.
     #[inline]
     pub(crate) fn known<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut T) -> R) -> Option<R> {
-        self.lock(print)?.get_mut(print).map(visit)
-    }
-
-    /// Calls `visit` with all keys of a key's shard, under its lock.
-    pub(crate) fn with_keys<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut Keys<T>) -> R) -> R {
-        let at = self.at(print);
-        let blocks = self.blocks.get_or_init(|| {
-            std::iter::repeat_with(OnceLock::new).take(self.shards.div_ceil(SHARDS_PER_BLOCK)).collect()
-        });
-        let new = || std::iter::repeat_with(Shard::new).take(SHARDS_PER_BLOCK).collect();
-        let block = blocks[at / SHARDS_PER_BLOCK].get_or_init(new);
-        visit(&mut block[at % SHARDS_PER_BLOCK].lock().keys)
+        self.shard(print)?.lock().get_mut(print).map(visit)
     }
 
     /// Removes a key.
     pub(crate) fn remove(&self, print: Fingerprint) -> Option<T> {
-        let removed = self.lock(print)?.keys.remove(&print)?;
-        self.release();
-        Some(removed)
+        self.remove_if(print, |_| true)
     }
 
     /// Removes a key if `goes` returns true for its value.
-    pub(crate) fn remove_if(&self, print: Fingerprint, goes: impl FnOnce(&T) -> bool) {
-        let Some(mut places) = self.lock(print) else { return };
-        if places.keys.get(&print).is_some_and(goes) {
-            places.keys.remove(&print);
-            self.release();
-        }
+    pub(crate) fn remove_if(&self, print: Fingerprint, goes: impl FnOnce(&T) -> bool) -> Option<T> {
+        let removed = self.shard(print)?.lock().remove_if(print, goes)?;
+        self.release();
+        Some(removed)
     }
 
     /// The number of keys.
@@ -159,8 +178,8 @@ impl<T> ShardedMap<T> {
     pub(crate) fn find(&self, wanted: impl Fn(&T) -> bool) -> Vec<Fingerprint> {
         let mut found = Vec::new();
         for shard in self.made() {
-            let places = shard.lock();
-            found.extend(places.keys.iter().filter(|(_, value)| wanted(value)).map(|(print, _)| *print));
+            let shard = shard.lock();
+            found.extend(shard.places.keys.iter().filter(|slot| wanted(&slot.value)).map(|slot| slot.print));
         }
         found
     }
@@ -173,13 +192,15 @@ impl<T> ShardedMap<T> {
     }
 
     fn made(&self) -> impl Iterator<Item = &Shard<T>> {
-        self.blocks.get().into_iter().flatten().filter_map(OnceLock::get).flatten()
+        self.blocks.get().into_iter().flatten().filter_map(OnceLock::get).flat_map(|block| block.iter())
     }
 
     fn sweep(&self, shard: &Shard<T>, mut keep: impl FnMut(&mut T) -> bool) -> usize {
-        let mut places = shard.lock();
+        let mut locked = shard.lock();
+        locked.withdraw();
+        let places = &mut *locked.places;
         let visited = places.keys.len();
-        places.keys.retain(|_, value| keep(value));
+        places.keys.retain(|slot| keep(&mut slot.value));
         let gone = visited - places.keys.len();
         if gone > 0 {
             self.keys.fetch_sub(gone, Ordering::Relaxed);
@@ -191,18 +212,26 @@ impl<T> ShardedMap<T> {
     /// The number of keys in the fullest shard.
     #[cfg(test)]
     pub(crate) fn fullest(&self) -> usize {
-        self.made().map(|shard| shard.lock().keys.len()).max().unwrap_or(0)
+        self.made().map(|shard| shard.lock().places.keys.len()).max().unwrap_or(0)
     }
 }
 
 impl<T> Shard<T> {
     fn new() -> Self {
-        Self(Mutex::new(Places { keys: Keys::default(), room: 0 }))
+        let places = Places { keys: HashTable::new(), room: 0, refused: 0, is_published: false };
+        Self { places: Mutex::new(places), refusal: StandingRefusal::default() }
+    }
+
+    /// The published refusal of one of the shard's keys.
+    #[inline]
+    pub(crate) fn refusal(&self) -> &StandingRefusal {
+        &self.refusal
     }
 
     #[inline]
-    fn lock(&self) -> MutexGuard<'_, Places<T>> {
-        self.0.try_lock().unwrap_or_else(|| self.wait())
+    pub(crate) fn lock(&self) -> LockedShard<'_, T> {
+        let places = self.places.try_lock().unwrap_or_else(|| self.wait());
+        LockedShard { places, refusal: &self.refusal }
     }
 
     /// Waits for the lock, which a decision holds for about 20 ns.
@@ -215,23 +244,100 @@ impl<T> Shard<T> {
             for _ in 0..FIRST_BACKOFF << round {
                 std::hint::spin_loop();
             }
-            if !self.0.is_locked()
-                && let Some(places) = self.0.try_lock()
-            {
+            if let Some(places) = self.poll() {
                 return places;
             }
         }
-        // The thread that holds the lock may be descheduled, so this one sleeps.
-        self.0.lock()
+        // The thread that holds the lock may be descheduled.
+        loop {
+            for _ in 0..YIELDS {
+                thread::yield_now();
+                if let Some(places) = self.poll() {
+                    return places;
+                }
+            }
+            // It may have a lower priority, so a thread that only yields could keep it from running.
+            thread::sleep(NAP);
+        }
+    }
+
+    fn poll(&self) -> Option<MutexGuard<'_, Places<T>>> {
+        if self.places.is_locked() { None } else { self.places.try_lock() }
+    }
+}
+
+impl<T> LockedShard<'_, T> {
+    /// The value of a known key.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, print: Fingerprint) -> Option<&mut T> {
+        self.withdraw_of(print);
+        self.places.keys.find_mut(print.hash(), |slot| slot.print == print).map(|slot| &mut slot.value)
+    }
+
+    /// The slot of a key, or the place for one.
+    pub(crate) fn entry(&mut self, print: Fingerprint) -> Entry<'_, Slot<T>> {
+        self.withdraw_of(print);
+        self.places.keys.entry(print.hash(), |slot| slot.print == print, |slot| slot.print.hash())
+    }
+
+    fn remove_if(&mut self, print: Fingerprint, goes: impl FnOnce(&T) -> bool) -> Option<T> {
+        self.withdraw_of(print);
+        let slot = self.places.keys.find_entry(print.hash(), |slot| slot.print == print).ok()?;
+        goes(&slot.get().value).then(|| slot.remove().0.value)
+    }
+
+    /// Whether the key was refused last.
+    #[inline]
+    pub(crate) fn is_refused(&self, print: Fingerprint) -> bool {
+        self.places.refused == print.hash()
+    }
+
+    /// Publishes the refusal of a key that was refused before: `stands` are the ticks from and until which it stands.
+    ///
+    /// Without them, it only remembers the key. Among many keys, no refusal is read twice, and none is published.
+    #[inline]
+    pub(crate) fn refuse(
+        &mut self,
+        print: Fingerprint,
+        question: Question,
+        refusal: &Outcome,
+        stands: Option<(u64, u64)>,
+    ) {
+        match stands {
+            Some((since, until)) => {
+                self.refusal.publish(question, since, until, refusal);
+                self.places.is_published = true;
+            }
+            None => {
+                self.withdraw();
+                self.places.refused = print.hash();
+            }
+        }
+    }
+
+    #[inline]
+    fn withdraw_of(&mut self, print: Fingerprint) {
+        if self.is_refused(print) {
+            self.withdraw();
+        }
+    }
+
+    #[inline]
+    fn withdraw(&mut self) {
+        if self.places.is_published {
+            self.places.is_published = false;
+            self.refusal.withdraw();
+        }
+    }
+}
+
+impl<T> Slot<T> {
+    pub(crate) fn new(print: Fingerprint, value: T) -> Self {
+        Self { print, value }
     }
 }
 
 impl<T> Places<T> {
-    #[inline]
-    pub(crate) fn get_mut(&mut self, print: Fingerprint) -> Option<&mut T> {
-        self.keys.get_mut(&print)
-    }
-
     /// Frees memory that is not needed.
     ///
     /// The slot of a removed key is reused only by a key that happens to hash to it, and a table without free slots
@@ -240,8 +346,10 @@ impl<T> Places<T> {
         let (kept, capacity) = (self.keys.len(), self.keys.capacity());
         self.room = self.room.max(capacity);
         if self.room - capacity > self.room / 16 || self.room >= 2 * (kept + kept / 8 + 2) {
-            let mut keys = Keys::with_capacity_and_hasher(kept + kept / 16, Prehashed::default());
-            keys.extend(self.keys.drain());
+            let mut keys = HashTable::with_capacity(kept + kept / 16);
+            for slot in self.keys.drain() {
+                keys.insert_unique(slot.print.hash(), slot, |slot| slot.print.hash());
+            }
             self.room = keys.capacity();
             self.keys = keys;
         }

@@ -1,14 +1,14 @@
 //! The windows of one limit's keys: lookup, the bound on keys, and the overflow beyond it.
 
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cleanup;
 use super::fingerprint::Fingerprint;
 use super::overflow::Overflow;
 use super::registry::Kept;
-use super::sharded_map::{KEYS_PER_SHARD, ShardedMap};
-use crate::engine::{Retention, Window};
+use super::sharded_map::{Entry, KEYS_PER_SHARD, ShardedMap, Slot};
+use super::standing_refusal::{Question, Refused};
+use crate::engine::{self, Limit, Outcome, Retention, Window};
 
 /// The words of history per span, in a window that new keys share.
 ///
@@ -26,6 +26,17 @@ pub(crate) struct WindowTable {
     forced: AtomicU64,
     /// The windows that new keys share while the table is full of live keys.
     overflow: Overflow,
+}
+
+/// A decision on a known key.
+pub(crate) enum Brief {
+    /// An admission; at most so many units are in use.
+    Charged {
+        used: u64,
+    },
+    /// A refusal that was published before.
+    Refused(Refused),
+    Decided(Outcome),
 }
 
 /// The window that decided.
@@ -50,26 +61,109 @@ impl WindowTable {
         self.map.len()
     }
 
+    #[inline]
+    pub(crate) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
+        self.map.fingerprint(key)
+    }
+
+    /// Decides on a known key by the absolute strategy, and charges it; computes no figures of an admission that needs
+    /// no look into the history. Returns `None` for an unknown key.
+    #[inline]
+    pub(crate) fn absolute_briefly(&self, print: Fingerprint, now: u64, cost: u64, limit: &Limit) -> Option<Brief> {
+        self.absolute_known(print, now, cost, &[*limit], |window| {
+            window.charge_unexpired(now, cost, limit, &self.horizon)
+        })
+    }
+
+    /// Decides on a key by the absolute strategy, and charges it.
+    #[inline]
+    pub(crate) fn absolute(&self, print: Fingerprint, now: u64, cost: u64, limits: &[Limit]) -> (Outcome, Place) {
+        match self.absolute_known(print, now, cost, limits, |_| None) {
+            Some(Brief::Decided(outcome)) => (outcome, Place::Own),
+            Some(Brief::Refused(refused)) => (refused.outcome(), Place::Own),
+            Some(Brief::Charged { used }) => (Outcome::allowed(0, used, now), Place::Own),
+            None => self.absolute_new(print, now, cost, limits),
+        }
+    }
+
+    /// Decides on a known key; `charge` is asked first, and returns the units in use if it charged the request.
+    #[inline]
+    fn absolute_known(
+        &self,
+        print: Fingerprint,
+        now: u64,
+        cost: u64,
+        limits: &[Limit],
+        charge: impl FnOnce(&mut Window) -> Option<u64>,
+    ) -> Option<Brief> {
+        let shard = self.map.shard(print)?;
+        let question = Question::new(print, limits, cost);
+        if let Some(refusal) = shard.refusal().find(question, now) {
+            return Some(Brief::Refused(refusal));
+        }
+        let mut locked = shard.lock();
+        let was_refused = locked.is_refused(print);
+        let window = locked.get_mut(print)?;
+        if let Some(used) = charge(window) {
+            return Some(Brief::Charged { used });
+        }
+        let outcome = engine::absolute(window, now, cost, limits, &self.horizon, true);
+        if !outcome.is_allowed() {
+            let stands = was_refused.then(|| engine::stands(window, now, limits));
+            locked.refuse(print, question, &outcome, stands);
+        }
+        Some(Brief::Decided(outcome))
+    }
+
+    /// Decides on a key that probably has no window.
+    #[inline(never)]
+    fn absolute_new(&self, print: Fingerprint, now: u64, cost: u64, limits: &[Limit]) -> (Outcome, Place) {
+        let decide =
+            |window: &mut Window, horizon: &Retention| engine::absolute(window, now, cost, limits, horizon, true);
+        self.with_new(print, now, decide, |outcome| outcome.is_allowed() && cost > 0)
+    }
+
+    /// Decides on a known key by the suppressed strategy, and charges it. Returns `None` for an unknown key, and
+    /// `Some(None)` for an admission below the limit. Only the verdict and the factor of an outcome count.
+    #[inline]
+    pub(crate) fn suppressed_briefly(
+        &self,
+        print: Fingerprint,
+        now: u64,
+        cost: u64,
+        limit: &Limit,
+    ) -> Option<Option<Outcome>> {
+        self.map.known(print, |window| match engine::charge_unshed(window, now, cost, limit, &self.horizon) {
+            Some(_) => None,
+            None => {
+                let random = fastrand::u32(..);
+                Some(engine::suppressed_briefly(window, now, cost, &[*limit], &self.horizon, random))
+            }
+        })
+    }
+
+    /// Decides on a key by the suppressed strategy, and charges it.
+    #[inline]
+    pub(crate) fn suppressed(&self, print: Fingerprint, now: u64, cost: u64, limits: &[Limit]) -> (Outcome, Place) {
+        let random = fastrand::u32(..);
+        let decide =
+            |window: &mut Window, horizon: &Retention| engine::suppressed(window, now, cost, limits, horizon, random);
+        self.with(print, now, decide, |outcome| outcome.is_allowed() && cost > 0)
+    }
+
     /// Runs a decision on a key's window under its lock; an unknown key is inserted if `keep` returns true.
     #[inline]
     pub(crate) fn with<R>(
         &self,
-        key: &[u8],
+        print: Fingerprint,
         now: u64,
         decide: impl Fn(&mut Window, &Retention) -> R,
         keep: impl FnOnce(&R) -> bool,
     ) -> (R, Place) {
-        let print = self.map.fingerprint(key);
-        // Closures that return the result are slower here: the result is large, and each closure would copy it.
-        if let Some(mut shard) = self.map.lock(print)
-            && let Some(window) = shard.get_mut(print)
-        {
-            return (decide(window, &self.horizon), Place::Own);
+        match self.map.known(print, |window| decide(window, &self.horizon)) {
+            Some(result) => (result, Place::Own),
+            None => self.with_new(print, now, decide, keep),
         }
-        if self.reserve(now) {
-            return (self.with_unknown(print, now, decide, keep), Place::Own);
-        }
-        self.with_overflow(print, now, decide)
     }
 
     /// Runs a correction on a key's own window. An unknown key starts empty, whatever others have used.
@@ -95,9 +189,9 @@ impl WindowTable {
     }
 
     /// Calls `look` with a key's own window; an unknown key has an empty one.
-    pub(crate) fn peek_own<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Retention) -> R) -> R {
-        let known = self.map.known(self.map.fingerprint(key), |window| look(window, &self.horizon));
-        known.unwrap_or_else(|| look(&mut Window::new(now), &self.horizon))
+    pub(crate) fn peek_own<R>(&self, key: &[u8], now: u64, look: impl Fn(&Window) -> R) -> R {
+        let known = self.map.known(self.map.fingerprint(key), |window| look(window));
+        known.unwrap_or_else(|| look(&Window::new(now)))
     }
 
     /// Calls `look` with the window that would decide on a key, without inserting the key.
@@ -129,9 +223,23 @@ impl WindowTable {
         }
     }
 
-    /// Like [`with`](Self::with), for a key that probably has no window; its space is already reserved.
+    /// Like [`with`](Self::with), for a key that probably has no window.
     #[cold]
-    fn with_unknown<R>(
+    fn with_new<R>(
+        &self,
+        print: Fingerprint,
+        now: u64,
+        decide: impl Fn(&mut Window, &Retention) -> R,
+        keep: impl FnOnce(&R) -> bool,
+    ) -> (R, Place) {
+        if self.reserve(now) {
+            return (self.with_reserved(print, now, decide, keep), Place::Own);
+        }
+        self.with_overflow(print, now, decide)
+    }
+
+    /// Does the same when the key's space is already reserved.
+    fn with_reserved<R>(
         &self,
         print: Fingerprint,
         now: u64,
@@ -150,17 +258,17 @@ impl WindowTable {
         decide: impl Fn(&mut Window, &Retention) -> R,
         keep: impl FnOnce(&R) -> bool,
     ) -> (R, bool) {
-        self.map.with_keys(print, |keys| match keys.entry(print) {
-            Entry::Occupied(mut window) => (decide(window.get_mut(), &self.horizon), false),
+        match self.map.new_shard(print).lock().entry(print) {
+            Entry::Occupied(mut slot) => (decide(&mut slot.get_mut().value, &self.horizon), false),
             Entry::Vacant(place) => {
                 let result = decide(&mut fresh, &self.horizon);
                 let keeps = keep(&result);
                 if keeps {
-                    place.insert(fresh);
+                    place.insert(Slot::new(print, fresh));
                 }
                 (result, keeps)
             }
-        })
+        }
     }
 
     /// Releases space that was not needed, or lets the new key pay for the sweep. The caller holds no lock.
@@ -175,7 +283,6 @@ impl WindowTable {
     }
 
     /// Runs a decision on a key's window if it has one by now, otherwise on its shared window.
-    #[cold]
     fn with_overflow<R>(
         &self,
         print: Fingerprint,
@@ -212,9 +319,8 @@ impl WindowTable {
     }
 
     /// Removes a key; returns the result of `look` on its window.
-    pub(crate) fn remove<R>(&self, key: &[u8], look: impl FnOnce(&Window, &Retention) -> R) -> Option<R> {
-        let window = self.map.remove(self.map.fingerprint(key))?;
-        Some(look(&window, &self.horizon))
+    pub(crate) fn remove<R>(&self, key: &[u8], look: impl FnOnce(&Window) -> R) -> Option<R> {
+        self.map.remove(self.map.fingerprint(key)).as_ref().map(look)
     }
 
     /// Removes a key that holds no unit, unless it would then share a window that others have charged.
@@ -251,6 +357,7 @@ impl WindowTable {
     /// Removes the idle keys of one shard, and frees unneeded memory; returns the number of visited keys.
     pub(crate) fn sweep_step(&self, now: u64) -> usize {
         self.map.sweep_step(|window| {
+            window.drop_expired(&self.horizon);
             window.trim(now);
             !window.is_idle(now, &self.horizon)
         })
@@ -283,11 +390,11 @@ mod tests {
     }
 
     fn charge(table: &WindowTable, key: &[u8]) -> Place {
-        table.with(key, 1, |window, horizon| window.record_external(1, 1, horizon), |()| true).1
+        table.with(table.fingerprint(key), 1, |window, horizon| window.record_external(1, 1, horizon), |()| true).1
     }
 
-    fn used(window: &mut Window, horizon: &Retention) -> u64 {
-        window.used(1, 100, horizon)
+    fn used(window: &mut Window, _: &Retention) -> u64 {
+        window.used(1, 100)
     }
 
     /// Another request inserted the key after this one found the table full.
@@ -303,10 +410,10 @@ mod tests {
     #[test]
     fn no_request_charges_the_shared_window_of_a_key_that_becomes_known() {
         let table = full();
-        assert_eq!(table.remove(b"known", |_, _| ()), Some(()));
+        assert_eq!(table.remove(b"known", |_| ()), Some(()));
         let print = table.map.fingerprint(b"stranger");
         let enter = |window: &mut Window, horizon: &Retention| (used(window, horizon), table.overflow.is_held(print));
-        assert_eq!(table.with(b"stranger", 1, enter, |_| true), ((1, true), Place::Own));
+        assert_eq!(table.with(print, 1, enter, |_| true), ((1, true), Place::Own));
         assert!(!table.overflow.is_held(print));
     }
 }

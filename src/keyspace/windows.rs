@@ -3,14 +3,15 @@
 use std::sync::{Arc, Weak};
 
 use super::cleanup::{self, Sweep};
+use super::fingerprint::Fingerprint;
 use super::registry::{Kept as _, PolicyRegistry};
-use super::window_table::{Place, WindowTable};
-use crate::decision::Decision;
-use crate::engine::{self, Limit, Outcome, Retention, Window};
+use super::window_table::{Brief, Place, WindowTable};
+use crate::decision::{Decision, RateLimitDecision};
+use crate::engine::{Limit, Outcome};
 use crate::error::ConfigError;
 use crate::geometry::WindowGeometry;
 use crate::policy::Policy;
-use crate::quota::HardLimitFactor;
+use crate::quota::{HardLimitFactor, RateLimit};
 use crate::time::TimeSource;
 
 /// The settings of a local store.
@@ -96,36 +97,56 @@ impl Windows {
         limits: &[Limit],
         suppressed: bool,
     ) -> Decision {
-        let (outcome, place, now_ms) = self.outcome(table, key, cost, limits, suppressed);
+        let now_ms = self.time.now_ms();
+        let (outcome, place) = self.outcome(table, table.fingerprint(key), now_ms, cost, limits, suppressed);
         let mut decision = self.geometry.decision(&outcome, cost, limits, now_ms);
         decision.is_overflow = place == Place::Shared;
         decision
     }
 
-    /// Decides on a key of one table; returns the outcome, the window that decided, and the instant of the decision.
-    #[inline]
+    /// Decides on a key of the engine's own calls by the absolute strategy, for a caller that needs no figures of an
+    /// admission.
+    pub(crate) fn inc_absolute(&self, key: &[u8], rate: &RateLimit, cost: u64) -> RateLimitDecision {
+        let (now_ms, print) = (self.time.now_ms(), self.main.fingerprint(key));
+        let limit = self.geometry.limit(rate, false);
+        let outcome = match self.main.absolute_briefly(print, self.geometry.at(now_ms), cost, &limit) {
+            Some(Brief::Charged { .. }) => return RateLimitDecision::Allowed,
+            Some(Brief::Refused(refused)) => {
+                return self.geometry.rejected(refused.fits_at(), refused.used_then(), limit.capacity, now_ms);
+            }
+            Some(Brief::Decided(outcome)) => outcome,
+            None => self.outcome(&self.main, print, now_ms, cost, &[limit], false).0,
+        };
+        self.geometry.brief_decision(&outcome, &[limit], now_ms)
+    }
+
+    /// Does the same by the suppressed strategy, for a caller that needs no figures of any decision.
+    pub(crate) fn inc_suppressed(&self, key: &[u8], rate: &RateLimit, cost: u64) -> RateLimitDecision {
+        let (now_ms, print) = (self.time.now_ms(), self.main.fingerprint(key));
+        let limit = self.geometry.limit(rate, true);
+        let outcome = match self.main.suppressed_briefly(print, self.geometry.at(now_ms), cost, &limit) {
+            Some(Some(outcome)) => outcome,
+            Some(None) => return RateLimitDecision::Allowed,
+            None => self.outcome(&self.main, print, now_ms, cost, &[limit], true).0,
+        };
+        self.geometry.brief_decision(&outcome, &[limit], now_ms)
+    }
+
+    /// Decides on a key of one table; returns the outcome, and the window that decided.
     pub(crate) fn outcome(
         &self,
         table: &WindowTable,
-        key: &[u8],
+        print: Fingerprint,
+        now_ms: u64,
         cost: u64,
         limits: &[Limit],
         suppressed: bool,
-    ) -> (Outcome, Place, u64) {
-        let now_ms = self.time.now_ms();
+    ) -> (Outcome, Place) {
         let now = self.geometry.at(now_ms);
-        let (outcome, place) = if suppressed {
-            let random = fastrand::u32(..);
-            let decide = |window: &mut Window, horizon: &Retention| {
-                engine::suppressed(window, now, cost, limits, horizon, random)
-            };
-            table.with(key, now, decide, |outcome| outcome.is_allowed() && cost > 0)
-        } else {
-            let decide =
-                |window: &mut Window, horizon: &Retention| engine::absolute(window, now, cost, limits, horizon, true);
-            table.with(key, now, decide, |outcome| outcome.is_allowed() && cost > 0)
-        };
-        (outcome, place, now_ms)
+        match suppressed {
+            false => table.absolute(print, now, cost, limits),
+            true => table.suppressed(print, now, cost, limits),
+        }
     }
 
     /// Takes back up to `units` that a decision charged at a tick.

@@ -189,7 +189,7 @@ impl Twins {
         let mut window = self.window.clone().unwrap_or_else(|| Window::new(now));
         let now = window.follow(now, &self.horizon);
         window.trim(now);
-        let expected = engine::factor(&mut window, now, limits, &self.horizon);
+        let expected = engine::factor(&mut window, now, limits);
         assert_eq!(read(&answer, 1).unwrap().factor(0), Some(expected), "step {}", self.steps);
         self.steps += 1;
     }
@@ -203,7 +203,7 @@ impl Twins {
         let known = self.window.is_some();
         let mut window = self.window.take().unwrap_or_else(|| Window::new(now));
         let now = window.follow(now, &self.horizon);
-        let before = window.used(now, span, &self.horizon);
+        let before = window.used(now, span);
         assert_eq!(answer.before, before, "step {} {correction:?}", self.steps);
         self.steps += 1;
         match correction {
@@ -222,7 +222,7 @@ impl Twins {
             }
             Correction::Delete => return assert_eq!(answer.done, known),
         }
-        let after = self.window.as_ref().map_or(0, |window| window.used(now, span, &self.horizon));
+        let after = self.window.as_ref().map_or(0, |window| window.used(now, span));
         assert_eq!(answer.after, after, "step {} {correction:?}", self.steps);
     }
 }

@@ -36,14 +36,15 @@ impl LocalShare {
     pub(crate) fn record(&self, key: &[u8], cost: u64) {
         let now = self.windows.now();
         let charge = |window: &mut Window, horizon: &Retention| window.record_external(now, cost, horizon);
-        self.table.with(key, now, charge, |()| true);
+        self.table.with(self.table.fingerprint(key), now, charge, |()| true);
     }
 
     /// Decides by this instance's share of each limit, as one of `instances`.
     pub(crate) fn decide(&self, key: &[u8], cost: u64, limits: &[Limit], instances: u64, suppressed: bool) -> Decision {
         let mut parts = EMPTY_SHARES;
         let parts = self.windows.geometry.local_shares(limits, instances, &mut parts);
-        let (outcome, place, now_ms) = self.windows.outcome(&self.table, key, cost, parts, suppressed);
+        let (now_ms, print) = (self.windows.time.now_ms(), self.table.fingerprint(key));
+        let (outcome, place) = self.windows.outcome(&self.table, print, now_ms, cost, parts, suppressed);
         let decision = self.windows.geometry.local_share_decision(&outcome, cost, limits, parts, now_ms);
         Decision { is_overflow: place == Place::Shared, ..decision }
     }
@@ -55,7 +56,7 @@ impl LocalShare {
 
     /// Forgets a key.
     pub(crate) fn forget(&self, key: &[u8]) {
-        self.table.remove(key, |_, _| ());
+        self.table.remove(key, |_| ());
     }
 
     /// Forgets every key.

@@ -94,7 +94,7 @@ fn run(setup: Setup) -> Quality {
             break;
         }
         let (tick, random) = ((now / BUCKET_S) as u64, rng.u32(..));
-        let told = factor(&mut window, tick, &[limit], &horizon);
+        let told = factor(&mut window, tick, &[limit]);
         let outcome = suppressed(&mut window, tick, 1, &[limit], &horizon, random);
         let fits = offered.add(now, setup.window_s) <= setup.capacity();
         // The hard cap counts held units, which are held for a bucket and a cell longer.

@@ -1,12 +1,11 @@
 //! The states of one limit's keys.
 
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::engine::Retention;
 use crate::keyspace::fingerprint::Fingerprint;
 use crate::keyspace::registry::Kept;
-use crate::keyspace::sharded_map::ShardedMap;
+use crate::keyspace::sharded_map::{Entry, ShardedMap, Slot};
 use crate::lease::{KeyState, StoreParams};
 use crate::redis::Keyspace;
 
@@ -59,13 +58,13 @@ impl KeyTable {
         if !self.map.try_reserve() {
             return self.with(print, visit);
         }
-        let (result, is_new) = self.map.with_keys(print, |states| match states.entry(print) {
-            Entry::Occupied(mut state) => (visit(state.get_mut()), false),
+        let (result, is_new) = match self.map.new_shard(print).lock().entry(print) {
+            Entry::Occupied(mut slot) => (visit(&mut slot.get_mut().value), false),
             Entry::Vacant(place) => {
                 let state = KeyState::new(self.keys.names.name(key), now, &params.geometry);
-                (visit(place.insert(state)), true)
+                (visit(&mut place.insert(Slot::new(print, state)).get_mut().value), true)
             }
-        });
+        };
         if !is_new {
             self.map.release();
         } else if self.map.is_sweep_due() {

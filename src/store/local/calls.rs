@@ -47,7 +47,10 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     /// ```
     #[inline]
     pub fn inc(&self, key: impl AsRef<[u8]>, rate: &RateLimit, n: u64) -> RateLimitDecision {
-        self.decide(key, rate, n).into()
+        match K::IS_SUPPRESSED {
+            false => self.windows.inc_absolute(key.as_ref(), rate, n),
+            true => self.windows.inc_suppressed(key.as_ref(), rate, n),
+        }
     }
 
     /// Like [`inc`](Self::inc), but returns all figures of the decision.
@@ -70,12 +73,10 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         let (now, limits) = (windows.geometry.at(now_ms), [windows.geometry.limit(rate, K::IS_SUPPRESSED)]);
         windows.main.peek(key, now, |window, horizon| {
             if K::IS_SUPPRESSED {
-                return RateLimitDecision::at_factor(engine::factor(window, now, &limits, horizon));
+                return RateLimitDecision::at_factor(engine::factor(window, now, &limits));
             }
-            windows
-                .geometry
-                .decision(&engine::absolute(window, now, n, &limits, horizon, false), 0, &limits, now_ms)
-                .into()
+            let outcome = engine::absolute(window, now, n, &limits, horizon, false);
+            windows.geometry.brief_decision(&outcome, &limits, now_ms)
         })
     }
 
@@ -86,7 +87,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     #[must_use]
     pub fn get(&self, key: impl AsRef<[u8]>) -> u64 {
         let now = self.windows.now();
-        self.windows.main.peek_own(key.as_ref(), now, |window, horizon| window.used(now, self.span(), horizon))
+        self.windows.main.peek_own(key.as_ref(), now, |window| window.used(now, self.span()))
     }
 
     /// Sets the key's total to `count`, dated now, if the comparator holds for the current total.
@@ -142,12 +143,12 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     ) -> SetOutcome {
         let (now, span) = (self.windows.now(), self.span());
         let correct = |window: &mut Window, horizon: &Retention| {
-            let previous_total = window.used(now, span, horizon);
+            let previous_total = window.used(now, span);
             let matched = comparator.matches(previous_total);
             if matched {
                 window.set(now, count, mode, span, horizon);
             }
-            SetOutcome { matched, previous_total, current_total: window.used(now, span, horizon) }
+            SetOutcome { matched, previous_total, current_total: window.used(now, span) }
         };
         let outcome = self.windows.main.correct(key, now, correct, |outcome, is_windows| {
             // An unknown key that stays at 0 needs no window, unless it would otherwise share the charges of others.
@@ -162,7 +163,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     /// Forgets the key. Returns the units that it had used in the window, or `None` if it was unknown.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Option<u64> {
         let now = self.windows.now();
-        self.windows.main.remove(key.as_ref(), |window, horizon| window.used(now, self.span(), horizon))
+        self.windows.main.remove(key.as_ref(), |window| window.used(now, self.span()))
     }
 
     /// Forgets every key of the engine's calls. The limits that layers opened keep their keys.
@@ -202,7 +203,7 @@ impl LocalLimits<'_, Suppressed> {
     #[must_use]
     pub fn get_suppression_factor(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> f64 {
         let (now, limits) = (self.windows.now(), [self.windows.geometry.limit(rate, true)]);
-        self.windows.main.peek(key.as_ref(), now, |window, horizon| engine::factor(window, now, &limits, horizon))
+        self.windows.main.peek(key.as_ref(), now, |window, _| engine::factor(window, now, &limits))
     }
 
     /// The requested units and the shed units in the window, and the suppression factor, all at one instant.
@@ -228,9 +229,9 @@ impl LocalLimits<'_, Suppressed> {
     #[must_use]
     pub fn snapshot(&self, key: impl AsRef<[u8]>, rate: &RateLimit) -> SuppressionSnapshot {
         let (now, limits) = (self.windows.now(), [self.windows.geometry.limit(rate, true)]);
-        self.windows.main.peek(key.as_ref(), now, |window, horizon| {
-            let (declined, factor) = engine::pressure(window, now, &limits, horizon);
-            let admitted = window.used(now, self.span(), horizon);
+        self.windows.main.peek(key.as_ref(), now, |window, _| {
+            let (declined, factor) = engine::pressure(window, now, &limits);
+            let admitted = window.used(now, self.span());
             SuppressionSnapshot { observed: admitted.saturating_add(declined), declined, factor }
         })
     }

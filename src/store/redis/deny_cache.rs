@@ -12,7 +12,8 @@ use dashmap::DashMap;
 
 use crate::decision::Decision;
 use crate::engine::Limit;
-use crate::keyspace::fingerprint::{Fingerprint, Prehashed, Secret};
+use crate::keyspace::fingerprint::{Fingerprint, Secret};
+use crate::keyspace::prehashed::Prehashed;
 
 /// How often a full cache may search for expired entries, which visits all of them.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
