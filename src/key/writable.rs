@@ -16,14 +16,14 @@ use super::writer::{Key, KeyWriter, Tag};
 
 impl Key for str {
     fn write_to(&self, out: &mut KeyWriter) {
-        out.tagged(Tag::Text, &(self.len() as u64).to_le_bytes());
+        out.tagged(Tag::Text, (self.len() as u64).to_le_bytes());
         out.raw(self.as_bytes());
     }
 }
 
 impl Key for [u8] {
     fn write_to(&self, out: &mut KeyWriter) {
-        out.tagged(Tag::Bytes, &(self.len() as u64).to_le_bytes());
+        out.tagged(Tag::Bytes, (self.len() as u64).to_le_bytes());
         out.raw(self);
     }
 }
@@ -54,20 +54,23 @@ keys_by! {
 }
 
 impl Key for Ipv4Addr {
+    #[inline]
     fn write_to(&self, out: &mut KeyWriter) {
-        out.tagged(Tag::V4, &self.octets());
+        out.tagged(Tag::V4, self.octets());
     }
 }
 
 impl Key for Ipv6Addr {
     /// The whole address. An IPv4-mapped address is another key than the IPv4 address.
+    #[inline]
     fn write_to(&self, out: &mut KeyWriter) {
-        out.tagged(Tag::V6, &self.octets());
+        out.tagged(Tag::V6, self.octets());
     }
 }
 
 impl Key for IpAddr {
     /// The whole address. An IPv4-mapped address is another key than the IPv4 address.
+    #[inline]
     fn write_to(&self, out: &mut KeyWriter) {
         match self {
             Self::V4(v4) => v4.write_to(out),
@@ -80,7 +83,7 @@ macro_rules! integer_keys {
     ($($tag:ident $wide:ty: $($int:ty),+;)*) => {$($(
         impl Key for $int {
             fn write_to(&self, out: &mut KeyWriter) {
-                out.tagged(Tag::$tag, &(*self as $wide).to_le_bytes());
+                out.tagged(Tag::$tag, (*self as $wide).to_le_bytes());
             }
         }
     )+)*};
@@ -96,16 +99,16 @@ integer_keys! {
 
 impl Key for () {
     fn write_to(&self, out: &mut KeyWriter) {
-        out.tagged(Tag::Unit, &[]);
+        out.tagged(Tag::Unit, []);
     }
 }
 
 impl<K: Key> Key for Option<K> {
     fn write_to(&self, out: &mut KeyWriter) {
         match self {
-            None => out.tagged(Tag::None, &[]),
+            None => out.tagged(Tag::None, []),
             Some(value) => {
-                out.tagged(Tag::Some, &[]);
+                out.tagged(Tag::Some, []);
                 value.write_to(out);
                 out.end();
             }
@@ -137,7 +140,7 @@ macro_rules! tuple_keys {
             #[allow(non_snake_case)]
             fn write_to(&self, out: &mut KeyWriter) {
                 let ($($name,)+) = self;
-                out.tagged(Tag::Tuple, &[$count]);
+                out.tagged(Tag::Tuple, [$count]);
                 $($name.write_to(out); out.end();)+
             }
         }

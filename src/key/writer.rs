@@ -47,10 +47,14 @@ const INLINE: usize = 64;
 /// values, never give the same bytes. [`Key`] lists the types whose equal values are one key.
 pub struct KeyWriter {
     inline: [u8; INLINE],
+    /// The number of inline bytes, or [`SPILLED`].
     len: usize,
-    /// Contains all bytes once the inline part is full.
+    /// Contains all bytes once they exceed the inline part.
     spilled: Vec<u8>,
 }
+
+/// The length of a key that is not inline.
+const SPILLED: usize = INLINE + 1;
 
 impl KeyWriter {
     /// Creates an empty writer. It allocates only for keys longer than 64 bytes.
@@ -68,35 +72,44 @@ impl KeyWriter {
 
     /// Ends one of several parts. A part may consist of any number of values.
     pub(super) fn end(&mut self) {
-        self.tagged(Tag::End, &[]);
+        self.tagged(Tag::End, []);
     }
 
     /// Writes the marker of a missing key, which equals no other value.
     pub(crate) fn missing(&mut self) {
-        self.tagged(Tag::Missing, &[]);
+        self.tagged(Tag::Missing, []);
     }
 
     /// The bytes written so far.
     #[must_use]
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        if self.spilled.is_empty() { &self.inline[..self.len] } else { &self.spilled }
+        self.inline.get(..self.len).unwrap_or(&self.spilled)
     }
 
-    pub(super) fn tagged(&mut self, tag: Tag, bytes: &[u8]) {
+    #[inline]
+    pub(super) fn tagged<const N: usize>(&mut self, tag: Tag, bytes: [u8; N]) {
         self.raw(&[tag as u8]);
-        self.raw(bytes);
+        self.raw(&bytes);
     }
 
+    #[inline]
     pub(super) fn raw(&mut self, bytes: &[u8]) {
         let end = self.len + bytes.len();
-        if let Some(room) = self.inline.get_mut(self.len..end).filter(|_| self.spilled.is_empty()) {
-            room.copy_from_slice(bytes);
-            self.len = end;
-            return;
+        match self.inline.get_mut(self.len..end) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len = end;
+            }
+            None => self.spill(bytes),
         }
-        if self.spilled.is_empty() {
+    }
+
+    #[cold]
+    fn spill(&mut self, bytes: &[u8]) {
+        if self.len != SPILLED {
             self.spilled.extend_from_slice(&self.inline[..self.len]);
+            self.len = SPILLED;
         }
         self.spilled.extend_from_slice(bytes);
     }

@@ -14,10 +14,10 @@ mod proxy_detector;
 mod reverse_elements;
 mod source;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::cidr::Proxies;
-use self::network::Prefixes;
+use self::network::{Address, Prefixes};
 use self::peer::Peer;
 use self::proxy_detector::{BEHIND, PROXY_DETECTOR};
 use self::source::Source;
@@ -303,7 +303,7 @@ impl ClientIp {
     ///
     /// See [`behind`](Self::behind).
     pub fn address(&self, req: &RequestView<'_>) -> Result<IpAddr, MissingKey> {
-        self.found(req).map(|found| found.address)
+        self.found(req).map(|found| found.address.into())
     }
 
     /// The network that forms the key: the first address of the client's IPv6 /64, or its IPv4 address.
@@ -328,6 +328,11 @@ impl ClientIp {
     /// assert_eq!(network, Ok("2001:db8:1:2::".parse().unwrap()));
     /// ```
     pub fn network(&self, req: &RequestView<'_>) -> Result<IpAddr, MissingKey> {
+        self.network_of(req).map(IpAddr::from)
+    }
+
+    #[inline]
+    fn network_of(&self, req: &RequestView<'_>) -> Result<Address, MissingKey> {
         let found = self.found(req)?;
         match found.from {
             From::Peer => PROXY_DETECTOR.see(found.address, req.headers()),
@@ -337,34 +342,41 @@ impl ClientIp {
         Ok(self.prefixes.network(found.address))
     }
 
+    #[inline]
     fn found(&self, req: &RequestView<'_>) -> Result<Found, MissingKey> {
-        const DEFAULT: &Source = &Source::XForwardedFor;
-
         if self.invalid.is_some() {
             return Err(MissingKey::server_fault("the client address configuration is invalid"));
         }
-        let source = self.source.as_ref().unwrap_or(DEFAULT);
-        let (address, from) = match &self.trust {
-            Trust::Nobody | Trust::Hops(0) => (Peer::of(req.extensions()).ip()?, From::Peer),
-            Trust::Hops(n) => (source.nth(req.headers(), *n)?, From::Count),
-            Trust::Proxies(proxies) => {
-                let peer = Peer::of(req.extensions());
-                match peer.trusted(proxies) {
-                    None => (peer.ip()?, From::Proxy { is_own: false }),
-                    Some(_) if source.is_forwarded(req.headers()) => {
-                        (source.first_untrusted(req.headers(), proxies)?, From::Proxy { is_own: false })
-                    }
-                    Some(own) => (own, From::Proxy { is_own: true }),
-                }
+        match &self.trust {
+            Trust::Nobody | Trust::Hops(0) => {
+                Ok(Found { address: Peer::of(req.extensions()).address()?, from: From::Peer })
             }
+            Trust::Hops(n) => Ok(Found { address: self.source().nth(req.headers(), *n)?.into(), from: From::Count }),
+            Trust::Proxies(proxies) => self.found_behind(proxies, req),
+        }
+    }
+
+    fn found_behind(&self, proxies: &Proxies, req: &RequestView<'_>) -> Result<Found, MissingKey> {
+        let peer = Peer::of(req.extensions());
+        let (address, is_own) = match peer.trusted(proxies) {
+            None => (peer.address()?, false),
+            Some(_) if self.source().is_forwarded(req.headers()) => {
+                (self.source().first_untrusted(req.headers(), proxies)?.into(), false)
+            }
+            Some(own) => (own, true),
         };
-        Ok(Found { address, from })
+        Ok(Found { address, from: From::Proxy { is_own } })
+    }
+
+    fn source(&self) -> &Source {
+        const DEFAULT: &Source = &Source::XForwardedFor;
+        self.source.as_ref().unwrap_or(DEFAULT)
     }
 }
 
 /// A client's address, and its source.
 struct Found {
-    address: IpAddr,
+    address: Address,
     from: From,
 }
 
@@ -380,7 +392,10 @@ enum From {
 
 impl KeyExtractor for ClientIp {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
-        out.write(&self.network(req)?);
+        match self.network_of(req)? {
+            Address::V4(v4) => out.write(&Ipv4Addr::from_bits(v4)),
+            Address::V6(v6) => out.write(&Ipv6Addr::from_bits(v6)),
+        }
         Ok(())
     }
 

@@ -29,22 +29,53 @@ impl Prefixes {
         Ok(u128::MAX.checked_shl(zeros).unwrap_or(0))
     }
 
-    pub(super) fn network(self, ip: IpAddr) -> IpAddr {
-        match unmapped(ip) {
-            IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & self.v4).into()),
-            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & self.v6).into()),
+    #[inline]
+    pub(super) fn network(self, address: Address) -> Address {
+        match unmapped(address) {
+            Address::V4(v4) => Address::V4(v4 & self.v4),
+            Address::V6(v6) => Address::V6(v6 & self.v6),
         }
     }
 }
 
-/// The IPv4 address in an IPv4-mapped or a NAT64 address. The deprecated IPv4-compatible form (::/96) and 6to4 are not
-/// unwrapped: the owner of such an address may not own the IPv4 address.
-fn unmapped(ip: IpAddr) -> IpAddr {
+/// An address as a number, in canonical form, never IPv4-mapped. The compiler moves numbers faster than the bytes of an
+/// `IpAddr`.
+#[derive(Clone, Copy)]
+pub(super) enum Address {
+    V4(u32),
+    V6(u128),
+}
+
+impl From<IpAddr> for Address {
+    #[inline]
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self::V4(v4.to_bits()),
+            // `to_ipv4` would convert ::1 to 0.0.0.1.
+            IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(Self::V6(v6.to_bits()), |v4| Self::V4(v4.to_bits())),
+        }
+    }
+}
+
+impl From<Address> for IpAddr {
+    #[inline]
+    fn from(address: Address) -> Self {
+        match address {
+            Address::V4(v4) => Self::V4(v4.into()),
+            Address::V6(v6) => Self::V6(v6.into()),
+        }
+    }
+}
+
+/// The IPv4 address in a NAT64 address. The deprecated IPv4-compatible form (::/96) and 6to4 are not unwrapped: the
+/// owner of such an address may not own the IPv4 address.
+#[inline]
+fn unmapped(address: Address) -> Address {
     /// The NAT64 prefix is 64:ff9b::/96 (RFC 6052).
     const NAT64: u128 = 0x0064_ff9b << 96;
 
-    match ip.to_canonical() {
-        IpAddr::V6(v6) => u32::try_from(v6.to_bits() ^ NAT64).map_or(IpAddr::V6(v6), |v4| IpAddr::V4(v4.into())),
+    match address {
+        Address::V6(v6) => u32::try_from(v6 ^ NAT64).map_or(Address::V6(v6), Address::V4),
         v4 => v4,
     }
 }

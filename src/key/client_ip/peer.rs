@@ -1,79 +1,89 @@
 //! The peer of the connection, as the servers record it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use http::Extensions;
 
 use super::cidr::Proxies;
+use super::network::Address;
 use crate::key::missing_key::MissingKey;
 
 /// The peer of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
-    /// The address in canonical form, never IPv4-mapped. It is `None` if the server could not read the address of a
-    /// peer that has one. Such a peer is never a trusted proxy.
-    Recorded(Option<IpAddr>),
+pub(super) enum Peer<'a> {
+    /// `None` if the server could not read the address of a peer that has one. Such a peer is never a trusted proxy.
+    Recorded(Option<&'a SocketAddr>),
     /// A peer without an address, as on a Unix socket.
     Absent,
 }
 
-impl Peer {
+impl<'a> Peer<'a> {
     /// Searches the places where servers record the peer, the most common first.
-    pub(super) fn of(extensions: &Extensions) -> Self {
-        if let Some(addr) = axum(extensions) {
-            return Self::from(addr);
+    #[inline]
+    pub(super) fn of(extensions: &'a Extensions) -> Self {
+        match axum(extensions) {
+            Some(address) => Self::Recorded(Some(address)),
+            None => Self::elsewhere(extensions),
+        }
+    }
+
+    fn elsewhere(extensions: &'a Extensions) -> Self {
+        if let Some(address) = axum_mock(extensions) {
+            return Self::Recorded(Some(address));
         }
         if let Some(peer) = tonic(extensions) {
             return peer;
         }
-        extensions.get::<SocketAddr>().copied().map_or(Self::Absent, Self::from)
+        extensions.get::<SocketAddr>().map_or(Self::Absent, |address| Self::Recorded(Some(address)))
     }
 
     /// The address of a peer that is a trusted proxy. On a Unix socket, it is the address of this machine.
-    pub(super) fn trusted(self, proxies: &Proxies) -> Option<IpAddr> {
+    pub(super) fn trusted(self, proxies: &Proxies) -> Option<Address> {
         match self {
-            Self::Recorded(ip) => ip.filter(|ip| proxies.contains(*ip)),
-            Self::Absent => proxies.is_unix_trusted().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            Self::Recorded(_) => self.address().ok().filter(|address| proxies.contains((*address).into())),
+            Self::Absent => proxies.is_unix_trusted().then_some(Address::V4(Ipv4Addr::LOCALHOST.to_bits())),
         }
     }
 
-    pub(super) fn ip(self) -> Result<IpAddr, MissingKey> {
+    #[inline]
+    pub(super) fn address(self) -> Result<Address, MissingKey> {
         match self {
-            Self::Recorded(Some(ip)) => Ok(ip),
+            Self::Recorded(Some(address)) => Ok(address.ip().into()),
             Self::Recorded(None) | Self::Absent => Err(MissingKey::peer_address()),
         }
     }
 }
 
-impl From<SocketAddr> for Peer {
-    fn from(addr: SocketAddr) -> Self {
-        // `to_ipv4` would convert ::1 to 0.0.0.1.
-        Self::Recorded(Some(addr.ip().to_canonical()))
-    }
+#[cfg(feature = "axum")]
+#[inline]
+fn axum(extensions: &Extensions) -> Option<&SocketAddr> {
+    extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map(|info| &info.0)
 }
 
 #[cfg(feature = "axum")]
-fn axum(extensions: &Extensions) -> Option<SocketAddr> {
-    use axum::extract::connect_info::{ConnectInfo, MockConnectInfo};
-
-    let real = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    real.or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| info.0))
+fn axum_mock(extensions: &Extensions) -> Option<&SocketAddr> {
+    extensions.get::<axum::extract::connect_info::MockConnectInfo<SocketAddr>>().map(|info| &info.0)
 }
 
 #[cfg(not(feature = "axum"))]
-fn axum(_: &Extensions) -> Option<SocketAddr> {
+fn axum(_: &Extensions) -> Option<&SocketAddr> {
+    None
+}
+
+#[cfg(not(feature = "axum"))]
+fn axum_mock(_: &Extensions) -> Option<&SocketAddr> {
     None
 }
 
 /// This also works for TLS, because tonic adds the inner connection's info to that of the TLS stream.
 #[cfg(feature = "tonic")]
-fn tonic(extensions: &Extensions) -> Option<Peer> {
+fn tonic(extensions: &Extensions) -> Option<Peer<'_>> {
     let info = extensions.get::<tonic::transport::server::TcpConnectInfo>()?;
-    Some(info.remote_addr().map_or(Peer::Recorded(None), Peer::from))
+    Some(Peer::Recorded(info.remote_addr.as_ref()))
 }
 
 #[cfg(not(feature = "tonic"))]
-fn tonic(_: &Extensions) -> Option<Peer> {
+fn tonic(_: &Extensions) -> Option<Peer<'_>> {
     None
 }
 

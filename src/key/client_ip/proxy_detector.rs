@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::HeaderMap;
 use http::header::FORWARDED;
 
+use super::network::Address;
 use super::source::X_FORWARDED_FOR;
 use crate::telemetry::{Notice, notify};
 
@@ -32,19 +33,19 @@ impl ProxyDetector {
 
     /// Samples a request that is limited by its peer. After the sample, this is one load.
     #[inline]
-    pub(super) fn see(&self, peer: IpAddr, headers: &HeaderMap) {
+    pub(super) fn see(&self, peer: Address, headers: &HeaderMap) {
         if !self.is_over.load(Ordering::Relaxed) {
-            self.look(peer, headers);
+            self.look(peer.into(), headers);
         }
     }
 
     /// Samples a request behind trusted proxies. `is_own` states that the proxy sent no client address. After the
     /// sample, this is one load.
     #[inline]
-    pub(super) fn see_trusted(&self, address: IpAddr, is_own: bool) {
+    pub(super) fn see_trusted(&self, address: Address, is_own: bool) {
         if !self.is_over.load(Ordering::Relaxed) {
             let case = "a trusted proxy that sends no forwarding header";
-            self.sample(|sample| sample.add_trusted(address, is_own), Some(case));
+            self.sample(|sample| sample.add_trusted(address.into(), is_own), Some(case));
         }
     }
 
