@@ -19,8 +19,8 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        // `None` after it is read, or if it is empty.
-        Full { data: Option<Bytes> },
+        // Empty after it is read.
+        Full { data: Bytes },
     }
 }
 
@@ -30,7 +30,7 @@ impl<B> RateLimitBody<B> {
     }
 
     pub(super) fn full(data: Bytes) -> Self {
-        Self { kind: Kind::Full { data: Some(data).filter(|data| !data.is_empty()) } }
+        Self { kind: Kind::Full { data } }
     }
 }
 
@@ -48,7 +48,8 @@ impl<B: Body<Data = Bytes>> Body for RateLimitBody<B> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
             KindProj::Inner { body } => body.poll_frame(cx),
-            KindProj::Full { data } => Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
+            KindProj::Full { data } if data.is_empty() => Poll::Ready(None),
+            KindProj::Full { data } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
         }
     }
 
@@ -56,14 +57,14 @@ impl<B: Body<Data = Bytes>> Body for RateLimitBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Inner { body } => body.is_end_stream(),
-            Kind::Full { data } => data.is_none(),
+            Kind::Full { data } => data.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Inner { body } => body.size_hint(),
-            Kind::Full { data } => SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64)),
+            Kind::Full { data } => SizeHint::with_exact(data.len() as u64),
         }
     }
 }

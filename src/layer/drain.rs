@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use futures_timer::Delay;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, Version};
 use http_body::Body;
 
 use crate::telemetry::{self, Notice};
@@ -86,30 +87,30 @@ impl DrainOptions {
 
     /// Decides whether to read the body of a refused request before the response.
     #[inline]
-    pub(super) fn begin<B: 'static>(&self, request: Request<B>) -> Unread {
+    pub(super) fn begin<B: 'static>(&self, head: &Parts, body: B) -> Unread {
         // HTTP/2 and later end the stream and keep the connection.
-        if request.version() >= Version::HTTP_2 {
+        if head.version >= Version::HTTP_2 {
             return Unread::Nothing;
         }
-        self.begin_http1(request)
+        self.begin_http1(&head.headers, body)
     }
 
-    fn begin_http1<B: 'static>(&self, request: Request<B>) -> Unread {
-        let length = content_length(request.headers());
+    fn begin_http1<B: 'static>(&self, headers: &HeaderMap, body: B) -> Unread {
         let Some(known) = self.bodies.iter().find(|known| known.id == TypeId::of::<B>()) else {
-            if length > Some(0) || request.headers().contains_key(TRANSFER_ENCODING) {
+            if content_length(headers) > Some(0) || headers.contains_key(TRANSFER_ENCODING) {
                 telemetry::notify(Notice::UnreadBody, None);
             }
             return Unread::Nothing;
         };
-        if (known.is_at_end)(request.body()) {
+        if (known.is_at_end)(&body) {
             return Unread::Nothing;
         }
         // A client that waits for 100 Continue has sent nothing, and reading would ask it to send.
-        if self.most_bytes == 0 || length > Some(self.most_bytes) || request.headers().contains_key(EXPECT) {
+        let is_long = self.most_bytes == 0 || content_length(headers) > Some(self.most_bytes);
+        if is_long || headers.contains_key(EXPECT) {
             return Unread::Abandoned;
         }
-        match (known.open)(Box::new(request.into_body())) {
+        match (known.open)(Box::new(body)) {
             Some(body) => Unread::Draining(Drain { body, left: self.most_bytes, timer: Delay::new(self.within) }),
             None => Unread::Nothing,
         }
@@ -160,5 +161,5 @@ impl Drain {
 
 /// Announces that the connection closes after this response (RFC 9112, section 9.6).
 pub(super) fn announce_close(response: &mut Response<Bytes>) {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response.headers_mut().insert(CONNECTION, const { HeaderValue::from_static("close") });
 }

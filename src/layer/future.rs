@@ -11,9 +11,9 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::drain::{Drain, Unread, announce_close};
-use super::state::{LayerState, Outcome, Wait};
+use super::state::{LayerState, Outcome, Progress};
 use crate::key::RequestView;
-use crate::response::HeadersToAdd;
+use crate::response::{HeadersToAdd, Refusal};
 
 pin_project! {
     /// The response future of a [`RateLimitService`](super::RateLimitService).
@@ -33,18 +33,19 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<F, S, Req> {
-        Admitted { #[pin] future: F, tell: Option<Tell> },
+        Admitted { #[pin] future: F },
+        // The response gets headers. In a variant of its own, because one with both parts would be copied twice.
+        Annotated { #[pin] future: F, headers: HeadersToAdd, layer: Arc<LayerState> },
         Refused { response: Option<Response<Bytes>> },
         // The refusal waits for the rest of the request's body.
         Draining { refusal: Option<Box<Mutex<Draining>>> },
-        // Boxed, so that a future without a wait stays small. No code locks the mutex. It makes this future `Sync` if
-        // the inner one is, although bodies and the futures of stores are only `Send`.
-        Undecided { undecided: Option<Box<Mutex<Undecided<S, Req>>>> },
+        Undecided { undecided: Option<Waiting<S, Req>> },
     }
 }
 
-/// The headers for the response, and the responder that adds them.
-type Tell = (HeadersToAdd, Arc<LayerState>);
+/// Boxed, so that a future without a wait stays small. No code locks the mutex. It makes the future `Sync` if the inner
+/// one is, although bodies and the futures of stores are only `Send`.
+type Waiting<S, Req> = Box<Mutex<Undecided<S, Req>>>;
 
 /// A refusal that waits until its request's body is read.
 struct Draining {
@@ -54,29 +55,50 @@ struct Draining {
 
 /// A request that waits for its key or its decision, with the service that was ready for it.
 struct Undecided<S, Req> {
-    wait: Wait,
+    progress: Progress,
     ready: S,
     request: Req,
     layer: Arc<LayerState>,
 }
 
-impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
-    pub(super) fn admitted(future: S::Future, tell: Option<Tell>) -> Self {
-        Self { state: State::Admitted { future, tell } }
-    }
-
-    pub(super) fn refused(response: Response<Bytes>, unread: Unread) -> Self {
-        Self { state: State::refused(response, unread) }
-    }
-
-    pub(super) fn undecided(wait: Wait, ready: S, request: Req, layer: Arc<LayerState>) -> Self {
-        let undecided = Mutex::new(Undecided { wait, ready, request, layer });
-        Self { state: State::Undecided { undecided: Some(Box::new(undecided)) } }
+impl<S: Service<Request<B>>, B: 'static> ResponseFuture<S, Request<B>> {
+    /// Charges the request, and calls the inner service if the request is admitted.
+    #[inline]
+    pub(super) fn new(service: &mut S, mut request: Request<B>, layer: &Arc<LayerState>) -> Self
+    where
+        S: Clone,
+    {
+        let progress = layer.enter(&RequestView::new(&request));
+        let headers = match layer.outcome(&progress) {
+            Some(Outcome::Admitted(decision)) => layer.admit(decision, request.extensions_mut()),
+            Some(Outcome::Refused(refusal)) => return Self { state: State::refused(refusal, request, layer) },
+            None => {
+                // The future takes the ready service and leaves a clone, which may not be ready.
+                let clone = service.clone();
+                let ready = std::mem::replace(service, clone);
+                let undecided = Undecided { progress, ready, request, layer: Arc::clone(layer) };
+                return Self { state: State::Undecided { undecided: Some(Box::new(Mutex::new(undecided))) } };
+            }
+        };
+        // Without a value to drop after the call, the inner service writes its future in place.
+        drop(progress);
+        match headers {
+            None => Self { state: State::Admitted { future: service.call(request) } },
+            Some(headers) => {
+                let layer = Arc::clone(layer);
+                Self { state: State::Annotated { future: service.call(request), headers, layer } }
+            }
+        }
     }
 }
 
-impl<F, S, Req> State<F, S, Req> {
-    fn refused(mut response: Response<Bytes>, unread: Unread) -> Self {
+impl<S: Service<Request<B>>, B: 'static> State<S::Future, S, Request<B>> {
+    /// Out of line, so that the call of an admitted request stays small.
+    #[inline(never)]
+    fn refused(refusal: Refusal<'_>, request: Request<B>, layer: &LayerState) -> Self {
+        let (mut head, body) = request.into_parts();
+        let unread = layer.drain.begin(&head, body);
+        let mut response = layer.responder.refuse(refusal, &mut head);
         match unread {
             Unread::Draining(drain) => {
                 return Self::Draining { refusal: Some(Box::new(Mutex::new(Draining { drain, response }))) };
@@ -85,6 +107,23 @@ impl<F, S, Req> State<F, S, Req> {
             Unread::Nothing => {}
         }
         Self::Refused { response: Some(response) }
+    }
+
+    /// Continues a request that waits for I/O. Returns the state after the decision.
+    fn poll_undecided(undecided: &mut Option<Waiting<S, Request<B>>>, cx: &mut Context<'_>) -> Poll<Self> {
+        let Some(waiting) = undecided else { return Poll::Pending };
+        let Undecided { progress, layer, .. } = waiting.get_mut();
+        ready!(layer.poll(progress, cx));
+        let Some(waiting) = undecided.take() else { return Poll::Pending };
+        let Undecided { progress, mut ready, mut request, layer } = waiting.into_inner();
+        Poll::Ready(match layer.outcome(&progress) {
+            Some(Outcome::Admitted(decision)) => match layer.admit(decision, request.extensions_mut()) {
+                None => Self::Admitted { future: ready.call(request) },
+                Some(headers) => Self::Annotated { future: ready.call(request), headers, layer },
+            },
+            Some(Outcome::Refused(refusal)) => Self::refused(refusal, request, &layer),
+            None => return Poll::Pending,
+        })
     }
 }
 
@@ -99,14 +138,14 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProj::Admitted { future, tell } => {
-                    let tell = |mut response: Response<ResBody>| {
-                        if let Some((to_add, layer)) = tell {
-                            layer.responder.add(to_add, response.status(), response.headers_mut());
-                        }
+                StateProj::Admitted { future } => {
+                    return future.poll(cx).map_ok(|response| response.map(RateLimitBody::inner));
+                }
+                StateProj::Annotated { future, headers, layer } => {
+                    return future.poll(cx).map_ok(|mut response| {
+                        layer.responder.add(headers, response.status(), response.headers_mut());
                         response.map(RateLimitBody::inner)
-                    };
-                    return future.poll(cx).map_ok(tell);
+                    });
                 }
                 StateProj::Refused { response } => {
                     let Some(response) = response.take() else { return Poll::Pending };
@@ -115,40 +154,14 @@ where
                 StateProj::Draining { refusal } => {
                     let Some(draining) = refusal else { return Poll::Pending };
                     let is_read = ready!(draining.get_mut().drain.poll(cx));
-                    let Some(draining) = refusal.take().map(|draining| draining.into_inner()) else {
-                        return Poll::Pending;
-                    };
-                    State::refused(draining.response, if is_read { Unread::Nothing } else { Unread::Abandoned })
-                }
-                StateProj::Undecided { undecided } => {
-                    let Some(waiting) = undecided.as_mut().map(|waiting| waiting.get_mut()) else {
-                        return Poll::Pending;
-                    };
-                    match ready!(waiting.layer.poll(&mut waiting.wait, cx)) {
-                        Outcome::Admitted(admission) => match undecided.take().map(|waiting| waiting.into_inner()) {
-                            Some(Undecided { mut ready, mut request, layer, .. }) => {
-                                if let Some(decision) = admission.decision {
-                                    request.extensions_mut().insert(decision);
-                                }
-                                let tell = admission.to_add.map(|to_add| (to_add, layer));
-                                State::Admitted { future: ready.call(request), tell }
-                            }
-                            None => return Poll::Pending,
-                        },
-                        Outcome::Refused(refusal) => {
-                            let response =
-                                waiting.layer.responder.refuse(&refusal, &RequestView::new(&waiting.request));
-                            match undecided.take().map(|waiting| waiting.into_inner()) {
-                                Some(waiting) => State::refused(response, waiting.layer.drain.begin(waiting.request)),
-                                None => return Poll::Pending,
-                            }
-                        }
-                        Outcome::Undecided(wait) => {
-                            waiting.wait = wait;
-                            continue;
-                        }
+                    let Some(draining) = refusal.take() else { return Poll::Pending };
+                    let mut response = draining.into_inner().response;
+                    if !is_read {
+                        announce_close(&mut response);
                     }
+                    State::Refused { response: Some(response) }
                 }
+                StateProj::Undecided { undecided } => ready!(State::poll_undecided(undecided, cx)),
             };
             state.set(next);
         }

@@ -6,8 +6,7 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::future::ResponseFuture;
-use super::state::{LayerState, Outcome};
-use crate::key::RequestView;
+use super::state::LayerState;
 
 /// A service with a rate limit. [`RateLimitLayer`](super::RateLimitLayer) creates it.
 ///
@@ -56,25 +55,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match self.state.enter(&RequestView::new(&request)) {
-            Outcome::Admitted(admission) => {
-                let tell = admission.to_add.map(|to_add| (to_add, Arc::clone(&self.state)));
-                if let Some(decision) = admission.decision {
-                    request.extensions_mut().insert(decision);
-                }
-                ResponseFuture::admitted(self.inner.call(request), tell)
-            }
-            Outcome::Refused(refusal) => {
-                let response = self.state.responder.refuse(&refusal, &RequestView::new(&request));
-                ResponseFuture::refused(response, self.state.drain.begin(request))
-            }
-            Outcome::Undecided(wait) => {
-                // The future takes the ready service and leaves a clone, which may not be ready.
-                let clone = self.inner.clone();
-                let ready = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::undecided(wait, ready, request, Arc::clone(&self.state))
-            }
-        }
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        ResponseFuture::new(&mut self.inner, request, &self.state)
     }
 }

@@ -1,15 +1,15 @@
 //! The shared state of one layer's services, and the steps of a request.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+
+use http::Extensions;
 
 use super::drain::DrainOptions;
 use super::exempt::Exempt;
 use super::on_missing_key::OnMissingKey;
 use crate::decision::Decision;
-use crate::error::StoreError;
 use crate::key::{Fault, KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
 use crate::policy::OnStoreError;
 use crate::response::{HeadersToAdd, Refusal, Responder};
@@ -30,80 +30,90 @@ pub(super) struct LayerState {
     pub(super) _discards: Option<DropCounter>,
 }
 
-/// The outcome of a step of a request.
-pub(super) enum Outcome {
-    Admitted(Admission),
-    Refused(Refusal),
-    /// The request is undecided and needs I/O.
-    Undecided(Wait),
-}
-
-/// The data that an admitted request carries.
-#[derive(Default)]
-pub(super) struct Admission {
-    /// The headers for its response, if any.
-    pub(super) to_add: Option<HeadersToAdd>,
-    /// The decision for the request's extensions, if configured.
-    pub(super) decision: Option<Decision>,
-}
-
-/// The I/O that a request waits for.
-pub(super) enum Wait {
+/// How far the layer is with a request.
+pub(super) enum Progress {
+    /// The key is being looked up.
     Key(PendingKey),
-    Decision(Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>),
+    /// The store has decided, or is about to.
+    Store(BudgetResponse),
+    /// The request is refused, because it has no key.
+    NoKey(Fault),
+    /// The request is admitted without a decision.
+    Unlimited,
+}
+
+/// The outcome for a request.
+pub(super) enum Outcome<'a> {
+    /// Admitted, by the decision if there is one.
+    Admitted(Option<&'a Decision>),
+    Refused(Refusal<'a>),
 }
 
 impl LayerState {
     /// Reads the key and charges its budget.
     #[inline]
-    pub(super) fn enter(&self, request: &RequestView<'_>) -> Outcome {
+    pub(super) fn enter(&self, request: &RequestView<'_>) -> Progress {
         if self.exempt.covers(request) {
-            return Outcome::Admitted(Admission::default());
+            return Progress::Unlimited;
         }
         let mut key = KeyWriter::new();
         match (self.key.key(request, &mut key), &self.lookup) {
             (Err(missing), _) => self.missing(missing),
             (Ok(()), None) => self.decide(&key),
-            (Ok(()), Some(lookup)) => Outcome::Undecided(Wait::Key(lookup.begin(request, key))),
+            (Ok(()), Some(lookup)) => Progress::Key(lookup.begin(request, key)),
         }
     }
 
     /// Continues when the I/O is complete.
-    pub(super) fn poll(&self, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<Outcome> {
-        Poll::Ready(match wait {
-            Wait::Key(key) => match ready!(key.as_mut().poll(cx)) {
+    pub(super) fn poll(&self, progress: &mut Progress, cx: &mut Context<'_>) -> Poll<()> {
+        if let Progress::Key(key) = progress {
+            *progress = match ready!(key.as_mut().poll(cx)) {
                 Ok(key) => self.decide(&key),
                 Err(missing) => self.missing(missing),
+            };
+        }
+        if let Progress::Store(BudgetResponse::Pending(decision)) = progress {
+            *progress = Progress::Store(BudgetResponse::Ready(ready!(decision.as_mut().poll(cx))));
+        }
+        Poll::Ready(())
+    }
+
+    /// The outcome, or `None` if the request waits for I/O.
+    #[inline]
+    pub(super) fn outcome<'a>(&self, progress: &'a Progress) -> Option<Outcome<'a>> {
+        Some(match progress {
+            Progress::Key(_) | Progress::Store(BudgetResponse::Pending(_)) => return None,
+            Progress::Store(BudgetResponse::Ready(Ok(decision))) => match decision.is_allowed() {
+                true => Outcome::Admitted(Some(decision)),
+                false => Outcome::Refused(Refusal::Limited(decision)),
             },
-            Wait::Decision(decision) => self.settle(&ready!(decision.as_mut().poll(cx))),
+            Progress::Store(BudgetResponse::Ready(Err(_))) => match self.on_store_error {
+                OnStoreError::Allow => Outcome::Admitted(None),
+                _ => Outcome::Refused(Refusal::Unavailable),
+            },
+            Progress::NoKey(fault) => Outcome::Refused(Refusal::MissingKey(*fault)),
+            Progress::Unlimited => Outcome::Admitted(None),
         })
     }
 
+    /// Prepares an admitted request, and the headers for its response.
     #[inline]
-    fn decide(&self, key: &KeyWriter) -> Outcome {
-        match self.budget.decide(BudgetRequest::new(key.as_bytes(), 1)) {
-            BudgetResponse::Ready(result) => self.settle(&result),
-            BudgetResponse::Pending(pending) => Outcome::Undecided(Wait::Decision(pending)),
+    pub(super) fn admit(&self, decision: Option<&Decision>, request: &mut Extensions) -> Option<HeadersToAdd> {
+        let decision = decision?;
+        if self.decision_in_request {
+            insert_decision(*decision, request);
         }
+        self.responder.admitted(decision)
     }
 
-    /// The outcome of a decision.
     #[inline]
-    fn settle(&self, result: &Result<Decision, StoreError>) -> Outcome {
-        match result {
-            Ok(decision) if decision.is_allowed() => Outcome::Admitted(Admission {
-                to_add: self.responder.admitted(decision),
-                decision: self.decision_in_request.then_some(*decision),
-            }),
-            Ok(decision) => Outcome::Refused(Refusal::Limited(*decision)),
-            Err(_) if self.on_store_error == OnStoreError::Allow => Outcome::Admitted(Admission::default()),
-            Err(_) => Outcome::Refused(Refusal::Unavailable),
-        }
+    fn decide(&self, key: &KeyWriter) -> Progress {
+        Progress::Store(self.budget.decide(BudgetRequest::new(key.as_bytes(), 1)))
     }
 
-    /// The outcome for a request without a key.
+    /// Continues with a request without a key.
     #[cold]
-    fn missing(&self, missing: MissingKey) -> Outcome {
+    fn missing(&self, missing: MissingKey) -> Progress {
         match missing.fault() {
             Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress, None),
             Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader, Some(missing.what())),
@@ -117,10 +127,16 @@ impl LayerState {
                 key.missing();
                 self.decide(&key)
             }
-            OnMissingKey::Allow => Outcome::Admitted(Admission::default()),
-            OnMissingKey::Reject => Outcome::Refused(Refusal::missing_key(missing)),
+            OnMissingKey::Allow => Progress::Unlimited,
+            OnMissingKey::Reject => Progress::NoKey(missing.fault()),
         }
     }
+}
+
+/// A function of its own, because few layers need it.
+#[cold]
+fn insert_decision(decision: Decision, extensions: &mut Extensions) {
+    extensions.insert(decision);
 }
 
 impl fmt::Debug for LayerState {

@@ -96,13 +96,26 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// Standard base64 (RFC 4648 section 4) without padding, as gRPC sends binary metadata.
 pub(super) fn base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
-        // n bytes become n + 1 digits.
-        text.extend((0..=chunk.len()).map(|digit| char::from(ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63])));
+    let mut text = Vec::with_capacity((4 * bytes.len()).div_ceil(3));
+    let digit = |bits: u32, at: u32| ALPHABET[(bits >> (18 - 6 * at)) as usize & 63];
+    let (chunks, rest) = bytes.as_chunks();
+    for &[a, b, c] in chunks {
+        let bits = u32::from_be_bytes([0, a, b, c]);
+        text.extend_from_slice(&[digit(bits, 0), digit(bits, 1), digit(bits, 2), digit(bits, 3)]);
     }
-    text
+    match *rest {
+        [a] => {
+            let bits = u32::from_be_bytes([0, a, 0, 0]);
+            text.extend_from_slice(&[digit(bits, 0), digit(bits, 1)]);
+        }
+        [a, b] => {
+            let bits = u32::from_be_bytes([0, a, b, 0]);
+            text.extend_from_slice(&[digit(bits, 0), digit(bits, 1), digit(bits, 2)]);
+        }
+        _ => {}
+    }
+    // All digits are ASCII.
+    String::from_utf8(text).unwrap_or_default()
 }
 
 fn retry_info(out: &mut Vec<u8>, delay: Duration) {

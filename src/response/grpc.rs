@@ -5,11 +5,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::details::{self, Violation};
+use super::header_value::number;
 use super::protocol::WireFormat;
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -27,59 +27,41 @@ pub(super) enum Code {
     Unavailable = 14,
 }
 
-/// The status of one kind of refusal, rendered once.
-#[derive(Debug)]
-pub(super) struct Status {
-    code: Code,
-    message: Box<str>,
-    encoded: HeaderValue,
+/// Writes the status. The message is [`encoded`].
+pub(super) fn write_status(code: Code, message: HeaderValue, wire: WireFormat, headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, wire.content_type());
+    headers.insert(STATUS, number(code as u64));
+    headers.insert(MESSAGE, message);
 }
 
-impl Status {
-    pub(super) fn new(code: Code, message: &str) -> Self {
-        let encoded = HeaderValue::try_from(percent_encoded(message));
-        // The encoded text is visible ASCII, so it is always a valid header value.
-        let encoded = encoded.unwrap_or_else(|_| HeaderValue::from_static(""));
-        Self { code, message: message.into(), encoded }
+/// Writes the wait of a refusal by a limit, and the violated quotas.
+pub(super) fn write_wait<'a>(
+    code: Code,
+    message: &str,
+    wait: Option<Duration>,
+    violations: impl Iterator<Item = &'a Violation>,
+    headers: &mut HeaderMap,
+) {
+    let details = details::status(code as u8, message, wait, violations);
+    if let Ok(details) = HeaderValue::try_from(details::base64(&details)) {
+        headers.insert(DETAILS, details);
     }
+    // No wait helps a request above its limit. A negative number forbids a retry (gRFC A6).
+    let pushback = wait.map_or(const { HeaderValue::from_static("-1") }, |wait| number(pushback_ms(wait)));
+    headers.insert(PUSHBACK, pushback);
+}
 
-    pub(super) fn code(&self) -> Code {
-        self.code
-    }
-
-    /// The response. `details` is `None` unless a limit caused the refusal.
-    pub(super) fn response<'a>(
-        &self,
-        wire: WireFormat,
-        wait: Option<Duration>,
-        violations: Option<impl Iterator<Item = &'a Violation>>,
-    ) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::new());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, wire.content_type());
-        headers.insert(STATUS, HeaderValue::from(self.code as u16));
-        headers.insert(MESSAGE, self.encoded.clone());
-        let is_limited = violations.is_some();
-        if let Some(violations) = violations {
-            let details = details::status(self.code as u8, &self.message, wait, violations);
-            if let Ok(details) = HeaderValue::try_from(details::base64(&details)) {
-                headers.insert(DETAILS, details);
-            }
-        }
-        // No wait helps a request above its limit. A negative number forbids a retry (gRFC A6).
-        let pushback = wait.map(pushback_ms).or_else(|| is_limited.then_some(-1));
-        if let Some(pushback) = pushback {
-            headers.insert(PUSHBACK, HeaderValue::from(pushback));
-        }
-        response
-    }
+/// A message as a header value.
+pub(super) fn encoded(message: &str) -> HeaderValue {
+    // The encoded text is visible ASCII, so it is always a valid header value.
+    HeaderValue::try_from(percent_encoded(message)).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Raises the wait of a refusal by an inner limit. A refusal that forbids a retry stays unchanged.
 pub(super) fn raise(headers: &mut HeaderMap, wait: Duration) {
-    let told = |headers: &HeaderMap| headers.get(PUSHBACK)?.to_str().ok()?.trim().parse::<i32>().ok();
-    if told(headers).is_some_and(|told| (0..pushback_ms(wait)).contains(&told)) {
-        headers.insert(PUSHBACK, HeaderValue::from(pushback_ms(wait)));
+    let sent = |headers: &HeaderMap| headers.get(PUSHBACK)?.to_str().ok()?.trim().parse::<u64>().ok();
+    if sent(headers).is_some_and(|sent| sent < pushback_ms(wait)) {
+        headers.insert(PUSHBACK, number(pushback_ms(wait)));
     }
     let details = headers.get(DETAILS).and_then(|value| details::raise_delay(value.as_bytes(), wait));
     if let Some(details) = details.and_then(|details| HeaderValue::try_from(details).ok()) {
@@ -88,8 +70,9 @@ pub(super) fn raise(headers: &mut HeaderMap, wait: Duration) {
 }
 
 /// The wait before the next attempt (gRFC A6) in milliseconds, rounded up. It is a positive 32-bit number.
-fn pushback_ms(wait: Duration) -> i32 {
-    i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+fn pushback_ms(wait: Duration) -> u64 {
+    let most = i32::MAX as u64;
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).map_or(most, |ms| ms.min(most))
 }
 
 /// Encodes the bytes outside of 0x20 to 0x7E and the percent sign (PROTOCOL-HTTP2, "Responses").
@@ -117,7 +100,7 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(percent_encoded(message), want);
-            assert_eq!(Status::new(Code::Internal, message).encoded, want);
+            assert_eq!(encoded(message), want);
         }
     }
 
@@ -128,58 +111,56 @@ mod tests {
             (Duration::from_nanos(1), 1),
             (Duration::from_micros(1_500), 2),
             (Duration::from_secs(37), 37_000),
-            (Duration::from_millis(i32::MAX as u64), i32::MAX),
-            (Duration::from_secs(1 << 40), i32::MAX),
-            (Duration::MAX, i32::MAX),
+            (Duration::from_millis(i32::MAX as u64), i32::MAX as u64),
+            (Duration::from_secs(1 << 40), i32::MAX as u64),
+            (Duration::MAX, i32::MAX as u64),
         ] {
             assert_eq!(pushback_ms(wait), want, "{wait:?}");
         }
     }
 
+    fn refusal(wire: WireFormat, wait: Option<Duration>) -> HeaderMap {
+        let violation = Violation { subject: "policy:a".into(), description: "limit 1 per 1s".into() };
+        let mut headers = HeaderMap::new();
+        write_status(Code::ResourceExhausted, encoded("m"), wire, &mut headers);
+        write_wait(Code::ResourceExhausted, "m", wait, [violation].iter(), &mut headers);
+        headers
+    }
+
     #[test]
-    fn a_response_has_one_of_each_field_and_no_body() {
-        let status = Status::new(Code::ResourceExhausted, "rate limit exceeded");
+    fn a_refusal_has_one_of_each_field() {
         let wait = Some(Duration::from_micros(1_499_001));
         for (wire, want) in [
             (WireFormat::Grpc, "application/grpc"),
             (WireFormat::GrpcWeb, "application/grpc-web+proto"),
             (WireFormat::GrpcWebText, "application/grpc-web-text+proto"),
         ] {
-            let response = status.response(wire, wait, Some([].iter()));
-            assert_eq!((response.status().as_u16(), response.body().len()), (200, 0));
-            let headers = response.headers();
+            let headers = refusal(wire, wait);
             assert_eq!((headers.len(), headers.keys_len()), (5, 5));
             assert_eq!(headers["content-type"], want);
             assert_eq!(headers[STATUS], "8");
-            assert_eq!(headers[MESSAGE], "rate limit exceeded");
+            assert_eq!(headers[MESSAGE], "m");
             assert_eq!(headers[PUSHBACK], "1500");
-            let details = details::status(8, "rate limit exceeded", wait, []);
+            let violation = Violation { subject: "policy:a".into(), description: "limit 1 per 1s".into() };
+            let details = details::status(8, "m", wait, [&violation]);
             assert_eq!(headers[DETAILS], details::base64(&details), "the delay is not rounded");
         }
     }
 
     #[test]
     fn a_refusal_without_a_useful_wait_forbids_a_retry() {
-        let none = None::<std::slice::Iter<'_, Violation>>;
-        let limited = Status::new(Code::ResourceExhausted, "m").response(WireFormat::Grpc, None, Some([].iter()));
-        assert_eq!(limited.headers()[PUSHBACK], "-1", "an automatic retry is forbidden");
-        let no_key = Status::new(Code::InvalidArgument, "m").response(WireFormat::Grpc, None, none);
-        assert!(!no_key.headers().contains_key(PUSHBACK));
+        assert_eq!(refusal(WireFormat::Grpc, None)[PUSHBACK], "-1");
     }
 
     #[test]
     fn a_longer_wait_replaces_a_shorter_one_and_nothing_else() {
         let [short, long] = [1, 3_600].map(Duration::from_secs);
-        let refusal = |wait| {
-            let violation = Violation { subject: "policy:a".into(), description: "limit 1 per 1s".into() };
-            Status::new(Code::ResourceExhausted, "m").response(WireFormat::Grpc, wait, Some([violation].iter()))
-        };
         for (before, raise_to, want) in
             [(Some(short), long, Some(long)), (Some(long), short, Some(long)), (None, long, None)]
         {
-            let mut response = refusal(before);
-            raise(response.headers_mut(), raise_to);
-            assert_eq!(response.headers(), refusal(want).headers(), "{before:?} raised to {raise_to:?}");
+            let mut headers = refusal(WireFormat::Grpc, before);
+            raise(&mut headers, raise_to);
+            assert_eq!(headers, refusal(WireFormat::Grpc, want), "{before:?} raised to {raise_to:?}");
         }
         let mut headers = HeaderMap::new();
         raise(&mut headers, long);

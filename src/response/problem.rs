@@ -14,30 +14,20 @@ pub(super) fn violated<'a>(status: StatusCode, detail: Option<&str>, names: impl
             ("temporary-reduced-capacity", "Request cannot be satisfied due to temporary server capacity constraints")
         }
     };
-    let kind = format!("https://iana.org/assignments/http-problem-types#{kind}");
-    let mut json = begin(&kind, title, status, detail);
+    let status = status.as_u16();
+    let mut json = format!(
+        "{{\"type\":\"https://iana.org/assignments/http-problem-types#{kind}\",\"title\":\"{title}\",\"status\":{status}"
+    );
+    if let Some(detail) = detail {
+        json.push_str(",\"detail\":");
+        string(&mut json, detail);
+    }
     json.push_str(",\"violated-policies\":[");
     for (n, name) in names.enumerate() {
         json.push_str(if n == 0 { "" } else { "," });
         string(&mut json, name);
     }
     json.push_str("]}");
-    json
-}
-
-/// The problem for any other refusal.
-pub(super) fn blank(status: StatusCode, detail: &str) -> String {
-    let mut json = begin("about:blank", status.canonical_reason().unwrap_or("Error"), status, Some(detail));
-    json.push('}');
-    json
-}
-
-fn begin(kind: &str, title: &str, status: StatusCode, detail: Option<&str>) -> String {
-    let mut json = format!("{{\"type\":\"{kind}\",\"title\":\"{title}\",\"status\":{}", status.as_u16());
-    if let Some(detail) = detail {
-        json.push_str(",\"detail\":");
-        string(&mut json, detail);
-    }
     json
 }
 
@@ -79,7 +69,5 @@ mod tests {
             let is_overload = body["type"].as_str().unwrap().ends_with("#temporary-reduced-capacity");
             assert_eq!(is_overload, status.is_server_error());
         }
-        let body: Value = serde_json::from_str(&blank(StatusCode::BAD_REQUEST, nasty)).unwrap();
-        assert_eq!(body, json!({"type": "about:blank", "title": "Bad Request", "status": 400, "detail": nasty}));
     }
 }

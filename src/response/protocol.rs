@@ -34,30 +34,22 @@ pub(super) enum WireFormat {
 }
 
 impl WireFormat {
-    /// The form of the response to a request.
+    /// The form of the response to a request. A content type alone must not turn a refusal into a 200.
     pub(super) fn of(protocol: Protocol, request: &RequestView<'_>) -> Self {
-        match (protocol, Self::spoken(request.headers())) {
-            (Protocol::Auto, spoken) if spoken.is_possible(request) => spoken,
-            (Protocol::Auto | Protocol::Http, _) => Self::Http,
-            (Protocol::Grpc, Self::Http) => Self::Grpc,
-            (Protocol::Grpc, spoken) => spoken,
+        if protocol == Protocol::Http || (protocol == Protocol::Auto && request.method() != Method::POST) {
+            return Self::Http;
         }
-    }
-
-    /// Whether the method and the version allow gRPC. A content type alone must not turn a refusal into a 200.
-    fn is_possible(self, request: &RequestView<'_>) -> bool {
-        match self {
-            Self::Http => true,
-            // PROTOCOL-HTTP2, "Requests".
-            Self::Grpc => request.method() == Method::POST && request.version() >= Version::HTTP_2,
-            // PROTOCOL-WEB: "uses HTTP/1.1 or HTTP/2".
-            Self::GrpcWeb | Self::GrpcWebText => request.method() == Method::POST,
+        match (protocol, Self::spoken(request.headers())) {
+            // PROTOCOL-HTTP2, "Requests". But gRPC-Web "uses HTTP/1.1 or HTTP/2" (PROTOCOL-WEB).
+            (Protocol::Auto, Self::Grpc) if request.version() < Version::HTTP_2 => Self::Http,
+            (Protocol::Grpc, Self::Http) => Self::Grpc,
+            (_, spoken) => spoken,
         }
     }
 
     /// The content type identifies a gRPC request. gRPC-Web is tested first, because its name starts like gRPC's.
     fn spoken(request: &HeaderMap) -> Self {
-        let content_type = request.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+        let Some(content_type) = request.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else { return Self::Http };
         if is_kind(content_type, b"application/grpc-web-text") {
             return if accepts(request, b"application/grpc-web") { Self::GrpcWeb } else { Self::GrpcWebText };
         }
@@ -73,11 +65,11 @@ impl WireFormat {
 
     /// The content type of a gRPC response.
     pub(super) fn content_type(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Self::Http | Self::Grpc => "application/grpc",
-            Self::GrpcWeb => "application/grpc-web+proto",
-            Self::GrpcWebText => "application/grpc-web-text+proto",
-        })
+        match self {
+            Self::Http | Self::Grpc => const { HeaderValue::from_static("application/grpc") },
+            Self::GrpcWeb => const { HeaderValue::from_static("application/grpc-web+proto") },
+            Self::GrpcWebText => const { HeaderValue::from_static("application/grpc-web-text+proto") },
+        }
     }
 }
 

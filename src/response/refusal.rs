@@ -5,23 +5,19 @@ use http::Response;
 
 use super::protocol::{Protocol, WireFormat};
 use crate::decision::Decision;
-use crate::key::{Fault, MissingKey};
+use crate::key::Fault;
 use crate::policy::Policy;
 
 /// The reason for a refusal.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Refusal {
-    Limited(Decision),
+pub(crate) enum Refusal<'a> {
+    Limited(&'a Decision),
     MissingKey(Fault),
     Unavailable,
 }
 
-impl Refusal {
-    pub(crate) fn missing_key(missing: MissingKey) -> Self {
-        Self::MissingKey(missing.fault())
-    }
-
-    pub(super) fn decision(&self) -> Option<&Decision> {
+impl<'a> Refusal<'a> {
+    pub(super) fn decision(self) -> Option<&'a Decision> {
         match self {
             Self::Limited(decision) => Some(decision),
             _ => None,
@@ -57,7 +53,7 @@ pub enum RefusalBody {
 /// The context of a refusal for [`on_refusal`](crate::RateLimitLayerBuilder::on_refusal).
 #[derive(Clone, Copy, Debug)]
 pub struct RefusalContext<'a> {
-    pub(super) refusal: &'a Refusal,
+    pub(super) refusal: Refusal<'a>,
     pub(super) policy: &'a Policy,
     pub(super) wire: WireFormat,
     pub(super) response: &'a Response<Bytes>,

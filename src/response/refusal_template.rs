@@ -1,5 +1,6 @@
-//! The kinds of refusals, each with its constant parts.
+//! The constant parts of refusals.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,159 +8,217 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
 use super::details::Violation;
-use super::grpc::{Code, Status};
+use super::grpc::{self, Code};
 use super::problem;
 use super::protocol::WireFormat;
 use super::quota_names::quota_names;
-use super::refusal::RefusalBody;
-use crate::decision::Decision;
+use super::refusal::{Refusal, RefusalBody};
+use crate::decision::{Decision, Verdict};
 use crate::key::Fault;
 use crate::policy::Policy;
+use crate::quota::Quota;
 
-/// One template for each kind of refusal.
+/// The constant parts of a layer's refusals.
 pub(super) struct RefusalTemplates {
-    pub(super) rejected: Kind,
-    pub(super) shed: Kind,
-    no_client_key: Kind,
-    no_server_key: Kind,
-    pub(super) unavailable: Kind,
+    body: RefusalBody,
+    /// The configured message.
+    message: Option<Arc<str>>,
+    names: Box<[String]>,
+    violations: Box<[Violation]>,
+    rejected: Template,
+    /// `None` if a shed request gets the same response as a rejected one.
+    shed: Option<Template>,
 }
+
+/// The constant parts of the refusals by a limit, for one status.
+struct Template {
+    status: StatusCode,
+    code: Code,
+    message: Box<str>,
+    encoded_message: HeaderValue,
+    /// One body for each quota, for the case that only this quota has no room. Without problem details, it is one body
+    /// for all quotas.
+    bodies: Box<[Bytes]>,
+}
+
+/// The refusals for another reason than a limit.
+struct Fixed {
+    status: StatusCode,
+    code: Code,
+    message: &'static str,
+    problem: &'static str,
+}
+
+const NO_CLIENT_KEY: Fixed = Fixed {
+    status: StatusCode::BAD_REQUEST,
+    code: Code::InvalidArgument,
+    message: "missing rate limit key",
+    problem: r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"missing rate limit key"}"#,
+};
+const NO_SERVER_KEY: Fixed = Fixed {
+    status: StatusCode::INTERNAL_SERVER_ERROR,
+    code: Code::Internal,
+    message: "rate limit key unavailable",
+    problem: r#"{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"rate limit key unavailable"}"#,
+};
+const UNAVAILABLE: Fixed = Fixed {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: Code::Unavailable,
+    message: "the rate limiter is unavailable",
+    problem: r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the rate limiter is unavailable"}"#,
+};
 
 impl RefusalTemplates {
     pub(super) fn new(
         policy: &Policy,
         body: RefusalBody,
-        message: Option<&str>,
+        message: Option<Arc<str>>,
         rejected: StatusCode,
         shed: StatusCode,
     ) -> Self {
-        let limited = |status| Kind::limited(policy, body, message, status);
-        let other = |status, code, message| Kind::other(body, status, code, message);
-        Self {
-            rejected: limited(rejected),
-            shed: limited(shed),
-            no_client_key: other(StatusCode::BAD_REQUEST, Code::InvalidArgument, "missing rate limit key"),
-            no_server_key: other(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, "rate limit key unavailable"),
-            unavailable: other(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "the rate limiter is unavailable"),
-        }
-    }
-
-    pub(super) fn missing_key(&self, fault: Fault) -> &Kind {
-        match fault {
-            Fault::Client => &self.no_client_key,
-            Fault::Server | Fault::PeerAddress | Fault::ProxyHeader => &self.no_server_key,
-        }
-    }
-}
-
-pub(super) struct Kind {
-    status: StatusCode,
-    grpc: Status,
-    content_type: Option<HeaderValue>,
-    /// The configured message, if limits caused the refusal.
-    detail: Option<Box<str>>,
-    /// The body. If limits caused the refusal, there is one body per quota, for the case that only this quota has no
-    /// room.
-    bodies: Box<[Bytes]>,
-    names: Box<[String]>,
-    violations: Box<[Violation]>,
-    is_problem: bool,
-}
-
-impl Kind {
-    /// A refusal by a limit: RESOURCE_EXHAUSTED, or UNAVAILABLE if the caller is not at fault.
-    fn limited(policy: &Policy, body: RefusalBody, message: Option<&str>, status: StatusCode) -> Self {
-        let (code, default) = match status.is_server_error() {
-            false => (Code::ResourceExhausted, "rate limit exceeded"),
-            true => (Code::Unavailable, "overloaded"),
-        };
         let names: Box<[String]> = quota_names(policy).collect();
-        let violation = |(name, quota): (&String, &crate::quota::Quota)| {
+        let violation = |(name, quota): (&String, &Quota)| {
             let (count, ms) = (quota.count(), quota.window_ms());
             let (window, unit) = if ms.is_multiple_of(1_000) { (ms / 1_000, "s") } else { (ms, "ms") };
             let description = format!("limit {count} per {window}{unit}");
             Violation { subject: format!("policy:{name}"), description }
         };
-        let text = message.unwrap_or(default);
-        let one = |name: &String| shared(&problem::violated(status, message, [name.as_str()].into_iter()));
+        let template = |status| Template::new(status, body, message.as_deref(), &names);
         Self {
-            bodies: match body {
-                RefusalBody::Problem => names.iter().map(one).collect(),
-                RefusalBody::Text => names.iter().map(|_| shared(text)).collect(),
-                RefusalBody::Empty => names.iter().map(|_| Bytes::new()).collect(),
-            },
-            detail: message.map(Into::into),
+            body,
             violations: names.iter().zip(policy.quotas()).map(violation).collect(),
+            rejected: template(rejected),
+            shed: (shed != rejected).then(|| template(shed)),
             names,
-            ..Self::new(body, status, Status::new(code, text))
+            message,
         }
     }
 
-    fn other(body: RefusalBody, status: StatusCode, code: Code, message: &str) -> Self {
-        let body_of = match body {
-            RefusalBody::Problem => shared(&problem::blank(status, message)),
-            RefusalBody::Text => shared(message),
-            RefusalBody::Empty => Bytes::new(),
-        };
-        Self { bodies: [body_of].into(), ..Self::new(body, status, Status::new(code, message)) }
-    }
-
-    fn new(body: RefusalBody, status: StatusCode, grpc: Status) -> Self {
-        let content_type = match body {
-            RefusalBody::Problem => Some(HeaderValue::from_static("application/problem+json")),
-            RefusalBody::Text => Some(HeaderValue::from_static("text/plain; charset=utf-8")),
-            RefusalBody::Empty => None,
-        };
-        let is_problem = body == RefusalBody::Problem;
-        let (bodies, names, violations) = (Box::default(), Box::default(), Box::default());
-        Self { status, grpc, content_type, detail: None, bodies, names, violations, is_problem }
-    }
-
-    /// The response without the headers that every refusal has.
-    pub(super) fn response(
+    /// Writes the response without the headers that every refusal has.
+    pub(super) fn write(
         &self,
+        refusal: Refusal<'_>,
         wire: WireFormat,
-        decision: Option<&Decision>,
         wait: Option<Duration>,
-    ) -> Response<Bytes> {
+        response: &mut Response<Bytes>,
+    ) {
+        let fixed = match refusal {
+            Refusal::Limited(decision) => return self.write_limited(decision, wire, wait, response),
+            Refusal::MissingKey(Fault::Client) => &NO_CLIENT_KEY,
+            Refusal::MissingKey(Fault::Server | Fault::PeerAddress | Fault::ProxyHeader) => &NO_SERVER_KEY,
+            Refusal::Unavailable => &UNAVAILABLE,
+        };
         if wire.is_grpc() {
-            // An overload violates no quota of the caller.
-            let is_quota = self.grpc.code() == Code::ResourceExhausted;
-            let violations = decision.map(|decision| {
-                let violated = move |(index, _): &(usize, &Violation)| is_quota && self.is_violated(decision, *index);
-                self.violations.iter().enumerate().filter(violated).map(|(_, violation)| violation)
-            });
-            return self.grpc.response(wire, wait, violations);
+            let message = HeaderValue::from_static(fixed.message);
+            return grpc::write_status(fixed.code, message, wire, response.headers_mut());
         }
-        let mut response = Response::new(self.body(decision));
-        *response.status_mut() = self.status;
-        if let Some(content_type) = &self.content_type {
-            response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
-        }
-        response
+        let body = match self.body {
+            RefusalBody::Problem => fixed.problem,
+            RefusalBody::Text => fixed.message,
+            RefusalBody::Empty => "",
+        };
+        self.write_http(fixed.status, Bytes::from_static(body.as_bytes()), response);
     }
 
-    fn body(&self, decision: Option<&Decision>) -> Bytes {
-        let violated = |index: &usize| decision.is_none_or(|decision| self.is_violated(decision, *index));
-        let mut indices = (0..self.bodies.len()).filter(violated);
-        match (indices.next(), indices.next()) {
-            (Some(_), Some(_)) if self.is_problem => {
-                let names = (0..self.names.len()).filter(violated).map(|index| self.names[index].as_str());
-                problem::violated(self.status, self.detail.as_deref(), names).into()
-            }
-            (Some(index), _) => self.bodies[index].clone(),
-            (None, _) => self.bodies.first().cloned().unwrap_or_default(),
+    fn write_limited(
+        &self,
+        decision: &Decision,
+        wire: WireFormat,
+        wait: Option<Duration>,
+        response: &mut Response<Bytes>,
+    ) {
+        let template = match (decision.verdict(), &self.shed) {
+            (Verdict::Suppressed { .. }, Some(shed)) => shed,
+            _ => &self.rejected,
+        };
+        if !wire.is_grpc() {
+            return self.write_http(template.status, self.body(template, decision), response);
         }
+        // An overload violates no quota of the caller.
+        let is_quota = template.code == Code::ResourceExhausted;
+        let is_violated = |(index, _): &(usize, &Violation)| is_quota && self.is_violated(decision, *index);
+        let violations = self.violations.iter().enumerate().filter(is_violated).map(|(_, violation)| violation);
+        let headers = response.headers_mut();
+        grpc::write_status(template.code, template.encoded_message.clone(), wire, headers);
+        grpc::write_wait(template.code, &template.message, wait, violations, headers);
+    }
+
+    fn write_http(&self, status: StatusCode, body: Bytes, response: &mut Response<Bytes>) {
+        *response.status_mut() = status;
+        *response.body_mut() = body;
+        let content_type = match self.body {
+            RefusalBody::Problem => const { HeaderValue::from_static("application/problem+json") },
+            RefusalBody::Text => const { HeaderValue::from_static("text/plain; charset=utf-8") },
+            RefusalBody::Empty => return,
+        };
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+
+    fn body(&self, template: &Template, decision: &Decision) -> Bytes {
+        let marked = self.marked(decision);
+        let index = match marked.count_ones() {
+            0 => decision.limit_index(),
+            1 => marked.trailing_zeros() as usize,
+            _ if self.body == RefusalBody::Problem => {
+                let names = self.names.iter().enumerate().filter(|(index, _)| self.is_violated(decision, *index));
+                let names = names.map(|(_, name)| name.as_str());
+                return problem::violated(template.status, self.message.as_deref(), names).into();
+            }
+            _ => 0,
+        };
+        template.bodies.get(index).or(template.bodies.first()).cloned().unwrap_or_default()
+    }
+
+    /// The quotas that a decision marks as violated, one bit each.
+    fn marked(&self, decision: &Decision) -> u8 {
+        let known = 1_u8.checked_shl(self.names.len() as u32).map_or(u8::MAX, |next| next - 1);
+        decision.violated & known
     }
 
     /// Whether the quota has no room. If the decision marks no quota, the one that its figures describe is meant.
     fn is_violated(&self, decision: &Decision, index: usize) -> bool {
-        let is_named = (0..self.names.len()).any(|index| decision.is_exceeded(index));
-        decision.is_exceeded(index) || (!is_named && index == decision.limit_index())
+        match self.marked(decision) {
+            0 => index == decision.limit_index(),
+            _ => decision.is_exceeded(index),
+        }
+    }
+}
+
+impl Template {
+    /// A refusal by a limit: RESOURCE_EXHAUSTED, or UNAVAILABLE if the caller is not at fault.
+    fn new(status: StatusCode, body: RefusalBody, message: Option<&str>, names: &[String]) -> Self {
+        let (code, default) = match status.is_server_error() {
+            false => (Code::ResourceExhausted, "rate limit exceeded"),
+            true => (Code::Unavailable, "overloaded"),
+        };
+        let text = message.unwrap_or(default);
+        let problem = |name: &String| shared(problem::violated(status, message, [name.as_str()].into_iter()));
+        let bodies = match body {
+            RefusalBody::Problem => names.iter().map(problem).collect(),
+            RefusalBody::Text => [shared(text.to_owned())].into(),
+            RefusalBody::Empty => [].into(),
+        };
+        Self { status, code, message: text.into(), encoded_message: grpc::encoded(text), bodies }
     }
 }
 
 /// Bytes whose clones never allocate, not even the first one.
-fn shared(text: &str) -> Bytes {
-    Bytes::from_owner(text.to_owned())
+fn shared(text: String) -> Bytes {
+    Bytes::from_owner(text.into_bytes().into_boxed_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_constant_problems_state_what_is_sent() {
+        for Fixed { status, message, problem, .. } in [NO_CLIENT_KEY, NO_SERVER_KEY, UNAVAILABLE] {
+            let title = status.canonical_reason();
+            let want = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": message});
+            assert_eq!(serde_json::from_str::<Value>(problem).unwrap(), want);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::RETRY_AFTER;
+use http::header::{Entry, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 
 use super::header_value::number;
@@ -16,12 +16,19 @@ pub(super) fn seconds(wait: Duration) -> u64 {
 ///
 /// A date with a longer wait stays a date.
 pub(super) fn raise(headers: &mut HeaderMap, seconds: u64) {
-    let longest = headers.get_all(RETRY_AFTER).iter().filter_map(|value| Some((delay(value)?, value)));
-    let value = match longest.max_by_key(|(delay, _)| *delay) {
-        Some((delay, value)) if delay >= seconds => value.clone(),
-        _ => number(seconds),
-    };
-    headers.insert(RETRY_AFTER, value);
+    match headers.entry(RETRY_AFTER) {
+        Entry::Vacant(field) => {
+            field.insert(number(seconds));
+        }
+        Entry::Occupied(mut field) => {
+            let longest = field.iter().filter_map(|value| Some((delay(value)?, value)));
+            let value = match longest.max_by_key(|(delay, _)| *delay) {
+                Some((delay, value)) if delay >= seconds => value.clone(),
+                _ => number(seconds),
+            };
+            field.insert(value);
+        }
+    }
 }
 
 /// Whether the field contains a readable wait.

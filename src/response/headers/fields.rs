@@ -39,15 +39,6 @@ struct Member {
     window: u64,
 }
 
-/// The values of a response's fields for one decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::response) struct QuotaStatus {
-    index: usize,
-    remaining: u64,
-    /// `None` if no wait helps.
-    reset: Option<u64>,
-}
-
 /// The greatest Integer of a structured field (RFC 9651 section 3.3.1).
 fn integer(n: u64) -> u64 {
     n.min(999_999_999_999_999)
@@ -106,44 +97,54 @@ impl Fields {
         Some(Self { draft, x_reset, policy, members })
     }
 
-    /// The values of the fields for a decision, with the wait of its response.
-    pub(in crate::response) fn standing(&self, decision: &Decision, wait: Option<Duration>) -> Option<QuotaStatus> {
-        let index = if decision.limit_index() < self.members.len() { decision.limit_index() } else { 0 };
-        let member = self.members.get(index)?;
+    /// Adds the fields to an admitted request's response, and keeps present ones. The wait is `None` while units remain.
+    pub(in crate::response) fn admitted(
+        &self,
+        limit_index: usize,
+        remaining: u64,
+        wait: Option<Duration>,
+        headers: &mut HeaderMap,
+    ) {
+        let Some(member) = self.member(limit_index) else { return };
+        match remaining.min(member.count) {
+            0 => self.append(member, 0, Some(member.reset(wait)), headers),
+            remaining => self.append(member, remaining, Some(member.window), headers),
+        }
+    }
+
+    /// Adds the fields to a refusal with this wait, unless its handler has set them.
+    pub(in crate::response) fn refused(&self, decision: &Decision, wait: Option<Duration>, headers: &mut HeaderMap) {
+        if headers.contains_key(RATELIMIT) || headers.contains_key(POLICY) {
+            return;
+        }
+        let Some(member) = self.member(decision.limit_index()) else { return };
         let remaining = match decision.verdict() {
             // The quota may have room, but this request was shed.
-            Verdict::Suppressed { is_allowed: false } => 0,
+            Verdict::Suppressed { .. } => 0,
             _ => decision.remaining().min(member.count),
         };
-        if decision.is_allowed() && remaining > 0 {
-            return Some(QuotaStatus { index, remaining, reset: Some(member.window) });
+        if wait.is_none() && remaining == 0 {
+            return self.append(member, 0, None, headers);
         }
-        if wait.is_none() && !decision.is_allowed() && remaining == 0 {
-            return Some(QuotaStatus { index, remaining, reset: None });
-        }
-        let reset = integer(wait.map_or(member.window, retry_after::seconds));
         // Units may remain after a request with a large cost was refused. The fields offer no more of them than the
         // quota's own rate.
-        let at_rate = u128::from(member.count) * u128::from(reset) / u128::from(member.window);
-        let remaining = u64::try_from(at_rate).unwrap_or(u64::MAX).min(remaining);
-        Some(QuotaStatus { index, remaining, reset: Some(reset) })
+        let reset = member.reset(wait);
+        let at_rate = || u128::from(member.count) * u128::from(reset) / u128::from(member.window);
+        let remaining = match remaining {
+            0 => 0,
+            _ => u64::try_from(at_rate()).unwrap_or(u64::MAX).min(remaining),
+        };
+        self.append(member, remaining, Some(reset), headers);
     }
 
-    /// Adds the fields to an admitted request's response, and keeps present ones.
-    pub(in crate::response) fn admitted(&self, standing: &QuotaStatus, headers: &mut HeaderMap) {
-        self.append(standing, headers);
+    /// The quota with this index, or the first one.
+    fn member(&self, index: usize) -> Option<&Member> {
+        self.members.get(index).or(self.members.first())
     }
 
-    /// Adds the fields to a refusal, unless its handler has set them.
-    pub(in crate::response) fn refused(&self, standing: &QuotaStatus, headers: &mut HeaderMap) {
-        if !headers.contains_key(RATELIMIT) && !headers.contains_key(POLICY) {
-            self.append(standing, headers);
-        }
-    }
-
-    fn append(&self, standing: &QuotaStatus, headers: &mut HeaderMap) {
-        let Some(Member { prefix, count, limit, .. }) = self.members.get(standing.index) else { return };
-        let QuotaStatus { remaining, reset, .. } = *standing;
+    /// Appends the fields. The reset is `None` if no wait helps.
+    fn append(&self, member: &Member, remaining: u64, reset: Option<u64>, headers: &mut HeaderMap) {
+        let Member { prefix, count, limit, .. } = member;
         if let Some(format) = self.x_reset {
             let reset = match format {
                 ResetFormat::DeltaSeconds => reset,
@@ -168,6 +169,13 @@ impl Fields {
             RateLimitHeaders::Draft6 => merge::triple(headers, &DRAFT6, limit, remaining, reset),
             RateLimitHeaders::XRateLimit { .. } | RateLimitHeaders::None => {}
         }
+    }
+}
+
+impl Member {
+    /// The wait in seconds, or the window without one.
+    fn reset(&self, wait: Option<Duration>) -> u64 {
+        integer(wait.map_or(self.window, retry_after::seconds))
     }
 }
 

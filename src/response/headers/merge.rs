@@ -64,9 +64,9 @@ pub(super) fn dictionary(headers: &mut HeaderMap, name: HeaderName, limit: u64, 
 }
 
 /// Whether these values allow a client less than the present remaining and reset.
-fn is_stricter(remaining: u64, reset: Option<u64>, told: Option<(u64, u64)>) -> bool {
+fn is_stricter(remaining: u64, reset: Option<u64>, sent: Option<(u64, u64)>) -> bool {
     let reset = reset.unwrap_or(u64::MAX);
-    told.is_some_and(|told| (remaining, Reverse(reset)) < (told.0, Reverse(told.1)))
+    sent.is_some_and(|sent| (remaining, Reverse(reset)) < (sent.0, Reverse(sent.1)))
 }
 
 /// The first full second since 1970 that is at least `seconds` from now.

@@ -9,6 +9,6 @@ mod merge;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::fields::{Fields, QuotaStatus};
+pub(super) use self::fields::Fields;
 pub(crate) use self::format::check_name;
 pub use self::format::{RateLimitHeaders, ResetFormat};

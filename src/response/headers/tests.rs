@@ -31,8 +31,10 @@ fn fields_of(
 
 fn send(fields: &Fields, decision: Decision, headers: &mut HeaderMap) {
     let wait = decision.retry_after().filter(|wait| !wait.is_zero());
-    let standing = fields.standing(&decision, wait).unwrap();
-    if decision.is_allowed() { fields.admitted(&standing, headers) } else { fields.refused(&standing, headers) }
+    match decision.is_allowed() {
+        true => fields.admitted(decision.limit_index(), decision.remaining(), wait, headers),
+        false => fields.refused(&decision, wait, headers),
+    }
 }
 
 /// All lines, in the order of their names.
