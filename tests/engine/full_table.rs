@@ -107,6 +107,40 @@ fn a_flood_of_keys_gains_no_more_than_the_shared_budgets() {
     assert_eq!(rl.local().keys(), 100);
 }
 
+/// While new keys flood a full table, honest keys lose nothing, and abusive keys gain nothing.
+#[test]
+fn a_flood_of_keys_disturbs_no_known_key() {
+    const LIMIT: usize = 20;
+    const WINDOW_MS: u64 = 2_000;
+    let (clock, rl) = limiter(200);
+    let budget = open(&rl, &["20/2s"]);
+    let (mut stranger, mut admitted) = (1_000_000, vec![Vec::new(); 10]);
+    for ms in 0..10_000_u64 {
+        clock.set_ms(1_000_000_000 + ms);
+        // Each of a hundred honest keys asks 18 times in two seconds, and each of ten abusive ones 200 times.
+        for honest in (0..100).filter(|honest| (ms + honest) % 112 == 0) {
+            let decision = ask(&budget, honest, 1);
+            assert!(decision.is_allowed() && !decision.is_overflow(), "honest key {honest} after {ms} ms");
+        }
+        if ms % 10 == 0 {
+            for (abusive, admitted) in admitted.iter_mut().enumerate() {
+                admitted.extend(ask(&budget, 500 + abusive as u64, 1).is_allowed().then_some(ms));
+            }
+        }
+        // The known keys come first, as they do before a flood.
+        for _ in 0..if ms < 200 { 0 } else { 20 } {
+            ask(&budget, stranger, 1);
+            stranger += 1;
+        }
+        assert!(rl.local().keys() <= 200);
+    }
+    for admitted in admitted {
+        let ends = admitted.windows(LIMIT + 1).map(|times| times[LIMIT] - times[0]);
+        assert!(ends.min().unwrap() >= WINDOW_MS, "an abusive key exceeds its limit: {admitted:?}");
+        assert!(admitted.len() >= 4 * LIMIT, "an abusive key gets less than its limit: {admitted:?}");
+    }
+}
+
 /// A refund of a charge to a shared budget takes back that charge, and no more.
 #[test]
 fn a_refund_makes_room_in_a_shared_budget() {
