@@ -1,5 +1,6 @@
 //! The engines, each behind the same face.
 
+use std::fmt::Write as _;
 use std::hash::Hash;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -25,6 +26,14 @@ pub trait Engine: Sized + Sync + 'static {
     fn exhaust(&self, key: &Self::Key) {
         while self.admits(key) {}
     }
+
+    /// Forgets idle keys, where the engine leaves that to its user.
+    fn clean(&self) {}
+
+    /// The keys that it retains, if it can tell.
+    fn keys(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A limit as all engines can express it.
@@ -34,22 +43,35 @@ pub struct Limit {
     window_seconds: u64,
     /// How far the suppressed strategy may go above the limit.
     hard: f64,
+    /// Whether keys come and go, so that an engine should search for idle keys each second.
+    comes_and_goes: bool,
+    max_keys: usize,
 }
 
 impl Limit {
     /// Never reached.
     pub const fn wide(window_seconds: u64) -> Self {
-        Self { per_second: 1e9, window_seconds, hard: 1.0 }
+        Self { per_second: 1e9, window_seconds, hard: 1.0, comes_and_goes: false, max_keys: 1_000_000 }
+    }
+
+    /// Never reached, by keys that come and go.
+    pub const fn churning(window_seconds: u64) -> Self {
+        Self { comes_and_goes: true, ..Self::wide(window_seconds) }
+    }
+
+    /// For a flood of keys, with a bound on their number.
+    pub const fn flooded(per_second: f64, window_seconds: u64) -> Self {
+        Self { per_second, max_keys: 100_000, ..Self::churning(window_seconds) }
     }
 
     /// Three in an hour: once it is used up, it stays so while a scenario runs.
-    pub const TIGHT: Self = Self { per_second: 0.001, window_seconds: 3_600, hard: 1.0 };
+    pub const TIGHT: Self = Self { per_second: 0.001, hard: 1.0, ..Self::wide(3_600) };
 
     /// One in a minute, and up to two when suppressed.
-    pub const SINGLE: Self = Self { per_second: 0.02, window_seconds: 60, hard: 2.0 };
+    pub const SINGLE: Self = Self { per_second: 0.02, hard: 2.0, ..Self::wide(60) };
 
     /// Far less than what a benchmark asks for, with room for the suppressed strategy to choose.
-    pub const CROWDED: Self = Self { per_second: 1_000.0, window_seconds: 1, hard: 1.5 };
+    pub const CROWDED: Self = Self { per_second: 1_000.0, hard: 1.5, ..Self::wide(1) };
 }
 
 /// `governor`, which keeps one point in time for each key (GCRA) and knows no window: its burst is the limit's
@@ -69,6 +91,15 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Engine for Governor<K> {
     fn admits(&self, key: &K) -> bool {
         self.0.check_key(key).is_ok()
     }
+
+    fn clean(&self) {
+        self.0.retain_recent();
+        self.0.shrink_to_fit();
+    }
+
+    fn keys(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
 }
 
 /// `trypema`'s local provider, absolute or suppressed.
@@ -78,9 +109,13 @@ impl<const SUPPRESSED: bool> Engine for Trypema<SUPPRESSED> {
     type Key = String;
 
     fn new(limit: Limit) -> Self {
-        let builder = LocalRateLimiterProvider::builder()
+        let mut builder = LocalRateLimiterProvider::builder()
             .window_size(trypema::WindowSize::seconds_or_panic(limit.window_seconds))
             .hard_limit_factor(trypema::HardLimitFactor::new_or_panic(limit.hard));
+        if limit.comes_and_goes {
+            let second = Duration::from_secs(1);
+            builder = builder.stale_after(Duration::from_secs(limit.window_seconds)).cleanup_interval(second);
+        }
         Self(builder.build().expect("consistent options"), trypema::RateLimit::per_second_or_panic(limit.per_second))
     }
 
@@ -106,6 +141,7 @@ impl Weir {
         let limiter = tower_weir::RateLimiter::builder()
             .window_size_seconds(limit.window_seconds.try_into().expect("a valid window"))
             .hard_limit_factor(limit.hard.try_into().expect("a valid factor"))
+            .max_keys(limit.max_keys)
             .build()
             .expect("consistent options");
         Self { local: limiter.local().clone(), rate: limit.per_second.try_into().expect("a valid rate") }
@@ -125,6 +161,10 @@ impl<const SUPPRESSED: bool> Engine for WeirText<SUPPRESSED> {
 
     fn new(limit: Limit) -> Self {
         Self(Weir::new(limit))
+    }
+
+    fn keys(&self) -> Option<usize> {
+        Some(self.0.local.keys())
     }
 
     #[inline]
@@ -156,6 +196,22 @@ impl Engine for WeirIp {
     }
 }
 
+/// No engine: what the work around the calls costs.
+pub struct Nothing;
+
+impl Engine for Nothing {
+    type Key = String;
+
+    fn new(_: Limit) -> Self {
+        Self
+    }
+
+    #[inline]
+    fn admits(&self, key: &String) -> bool {
+        key.touch()
+    }
+}
+
 /// A key that can be made from a number, and read.
 pub trait AsKey: Sync + 'static {
     fn numbered(number: u32) -> Self;
@@ -177,7 +233,7 @@ impl AsKey for IpAddr {
 }
 
 impl AsKey for String {
-    /// Sixteen bytes, as long as many an address is when written out.
+    /// Sixteen bytes, as long as many addresses are when written out.
     fn numbered(number: u32) -> Self {
         format!("user:{number:011}")
     }
@@ -186,4 +242,10 @@ impl AsKey for String {
     fn touch(&self) -> bool {
         black_box(self).as_bytes()[0] == b'u'
     }
+}
+
+/// Makes a text the key of another number, without an allocation.
+pub fn renumber(key: &mut String, number: u32) {
+    key.clear();
+    write!(key, "user:{number:011}").expect("a String takes all text");
 }

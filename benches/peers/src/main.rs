@@ -3,66 +3,65 @@
 //! # How to run it
 //!
 //! ```text
-//! cargo run --release --manifest-path benches/peers/Cargo.toml -- [filter]..
+//! cargo run --release --manifest-path benches/peers/Cargo.toml -- [--write] [part or title]..
 //! ```
 //!
-//! Only the scenarios whose title contains one of the filters are run, all of them without a filter. The
-//! environment sets `ROUNDS` (default 7) and `SCALE`, by which the number of calls in a round is multiplied
-//! (default 1.0; 0.05 is enough to see that all works). Let nothing else run on the machine.
+//! Without a name, it runs all parts: local, layer, memory, positions, shedding, flood, tails, redis and hybrid. A name
+//! that is no part selects the scenarios of local and layer whose titles contain it. With `--write`, the results
+//! also replace the marked sections of BENCHMARKS.md and README.md, and the plots in docs/plots.
+//!
+//! The environment sets `ROUNDS` (each part has a default) and `SCALE`, by which the number of calls or keys and the
+//! length of a lap are multiplied (default 1.0; 0.05 is enough to see that everything works). The parts redis and
+//! hybrid start `redis-server`, or what `REDIS_SERVER` names. Without a server they are left out, and their sections
+//! stay as they are. Let nothing else run on the machine.
 //!
 //! # How to read it
 //!
-//! Within a scenario every contestant runs once in every round, in an order that rotates, so what disturbs
-//! the machine disturbs all of them. A line gives the median of the rounds, in nanoseconds for one call, the
-//! fastest and the slowest round, and the median as a multiple of another contestant's (`x governor`), or what
-//! it adds to another's (`+ bare`). Compare ratios, not nanoseconds. The goal after a title says which ratio
-//! matters. With two threads a figure is the time of a call as its caller sees it. A `-` stands for what a
-//! contestant cannot do.
+//! Within a scenario every contestant runs once in every round, in an order that rotates, so what disturbs the machine
+//! disturbs all of them. A figure is the median of the rounds, with the least and the most. A ratio ("x governor") is
+//! the median of the ratios in each round. Compare ratios, not nanoseconds. With two threads a figure is the time of a
+//! call as its caller sees it. A `-` means that a contestant cannot do this, or was not measured.
 //!
-//! Every scenario checks its answers: where the title says "admit" each call must be admitted, where it says
-//! "reject" or "refuse" none. Keys and requests are built before the clock starts, and "keys alone" is what
-//! the remaining work of the loop costs.
-//!
-//! Memory is measured in a process of its own for each contestant, as the live bytes that it asked the
-//! allocator for, and as the growth of the resident set. `ROUNDS` and `SCALE` change nothing about it.
+//! Every scenario checks its answers: where the title contains "admit" each call must be admitted, where it contains
+//! "reject" or "refuse" none. Keys and requests are built before the clock starts.
 
 mod alloc;
+mod child;
 mod contestants;
+mod drive;
 mod engines;
+mod figures;
+mod flood;
+mod histogram;
+mod hybrid_store;
 mod layers;
 mod memory;
+mod parts;
+mod plot;
+mod positions;
 mod race;
+mod redis_store;
+mod report;
+mod server;
+mod shedding;
+mod summary;
+mod tails;
 
 use std::env;
 use std::process::ExitCode;
 
-use crate::race::Settings;
-
 fn main() -> ExitCode {
-    let filters = env::args().skip(1).collect::<Vec<_>>();
-    if let [flag, case] = &filters[..]
-        && flag == memory::CHILD_FLAG
+    let args = env::args().skip(1).collect::<Vec<_>>();
+    if let [flag, case] = &args[..]
+        && flag == child::FLAG
     {
-        return memory::child(case);
+        return child::run(case, memory::cases().chain(flood::cases()));
     }
-    let settings = match Settings::from_env() {
-        Ok(settings) => settings,
-        Err(message) => {
-            eprintln!("{message}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let wanted = |title: &str| filters.is_empty() || filters.iter().any(|filter| title.contains(filter.as_str()));
-    println!("{} rounds, calls x {}", settings.rounds, settings.scale);
-    for (title, build) in engines::SCENARIOS.iter().chain(layers::SCENARIOS) {
-        if wanted(title) {
-            build(race::Race::new(title)).run(&settings);
+    match parts::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
         }
     }
-    for group in memory::GROUPS {
-        if wanted(group.title) {
-            group.run();
-        }
-    }
-    ExitCode::SUCCESS
 }

@@ -1,139 +1,111 @@
-//! Memory, each case in a process of its own: this program again, with a flag and the name of the case.
+//! Memory, each case in a process of its own.
 
 use std::any::Any;
 use std::net::IpAddr;
-use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::Duration;
-use std::{env, fs, thread};
 
-use tower_weir::{ManualClock, RateLimit, RateLimiter};
 use tower_weir::store::{BudgetRequest, Policy, Store, Strategy};
+use tower_weir::{ManualClock, RateLimit, RateLimiter};
 use trypema::RateLimiterBuilder as _;
 use trypema::local::LocalRateLimiterProvider;
 
 use crate::alloc;
+use crate::child::{self, Case};
 use crate::contestants::{AsKey, Engine, Governor, Limit, Trypema, WeirIp, WeirText};
+use crate::figures::grouped;
+use crate::plot::{Bar, Bars, color};
+use crate::report::{Failure, Table};
 
-pub const CHILD_FLAG: &str = "--measure-memory";
 const KEYS: u32 = 1_000_000;
 
-/// Fills a limiter; returns it, so that it stays alive, and the live bytes that this took.
-type Fill = fn() -> Filled;
-type Filled = (Box<dyn Any>, isize);
-
-/// Cases that are shown together.
-pub struct Group {
-    pub title: &'static str,
-    goal: &'static str,
-    unit: &'static str,
-    /// How many units a case makes.
-    count: u32,
-    cases: &'static [Case],
-}
-
-struct Case {
-    name: &'static str,
-    /// Nothing where the contestant cannot do this.
-    fill: Option<Fill>,
-}
-
-pub const GROUPS: &[Group] = &[
-    Group {
-        title: "memory, 1M keys with one request each",
-        goal: "<= 100 B; suppressed or several limits <= 200 B",
-        unit: "B/key",
-        count: KEYS,
-        cases: &[
-            Case { name: "governor, address", fill: Some(keys::<Governor<IpAddr>>) },
-            Case { name: "governor, text", fill: Some(keys::<Governor<String>>) },
-            Case { name: "trypema, text", fill: Some(keys::<Trypema<false>>) },
-            Case { name: "trypema, text, suppressed", fill: Some(keys::<Trypema<true>>) },
-            Case { name: "trypema, text, shedding", fill: Some(shedding_keys::<Trypema<true>>) },
-            Case { name: "tower-weir, address", fill: Some(keys::<WeirIp>) },
-            Case { name: "tower-weir, text", fill: Some(keys::<WeirText<false>>) },
-            Case { name: "tower-weir, text, suppressed", fill: Some(keys::<WeirText<true>>) },
-            Case { name: "tower-weir, text, shedding", fill: Some(shedding_keys::<WeirText<true>>) },
-            Case { name: "tower-weir, text, two quotas", fill: Some(keys_under_two_quotas) },
-        ],
-    },
-    Group {
-        title: "memory, one key with many live buckets",
-        goal: "<= 8500 B, bounded",
-        unit: "B",
-        count: 1,
-        cases: &[
-            Case { name: "governor", fill: None },
-            Case { name: "trypema, 1000 buckets", fill: Some(trypema_buckets) },
-            Case { name: "tower-weir, 1000 buckets", fill: Some(|| weir_buckets(1_000)) },
-            Case { name: "tower-weir, 6000 buckets", fill: Some(|| weir_buckets(6_000)) },
-        ],
-    },
+/// A million keys: the case, the contestant, and what it is used with.
+const KEYED: &[(Case, &str, &str)] = &[
+    (("memory/weir-address", || keys::<WeirIp>()), "tower-weir", "address"),
+    (("memory/weir-text", || keys::<WeirText<false>>()), "tower-weir", "text"),
+    (("memory/weir-suppressed", || keys::<WeirText<true>>()), "tower-weir", "text, suppressed"),
+    (("memory/weir-shedding", || shedding_keys::<WeirText<true>>()), "tower-weir", "text, shedding"),
+    (("memory/weir-two-quotas", keys_under_two_quotas), "tower-weir", "text, two quotas"),
+    (("memory/governor-address", || keys::<Governor<IpAddr>>()), "governor", "address"),
+    (("memory/governor-text", || keys::<Governor<String>>()), "governor", "text"),
+    (("memory/trypema-text", || keys::<Trypema<false>>()), "trypema", "text"),
+    (("memory/trypema-suppressed", || keys::<Trypema<true>>()), "trypema", "text, suppressed"),
+    (("memory/trypema-shedding", || shedding_keys::<Trypema<true>>()), "trypema", "text, shedding"),
 ];
 
-impl Group {
-    /// Measures each case in a child process and prints the table.
-    pub fn run(&self) {
-        println!("\n{}   goal: {}", self.title, self.goal);
-        println!("  {:<32}{:>14}{:>14}", "", format!("live {}", self.unit), format!("RSS {}", self.unit));
-        for case in self.cases {
-            let name = case.name;
-            let measured = case.fill.map(|_| measure(&format!("{}/{name}", self.title)));
-            match measured {
-                None => println!("  {name:<32}{:>14}{:>14}", "-", "-"),
-                Some(Err(message)) => println!("  {name:<32}  failed: {message}"),
-                Some(Ok((live, resident))) => {
-                    let count = f64::from(self.count);
-                    // A page is too coarse a measure of one key.
-                    let resident = if self.count == 1 { "-".into() } else { format!("{:.1}", resident / count) };
-                    println!("  {name:<32}{:>14.1}{resident:>14}", live / count);
-                }
-            }
+/// One key with a long history.
+const BUCKETS: &[(Case, &str, &str)] = &[
+    (("memory/weir-1000-buckets", || weir_buckets(1_000)), "tower-weir", "1 000 buckets"),
+    (("memory/weir-6000-buckets", || weir_buckets(6_000)), "tower-weir", "6 000 buckets"),
+    (("memory/trypema-1000-buckets", trypema_buckets), "trypema", "1 000 buckets"),
+];
+
+pub fn cases() -> impl Iterator<Item = &'static Case> {
+    KEYED.iter().chain(BUCKETS).map(|(case, ..)| case)
+}
+
+/// What a key weighs: the contestant, what it is used with, live bytes, and the growth of the resident set in bytes.
+pub struct Weight {
+    pub library: &'static str,
+    pub variant: &'static str,
+    pub live: f64,
+    resident: f64,
+}
+
+/// The weights of a million keys; and of one key with a long history, whose resident set is too coarse a measure.
+pub struct Weights {
+    pub keyed: Vec<Weight>,
+    buckets: Vec<Weight>,
+}
+
+impl Weights {
+    pub fn measure() -> Result<Self, Failure> {
+        let of = |cases: &[(Case, &'static str, &'static str)], count: f64| {
+            let measured = cases.iter().map(|&((case, _), library, variant)| {
+                let [live, resident] = child::measure(case)?[..] else { return Err("two figures expected".into()) };
+                Ok(Weight { library, variant, live: live / count, resident: resident / count })
+            });
+            measured.collect::<Result<Vec<_>, Failure>>()
+        };
+        Ok(Self { keyed: of(KEYED, f64::from(KEYS))?, buckets: of(BUCKETS, 1.0)? })
+    }
+
+    pub fn text(&self) -> String {
+        let mut keyed = Table::new(["bytes per key, one million keys with one request each", "live", "resident"]);
+        for Weight { library, variant, live, resident } in &self.keyed {
+            keyed.row([format!("{library}, {variant}"), format!("{live:.0}"), format!("{resident:.0}")]);
         }
+        let mut buckets = Table::new(["bytes of one key with a long history", "live"]);
+        for Weight { library, variant, live, .. } in &self.buckets {
+            buckets.row([format!("{library}, {variant}"), grouped(*live as u64)]);
+        }
+        format!("{keyed}\n{buckets}")
+    }
+
+    pub fn plot(&self) -> String {
+        let series: Vec<_> = ["tower-weir", "governor", "trypema"].map(|library| (library, color(library))).into();
+        let groups = ["address", "text", "text, suppressed", "text, shedding", "text, two quotas"].map(|variant| {
+            let bar = |&(library, _): &(&str, &str)| {
+                let found = self.keyed.iter().find(|weight| (weight.library, weight.variant) == (library, variant));
+                found.map(|weight| Bar { value: weight.live, spread: None })
+            };
+            (vec![variant.to_owned()], series.iter().map(bar).collect())
+        });
+        let title = "Memory of one key, with one million keys";
+        Bars { title, axis: "live bytes per key", series, groups: groups.into() }.draw(760.0, 340.0)
     }
 }
 
-/// Asks a child process for the live bytes and the growth of the resident set.
-fn measure(case: &str) -> Result<(f64, f64), String> {
-    let program = env::current_exe().map_err(|error| error.to_string())?;
-    let output = Command::new(program).args([CHILD_FLAG, case]).output().map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut figures = text.split_whitespace().map_while(|figure| figure.parse().ok());
-    match (figures.next(), figures.next()) {
-        (Some(live), Some(resident)) => Ok((live, resident)),
-        _ => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
-}
-
-/// What the child process does.
-pub fn child(wanted: &str) -> ExitCode {
-    let cases = GROUPS.iter().flat_map(|group| group.cases.iter().map(move |case| (group.title, case)));
-    let mut cases = cases.filter(|(title, case)| format!("{title}/{}", case.name) == wanted);
-    let Some(fill) = cases.next().and_then(|(_, case)| case.fill) else {
-        eprintln!("there is no case {wanted:?}");
-        return ExitCode::FAILURE;
-    };
-    let before = resident_bytes();
-    let (kept, live) = fill();
-    println!("{live} {}", resident_bytes() - before);
-    drop(kept);
-    ExitCode::SUCCESS
-}
-
-/// The resident set by Linux's /proc; 0 where there is none.
-fn resident_bytes() -> i64 {
-    const PAGE: i64 = 4_096;
-    let pages = fs::read_to_string("/proc/self/statm").ok();
-    let pages = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<i64>().ok());
-    pages.unwrap_or(0) * PAGE
-}
-
-/// Fills a limiter and counts all of it.
-fn filled<T: Any>(fill: impl FnOnce() -> T) -> Filled {
+/// Fills a limiter; returns the live bytes that this took, and the growth of the resident set.
+fn filled<T: Any>(fill: impl FnOnce() -> T) -> Vec<f64> {
+    let before = child::resident_bytes();
     let (limiter, _, live) = alloc::count(fill);
-    (Box::new(limiter), live)
+    let figures = vec![live as f64, child::resident_bytes() - before];
+    drop(limiter);
+    figures
 }
 
-fn keys<E: Engine<Key: AsKey>>() -> Filled {
+fn keys<E: Engine<Key: AsKey>>() -> Vec<f64> {
     filled(|| {
         let engine = E::new(Limit::wide(60));
         (0..KEYS).for_each(|number| assert!(engine.admits(&E::Key::numbered(number))));
@@ -142,7 +114,7 @@ fn keys<E: Engine<Key: AsKey>>() -> Filled {
 }
 
 /// Four requests for each key where one is the limit and two the hard cap.
-fn shedding_keys<E: Engine<Key: AsKey>>() -> Filled {
+fn shedding_keys<E: Engine<Key: AsKey>>() -> Vec<f64> {
     filled(|| {
         let engine = E::new(Limit::SINGLE);
         for key in (0..KEYS).map(E::Key::numbered) {
@@ -154,7 +126,7 @@ fn shedding_keys<E: Engine<Key: AsKey>>() -> Filled {
 }
 
 /// A limit of two quotas, as a layer opens it.
-fn keys_under_two_quotas() -> Filled {
+fn keys_under_two_quotas() -> Vec<f64> {
     filled(|| {
         let quotas = ["1000000000/s", "10000000000/min"].map(|quota| quota.parse().expect("a valid quota"));
         let limiter = RateLimiter::builder().build().expect("consistent options");
@@ -169,14 +141,14 @@ fn keys_under_two_quotas() -> Filled {
 }
 
 /// Counts what a key grows by after its first bucket, which leaves out the limiter itself.
-fn grown<T: Any>(limiter: T, buckets: u64, next_bucket: impl Fn(&T)) -> Filled {
+fn grown<T: Any>(limiter: T, buckets: u64, next_bucket: impl Fn(&T)) -> Vec<f64> {
     next_bucket(&limiter);
     let ((), _, live) = alloc::count(|| (1..buckets).for_each(|_| next_bucket(&limiter)));
-    (Box::new(limiter), live)
+    vec![live as f64, 0.0]
 }
 
 /// Buckets of 10 ms in a window of a minute, by a clock that is moved by hand.
-fn weir_buckets(buckets: u64) -> Filled {
+fn weir_buckets(buckets: u64) -> Vec<f64> {
     let clock = ManualClock::new();
     let limiter = RateLimiter::builder().clock(clock.clone()).build().expect("consistent options");
     let rate = RateLimit::try_from(1e9).expect("a valid rate");
@@ -186,12 +158,13 @@ fn weir_buckets(buckets: u64) -> Filled {
     })
 }
 
-/// Buckets of 1 ms in a window of a minute, since this clock cannot be moved: it must be waited for.
-fn trypema_buckets() -> Filled {
+/// Buckets of 1 ms in a window of a minute. This clock cannot be moved, so each bucket takes its time.
+fn trypema_buckets() -> Vec<f64> {
     let bucket = trypema::BucketSize::milliseconds_or_panic(1);
-    let provider = LocalRateLimiterProvider::builder().bucket_size(bucket).build().expect("consistent options");
+    let window = trypema::WindowSize::seconds_or_panic(60);
+    let builder = LocalRateLimiterProvider::builder().bucket_size(bucket).window_size(window);
     let rate = trypema::RateLimit::max();
-    grown(provider, 1_000, move |provider| {
+    grown(builder.build().expect("consistent options"), 1_000, move |provider| {
         provider.absolute().inc("key", &rate, 1);
         thread::sleep(Duration::from_millis(3));
     })

@@ -1,69 +1,68 @@
-//! A race: its contestants run in turns, and a table tells how they did.
+//! A race: its contestants run in turns, round after round.
 
 use std::env;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Makes a number of calls and says how long they took; on several threads, the mean over the threads.
+use crate::figures::Figures;
+
+/// Makes a number of calls and returns how long they took; on several threads, the mean over the threads.
 pub type Lap = Box<dyn FnMut(u64) -> Duration>;
 
-/// A title, and what turns the empty race of that title into the scenario.
+/// A title, and what adds the contestants to the empty race of that title.
 pub type Scenario = (&'static str, fn(Race) -> Race);
 
-/// What the environment says about all races.
+/// What the environment sets for all parts.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    pub rounds: usize,
+    rounds: Option<usize>,
     pub scale: f64,
 }
 
 impl Settings {
     pub fn from_env() -> Result<Self, String> {
-        let settings = Self { rounds: read("ROUNDS", 7)?, scale: read("SCALE", 1.0)? };
-        let possible = settings.rounds > 0 && settings.scale > 0.0 && settings.scale.is_finite();
+        let settings = Self { rounds: read("ROUNDS")?, scale: read("SCALE")?.unwrap_or(1.0) };
+        let possible = settings.rounds != Some(0) && settings.scale > 0.0 && settings.scale.is_finite();
         possible.then_some(settings).ok_or_else(|| "ROUNDS and SCALE must be above 0".into())
     }
-}
 
-fn read<T: FromStr>(name: &str, default: T) -> Result<T, String> {
-    match env::var(name) {
-        Ok(text) => text.parse().map_err(|_| format!("{name} must be a number, and is {text:?}")),
-        Err(_) => Ok(default),
+    /// The number of rounds, for a part with this default.
+    pub fn rounds(&self, default: usize) -> usize {
+        self.rounds.unwrap_or(default)
+    }
+
+    /// A number of calls or keys, multiplied.
+    pub fn scaled(&self, number: u64) -> u64 {
+        ((number as f64 * self.scale) as u64).max(1)
     }
 }
 
-/// A column that compares each contestant with one of them, by the name of the latter.
-#[derive(Clone, Copy, Debug)]
-enum Column {
-    Ratio(&'static str),
-    Added(&'static str),
+fn read<T: FromStr>(name: &str) -> Result<Option<T>, String> {
+    match env::var(name) {
+        Ok(text) => text.parse().map(Some).map_err(|_| format!("{name} must be a number, and is {text:?}")),
+        Err(_) => Ok(None),
+    }
 }
 
+/// A library, and how it is used: by which kind of key, or with what.
+pub type Name = (&'static str, &'static str);
+
 struct Contestant {
-    name: &'static str,
-    /// Nothing where the contestant cannot do this.
-    lap: Option<Lap>,
+    name: Name,
+    lap: Lap,
     allocations: Option<f64>,
 }
 
 /// A scenario, and those who take part in it.
 pub struct Race {
     title: &'static str,
-    goal: &'static str,
     calls: u64,
-    columns: Vec<Column>,
     contestants: Vec<Contestant>,
 }
 
 impl Race {
     pub fn new(title: &'static str) -> Self {
-        Self { title, goal: "", calls: 1_000_000, columns: Vec::new(), contestants: Vec::new() }
-    }
-
-    /// What the median should reach, in words.
-    pub fn goal(mut self, goal: &'static str) -> Self {
-        self.goal = goal;
-        self
+        Self { title, calls: 1_000_000, contestants: Vec::new() }
     }
 
     /// The number of calls that a contestant makes in a round, on each thread.
@@ -72,99 +71,80 @@ impl Race {
         self
     }
 
-    /// Adds a column: medians as multiples of this contestant's.
-    pub fn ratio_to(mut self, name: &'static str) -> Self {
-        self.columns.push(Column::Ratio(name));
-        self
-    }
-
-    /// Adds a column: medians less this contestant's.
-    pub fn added_to(mut self, name: &'static str) -> Self {
-        self.columns.push(Column::Added(name));
-        self
-    }
-
-    pub fn contestant(mut self, name: &'static str, lap: Lap) -> Self {
-        self.contestants.push(Contestant { name, lap: Some(lap), allocations: None });
+    pub fn contestant(mut self, name: Name, lap: Lap) -> Self {
+        self.contestants.push(Contestant { name, lap, allocations: None });
         self
     }
 
     /// A contestant whose allocations for one call are known.
-    pub fn counted(mut self, name: &'static str, (lap, allocations): (Lap, f64)) -> Self {
-        self.contestants.push(Contestant { name, lap: Some(lap), allocations: Some(allocations) });
+    pub fn counted(mut self, name: Name, (lap, allocations): (Lap, f64)) -> Self {
+        self.contestants.push(Contestant { name, lap, allocations: Some(allocations) });
         self
     }
 
-    /// A contestant that cannot do this.
-    pub fn unable(mut self, name: &'static str) -> Self {
-        self.contestants.push(Contestant { name, lap: None, allocations: None });
-        self
-    }
-
-    /// Runs all rounds and prints the table.
-    pub fn run(mut self, settings: &Settings) {
-        let calls = ((self.calls as f64 * settings.scale) as u64).max(1);
+    /// Runs all rounds. The order rotates, so what disturbs the machine disturbs all contestants.
+    pub fn run(mut self, settings: &Settings) -> Standing {
+        let calls = settings.scaled(self.calls);
         let entrants = self.contestants.len();
-        let mut figures = vec![Vec::with_capacity(settings.rounds); entrants];
-        for round in 0..settings.rounds {
+        let mut rounds = vec![Vec::new(); entrants];
+        for round in 0..settings.rounds(ROUNDS) {
             for turn in 0..entrants {
                 let at = (round + turn) % entrants;
-                if let Some(lap) = &mut self.contestants[at].lap {
-                    figures[at].push(lap(calls).as_nanos() as f64 / calls as f64);
-                }
+                rounds[at].push((self.contestants[at].lap)(calls).as_nanos() as f64 / calls as f64);
             }
         }
-        self.print(&figures.into_iter().map(Figures::of).collect::<Vec<_>>());
+        let entrants = self.contestants.into_iter().zip(rounds);
+        let entrants =
+            entrants.map(|(Contestant { name, allocations, .. }, rounds)| Entrant { name, rounds, allocations });
+        Standing { title: self.title, entrants: entrants.collect() }
+    }
+}
+
+/// The rounds of a race, unless the environment sets others.
+pub const ROUNDS: usize = 7;
+
+/// What a contestant reached: nanoseconds for one call in each round, and the allocations of a call if counted.
+#[derive(Clone)]
+pub struct Entrant {
+    pub name: Name,
+    pub rounds: Vec<f64>,
+    pub allocations: Option<f64>,
+}
+
+impl Entrant {
+    pub fn figures(&self) -> Option<Figures> {
+        Figures::of(self.rounds.iter().copied())
     }
 
-    fn print(&self, figures: &[Option<Figures>]) {
-        let goal = if self.goal.is_empty() { String::new() } else { format!("   goal: {}", self.goal) };
-        println!("\n{}{goal}", self.title);
-        let heads = self.columns.iter().map(|column| match column {
-            Column::Ratio(name) => format!("x {name}"),
-            Column::Added(name) => format!("+ {name}"),
-        });
-        let heads = heads.map(|head| format!("{head:>23}")).collect::<String>();
-        println!("  {:<32}{:>10}{:>10} .. {:<10}{heads}{:>9}", "", "ns/call", "min", "max", "allocs");
-        for (contestant, own) in self.contestants.iter().zip(figures) {
-            let Some(own) = own else {
-                println!("  {:<32}{:>10}", contestant.name, "-");
-                continue;
-            };
-            let compared = self.columns.iter().map(|column| self.compare(*column, own, figures));
-            let compared = compared.map(|text| format!("{text:>23}")).collect::<String>();
-            let allocations = contestant.allocations.map_or(String::new(), |count| format!("{count:.1}"));
-            let Figures { median, min, max } = own;
-            let spread = format!("{median:>10.1}{min:>10.1} .. {max:<10.1}");
-            println!("  {:<32}{spread}{compared}{allocations:>9}", contestant.name);
-        }
-    }
-
-    fn compare(&self, column: Column, own: &Figures, figures: &[Option<Figures>]) -> String {
-        let (Column::Ratio(name) | Column::Added(name)) = column;
-        let at = self.contestants.iter().position(|contestant| contestant.name == name);
-        match (column, at.and_then(|at| figures[at].as_ref())) {
-            (_, None) => "-".into(),
-            (Column::Ratio(_), Some(other)) => format!("{:.2}", own.median / other.median),
-            (Column::Added(_), Some(other)) => format!("{:+.1}", own.median - other.median),
+    /// The figures, and the allocations of a call if there are any.
+    pub fn cell(&self) -> String {
+        let figures = self.figures().map_or("-".into(), |figures| figures.cell());
+        match self.allocations {
+            Some(allocations) if allocations >= 0.05 => format!("{figures}, {allocations:.1} allocations"),
+            _ => figures,
         }
     }
 }
 
-/// Nanoseconds for one call, over all rounds.
-#[derive(Clone, Copy, Debug)]
-struct Figures {
-    median: f64,
-    min: f64,
-    max: f64,
+/// The results of a race.
+pub struct Standing {
+    pub title: &'static str,
+    pub entrants: Vec<Entrant>,
 }
 
-impl Figures {
-    fn of(mut rounds: Vec<f64>) -> Option<Self> {
-        rounds.sort_by(f64::total_cmp);
-        let (min, max) = (*rounds.first()?, *rounds.last()?);
-        let half = rounds.len() / 2;
-        let median = if rounds.len() % 2 == 1 { rounds[half] } else { (rounds[half - 1] + rounds[half]) / 2.0 };
-        Some(Self { median, min, max })
+impl Standing {
+    pub fn get(&self, library: &str, variant: &str) -> Option<&Entrant> {
+        self.entrants.iter().find(|entrant| entrant.name == (library, variant))
+    }
+
+    /// The variants in the order in which they stand.
+    pub fn variants(&self) -> Vec<&'static str> {
+        let mut variants = Vec::new();
+        for entrant in &self.entrants {
+            if !variants.contains(&entrant.name.1) {
+                variants.push(entrant.name.1);
+            }
+        }
+        variants
     }
 }

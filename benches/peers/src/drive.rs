@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::Failure;
+use crate::figures::grouped;
+use crate::histogram::Histogram;
+use crate::report::Failure;
 
 /// Something that decides on keys, which it knows by their numbers.
 pub trait Contestant: Send + Sync + 'static {
@@ -25,10 +27,10 @@ pub struct Load {
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = if self.keys == 1 { "hot key".into() } else { format!("{}k keys", self.keys / 1_000) };
-        let verdict = if self.is_admitted { "allowed" } else { "rejected" };
+        let verdict = if self.is_admitted { "admit" } else { "reject" };
+        let keys = if self.keys == 1 { "one hot key".into() } else { format!("{} keys", grouped(self.keys as u64)) };
         let tasks = if self.tasks == 1 { "1 task".into() } else { format!("{} tasks", self.tasks) };
-        write!(f, "{keys}, {verdict}, {tasks}")
+        write!(f, "{verdict}, {keys}, {tasks}")
     }
 }
 
@@ -38,7 +40,7 @@ pub struct Lap {
     pub decisions: u64,
     pub admitted: u64,
     pub elapsed: Duration,
-    pub latencies: Latencies,
+    pub latencies: Histogram,
 }
 
 type Running<T> = Pin<Box<dyn Future<Output = Result<T, Failure>>>>;
@@ -129,38 +131,4 @@ async fn once<C: Contestant>(contestant: Arc<C>, keys: usize) -> Result<u64, Fai
         admitted += stripe.await?;
     }
     Ok(admitted)
-}
-
-/// How many answers took how long, within 3 %: 32 classes for each doubling, counted in nanoseconds.
-#[derive(Clone, Debug)]
-pub struct Latencies(Vec<u64>);
-
-impl Default for Latencies {
-    fn default() -> Self {
-        Self(vec![0; 64 * 32])
-    }
-}
-
-impl Latencies {
-    fn note(&mut self, latency: Duration) {
-        let nanos = latency.as_nanos() as u64 | 32;
-        let shift = nanos.ilog2() - 5;
-        self.0[(shift as usize + 1) * 32 + (nanos >> shift) as usize - 32] += 1;
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(own, other)| *own += other);
-    }
-
-    /// The time within which this part of the answers came, in microseconds.
-    pub fn quantile(&self, part: f64) -> f64 {
-        let rank = (self.0.iter().sum::<u64>() as f64 * part).ceil() as u64;
-        let mut seen = 0;
-        let class = self.0.iter().position(|count| {
-            seen += count;
-            seen >= rank.max(1)
-        });
-        let class = class.unwrap_or(32);
-        ((32 + class % 32 + 1) as u64 * (1 << (class / 32).saturating_sub(1))) as f64 / 1_000.0
-    }
 }

@@ -1,24 +1,20 @@
-//! What a limited key weighs, by `MEMORY USAGE` over all the keys that are there for it.
+//! The bytes of a limited key, by `MEMORY USAGE` over all the keys that exist for it.
 
 use std::time::Duration;
 
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 
-use crate::Failure;
-use crate::contestants::{self, Limit};
+use super::contestants::{self, Limit};
+use crate::report::{Failure, Table};
 use crate::server::Server;
 
-pub const TITLE: &str = "bytes per limited key";
 const KEYS: usize = 1_000;
 const REQUESTS: usize = 20;
 
-pub async fn measure(server: &Server) -> Result<(), Failure> {
-    println!("\n### {TITLE}\n");
-    println!(
-        "| | keys | without expiry | bytes, one request | bytes, {REQUESTS} requests |\n|---|{}",
-        "--:|".repeat(4)
-    );
+pub async fn measure(server: &Server) -> Result<Table, Failure> {
+    let heads = ["for each limited key", "Redis keys", "without expiry", "bytes, one request", "bytes, 20 requests"];
+    let mut table = Table::new(heads);
     let entrants = [
         contestants::weir(server, Limit::HOURLY, KEYS)?,
         contestants::trypema(server, Limit::HOURLY, KEYS).await?,
@@ -37,9 +33,11 @@ pub async fn measure(server: &Server) -> Result<(), Failure> {
         let many = Weight::of(&mut connection).await?;
         let [keys, eternal, one, many] =
             [one.keys, one.eternal, one.bytes, many.bytes].map(|sum| sum as f64 / KEYS as f64);
-        println!("| {} | {keys:.1} | {eternal:.1} | {one:.0} | {many:.0} |", entrant.name);
+        let counts = [keys, eternal].map(|count| format!("{count:.1}"));
+        let bytes = [one, many].map(|bytes| format!("{bytes:.0}"));
+        table.row(std::iter::once(entrant.name.to_owned()).chain(counts).chain(bytes));
     }
-    Ok(())
+    Ok(table)
 }
 
 #[derive(Debug, Default)]

@@ -9,8 +9,8 @@ use tower_weir::{OnStoreError, RateLimit, RateLimiter, RedisOptions};
 use trypema::RateLimiterBuilder as _;
 use trypema::redis::{RedisKey, RedisRateLimiterProvider};
 
-use crate::Failure;
 use crate::drive::{Contestant, Entrant};
+use crate::report::Failure;
 use crate::server::Server;
 
 /// A limit as all can express it.
@@ -33,9 +33,17 @@ impl Limit {
     }
 }
 
-const ONE_CALL: &str = "return redis.call('INCR', KEYS[1])";
+pub const WEIR: &str = "tower-weir";
+pub const WEIR_ASKING: &str = "tower-weir, no deny cache";
+pub const SCRIPT_ALONE: &str = "tower-weir's script alone";
+pub const TRYPEMA: &str = "trypema";
+pub const GCRA_SCRIPT: &str = "GCRA script";
+pub const ONE_CALL: &str = "script of one call";
+pub const THREE_CALLS: &str = "script of three calls";
 
-const THREE_CALLS: &str = "local time = redis.call('TIME')
+const ONE: &str = "return redis.call('INCR', KEYS[1])";
+
+const THREE: &str = "local time = redis.call('TIME')
 local seen = redis.call('GET', KEYS[1])
 return redis.call('SET', KEYS[1], time[1], 'PX', 60000)";
 
@@ -54,15 +62,15 @@ pub async fn all(server: &Server, is_admitted: bool, keys: usize) -> Result<Vec<
     let mut all = vec![weir(server, limit, keys)?];
     if !is_admitted {
         let weir = Weir::new(RedisOptions::url(server.url()).prefix("asking").deny_cache(false), limit, keys)?;
-        all.push(Entrant::new("tower-weir, no deny cache", true, weir));
+        all.push(Entrant::new(WEIR_ASKING, true, weir));
     }
-    all.push(Entrant::new("tower-weir's script alone", true, alone(server, limit, keys).await?));
+    all.push(Entrant::new(SCRIPT_ALONE, true, alone(server, limit, keys).await?));
     all.push(trypema(server, limit, keys).await?);
     all.push(gcra(server, limit, keys).await?);
-    let one = Script::load(server, "one", ONE_CALL, Vec::new(), keys, |_| true).await?;
-    all.push(Entrant::new("EVALSHA of one call", false, one));
-    let three = Script::load(server, "three", THREE_CALLS, Vec::new(), keys, |_| true).await?;
-    all.push(Entrant::new("EVALSHA of three calls", false, three));
+    let one = Script::load(server, "one", ONE, Vec::new(), keys, |_| true).await?;
+    all.push(Entrant::new(ONE_CALL, false, one));
+    let three = Script::load(server, "three", THREE, Vec::new(), keys, |_| true).await?;
+    all.push(Entrant::new(THREE_CALLS, false, three));
     for entrant in &all {
         while entrant.once(keys).await? > 0 && entrant.limits && !is_admitted {}
     }
@@ -71,7 +79,7 @@ pub async fn all(server: &Server, is_admitted: bool, keys: usize) -> Result<Vec<
 
 /// This crate, as it is.
 pub fn weir(server: &Server, limit: Limit, keys: usize) -> Result<Entrant, Failure> {
-    Ok(Entrant::new("tower-weir", true, Weir::new(RedisOptions::url(server.url()), limit, keys)?))
+    Ok(Entrant::new(WEIR, true, Weir::new(RedisOptions::url(server.url()), limit, keys)?))
 }
 
 pub async fn trypema(server: &Server, limit: Limit, keys: usize) -> Result<Entrant, Failure> {
@@ -82,14 +90,14 @@ pub async fn trypema(server: &Server, limit: Limit, keys: usize) -> Result<Entra
         rate: trypema::RateLimit::per_second_or_panic(limit.per_second()),
         keys: texts("", keys).into_iter().map(RedisKey::new_or_panic).collect(),
     };
-    Ok(Entrant::new("trypema", true, contestant))
+    Ok(Entrant::new(TRYPEMA, true, contestant))
 }
 
 pub async fn gcra(server: &Server, limit: Limit, keys: usize) -> Result<Entrant, Failure> {
     let window = u64::from(limit.window_seconds) * 1_000_000;
     let args = [window / u64::from(limit.capacity), window].map(|micros| micros.to_string().into_bytes());
     let is_ok = |answer: &Value| matches!(answer, Value::Array(parts) if parts.first() == Some(&Value::Int(0)));
-    Ok(Entrant::new("GCRA script", true, Script::load(server, "gcra", GCRA, args.into(), keys, is_ok).await?))
+    Ok(Entrant::new(GCRA_SCRIPT, true, Script::load(server, "gcra", GCRA, args.into(), keys, is_ok).await?))
 }
 
 fn texts(prefix: &str, keys: usize) -> Vec<String> {

@@ -1,5 +1,6 @@
-//! A Redis server of our own, and what it says of its work.
+//! A Redis server for one run, and what it counts.
 
+use std::env;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnecti
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo};
 
-use crate::Failure;
+use crate::report::Failure;
 
 /// More than the tasks that ask at the same time.
 const BUFFER: usize = 512;
@@ -29,12 +30,23 @@ pub struct Stats {
 }
 
 impl Server {
+    pub const ABSENT: &str = "no redis-server is in the PATH; name one in REDIS_SERVER";
+
+    /// The program that `REDIS_SERVER` names, otherwise `redis-server` if the `PATH` has it.
+    pub fn binary() -> Option<String> {
+        let name = "redis-server";
+        let is_in_path =
+            || env::split_paths(&env::var_os("PATH")?).any(|folder| folder.join(name).is_file()).then_some(());
+        env::var("REDIS_SERVER").ok().or_else(|| is_in_path().map(|()| name.into()))
+    }
+
     pub async fn start(binary: &str) -> Result<Self, Failure> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut command = Command::new(binary);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let process = process.map_err(|error| format!("{binary} does not start: {error}; name one in REDIS_SERVER"))?;
+        let process =
+            process.map_err(|error| format!("{binary} does not start: {error}; name another one in REDIS_SERVER"))?;
         let server = Self { process, port };
         for _ in 0..200 {
             if server.ask(&["PING"]).await.is_ok() {

@@ -1,0 +1,52 @@
+//! Measures in a process of its own: this program again, with a flag and the name of the case.
+
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+use crate::report::Failure;
+
+pub const FLAG: &str = "--child";
+
+/// A case, and what measures it in the child process.
+pub type Case = (&'static str, fn() -> Vec<f64>);
+
+/// Runs a case in a child process; returns its figures.
+pub fn measure(case: &str) -> Result<Vec<f64>, Failure> {
+    let output = Command::new(env::current_exe()?).args([FLAG, case]).output()?;
+    if !output.status.success() {
+        return Err(format!("{case}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+}
+
+/// What the child process does.
+pub fn run(wanted: &str, cases: impl IntoIterator<Item = &'static Case>) -> ExitCode {
+    match cases.into_iter().find(|(name, _)| *name == wanted) {
+        Some((_, case)) => {
+            case().iter().for_each(|figure| println!("{figure}"));
+            ExitCode::SUCCESS
+        }
+        None => {
+            eprintln!("there is no case {wanted:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The resident set in bytes, by Linux's /proc; 0 without it.
+pub fn resident_bytes() -> f64 {
+    status("VmRSS:")
+}
+
+/// The largest resident set so far.
+pub fn peak_resident_bytes() -> f64 {
+    status("VmHWM:")
+}
+
+fn status(field: &str) -> f64 {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.unwrap_or(0.0) * 1_024.0
+}
