@@ -1,4 +1,4 @@
-//! The system's allocator, which can be told to count.
+//! The system's allocator, which can count.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering::Relaxed};

@@ -30,7 +30,7 @@ pub trait Engine: Sized + Sync + 'static {
     /// Forgets idle keys, where the engine leaves that to its user.
     fn clean(&self) {}
 
-    /// The keys that it retains, if it can tell.
+    /// The number of retained keys, if the engine knows it.
     fn keys(&self) -> Option<usize> {
         None
     }

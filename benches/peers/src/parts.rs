@@ -1,16 +1,30 @@
 //! The parts of a run, and which of them are wanted.
 
 use std::future::Future;
+use std::pin::Pin;
 
 use crate::memory::Weights;
 use crate::positions::Positions;
 use crate::race::{ROUNDS, Race, Scenario, Settings, Standing};
-use crate::report::{Failure, Report, provenance};
+use crate::report::{Failure, Report};
 use crate::server::Server;
 use crate::shedding::Shedding;
 use crate::{engines, flood, hybrid_store, layers, redis_store, summary, tails};
 
-const PARTS: [&str; 9] = ["local", "layer", "memory", "positions", "shedding", "flood", "tails", "redis", "hybrid"];
+type Part = (&'static str, fn(&mut Run) -> Result<(), Failure>);
+
+/// In the order in which they run.
+const PARTS: &[Part] = &[
+    ("local", Run::local),
+    ("layer", Run::layer),
+    ("memory", Run::memory),
+    ("positions", Run::positions),
+    ("shedding", Run::shedding),
+    ("flood", Run::flood),
+    ("tails", Run::tails),
+    ("redis", |run| run.with_server(|binary, settings, report| Box::pin(redis_store::run(binary, settings, report)))),
+    ("hybrid", |run| run.with_server(|binary, settings, report| Box::pin(hybrid_store::run(binary, settings, report)))),
+];
 
 /// Runs what the arguments select; see the documentation of the program.
 pub fn run(mut args: Vec<String>) -> Result<(), Failure> {
@@ -19,88 +33,110 @@ pub fn run(mut args: Vec<String>) -> Result<(), Failure> {
     if let Some(option) = args.iter().find(|arg| arg.starts_with('-')) {
         return Err(format!("unknown option {option}; the only one is --write, as the first argument").into());
     }
-    let (parts, titles): (Vec<_>, Vec<_>) = args.into_iter().partition(|arg| PARTS.contains(&arg.as_str()));
+    let is_part = |arg: &String| PARTS.iter().any(|(part, _)| part == arg);
+    let (wanted, titles): (Vec<_>, Vec<_>) = args.into_iter().partition(is_part);
     if writes && !titles.is_empty() {
-        return Err("--write replaces whole sections, so it takes names of parts and no titles".into());
+        return Err("--write replaces whole sections, so it accepts names of parts and no titles".into());
     }
     let (settings, report) = (Settings::from_env()?, Report::new(writes));
-    let wants = |part: &str| parts.iter().any(|name| name == part) || (parts.is_empty() && titles.is_empty());
-    let scaled = if settings.scale == 1.0 { String::new() } else { format!(", SCALE={}", settings.scale) };
-    let rounds = |default| format!("{} rounds{scaled}", settings.rounds(default));
-    let once = format!("one run{scaled}");
-
-    let local = if wants("local") { races(engines::SCENARIOS, &[], &settings) } else { Vec::new() };
-    if !local.is_empty() {
-        report.section("local", &format!("{}\n\n{}", provenance(&rounds(ROUNDS)), engines::table(&local)))?;
-        report.plot("speed", &summary::plot(&local))?;
-    }
-    if wants("layer") {
-        let layers = races(layers::SCENARIOS, &[], &settings);
-        report.section("layer", &format!("{}\n\n{}", provenance(&rounds(ROUNDS)), layers::table(&layers)))?;
-    }
+    let mut run = Run { settings, report, needs_server: !wanted.is_empty(), local: Vec::new() };
     if !titles.is_empty() {
-        println!("\n{}", engines::table(&races(engines::SCENARIOS, &titles, &settings)));
-        println!("{}", layers::table(&races(layers::SCENARIOS, &titles, &settings)));
+        println!("\n{}", engines::table(&run.races(engines::SCENARIOS, &titles)));
+        println!("{}", layers::table(&run.races(layers::SCENARIOS, &titles)));
     }
-    if wants("memory") {
+    let all = wanted.is_empty() && titles.is_empty();
+    for (name, part) in PARTS {
+        if all || wanted.iter().any(|wanted| wanted == name) {
+            part(&mut run)?;
+        }
+    }
+    Ok(())
+}
+
+struct Run {
+    settings: Settings,
+    report: Report,
+    /// Whether a missing server is an error. Without names of parts, its parts are left out instead.
+    needs_server: bool,
+    /// The results of the part local, for the summary.
+    local: Vec<Standing>,
+}
+
+/// A part that needs a server: the program of the server, the settings and the report.
+type Remote = for<'a> fn(&'a str, &'a Settings, &'a Report) -> Running<'a>;
+type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
+
+impl Run {
+    fn local(&mut self) -> Result<(), Failure> {
+        self.local = self.races(engines::SCENARIOS, &[]);
+        self.report.section("local", &self.rounds(ROUNDS), engines::table(&self.local))?;
+        self.report.plot("speed", &summary::plot(&self.local))
+    }
+
+    fn layer(&mut self) -> Result<(), Failure> {
+        let table = layers::table(&self.races(layers::SCENARIOS, &[]));
+        self.report.section("layer", &self.rounds(ROUNDS), table)
+    }
+
+    fn memory(&mut self) -> Result<(), Failure> {
         let weights = Weights::measure()?;
-        report.section("memory", &format!("{}\n\n{}", provenance("one run"), weights.text()))?;
-        report.plot("memory", &weights.plot())?;
-        if !local.is_empty() {
-            report.section("summary", &summary::table(&local, &weights).to_string())?;
-        }
+        self.report.section("memory", "one run", weights.text())?;
+        self.report.plot("memory", &weights.plot())?;
+        // The README has figures of both parts, or keeps its own.
+        if self.local.is_empty() { Ok(()) } else { self.report.summary(summary::table(&self.local, &weights)) }
     }
-    if wants("positions") {
+
+    fn positions(&mut self) -> Result<(), Failure> {
         let positions = Positions::measure();
-        report.section("positions", &format!("{}\n\n{}", provenance("one run"), positions.table()))?;
-        report.plot("positions", &positions.plot())?;
+        self.report.section("positions", "one run", positions.table())?;
+        self.report.plot("positions", &positions.plot())
     }
-    if wants("shedding") {
+
+    fn shedding(&mut self) -> Result<(), Failure> {
         let shedding = Shedding::measure();
-        report.section("shedding", &format!("{}\n\n{}", provenance("one run"), shedding.table()))?;
-        report.plot("shedding", &shedding.plot_admitted())?;
-        report.plot("pauses", &shedding.plot_pauses())?;
+        self.report.section("shedding", "one run", shedding.table())?;
+        self.report.plot("shedding", &shedding.plot_admitted())?;
+        self.report.plot("pauses", &shedding.plot_pauses())
     }
-    if wants("flood") {
-        report.section("flood", &format!("{}\n\n{}", provenance(&once), flood::measure()?))?;
+
+    fn flood(&mut self) -> Result<(), Failure> {
+        self.report.section("flood", &format!("one run{}", self.scaled()), flood::measure()?)
     }
-    if wants("tails") {
-        let table = tails::measure(&settings);
-        report.section("tails", &format!("{}\n\n{table}", provenance(&rounds(tails::ROUNDS))))?;
+
+    fn tails(&mut self) -> Result<(), Failure> {
+        self.report.section("tails", &self.rounds(tails::ROUNDS), tails::measure(&self.settings))
     }
-    let remote = ["redis", "hybrid"].map(wants);
-    if remote.contains(&true) {
+
+    fn with_server(&mut self, part: Remote) -> Result<(), Failure> {
         match Server::binary() {
-            Some(binary) => run_remote(remote, &binary, &settings, &report)?,
-            None if parts.is_empty() => println!("\nredis and hybrid are left out: {}", Server::ABSENT),
-            None => return Err(Server::ABSENT.into()),
+            Some(binary) => {
+                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+                runtime.block_on(part(&binary, &self.settings, &self.report))
+            }
+            None if self.needs_server => Err(Server::ABSENT.into()),
+            None => {
+                println!("\nThis part is left out: {}", Server::ABSENT);
+                Ok(())
+            }
         }
     }
-    Ok(())
-}
 
-/// Runs the scenarios whose titles contain one of the filters; all of them without a filter.
-fn races(scenarios: &[Scenario], filters: &[String], settings: &Settings) -> Vec<Standing> {
-    let is_wanted = |title: &str| filters.is_empty() || filters.iter().any(|filter| title.contains(filter.as_str()));
-    let wanted = scenarios.iter().filter(|(title, _)| is_wanted(title));
-    let race = |(title, build): &Scenario| {
-        println!("{title} ..");
-        build(Race::new(title)).run(settings)
-    };
-    wanted.map(race).collect()
-}
-
-fn run_remote(wanted: [bool; 2], binary: &str, settings: &Settings, report: &Report) -> Result<(), Failure> {
-    let [wants_redis, wants_hybrid] = wanted;
-    if wants_redis {
-        on_two_threads(redis_store::run(binary, settings, report))?;
+    /// Runs the scenarios whose titles contain one of the filters; all of them without a filter.
+    fn races(&self, scenarios: &[Scenario], filters: &[String]) -> Vec<Standing> {
+        let is_wanted =
+            |title: &str| filters.is_empty() || filters.iter().any(|filter| title.contains(filter.as_str()));
+        let race = |(title, build): &Scenario| {
+            println!("{title} ..");
+            build(Race::new(title)).run(&self.settings)
+        };
+        scenarios.iter().filter(|(title, _)| is_wanted(title)).map(race).collect()
     }
-    if wants_hybrid {
-        on_two_threads(hybrid_store::run(binary, settings, report))?;
-    }
-    Ok(())
-}
 
-fn on_two_threads(part: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(part)
+    fn rounds(&self, default: usize) -> String {
+        format!("{} rounds{}", self.settings.rounds(default), self.scaled())
+    }
+
+    fn scaled(&self) -> String {
+        if self.settings.scale == 1.0 { String::new() } else { format!(", SCALE={}", self.settings.scale) }
+    }
 }

@@ -12,7 +12,7 @@ const KEY: &str = "text";
 
 pub fn table(local: &[Standing], weights: &Weights) -> Table {
     let [weir, governor, trypema] = LIBRARIES;
-    let mut table = Table::new(["", weir, &version(governor), &version(trypema)]);
+    let mut table = Table::new(["medians, by keys of text", weir, &version(governor), &version(trypema)]);
     for title in [HOT_ADMIT, HOT_REJECT, HOT_ADMIT_TWO, MANY_ADMIT, MANY_REJECT] {
         let cells = LIBRARIES.map(|library| bar(local, title, library).map(|bar| format!("{:.0} ns", bar.value)));
         table.row(std::iter::once(title.to_owned()).chain(cells.map(|cell| cell.unwrap_or("-".into()))));

@@ -13,7 +13,7 @@ mod speed;
 use std::time::Duration;
 
 use crate::race::Settings;
-use crate::report::{Failure, Report, provenance};
+use crate::report::{Failure, Report};
 use crate::server::Server;
 
 const ROUNDS: usize = 3;
@@ -24,11 +24,11 @@ pub async fn run(binary: &str, settings: &Settings, report: &Report) -> Result<(
     let (rounds, lap) = (settings.rounds(ROUNDS), Duration::from_secs_f64(LAP * settings.scale));
     let server = Server::start(binary).await?;
     let redis = server.version().await?;
-    let how = provenance(&format!("{rounds} rounds of {} s, {redis}", lap.as_secs_f64()));
-    report.section("hybrid-speed", &format!("{how}\n\n{}", speed::measure(&server, rounds, lap).await?))?;
+    let how = format!("{rounds} rounds of {} s, {redis}", lap.as_secs_f64());
+    report.section("hybrid-speed", &how, speed::measure(&server, rounds, lap).await?)?;
     // The limiters of the first part may still return their leases.
     drop(server);
     let server = Server::start(binary).await?;
-    let how = provenance(&format!("one run of {} s for each row, {redis}", exact::SECONDS));
-    report.section("hybrid-exact", &format!("{how}\n\n{}", exact::measure(&server).await?))
+    let how = format!("one run of {} s for each row, {redis}", exact::SECONDS);
+    report.section("hybrid-exact", &how, exact::measure(&server).await?)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use self::race::Race;
 use crate::drive::Load;
 use crate::race::Settings;
-use crate::report::{Failure, Report, provenance};
+use crate::report::{Failure, Report};
 use crate::server::Server;
 
 const ROUNDS: usize = 3;
@@ -39,6 +39,6 @@ pub async fn run(binary: &str, settings: &Settings, report: &Report) -> Result<(
     let rates = race::rates(&races);
     let details = races.iter().filter(|race| race.load.is_admitted && race.load.tasks == 64).map(Race::details);
     let details = details.map(|table| format!("\n{table}")).collect::<String>();
-    report.section("redis", &format!("{}\n\n{rates}{details}", provenance(&how)))?;
-    report.section("redis-memory", &format!("{}\n\n{}", provenance(&how), memory::measure(&server).await?))
+    report.section("redis", &how, format!("{rates}{details}"))?;
+    report.section("redis-memory", &how, memory::measure(&server).await?)
 }

@@ -3,10 +3,12 @@
 mod environment;
 mod table;
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use self::environment::{provenance, version};
+use self::environment::provenance;
+pub use self::environment::version;
 pub use self::table::Table;
 
 pub type Failure = Box<dyn std::error::Error>;
@@ -24,8 +26,17 @@ impl Report {
         Self { writes }
     }
 
-    /// Prints a text, and writes it between `<!-- begin: NAME -->` and `<!-- end: NAME -->`.
-    pub fn section(&self, name: &str, text: &str) -> Result<(), Failure> {
+    /// Prints a text with its provenance, and writes it between `<!-- begin: NAME -->` and `<!-- end: NAME -->`.
+    pub fn section(&self, name: &str, how: &str, text: impl Display) -> Result<(), Failure> {
+        self.replace(name, &format!("{}\n\n{text}", provenance(how)))
+    }
+
+    /// Does the same for the figures of the README, without their provenance.
+    pub fn summary(&self, table: Table) -> Result<(), Failure> {
+        self.replace("summary", &table.to_string())
+    }
+
+    fn replace(&self, name: &str, text: &str) -> Result<(), Failure> {
         println!("\n## {name}\n\n{text}");
         if !self.writes {
             return Ok(());
@@ -33,7 +44,6 @@ impl Report {
         for page in PAGES.map(|page| root().join(page)) {
             let before = fs::read_to_string(&page)?;
             if let Some(after) = replaced(&before, name, text) {
-                println!("written to {}", page.display());
                 return Ok(fs::write(page, after)?);
             }
         }
@@ -61,5 +71,5 @@ fn replaced(page: &str, name: &str, text: &str) -> Option<String> {
     let (begin, end) = (format!("<!-- begin: {name} -->\n"), format!("<!-- end: {name} -->"));
     let (before, rest) = page.split_once(&begin)?;
     let (_, after) = rest.split_once(&end)?;
-    Some(format!("{before}{begin}\n{}\n\n{end}{after}", text.trim()))
+    Some(format!("{before}{begin}{}\n{end}{after}", text.trim()))
 }
