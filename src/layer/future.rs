@@ -5,8 +5,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use parking_lot::Mutex;
 use pin_project_lite::pin_project;
+use sync_wrapper::SyncWrapper;
 use tower_service::Service;
 
 use super::body::RateLimitBody;
@@ -38,14 +38,14 @@ pin_project! {
         Annotated { #[pin] future: F, headers: HeadersToAdd, layer: Arc<LayerState> },
         Refused { response: Option<Response<Bytes>> },
         // The refusal waits for the rest of the request's body.
-        Draining { refusal: Option<Box<Mutex<Draining>>> },
+        Draining { refusal: Option<Box<SyncWrapper<Draining>>> },
         Undecided { undecided: Option<Waiting<S, Req>> },
     }
 }
 
-/// Boxed, so that a future without a wait stays small. No code locks the mutex. It makes the future `Sync` if the inner
-/// one is, although bodies and the futures of stores are only `Send`.
-type Waiting<S, Req> = Box<Mutex<Undecided<S, Req>>>;
+/// Boxed, so that a future without a wait stays small. The wrapper makes the future `Sync` if the inner one is, although
+/// bodies and the futures of stores are only `Send`.
+type Waiting<S, Req> = Box<SyncWrapper<Undecided<S, Req>>>;
 
 /// A refusal that waits until its request's body is read.
 struct Draining {
@@ -77,7 +77,7 @@ impl<S: Service<Request<B>>, B: 'static> ResponseFuture<S, Request<B>> {
                 let clone = service.clone();
                 let ready = std::mem::replace(service, clone);
                 let undecided = Undecided { progress, ready, request, layer: Arc::clone(layer) };
-                return Self { state: State::Undecided { undecided: Some(Box::new(Mutex::new(undecided))) } };
+                return Self { state: State::Undecided { undecided: Some(Box::new(SyncWrapper::new(undecided))) } };
             }
         };
         // Without a value to drop after the call, the inner service writes its future in place.
@@ -101,7 +101,7 @@ impl<S: Service<Request<B>>, B: 'static> State<S::Future, S, Request<B>> {
         let mut response = layer.responder.refuse(refusal, &mut head);
         match unread {
             Unread::Draining(drain) => {
-                return Self::Draining { refusal: Some(Box::new(Mutex::new(Draining { drain, response }))) };
+                return Self::Draining { refusal: Some(Box::new(SyncWrapper::new(Draining { drain, response }))) };
             }
             Unread::Abandoned => announce_close(&mut response),
             Unread::Nothing => {}
