@@ -357,9 +357,12 @@ impl WindowTable {
     /// Removes the idle keys of one shard, and frees unneeded memory; returns the number of visited keys.
     pub(crate) fn sweep_step(&self, now: u64) -> usize {
         self.map.sweep_step(|window| {
-            window.drop_expired(&self.horizon);
-            window.trim(now);
-            !window.is_idle(now, &self.horizon)
+            let stays = !window.is_idle(now, &self.horizon);
+            if stays {
+                window.drop_expired(&self.horizon);
+                window.trim(now);
+            }
+            stays
         })
     }
 }
