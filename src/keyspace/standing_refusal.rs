@@ -117,7 +117,7 @@ impl StandingRefusal {
             fits_at: read(&self.fits_at),
         };
         fence(Ordering::Acquire);
-        let is_whole = version % 2 == 0 && read(&self.version) == version;
+        let is_whole = version.is_multiple_of(2) && read(&self.version) == version;
         let stands = now.wrapping_sub(tick(refused.since)) < refused.used >> UNIT_BITS;
         (is_whole && stands).then_some(refused)
     }
