@@ -1,10 +1,11 @@
 -- Decisions: the same algorithm as `engine/absolute.rs` and `engine/suppressed.rs`.
 --
 -- ARGV[3..] = per key: with leases the sync request, then its asks: cost u40, random u32
--- Reply: now in ms as a double, then per key: per ask verdict u8, binding u8, violated u8, used u40, newest u48,
--- fits at u48, used then u40, ratio as a double; with leases, the sync reply.
+-- Reply: per key: per ask a record, and with leases the sync reply; then now in ms as a double.
+-- record = verdict u8, used u40, newest u48, binding u8, violated u8, fits at u48, used then u40, ratio as a double; if
+-- it fits at 0, the units used then are those used.
 local ALLOWED, REJECTED, PASSED, SHED, FULL = 0, 1, 2, 3, 4
-local RECORD = '<I1I1I1I5I6I6I5d'
+local RECORD = '<I1I5I6I1I1I6I5d'
 -- Fills the replies of a key with another type. No verdict and no sync reply starts with it.
 local FOREIGN, RECORD_BYTES, LENT_BYTES = '\255', 33, 61
 
@@ -52,38 +53,45 @@ local function admit(verdict, binding, used, cost, ratio, tight)
       if fits_here > fits then fits = fits_here end
     end
   end
-  answers[#answers + 1] = pack(RECORD, verdict, binding - 1, 0, used + cost, open, fits, used + cost, ratio)
+  answers[#answers + 1] = pack(RECORD, verdict, used + cost, open, binding - 1, 0, fits, used + cost, ratio)
 end
 
-if mode < 2 then
-  for k = 1, #KEYS do
-    shed = load(KEYS[k])
-    local asks, first = ARGV[k + 2], 1
-    if not shed then
-      foreign(asks)
+local function absolute_key(key, asks)
+  local first = 1
+  if interval > 0 then first = report(asks) end
+  for ask = first, #asks, 9 do
+    local cost = unpack('<I5', asks, ask)
+    local violated, fits, used_then, used, binding, tight = survey(cost, 1)
+    if violated > 0 then
+      answers[#answers + 1] = pack(RECORD, REJECTED, used, open, binding - 1, violated, fits, used_then, 0)
     else
-      if interval > 0 then first = report(asks) end
-      for ask = first, #asks, 9 do
-        local cost = unpack('<I5', asks, ask)
-        local violated, fits, used_then, used, binding, tight = survey(cost, 1)
-        if violated > 0 then
-          answers[#answers + 1] = pack(RECORD, REJECTED, binding - 1, violated, used, open, fits, used_then, 0)
-        else
-          admit(ALLOWED, binding, used, mode == 0 and cost or 0, 1, tight)
-        end
-      end
-      if interval > 0 then answers[#answers + 1] = lend(1, 1) end
-      if dirty then store(KEYS[k], shed) end
+      admit(ALLOWED, binding, used, mode == 0 and cost or 0, 1, tight)
     end
   end
-  return table.concat(answers)
+  if interval > 0 then answers[#answers + 1] = lend(1, 1) end
+  if dirty then store(key, shed) end
 end
+
+-- Decides the keys that have no reply yet.
+local function decide_rest(decide_key)
+  for k = 1, #KEYS do
+    if not replies[k] then
+      answers, shed = {}, load(KEYS[k])
+      if shed then decide_key(KEYS[k], ARGV[k + 2]) else foreign(ARGV[k + 2]) end
+      replies[k] = table.concat(answers)
+    end
+  end
+  replies[#KEYS + 1] = packed_time
+  return table.concat(replies)
+end
+
+if mode < 2 then return decide_rest(absolute_key) end
 
 -- The suppressed strategy.
 local FACTOR, SLOTS, STEEPEST, MAX32, MOST_OWED = 3, 16, 5, 4294967295, 4
 
 local function answer(verdict, binding, violated, used, fits, used_then, ratio)
-  answers[#answers + 1] = pack(RECORD, verdict, binding - 1, violated, used, open, fits, used_then, ratio)
+  answers[#answers + 1] = pack(RECORD, verdict, used, open, binding - 1, violated, fits, used_then, ratio)
 end
 
 -- Units certainly admitted within `window` ticks before the end of `now`.
@@ -316,8 +324,8 @@ local function to_shed()
   return table.concat(out)
 end
 
-local function decide_key(key, packed, asks)
-  shed = packed ~= '' and from_shed(packed) or nil
+local function suppressed_key(key, asks)
+  shed = shed ~= '' and from_shed(shed) or nil
   if shed and is_over() then shed, dirty = nil, true end
   is_resumed = false
   local first = 1
@@ -345,8 +353,4 @@ local function decide_key(key, packed, asks)
   if dirty and mode ~= FACTOR then store(key, to_shed()) end
 end
 
-for k = 1, #KEYS do
-  local packed = load(KEYS[k])
-  if packed then decide_key(KEYS[k], packed, ARGV[k + 2]) else foreign(ARGV[k + 2]) end
-end
-return table.concat(answers)
+return decide_rest(suppressed_key)

@@ -11,5 +11,6 @@ for i = 1, limit_count do
   at = limits[i][6]
 end
 
-local answers = { pack('<d', now_ms) }
+-- The replies to one key.
+local answers
 

@@ -19,6 +19,8 @@ pub(crate) use self::wire::{Ask, Correction, CorrectionReply, EncodedPolicy, Len
 /// Decides on the costs of many keys, and gives leases.
 pub(crate) static DECIDE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
+        include_str!("head.lua"),
+        include_str!("plain.lua"),
         include_str!("window.lua"),
         include_str!("limits.lua"),
         include_str!("charge.lua"),
@@ -29,7 +31,12 @@ pub(crate) static DECIDE: LazyLock<Script> = LazyLock::new(|| {
 
 /// Sets, refunds and deletes a key.
 pub(crate) static CORRECT: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(include_str!("window.lua"), include_str!("charge.lua"), include_str!("correct.lua")))
+    Script::new(concat!(
+        include_str!("head.lua"),
+        include_str!("window.lua"),
+        include_str!("charge.lua"),
+        include_str!("correct.lua"),
+    ))
 });
 
 /// A script and its name on the server.

@@ -1,35 +1,16 @@
--- One key's window: the same algorithm as `engine/window.rs`, on one string.
---
--- value  = header, shed, leases, words
--- header = bucket ms u32, span kept u32, open tick u48, total u40, base u40, merged u16, words u16, bytes of shed u16,
---          leases u16, epoch u32
--- lease  = id 12, last tick at which it may be spent u48, units u40, rate f32; in the order of the ticks
--- word   = low bits of the tick u32, running total u40; oldest first
---
--- ARGV[1] = bucket ms u32, most words u16, cells in a span u16, spans u8, each span u32 rising, then the call's own
--- ARGV[2] = the time in ms, or empty for the server's
+-- One key's window: the same algorithm as `engine/window.rs`, on one string, which `head.lua` describes.
 --
 -- A closure costs as much as reading a value, so there are few, and rare code is inline.
-local M32, M40, NEVER = 4294967296, 1099511627776, 281474976710655
-local pack, unpack, sub, floor, call = struct.pack, struct.unpack, string.sub, math.floor, redis.call
-local max, min = math.max, math.min
+local NEVER, floor, max, min = 281474976710655, math.floor, math.max, math.min
 -- The bounds of possible values, in ms: any time or span, and the rest of a lease's life.
 local MOST_MS, LEASE_MS = 2 ^ 52, 3600000
 
-local policy = ARGV[1]
-local bucket, most, cells, span_count, at = unpack('<I4I2I2I1', policy)
+local cells, span_count
+cells, span_count, at = unpack('<I2I1', policy, at)
 local span_at = at
 at = at + 4 * span_count
-local longest = unpack('<I4', policy, at - 4)
 -- A clock that steps back by more than this has left the shortest window.
 local shortest = span_count > 0 and unpack('<I4', policy, span_at) or longest
-
-local now_ms = tonumber(ARGV[2])
-if not now_ms then
-  local time = call('TIME')
-  now_ms = time[1] * 1000 + floor(time[2] / 1000)
-end
-local clock = floor(now_ms / bucket)
 
 -- The key's state; `now` is the tick of the decision, never before the open one. `leases` is nil without leases. Each
 -- lease: 1 id, 2 last tick, 3 units, 4 rate.
@@ -47,7 +28,7 @@ end
 -- Whether this script can have written a string: its parts have the lengths in its header, and its times are possible.
 local function is_ours(value)
   if #value < 36 then return false end
-  local from, held, at, _, _, _, count, shed_bytes, lent = unpack('<I4I4I6I5I5I2I2I2I2', value)
+  local from, held, shed_bytes, lent, _, at, _, _, _, count = unpack('<I4I4I2I2I4I6I5I5I2I2', value)
   return #value == 36 + shed_bytes + 27 * lent + 9 * count and from > 0 and from * at < MOST_MS and from * held < MOST_MS
 end
 
@@ -64,7 +45,7 @@ local function load(key)
   end
   local from, held, shed_bytes, lent
   known = true
-  from, held, open, total, base, merged, n, shed_bytes, lent, epoch = unpack('<I4I4I6I5I5I2I2I2I2I4', value)
+  from, held, shed_bytes, lent, epoch, open, total, base, merged, n = unpack('<I4I4I2I2I4I6I5I5I2I2', value)
   local lent_at = 37 + shed_bytes
   words = sub(value, lent_at + 27 * lent)
   if held > longest then kept = held end
@@ -196,10 +177,10 @@ local function roll()
   open, base = now, spent
 end
 
--- The key's time to live in ms: as long as any unit in it counts.
+-- The key's time to live in ms: as long as any unit in it counts, and an eighth of the span more. See `plain.lua`.
 local function life()
   local last = leases and leases[#leases][2] or now
-  return (max(now, last) - clock + kept + 2) * bucket
+  return (max(now, last) - clock + kept + floor(kept / 8) + 3) * bucket
 end
 
 local function store(key, packed)
@@ -212,6 +193,6 @@ local function store(key, packed)
     end
     lent, count = table.concat(out), #out
   end
-  local header = pack('<I4I4I6I5I5I2I2I2I2I4', bucket, kept, open, total, base, merged, n, #packed, count, epoch)
+  local header = pack('<I4I4I2I2I4I6I5I5I2I2', bucket, kept, #packed, count, epoch, open, total, base, merged, n)
   call('SET', key, header .. packed .. lent .. words, 'PX', life())
 end

@@ -68,7 +68,11 @@ impl EncodedPolicy {
 
     /// The argument of a decision that gives leases.
     pub(crate) fn lend(bucket_ms: u64, horizon: &Retention, mode: Mode, limits: &[Limit], lending: Lending) -> Self {
-        let mut out = shape(bucket_ms, horizon);
+        let plain = match (mode, limits) {
+            (Mode::Absolute, [limit]) if lending.interval_ms == 0 && limit.span == longest(horizon) => limit.capacity,
+            _ => 0,
+        };
+        let mut out = shape(bucket_ms, horizon, plain);
         out.extend([mode as u8, limits.len() as u8]);
         put(&mut out, u64::from(lending.interval_ms), 4);
         put(&mut out, lending.tolerance.to_bits(), 8);
@@ -86,7 +90,7 @@ impl EncodedPolicy {
 
     /// The argument of a correction.
     pub(crate) fn correct(bucket_ms: u64, horizon: &Retention, span: u32, correction: Correction) -> Self {
-        let mut out = shape(bucket_ms, horizon);
+        let mut out = shape(bucket_ms, horizon, 0);
         out.push(correction.operation());
         put(&mut out, u64::from(span), 4);
         match correction {
@@ -123,7 +127,7 @@ impl EncodedPolicy {
         span: u32,
         entries: impl IntoIterator<Item = (std::time::Duration, u64)>,
     ) -> Self {
-        let mut out = shape(bucket_ms, horizon);
+        let mut out = shape(bucket_ms, horizon, 0);
         out.push(CHARGE);
         put(&mut out, u64::from(span), 4);
         let count_at = out.len();
@@ -197,7 +201,7 @@ impl CorrectionReply {
     }
 }
 
-/// The reply to a call of the decide script: the server's time, and one record per ask.
+/// The reply to a call of the decide script: one record per ask, and the server's time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScriptReply<'a> {
     pub(crate) now_ms: u64,
@@ -211,19 +215,18 @@ impl<'a> ScriptReply<'a> {
     /// The byte that fills the replies of a key with a value of another type.
     const FOREIGN: u8 = 0xff;
 
-    /// Whether a key holds a value of another type. The key's replies begin at `at`, counted from the end of the time.
+    /// Whether a key holds a value of another type. The key's replies begin at `at`.
     pub(crate) fn is_foreign(answer: &[u8], at: usize) -> bool {
-        answer.get(size_of::<f64>() + at) == Some(&Self::FOREIGN)
+        answer.get(at) == Some(&Self::FOREIGN)
     }
 
-    /// Reads a part of a reply with `total` bytes after the time; returns `None` if the length differs.
+    /// Reads a part of a reply with `total` bytes before the time; returns `None` if the length differs.
     pub(crate) fn read(answer: &'a [u8], total: usize, part: Range<usize>) -> Option<Self> {
-        let mut reader = Reader(answer);
-        let now_ms = reader.double()? as u64;
-        if reader.0.len() != total {
+        let (records, time) = answer.split_at_checked(total)?;
+        if time.len() != size_of::<f64>() {
             return None;
         }
-        Some(Self { now_ms, records: reader.0.get(part)? })
+        Some(Self { now_ms: Reader(time).double()? as u64, records: records.get(part)? })
     }
 
     /// Returns the bytes that follow the replies to `asks` requests.
@@ -235,10 +238,11 @@ impl<'a> ScriptReply<'a> {
     pub(crate) fn outcome(&self, index: usize, ask: Ask, limits: &[Limit], now: u64) -> Option<Outcome> {
         let mut reader = Reader(self.records.get(index * Self::RECORD..(index + 1) * Self::RECORD)?);
         let verdict = reader.number(1)?;
-        let (binding, violated) = (reader.number(1)? as u8, reader.number(1)? as u8);
         let (used, newest) = (reader.number(5)?, reader.number(6)?);
+        let (binding, violated) = (reader.number(1)? as u8, reader.number(1)? as u8);
         let fits_at = reader.tick()?;
         let (used_then, ratio) = (reader.number(5)?, reader.double()?);
+        let used_then = if fits_at == 0 { used } else { used_then };
         let (verdict, factor, fits_at) = match verdict {
             0 => (Verdict::Allowed, 0.0, fits_at),
             1 => (Verdict::Rejected, 0.0, fits_at),
@@ -261,11 +265,26 @@ impl<'a> ScriptReply<'a> {
     }
 }
 
-fn shape(bucket_ms: u64, horizon: &Retention) -> Vec<u8> {
+/// The longest span of a history.
+fn longest(horizon: &Retention) -> u32 {
     let (spans, count) = horizon.spans();
-    let mut out = Vec::with_capacity(64);
+    spans[..count].last().copied().unwrap_or(0)
+}
+
+/// The part of the first argument that is common to all calls. A decision is plain under a capacity other than 0.
+fn shape(bucket_ms: u64, horizon: &Retention, plain_capacity: u64) -> Vec<u8> {
+    let (spans, count) = horizon.spans();
+    let longest = u64::from(longest(horizon));
+    let mut out = Vec::with_capacity(128);
     put(&mut out, bucket_ms, 4);
+    put(&mut out, longest, 4);
+    put(&mut out, 0, 8);
     put(&mut out, horizon.words() as u64, 2);
+    put(&mut out, plain_capacity, 5);
+    // Digits, because the script cannot convert a number to text quickly.
+    let life = ((longest + longest / 8 + 3) * bucket_ms).to_string();
+    out.push(life.len() as u8);
+    out.extend_from_slice(life.as_bytes());
     put(&mut out, horizon.cells_in_a_span(), 2);
     out.push(count as u8);
     for span in &spans[..count] {

@@ -173,6 +173,14 @@ async fn the_user_of_the_guide_can_do_no_more() {
         let _ = absolute.delete("key").await;
         let _ = absolute.decide("key", &rate, 1).await;
         let _ = absolute.clear().await;
+        // A second charge of the same bucket has a command of its own.
+        let often = RateLimit::try_from(1_000.0).unwrap();
+        for _ in 0..10_000 {
+            if !refused(&server).is_empty() {
+                break;
+            }
+            let _ = tokio::join!(absolute.decide("key", &often, 1), absolute.decide("key", &often, 1));
+        }
         wait_until(&format!("the server misses {without}"), || !refused(&server).is_empty());
         assert_eq!(format!("+{}", refused(&server)[0]), *without);
     }

@@ -13,7 +13,7 @@ use super::tls;
 macro_rules! acl {
     () => {
         "grant the permissions that the guide lists: ACL SETUSER weir reset on >secret ~weir:* resetchannels +evalsha \
-         +eval +get +set +time +del +zadd +zremrangebyscore +zcard +pexpire +ping +scan +unlink. On a cluster, \
+         +eval +get +getrange +set +setrange +time +del +zadd +zremrangebyscore +zcard +pexpire +ping +scan +unlink. On a cluster, \
          also grant +cluster|slots +asking; under sentinels +role; for a database other than 0 +select"
     };
 }

@@ -164,10 +164,12 @@ fn no_garbage_fails_a_call() {
                     value = (0..36 + shed + 27 * usize::from(leases) + 9 * usize::from(words))
                         .map(|_| random.u8(..))
                         .collect();
-                    value[26..34].copy_from_slice(&[words, 0, shed as u8, 0, leases, 0, 0, 0]);
+                    value[8..12].copy_from_slice(&[shed as u8, 0, leases, 0]);
+                    value[34..36].copy_from_slice(&[words, 0]);
                     value[0..4].copy_from_slice(&[10, 0, 0, 0]);
                     if random.bool() {
-                        value[4..14].copy_from_slice(&ours[4..14]);
+                        value[4..8].copy_from_slice(&ours[4..8]);
+                        value[16..22].copy_from_slice(&ours[16..22]);
                     }
                 }
                 _ => {

@@ -189,8 +189,8 @@ async fn alone(server: &Server, limit: Limit, keys: usize) -> Result<Script, Fai
     // EVALSHA, digest, number of keys, key, arguments.
     let words = words.collect::<Vec<_>>();
     let [_, sha, _, _, args @ ..] = &words[..] else { return Err("tower-weir made no script call".into()) };
-    // The verdict stands behind the time, and 0 is to admit.
-    let is_ok = |answer: &Value| matches!(answer, Value::BulkString(bytes) if bytes.get(8) == Some(&0));
+    // The verdict is the first byte, and 0 is to admit.
+    let is_ok = |answer: &Value| matches!(answer, Value::BulkString(bytes) if bytes.first() == Some(&0));
     Ok(Script {
         connection: server.connect().await?,
         sha: String::from_utf8(sha.clone())?,
