@@ -17,15 +17,23 @@ pub(crate) use self::lease::{LeaseId, Report, ReportKind, SyncReply, SyncRequest
 pub(crate) use self::wire::{Ask, Correction, CorrectionReply, EncodedPolicy, Lending, Mode, ScriptReply};
 
 /// Decides on the costs of many keys, and gives leases.
+///
+/// Some parts are functions within the previous one. Lua then finds what the functions of different parts share without
+/// a search, which took a fifth of the time.
 pub(crate) static DECIDE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("head.lua"),
         include_str!("plain.lua"),
+        "return (function()\n",
         include_str!("window.lua"),
         include_str!("limits.lua"),
         include_str!("charge.lua"),
         include_str!("lease.lua"),
+        "return (function()\n",
         include_str!("decide.lua"),
+        "return (function()\n",
+        include_str!("suppressed.lua"),
+        "end)() end)() end)()\n",
     ))
 });
 

@@ -39,6 +39,9 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
+    /// The length of an ask.
+    pub(crate) const BYTES: usize = 9;
+
     /// Appends the ask. Costs above 2^39 fit no limit, so their exact value is irrelevant.
     pub(crate) fn write(self, out: &mut Vec<u8>) {
         put(out, self.cost.min(MOST_UNITS), 5);
