@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::question::{KeyRequest, Payload};
 use super::queue::{Answer, Pending};
-use crate::script::EncodedPolicy;
+use crate::script::{Ask, EncodedPolicy};
 
 /// The highest weight of one script call, because the server serves no other client while it runs. The unit is one
 /// request of the absolute strategy with one limit, which takes 2 to 4 us. A call therefore takes about a millisecond
@@ -77,7 +77,7 @@ impl ScriptCall {
             let Some(call) = calls.last_mut() else { continue };
             if !joins(call) {
                 call.keys.push(key);
-                call.bodies.push(Vec::new());
+                call.bodies.push(Vec::with_capacity(Ask::BYTES));
                 call.is_open = is_ask;
                 call.weight += of_key;
             }
@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{Limit, Retention};
-    use crate::script::{Ask, Lending, Mode};
+    use crate::script::{Lending, Mode};
 
     fn policy(mode: Mode, limits: usize, interval_ms: u32) -> EncodedPolicy {
         let spans: Vec<u32> = (1..=limits as u32).map(|at| 100 * at).collect();

@@ -10,7 +10,10 @@
 //! dead node affects no keys of other nodes.
 
 mod settle;
+#[cfg(test)]
+mod tests;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -197,7 +200,7 @@ impl Dispatcher {
     }
 
     async fn decide_alone(&self, question: &KeyRequest, within: Duration) -> Result<KeyReply, Failure> {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(Ask::BYTES);
         question.body.write(&mut body);
         let args = [question.policy.as_bytes(), b"", &body];
         let sent = Instant::now();
@@ -254,14 +257,16 @@ impl Dispatcher {
         args: &[&[u8]],
         within: Duration,
     ) -> Result<Vec<u8>, Failure> {
-        let trip = async {
+        // A pinned future is not moved, and what is rare is in a box, because each decision in flight takes this space.
+        let trip = pin!(async {
             match self.link.send(&script.evalsha(keys, args.iter().copied())).await {
                 Err(failure) if failure.kind() == FailureKind::NoScript => {
-                    self.link.send(&script.eval(keys, args.iter().copied())).await
+                    let eval = script.eval(keys, args.iter().copied());
+                    Box::pin(self.link.send(&eval)).await
                 }
                 result => result,
             }
-        };
+        });
         match runtime::timeout(within, trip)?.await {
             Ok(Ok(Value::BulkString(answer))) => Ok(answer),
             Ok(Ok(_)) => Err(Failure::unreadable()),

@@ -11,11 +11,6 @@ use super::failure::Failure;
 use super::guarded_connection::{ClosedFlag, GuardedConnection, ping_until_gone};
 use super::tls;
 
-/// The timeout of the client itself, so that no call waits forever.
-///
-/// Every caller has its own deadline, which is far shorter.
-pub(super) const RESPONSE_WITHIN: Duration = Duration::from_secs(10);
-
 /// Makes connections.
 pub(super) trait Connector<C>: Send + Sync + 'static {
     fn dial(&self) -> Boxed<'_, Arc<GuardedConnection<C>>>;
@@ -72,8 +67,8 @@ pub(super) async fn connect(info: ConnectionInfo, gone: &ClosedFlag) -> Result<M
 /// The settings of one socket. The client marks `gone` as soon as the socket is closed, if the protocol reports it.
 fn config(protocol: ProtocolVersion, gone: &ClosedFlag) -> AsyncConnectionConfig {
     let config = AsyncConnectionConfig::new()
-        .set_response_timeout(Some(RESPONSE_WITHIN))
         // The caller limits the time of all steps together.
+        .set_response_timeout(None)
         .set_connection_timeout(None)
         .set_pipeline_buffer_size(256);
     if protocol != ProtocolVersion::RESP3 {

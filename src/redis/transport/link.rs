@@ -82,12 +82,15 @@ impl Transport {
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
         match &*self.way {
             Backend::Own(connection) => {
-                let live = connection.get().await?;
-                if let Ok(result) = send_over(&live, command).await {
-                    return result;
+                // What is rare is in a box: each call in flight takes the space of this future.
+                let live = match connection.live() {
+                    Some(live) => live,
+                    None => Box::pin(connection.get()).await?,
+                };
+                match send_over(&live, command).await {
+                    Ok(result) => result,
+                    Err(Unsent) => Box::pin(send_again(connection, command)).await,
                 }
-                let live = connection.get().await?;
-                send_over(&live, command).await.unwrap_or_else(|Unsent| Err(Failure::lost()))
             }
             Backend::Boxed(carrier) => carrier.send(command).await,
         }
@@ -151,6 +154,12 @@ impl Transport {
 
 /// The connection had ended before it took the command.
 struct Unsent;
+
+/// Sends over the next connection, after one that had ended.
+async fn send_again(connection: &SingleFlight<MultiplexedConnection>, command: &Cmd) -> Result<Value, Failure> {
+    let live = connection.get().await?;
+    send_over(&live, command).await.unwrap_or_else(|Unsent| Err(Failure::lost()))
+}
 
 /// Sends over our own connection, and marks it as closed if the failure shows that.
 async fn send_over(

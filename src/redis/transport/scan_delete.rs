@@ -1,14 +1,20 @@
 //! Deletes all keys that match a pattern.
 
+use std::future::Future;
+use std::time::Duration;
+
 use ::redis::{Cmd, Value, from_redis_value};
 
 use super::backend::ServerAddress;
 use super::failure::Failure;
 use super::failure_kind::FailureKind;
 use super::link::Transport;
+use crate::runtime;
 
 /// The approximate number of keys that one `SCAN` visits; more would delay the server's other clients.
 const STEP: u32 = 512;
+/// The time limit of one step.
+const STEP_WITHIN: Duration = Duration::from_secs(10);
 
 impl Transport {
     /// Deletes the keys that match a glob pattern, on every master; returns their number.
@@ -28,7 +34,7 @@ impl Transport {
 async fn scan_delete(link: &Transport, place: &ServerAddress, pattern: &str) -> Result<u64, Failure> {
     let (mut cursor, mut deleted) = (0u64, 0u64);
     loop {
-        let (next, keys) = read(link.send_at(place, &scan(cursor, pattern)).await?)?;
+        let (next, keys) = read(in_time(link.send_at(place, &scan(cursor, pattern))).await?)?;
         if !keys.is_empty() {
             deleted = deleted.saturating_add(unlink(link, &keys).await?);
         }
@@ -37,6 +43,10 @@ async fn scan_delete(link: &Transport, place: &ServerAddress, pattern: &str) -> 
         }
         cursor = next;
     }
+}
+
+async fn in_time(step: impl Future<Output = Result<Value, Failure>>) -> Result<Value, Failure> {
+    runtime::timeout(STEP_WITHIN, step)?.await.unwrap_or_else(|_| Err(Failure::timeout()))
 }
 
 fn scan(cursor: u64, pattern: &str) -> Cmd {
@@ -67,6 +77,6 @@ async fn unlink(link: &Transport, keys: &[Vec<u8>]) -> Result<u64, Failure> {
 async fn unlink_at_once(link: &Transport, keys: &[Vec<u8>]) -> Result<u64, Failure> {
     let mut command = ::redis::cmd("UNLINK");
     command.arg(keys);
-    let deleted = link.send(&command).await?;
+    let deleted = in_time(link.send(&command)).await?;
     from_redis_value(deleted).map_err(|_| Failure::protocol("the reply to UNLINK is not a number"))
 }

@@ -49,6 +49,14 @@ impl<C: Clone + Send + Sync + 'static> SingleFlight<C> {
         Self { shared: Arc::new(Shared { dial: Box::new(dial), state, renewing: Mutex::default() }) }
     }
 
+    /// Returns the connection if it is ready.
+    pub(super) fn live(&self) -> Option<Arc<GuardedConnection<C>>> {
+        match &*self.shared.lock() {
+            State::Up(live) if !live.is_gone() => Some(live.clone()),
+            _ => None,
+        }
+    }
+
     /// Returns the connection. It waits for the current attempt, or starts one.
     pub(super) async fn get(&self) -> Result<Arc<GuardedConnection<C>>, Failure> {
         // The second round is for an attempt whose runtime was shut down.

@@ -112,7 +112,7 @@ impl Store for RedisStore {
         };
         Ok(Arc::new(RedisBudget {
             shared: Arc::clone(shared),
-            account: LimitHandle { keys, share, policy: Some(Arc::default()) },
+            account: LimitHandle { keys, share, policy: Arc::default() },
             limits,
             opened,
         }))

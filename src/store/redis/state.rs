@@ -42,8 +42,8 @@ pub(super) struct LimitKeys {
 pub(super) struct LimitHandle {
     pub(super) keys: Arc<LimitKeys>,
     pub(super) share: Option<LocalShare>,
-    /// The policy of a layer; each engine call brings one of its own.
-    pub(super) policy: Option<Arc<PolicyCache>>,
+    /// The last policy; the limits of a layer are always the same.
+    pub(super) policy: Arc<PolicyCache>,
 }
 
 /// One requested decision.
@@ -91,7 +91,7 @@ impl Shared {
             client: Arc::clone(client),
             windows,
             has_deny_cache,
-            main: LimitHandle { keys: Arc::new(keys), share, policy: None },
+            main: LimitHandle { keys: Arc::new(keys), share, policy: Arc::default() },
             named: PolicyRegistry::new(TimeSource::system()),
         })
     }
@@ -139,7 +139,7 @@ impl Shared {
         let changes = keys.denied.as_ref().map_or(0, |denied| denied.changes(wanted.key));
         let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
         let encode = || self.client.policy(&keys.space, wanted.mode, wanted.limits);
-        let policy = account.policy.as_ref().map_or_else(encode, |kept| kept.get(&keys.space, encode));
+        let policy = account.policy.get(&keys.space, wanted.mode, wanted.limits, encode);
         let name = name.unwrap_or_else(|| keys.space.names.name(wanted.key));
         let reply = self.client.question(policy, name, ask).await?;
         let charged = if wanted.mode == Mode::Peek { 0 } else { wanted.cost };
