@@ -4,12 +4,14 @@
 //! join a queue, and a loop sends the whole queue. One script call serves many keys, with one step per key for all its
 //! requests. So more concurrent callers need fewer calls each.
 //!
-//! If a round trip takes longer than an eighth of the deadline, the loop sends the next batch without waiting.
+//! If a round trip takes longer than an eighth of the deadline, the loop sends the next batch without waiting. As soon
+//! as half a call's keys wait, one more batch goes at once, so the server has work while this process reads a reply.
 //!
 //! Without a cluster, one partition exists. On a cluster, each partition is a range of slots with its own breaker, so a
 //! dead node affects no keys of other nodes.
 
 mod settle;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, StreamExt};
 use redis::Value;
 
+use self::tasks::{Loop, Overflow};
 use super::call::ScriptCall;
 use super::question::{KeyReply, KeyRequest};
 use super::queue::{Answer, DirectGuard, Enqueued, Pending, Queue};
@@ -163,11 +166,13 @@ impl Dispatcher {
                     let result = self.decide_alone(&question, within).await;
                     return self.judge(at, &question.key, result).and_then(|reply| self.checked(reply));
                 }
-                Enqueued::Queued { answer, number, starts } => {
+                Enqueued::Queued { answer, number, starts, overflow } => {
                     let began = *began.get_or_insert_with(Instant::now);
-                    // Dropping this releases the partition.
-                    let turns = starts.then(|| Loop { dispatcher: Arc::clone(self), at, number });
-                    if let Some(Err(no_runtime)) = turns.map(|turns| runtime::spawn(turns.run())) {
+                    // Dropping one of these releases its part of the partition.
+                    let turns = starts.then(|| Loop { dispatcher: Arc::clone(self), at, number }.run());
+                    let overflow = overflow.map(|batch| Overflow { dispatcher: Arc::clone(self), at, batch }.run());
+                    let spawned = turns.map(runtime::spawn).or(overflow.map(runtime::spawn));
+                    if let Some(Err(no_runtime)) = spawned {
                         return self.judge(at, &[], Err(no_runtime.into()));
                     }
                     match runtime::timeout(within + GRACE, answer)?.await {
@@ -437,34 +442,5 @@ async fn probe(dispatcher: Weak<Dispatcher>, at: usize, opened: ProbeTicket, key
         && let Some(dispatcher) = dispatcher.upgrade()
     {
         dispatcher.health.on_close();
-    }
-}
-
-/// The loop that serves a partition's queue until the queue is empty.
-struct Loop {
-    dispatcher: Arc<Dispatcher>,
-    at: usize,
-    number: u64,
-}
-
-impl Loop {
-    async fn run(self) {
-        // During this time, callers queue up, and their batch grows. Afterwards the next batch goes. Otherwise a round
-        // trip of more than half the deadline would leave those callers no time.
-        let alone = self.dispatcher.deadline / 8;
-        while let Some(batch) = self.dispatcher.partitions[self.at].queue.next(self.number) {
-            let (dispatcher, at) = (Arc::clone(&self.dispatcher), self.at);
-            let mut flight = Box::pin(async move { dispatcher.serve(at, batch).await });
-            let Ok(landed) = runtime::timeout(alone, &mut flight) else { return };
-            if landed.await.is_err() {
-                let _ = runtime::spawn(flight);
-            }
-        }
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        self.dispatcher.partitions[self.at].queue.abandon(self.number);
     }
 }

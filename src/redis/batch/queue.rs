@@ -11,6 +11,9 @@ use crate::redis::transport::Failure;
 /// The most callers that wait in a partition; further callers fail at once.
 const MOST_WAITING: usize = 100_000;
 
+/// The number of waiting requests at which a batch goes although the loop waits for its reply.
+const FULL: usize = 32;
+
 /// See the module documentation.
 #[derive(Default)]
 pub(super) struct Queue(Mutex<State>);
@@ -25,6 +28,8 @@ struct State {
     loops: u64,
     /// When the loop last took the queue.
     turned: Option<Instant>,
+    /// Whether a batch is in flight beside the one of the loop.
+    has_overflow: bool,
     queue: Vec<Pending>,
 }
 
@@ -45,8 +50,9 @@ pub(super) enum Answer {
 pub(super) enum Enqueued {
     /// The caller sends it at once.
     Alone(KeyRequest),
-    /// The loop with this number sends it; if `starts`, the caller must start that loop.
-    Queued { answer: oneshot::Receiver<Answer>, number: u64, starts: bool },
+    /// The loop with this number sends it; if `starts`, the caller must start that loop. If there is an overflow, the
+    /// caller must start a task that sends it; this request is part of it.
+    Queued { answer: oneshot::Receiver<Answer>, number: u64, starts: bool, overflow: Option<Vec<Pending>> },
 }
 
 impl Queue {
@@ -70,7 +76,10 @@ impl Queue {
             traffic.loops += 1;
             traffic.looping = Some(traffic.loops);
         }
-        Ok(Enqueued::Queued { answer, number: traffic.loops, starts })
+        let overflows = !starts && !traffic.has_overflow && traffic.queue.len() >= FULL;
+        let overflow = overflows.then(|| std::mem::take(&mut traffic.queue));
+        traffic.has_overflow |= overflows;
+        Ok(Enqueued::Queued { answer, number: traffic.loops, starts, overflow })
     }
 
     /// Returns the next batch of the loop with this number, or `None` if the loop must end.
@@ -101,10 +110,20 @@ impl Queue {
             traffic.looping = None;
             let unsent = std::mem::take(&mut traffic.queue);
             drop(traffic);
-            for waiting in unsent {
-                let _ = waiting.reply.send(Answer::Unsent(waiting.question));
-            }
+            give_back(unsent);
         }
+    }
+
+    /// Ends an overflow. The callers of requests that it did not send get them back.
+    pub(super) fn end_overflow(&self, unsent: Vec<Pending>) {
+        self.traffic().has_overflow = false;
+        give_back(unsent);
+    }
+}
+
+fn give_back(unsent: Vec<Pending>) {
+    for waiting in unsent {
+        let _ = waiting.reply.send(Answer::Unsent(waiting.question));
     }
 }
 
@@ -114,5 +133,53 @@ pub(super) struct DirectGuard<'a>(pub(super) &'a Queue);
 impl Drop for DirectGuard<'_> {
     fn drop(&mut self) {
         self.0.traffic().has_single = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Retention;
+    use crate::redis::batch::Payload;
+    use crate::script::{Ask, EncodedPolicy, Mode};
+
+    fn request(number: usize) -> KeyRequest {
+        let policy = EncodedPolicy::decide(10, &Retention::new(Retention::WORDS_PER_SPAN), Mode::Absolute, &[]);
+        KeyRequest { policy, key: Box::from(number.to_be_bytes()), body: Payload::Ask(Ask { cost: 1, random: 0 }) }
+    }
+
+    /// The receiver of a queued request's reply, and the overflow.
+    fn queued(queue: &Queue, number: usize) -> (oneshot::Receiver<Answer>, Option<Vec<Pending>>) {
+        match queue.enter(request(number)) {
+            Ok(Enqueued::Queued { answer, overflow, .. }) => (answer, overflow),
+            _ => panic!("request {number} does not wait"),
+        }
+    }
+
+    #[test]
+    fn a_full_queue_overflows_once_at_a_time() {
+        let queue = Queue::default();
+        assert!(matches!(queue.enter(request(0)), Ok(Enqueued::Alone(_))));
+        let waiting: Vec<_> = (1..=2 * FULL).map(|number| queued(&queue, number)).collect();
+        let sizes: Vec<_> = waiting.iter().map(|(_, overflow)| overflow.as_ref().map(Vec::len)).collect();
+        assert_eq!(sizes[FULL - 1], Some(FULL));
+        assert_eq!(sizes.iter().flatten().count(), 1, "{sizes:?}");
+        assert_eq!(queue.next(1).map(|batch| batch.len()), Some(FULL), "the loop sends the rest");
+        queue.end_overflow(Vec::new());
+        let again = (0..FULL).filter_map(|number| queued(&queue, number).1).count();
+        assert_eq!(again, 1, "the next overflow may go");
+    }
+
+    #[test]
+    fn an_overflow_that_is_dropped_unsent_gives_its_requests_back() {
+        let queue = Queue::default();
+        assert!(matches!(queue.enter(request(0)), Ok(Enqueued::Alone(_))));
+        let mut waiting: Vec<_> = (1..=FULL).map(|number| queued(&queue, number)).collect();
+        let overflow = waiting[FULL - 1].1.take().unwrap();
+        queue.end_overflow(overflow);
+        for (number, (answer, _)) in waiting.iter_mut().enumerate() {
+            let Ok(Answer::Unsent(request)) = answer.try_recv() else { panic!("request {number} is lost") };
+            assert_eq!(*request.key, (number + 1).to_be_bytes());
+        }
     }
 }
