@@ -6,14 +6,14 @@
 -- word   = low bits of the tick u32, running total u40; oldest first
 --
 -- ARGV[1] = the head of a value with the longest span, and without shed units, leases and epoch; then most words u16,
---           plain capacity u40, plain life u8 and as many digits, cells in a span u16, spans u8, each span u32 rising;
---           then the call's own. If the capacity is 0, no decision is plain.
+--           plain capacity u40, whether refusals are plain u8, plain life u8 and as many digits, cells in a span u16,
+--           spans u8, each span u32 rising; then the call's own. If the plain capacity is 0, no decision is plain.
 -- ARGV[2] = the time in ms, or empty for the server's
 local M32, M40 = 4294967296, 1099511627776
 local pack, unpack, sub, call = struct.pack, struct.unpack, string.sub, redis.call
 
 local policy = ARGV[1]
-local bucket, longest, most, plain_capacity, plain_life, at = unpack('<I4I4xxxxxxxxI2I5I1c0', policy)
+local bucket, longest, most, plain_capacity, plain_refusals, plain_life, at = unpack('<I4I4xxxxxxxxI2I5I1I1c0', policy)
 
 local now_ms = tonumber(ARGV[2])
 if not now_ms then

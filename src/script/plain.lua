@@ -1,4 +1,5 @@
--- Plain decisions: the absolute strategy with one limit over the longest window, on keys without leases.
+-- Plain decisions: one limit over the longest window, on keys without leases and shed units. Of the suppressed
+-- strategy, only admissions below the capacity are plain; they are the same as in the absolute strategy.
 --
 -- They are the common case, so they come before the functions of the general case, which take longer to create than a
 -- plain decision takes. A key is read once and written at most once. If a key needs more, nothing of it is written
@@ -16,7 +17,7 @@ if plain_capacity > 0 then
     -- `break` leaves the key to the general case.
     repeat
       local key, asks = KEYS[k], ARGV[k + 2]
-      -- A missing key reads as an empty string, and a key of another type as a table. 12 words are enough for most keys.
+      -- A missing key reads as an empty string, and a key of another type as a table. Most keys have at most 12 words.
       local value = get('GETRANGE', key, '0', '143')
       local of, open, total, base, merged, n = head, clock, 0, 0, 0, 0
       if #value >= 36 then
@@ -50,7 +51,7 @@ if plain_capacity > 0 then
 
       if used + cost > plain_capacity then
         -- The same as `fits_at` in `window.lua`. A refusal writes nothing.
-        if cost > plain_capacity or #asks > 9 then break end
+        if plain_refusals == 0 or cost > plain_capacity or #asks > 9 then break end
         local need, low, high, tick, cum = used + cost - plain_capacity, first, n, open, total
         while low < high do
           local middle = (low + high - (low + high) % 2) / 2

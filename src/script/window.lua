@@ -177,10 +177,12 @@ local function roll()
   open, base = now, spent
 end
 
--- The key's time to live in ms: as long as any unit in it counts, and an eighth of the span more. See `plain.lua`.
+-- The key's time to live in ms: as long as any unit in it counts. If plain decisions may follow, it lives for an eighth
+-- of the span longer; see `plain.lua`.
 local function life()
-  local last = leases and leases[#leases][2] or now
-  return (max(now, last) - clock + kept + floor(kept / 8) + 3) * bucket
+  local last, more = leases and leases[#leases][2] or now, 0
+  if epoch == 0 then more = floor(kept / 8) + 1 end
+  return (max(now, last) - clock + kept + 2 + more) * bucket
 end
 
 local function store(key, packed)

@@ -72,8 +72,12 @@ impl EncodedPolicy {
     /// The argument of a decision that gives leases.
     pub(crate) fn lend(bucket_ms: u64, horizon: &Retention, mode: Mode, limits: &[Limit], lending: Lending) -> Self {
         let plain = match (mode, limits) {
-            (Mode::Absolute, [limit]) if lending.interval_ms == 0 && limit.span == longest(horizon) => limit.capacity,
-            _ => 0,
+            (Mode::Absolute | Mode::Suppressed, [limit])
+                if lending.interval_ms == 0 && limit.span == longest(horizon) =>
+            {
+                Plain { capacity: limit.capacity, refusals: mode == Mode::Absolute }
+            }
+            _ => Plain::default(),
         };
         let mut out = shape(bucket_ms, horizon, plain);
         out.extend([mode as u8, limits.len() as u8]);
@@ -93,7 +97,7 @@ impl EncodedPolicy {
 
     /// The argument of a correction.
     pub(crate) fn correct(bucket_ms: u64, horizon: &Retention, span: u32, correction: Correction) -> Self {
-        let mut out = shape(bucket_ms, horizon, 0);
+        let mut out = shape(bucket_ms, horizon, Plain::default());
         out.push(correction.operation());
         put(&mut out, u64::from(span), 4);
         match correction {
@@ -130,7 +134,7 @@ impl EncodedPolicy {
         span: u32,
         entries: impl IntoIterator<Item = (std::time::Duration, u64)>,
     ) -> Self {
-        let mut out = shape(bucket_ms, horizon, 0);
+        let mut out = shape(bucket_ms, horizon, Plain::default());
         out.push(CHARGE);
         put(&mut out, u64::from(span), 4);
         let count_at = out.len();
@@ -274,8 +278,17 @@ fn longest(horizon: &Retention) -> u32 {
     spans[..count].last().copied().unwrap_or(0)
 }
 
-/// The part of the first argument that is common to all calls. A decision is plain under a capacity other than 0.
-fn shape(bucket_ms: u64, horizon: &Retention, plain_capacity: u64) -> Vec<u8> {
+/// The decisions that `plain.lua` makes.
+#[derive(Clone, Copy, Default)]
+struct Plain {
+    /// The capacity under which admissions are plain; 0 for none.
+    capacity: u64,
+    /// Whether refusals are plain too.
+    refusals: bool,
+}
+
+/// The part of the first argument that is common to all calls.
+fn shape(bucket_ms: u64, horizon: &Retention, plain: Plain) -> Vec<u8> {
     let (spans, count) = horizon.spans();
     let longest = u64::from(longest(horizon));
     let mut out = Vec::with_capacity(128);
@@ -283,7 +296,8 @@ fn shape(bucket_ms: u64, horizon: &Retention, plain_capacity: u64) -> Vec<u8> {
     put(&mut out, longest, 4);
     put(&mut out, 0, 8);
     put(&mut out, horizon.words() as u64, 2);
-    put(&mut out, plain_capacity, 5);
+    put(&mut out, plain.capacity, 5);
+    put(&mut out, u64::from(plain.refusals), 1);
     // Digits, because the script cannot convert a number to text quickly.
     let life = ((longest + longest / 8 + 3) * bucket_ms).to_string();
     out.push(life.len() as u8);

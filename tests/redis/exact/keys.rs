@@ -63,6 +63,9 @@ async fn traffic(rl: RateLimiter, seed: u64, is_over: Arc<AtomicBool>) {
     }
 }
 
+/// The longest life of a key with a window of 1 s: the window, an eighth of it, and some buckets of 10 ms.
+const MOST_MS: i64 = 1_150;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_key_ends_by_itself_and_names_no_client() {
     for flavor in Flavor::available() {
@@ -80,7 +83,7 @@ async fn every_key_ends_by_itself_and_names_no_client() {
                 match key.strip_prefix("weir:1:{").and_then(|rest| rest.split_once('}')) {
                     Some((digest, "" | ":api")) => {
                         assert_eq!(digest.len(), 22, "{key}");
-                        assert!(ttl <= 1_020, "{flavor}: {key} lives for {ttl} ms");
+                        assert!(ttl <= MOST_MS, "{flavor}: {key} lives for {ttl} ms");
                         longest = longest.max(ttl);
                     }
                     _ => assert!(key == "weir:instances" && ttl <= 16_000, "{flavor}: {key} lives for {ttl} ms"),
@@ -94,13 +97,13 @@ async fn every_key_ends_by_itself_and_names_no_client() {
         for task in tasks {
             task.await.unwrap();
         }
-        // Refunds may still be under way; they make nothing live longer than a window.
+        // Refunds may still be under way; they make nothing live longer.
         loop {
             let left: Vec<_> = lifetimes(&server).into_iter().filter(|(key, _)| key != "weir:instances").collect();
             if left.is_empty() {
                 break;
             }
-            assert!(left.iter().all(|(_, ttl)| *ttl <= 1_020), "{flavor}: {left:?}");
+            assert!(left.iter().all(|(_, ttl)| *ttl <= MOST_MS), "{flavor}: {left:?}");
             assert!(began.elapsed() < Duration::from_secs(90), "{flavor}: {left:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
