@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, StreamExt};
 use redis::Value;
 
-use self::tasks::{Loop, Overflow};
 use super::call::ScriptCall;
 use super::question::{KeyReply, KeyRequest};
 use super::queue::{Answer, DirectGuard, Enqueued, Pending, Queue};
@@ -168,11 +167,12 @@ impl Dispatcher {
                 }
                 Enqueued::Queued { answer, number, starts, overflow } => {
                     let began = *began.get_or_insert_with(Instant::now);
-                    // Dropping one of these releases its part of the partition.
-                    let turns = starts.then(|| Loop { dispatcher: Arc::clone(self), at, number }.run());
-                    let overflow = overflow.map(|batch| Overflow { dispatcher: Arc::clone(self), at, batch }.run());
-                    let spawned = turns.map(runtime::spawn).or(overflow.map(runtime::spawn));
-                    if let Some(Err(no_runtime)) = spawned {
+                    let spawned = match overflow {
+                        Some(batch) => self.send_overflow(at, batch),
+                        None if starts => self.start_loop(at, number),
+                        None => Ok(()),
+                    };
+                    if let Err(no_runtime) = spawned {
                         return self.judge(at, &[], Err(no_runtime.into()));
                     }
                     match runtime::timeout(within + GRACE, answer)?.await {

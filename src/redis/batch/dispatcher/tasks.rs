@@ -4,17 +4,32 @@ use std::sync::Arc;
 
 use super::Dispatcher;
 use crate::redis::batch::queue::Pending;
-use crate::runtime;
+use crate::runtime::{self, NoRuntime};
+
+impl Dispatcher {
+    /// Starts the loop with this number in the background.
+    pub(super) fn start_loop(self: &Arc<Self>, at: usize, number: u64) -> Result<(), NoRuntime> {
+        // Dropping it releases the partition, even if it never runs.
+        let turns = Loop { dispatcher: Arc::clone(self), at, number };
+        runtime::spawn(turns.run())
+    }
+
+    /// Sends a batch in the background, beside the one of the loop.
+    pub(super) fn send_overflow(self: &Arc<Self>, at: usize, batch: Vec<Pending>) -> Result<(), NoRuntime> {
+        let overflow = Overflow { dispatcher: Arc::clone(self), at, batch };
+        runtime::spawn(overflow.run())
+    }
+}
 
 /// A batch beside the one of the loop.
-pub(super) struct Overflow {
-    pub(super) dispatcher: Arc<Dispatcher>,
-    pub(super) at: usize,
-    pub(super) batch: Vec<Pending>,
+struct Overflow {
+    dispatcher: Arc<Dispatcher>,
+    at: usize,
+    batch: Vec<Pending>,
 }
 
 impl Overflow {
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         let batch = std::mem::take(&mut self.batch);
         self.dispatcher.serve(self.at, batch).await;
     }
@@ -27,14 +42,14 @@ impl Drop for Overflow {
 }
 
 /// The loop that serves a partition's queue until the queue is empty.
-pub(super) struct Loop {
-    pub(super) dispatcher: Arc<Dispatcher>,
-    pub(super) at: usize,
-    pub(super) number: u64,
+struct Loop {
+    dispatcher: Arc<Dispatcher>,
+    at: usize,
+    number: u64,
 }
 
 impl Loop {
-    pub(super) async fn run(self) {
+    async fn run(self) {
         // During this time, callers queue up, and their batch grows. Afterwards the next batch goes. Otherwise a round
         // trip of more than half the deadline would leave those callers no time.
         let alone = self.dispatcher.deadline / 8;
