@@ -58,6 +58,9 @@ async fn all(server: &Server, keys: usize) -> Result<Vec<Entrant>, Failure> {
     Ok(vec![Entrant::new("tower-weir", true, weir), Entrant::new("trypema", true, trypema)])
 }
 
+/// The numbers of tasks.
+const LOADS: [usize; 2] = [1, 64];
+
 /// How often each key is asked for before it is measured.
 const WARM: usize = 3;
 
@@ -66,25 +69,26 @@ pub async fn measure(server: &Server, rounds: usize, time: Duration) -> Result<S
     let mut table = Table::new(heads);
     let mut passes = Table::new(["first passes over 100 000 keys, 64 tasks", "1st", "2nd", "3rd"]);
     for keys in [1, 100_000] {
-        server.flush().await?;
-        let entrants = all(server, keys).await?;
-        for entrant in &entrants {
-            let rates = warm(entrant, keys).await?;
+        // One after the other, because both go on in the background: trypema syncs all keys that it knows.
+        let mut rows = [const { Vec::new() }; LOADS.len()];
+        for at in 0..2 {
+            server.flush().await?;
+            let entrant = all(server, keys).await?.swap_remove(at);
+            let rates = warm(&entrant, keys).await?;
             if keys > 1 {
                 let cells = rates.map(|rate| format!("{:.0} thousand per second", rate / 1e3));
-                passes.row(std::iter::once(named(entrant)).chain(cells));
+                passes.row(std::iter::once(named(&entrant)).chain(cells));
             }
-        }
-        for tasks in [1, 64] {
-            let load = Load { tasks, keys, is_admitted: true, is_timed: false };
-            println!("{load} ..");
-            let laps = race(server, &entrants, load, rounds, time).await?;
-            for (entrant, laps) in entrants.iter().zip(&laps) {
+            for (tasks, rows) in LOADS.into_iter().zip(&mut rows) {
+                let load = Load { tasks, keys, is_admitted: true, is_timed: false };
+                println!("{load} ..");
+                let laps = laps(server, &entrant, load, rounds, time).await?;
                 let timed = entrant.lap(Load { is_timed: true, ..load }, time).await?;
-                let name = format!("{load}: {}", named(entrant));
-                table.row(std::iter::once(name).chain(figures(laps, &timed)));
+                let name = format!("{load}: {}", named(&entrant));
+                rows.push(std::iter::once(name).chain(figures(&laps, &timed)).collect::<Vec<_>>());
             }
         }
+        rows.into_iter().flatten().for_each(|row| table.row(row));
     }
     Ok(format!("{table}\n{passes}"))
 }
@@ -104,21 +108,18 @@ async fn warm(entrant: &Entrant, keys: usize) -> Result<[f64; WARM], Failure> {
     Ok(rates)
 }
 
-async fn race(
+async fn laps(
     server: &Server,
-    entrants: &[Entrant],
+    entrant: &Entrant,
     load: Load,
     rounds: usize,
     time: Duration,
-) -> Result<Vec<Vec<(Lap, Stats)>>, Failure> {
-    let mut laps: Vec<_> = entrants.iter().map(|_| Vec::with_capacity(rounds)).collect();
-    for round in 0..rounds {
-        for turn in 0..entrants.len() {
-            let at = (round + turn) % entrants.len();
-            server.reset_stats().await?;
-            let lap = entrants[at].lap(load, time).await?;
-            laps[at].push((lap, server.stats().await?));
-        }
+) -> Result<Vec<(Lap, Stats)>, Failure> {
+    let mut laps = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        server.reset_stats().await?;
+        let lap = entrant.lap(load, time).await?;
+        laps.push((lap, server.stats().await?));
     }
     Ok(laps)
 }
