@@ -24,7 +24,7 @@ if interval > 0 then
   -- Units must not be held for longer than a short window lasts.
   local interval = max(min(interval, floor(window_ms / 4)), 1)
   local spare_ms = max(interval, SPARE)
-  local longest = max(interval, min(10 * interval, floor(window_ms / 8), LONGEST))
+  local longest = max(interval, min(floor(window_ms / 8), LONGEST))
   -- The longest life of a lease, in ticks, which also caps reported ages.
   local longest_life = floor((longest + spare_ms) / bucket) + 2
 

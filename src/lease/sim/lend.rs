@@ -41,7 +41,7 @@ impl Policy<'_> {
     /// The longest time until an instance syncs again.
     fn longest_ms(&self, bucket_ms: u64) -> u64 {
         let interval = self.interval(bucket_ms);
-        (10 * interval).min(self.window_ms(bucket_ms) / 8).min(2_000).max(interval)
+        (self.window_ms(bucket_ms) / 8).min(2_000).max(interval)
     }
 
     /// The most ticks between the start and the last tick of a lease.

@@ -367,13 +367,13 @@ fn ended_leases_leave_the_list_and_stay_charged() {
     let policy = Policy { limits: &limits, lending: every(50, 0.0) };
     let (mut now, mut units) = (DAY, 0);
     for nonce in 1..=700 {
-        now += 3;
+        now += 5;
         let (_, lent) = real.sync(now, &call(nonce, 0.02, true), &[], policy);
         assert!(lent.units > 0, "instance {nonce} got no lease");
         units += lent.units;
         assert!(real.listed() <= 512, "{} leases after {nonce}", real.listed());
     }
-    now += 4_000;
+    now += 10_000;
     let (_, reply) = real.sync(now, &call(701, 0.0, false), &[], policy);
     assert_eq!((real.listed(), reply.used), (0, units));
 }
