@@ -15,7 +15,7 @@ use crate::strategy::{Absolute, StrategyKind, Suppressed};
 /// A key is any sequence of bytes. The rate is an argument of each call and applies to the key's existing history.
 /// Costs are in units.
 ///
-/// A call with a new key sometimes also cleans up about 400 keys. No call does more, or waits for longer than one such
+/// A call with a new key sometimes also cleans up about 800 keys. No call does more, or waits for longer than one such
 /// step of another call.
 #[must_use]
 pub struct LocalLimits<'a, K> {
