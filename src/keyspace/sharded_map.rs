@@ -22,9 +22,11 @@ use crate::engine::Outcome;
 /// A table with 1024 slots holds 896 keys before it doubles. With 825, the shards at their bound are nine tenths full,
 /// and less than one in a hundred has doubled. Smaller shards make a step shorter, but they are more memory to miss.
 pub(crate) const KEYS_PER_SHARD: usize = 825;
-/// The new keys between two steps of the sweep. A new key pays for eight visits, so idle keys stay for about a seventh of
-/// their window, and a step is rare among calls.
-const INSERTS_PER_STEP: usize = 100;
+/// The new keys between two turns of the sweep. A new key pays for about eight visits, so a turn is rare among calls, and
+/// idle keys stay for about a seventh of their window.
+const INSERTS_PER_TURN: usize = 100;
+/// The most shards that a turn visits, if they are sparse.
+const SHARDS_PER_TURN: usize = 16;
 /// The fewest shards, so that threads rarely contend for one lock.
 const LEAST_SHARDS: usize = 128;
 /// The spins of a thread's first wait for a shard, about a microsecond; each wait is twice as long as the one before.
@@ -162,9 +164,20 @@ impl<T> ShardedMap<T> {
         self.keys.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts a new key, or a call that contributes to the sweep like one. Returns whether a step of the sweep is due.
+    /// Counts a new key, or a call that contributes to the sweep like one. Returns whether a turn of the sweep is due.
     pub(crate) fn is_sweep_due(&self) -> bool {
-        self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_STEP == INSERTS_PER_STEP - 1
+        self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_TURN == INSERTS_PER_TURN - 1
+    }
+
+    /// Sweeps as many shards as hold about the keys of a full one.
+    pub(crate) fn sweep_turn(&self, mut keep: impl FnMut(&mut T) -> bool) {
+        let mut visited = 0;
+        for _ in 0..SHARDS_PER_TURN {
+            visited += self.sweep_step(&mut keep);
+            if visited >= KEYS_PER_SHARD / 2 {
+                break;
+            }
+        }
     }
 
     /// Sweeps the next shard; returns the number of keys that it visited.

@@ -277,7 +277,7 @@ impl WindowTable {
             self.map.release();
         } else if self.map.is_sweep_due() {
             cleanup::follow_fork();
-            self.sweep_step(now);
+            self.map.sweep_turn(|window| self.keeps(window, now));
         }
         result
     }
@@ -356,14 +356,17 @@ impl WindowTable {
 
     /// Removes the idle keys of one shard, and frees unneeded memory; returns the number of visited keys.
     pub(crate) fn sweep_step(&self, now: u64) -> usize {
-        self.map.sweep_step(|window| {
-            let stays = !window.is_idle(now, &self.horizon);
-            if stays {
-                window.drop_expired(&self.horizon);
-                window.trim(now);
-            }
-            stays
-        })
+        self.map.sweep_step(|window| self.keeps(window, now))
+    }
+
+    /// Whether a window stays; frees what it does not need.
+    fn keeps(&self, window: &mut Window, now: u64) -> bool {
+        let stays = !window.is_idle(now, &self.horizon);
+        if stays {
+            window.drop_expired(&self.horizon);
+            window.trim(now);
+        }
+        stays
     }
 }
 

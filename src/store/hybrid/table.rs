@@ -68,7 +68,7 @@ impl KeyTable {
         if !is_new {
             self.map.release();
         } else if self.map.is_sweep_due() {
-            self.sweep_step(now, params);
+            self.map.sweep_turn(|state| self.keeps(state, now, params));
         }
         Some(result)
     }
@@ -98,10 +98,13 @@ impl KeyTable {
 
     /// Forgets some of the idle keys.
     pub(super) fn sweep_step(&self, now: u64, params: &StoreParams) {
-        self.map.sweep_step(|state| {
-            state.trim(now, params);
-            !state.is_idle(now, &self.here, params)
-        });
+        self.map.sweep_step(|state| self.keeps(state, now, params));
+    }
+
+    /// Whether a state stays; frees what it does not need.
+    fn keeps(&self, state: &mut KeyState, now: u64, params: &StoreParams) -> bool {
+        state.trim(now, params);
+        !state.is_idle(now, &self.here, params)
     }
 }
 
