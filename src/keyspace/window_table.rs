@@ -117,7 +117,7 @@ impl WindowTable {
 
     /// Decides on a key that probably has no window.
     #[inline(never)]
-    fn absolute_new(&self, print: Fingerprint, now: u64, cost: u64, limits: &[Limit]) -> (Outcome, Place) {
+    pub(super) fn absolute_new(&self, print: Fingerprint, now: u64, cost: u64, limits: &[Limit]) -> (Outcome, Place) {
         let decide =
             |window: &mut Window, horizon: &Retention| engine::absolute(window, now, cost, limits, horizon, true);
         self.with_new(print, now, decide, |outcome| outcome.is_allowed() && cost > 0)

@@ -108,14 +108,14 @@ impl Windows {
     /// admission.
     pub(crate) fn inc_absolute(&self, key: &[u8], rate: &RateLimit, cost: u64) -> RateLimitDecision {
         let (now_ms, print) = (self.time.now_ms(), self.main.fingerprint(key));
-        let limit = self.geometry.limit(rate, false);
-        let outcome = match self.main.absolute_briefly(print, self.geometry.at(now_ms), cost, &limit) {
+        let (now, limit) = (self.geometry.at(now_ms), self.geometry.limit(rate, false));
+        let outcome = match self.main.absolute_briefly(print, now, cost, &limit) {
             Some(Brief::Charged { .. }) => return RateLimitDecision::Allowed,
             Some(Brief::Refused(refused)) => {
                 return self.geometry.rejected(refused.fits_at(), refused.used_then(), limit.capacity, now_ms);
             }
             Some(Brief::Decided(outcome)) => outcome,
-            None => self.outcome(&self.main, print, now_ms, cost, &[limit], false).0,
+            None => self.main.absolute_new(print, now, cost, &[limit]).0,
         };
         self.geometry.brief_decision(&outcome, &[limit], now_ms)
     }
