@@ -4,7 +4,7 @@
 //! [`counted_calls`] counts: callgrind collects inside that function and nowhere else. The output is the number of
 //! calls that it made.
 //!
-//! Nothing in a path may depend on the time of day or on the speed of the machine. So each path moves a clock by hand,
+//! A path must not depend on the time of day or on the speed of the machine. So each path moves a clock by hand,
 //! except the one that reads the system's clock.
 
 mod layer;
@@ -13,7 +13,7 @@ mod local;
 use std::env;
 use std::process::ExitCode;
 
-/// A name, and what prepares the path, runs it, and returns the number of counted calls.
+/// A name, and a function that prepares and runs the path and returns the number of counted calls.
 type Path = (&'static str, fn() -> u64);
 
 fn main() -> ExitCode {

@@ -7,7 +7,7 @@ use crate::report::Failure;
 
 pub const FLAG: &str = "--child";
 
-/// A case, and what measures it in the child process.
+/// The name of a case, and the function that measures it in the child process.
 pub type Case = (&'static str, fn() -> Vec<f64>);
 
 /// Runs a case in a child process; returns its figures.

@@ -120,7 +120,7 @@ pub fn clean_each_second(engine: &impl Engine, is_over: &AtomicBool) {
 /// An admission of an abusive key: its number, when it was asked for, and when that was answered.
 type Admission = (u32, Duration, Duration);
 
-/// The known keys, and what happened to them.
+/// The known keys, and the results of their requests.
 struct Known {
     keys: Vec<String>,
     /// When to ask for which key, within each second.

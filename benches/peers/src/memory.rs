@@ -19,7 +19,7 @@ use crate::report::{Failure, Table};
 
 const KEYS: u32 = 1_000_000;
 
-/// A million keys: the case, the contestant, and what it is used with.
+/// A million keys: the case, the contestant, and its type of key or strategy.
 const KEYED: &[(Case, &str, &str)] = &[
     (("memory/weir-address", || keys::<WeirIp>()), "tower-weir", "address"),
     (("memory/weir-text", || keys::<WeirText<false>>()), "tower-weir", "text"),

@@ -9,7 +9,7 @@ use crate::figures::Figures;
 /// Makes a number of calls and returns how long they took; on several threads, the mean over the threads.
 pub type Lap = Box<dyn FnMut(u64) -> Duration>;
 
-/// A title, and what adds the contestants to the empty race of that title.
+/// A title, and a function that adds the contestants to the empty race of that title.
 pub type Scenario = (&'static str, fn(Race) -> Race);
 
 /// What the environment sets for all parts.

@@ -1,4 +1,4 @@
-//! A Redis server for one run, and what it counts.
+//! A Redis server for one run, and its statistics.
 
 use std::env;
 use std::net::{Ipv4Addr, TcpListener};

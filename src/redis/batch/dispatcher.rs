@@ -262,7 +262,7 @@ impl Dispatcher {
         args: &[&[u8]],
         within: Duration,
     ) -> Result<Vec<u8>, Failure> {
-        // A pinned future is not moved, and what is rare is in a box, because each decision in flight takes this space.
+        // A pinned future is not moved, and rare cases are in a box, because each decision in flight takes this space.
         let trip = pin!(async {
             match self.link.send(&script.evalsha(keys, args.iter().copied())).await {
                 Err(failure) if failure.kind() == FailureKind::NoScript => {

@@ -15,7 +15,7 @@ pub struct Guide<'a> {
     pub name: &'a str,
     pub color: &'static str,
     pub ends: [(f64, f64); 2],
-    /// Where the name stands in the plot; otherwise it stands in the legend.
+    /// The position of the name in the plot. Without one, the name is in the legend.
     pub label: Option<(f64, f64)>,
 }
 

@@ -8,7 +8,7 @@ pub const INK: &str = "#222222";
 pub const FAINT: &str = "#e4e4e4";
 pub const TEXT: f64 = 13.0;
 
-/// Where a text is fixed.
+/// The point of a text that lies at its position.
 #[derive(Clone, Copy)]
 pub enum Anchor {
     Start,

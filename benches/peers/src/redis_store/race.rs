@@ -39,7 +39,7 @@ impl Race {
         Some(laps.iter().map(|(lap, _)| lap.decisions as f64 / lap.elapsed.as_secs_f64()).collect())
     }
 
-    /// How long decisions take, and what they cost the server.
+    /// The duration of decisions, and their cost on the server.
     pub fn details(&self) -> Table {
         let times = ["p50", "p99", "p99.9"];
         let costs = ["us in scripts per decision", "script calls per decision", "commands per decision"];

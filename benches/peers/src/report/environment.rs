@@ -1,4 +1,4 @@
-//! Where and when a run measured, and what.
+//! The machine, the date, and the versions of a run.
 
 use std::fs;
 use std::process::Command;
