@@ -115,7 +115,7 @@ pub use self::layer::{RateLimitLayer, RateLimitLayerBuilder};
 pub use self::limiter::{RateLimiter, RateLimiterBuilder, RateLimiterOptions};
 pub use self::policy::OnStoreError;
 pub use self::quota::{
-    HardLimitFactor, Quota, RateGroupSizeMs, RateLimit, SyncIntervalMs, Tolerance, WindowSizeSeconds,
+    HardLimitFactor, Quota, Quotas, RateGroupSizeMs, RateLimit, SyncIntervalMs, Tolerance, WindowSizeSeconds,
 };
 #[cfg(feature = "_redis")]
 pub use self::redis::RedisOptions;

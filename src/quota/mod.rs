@@ -3,11 +3,13 @@
 //! A bare [`RateLimit`] applies to the limiter's window. A [`Quota`] is a count with its own window.
 
 mod count;
+mod quotas;
 mod rate;
 mod ratio;
 mod values;
 
 pub use count::Quota;
+pub use quotas::Quotas;
 pub use rate::RateLimit;
 pub use values::{HardLimitFactor, RateGroupSizeMs, SyncIntervalMs, Tolerance, WindowSizeSeconds};
 
