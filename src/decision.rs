@@ -117,6 +117,17 @@ impl Decision {
         self
     }
 
+    /// The decision as if it had charged nothing: `cost` units are free again.
+    pub(crate) fn uncharged(self, cost: u64) -> Self {
+        let used = if self.is_allowed() { self.used.saturating_sub(cost) } else { self.used };
+        Self {
+            used,
+            charge: Charge::None,
+            retry_after_ms: if self.is_allowed() { 0 } else { self.retry_after_ms },
+            ..self
+        }
+    }
+
     /// The result.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

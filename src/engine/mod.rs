@@ -49,7 +49,7 @@ pub(crate) use demand::Dither;
 pub(crate) use limit::Spans;
 pub(crate) use limit::{Limit, Retention};
 pub(crate) use outcome::{NEVER, Outcome};
-pub(crate) use suppressed::{charge_unshed, factor, pressure, suppressed, suppressed_briefly};
+pub(crate) use suppressed::{at_hard_cap, charge_unshed, factor, pressure, suppressed, suppressed_briefly};
 #[cfg(feature = "_redis")]
 pub(crate) use suppressed::{factor_in_band, retry_tick};
 pub(crate) use window::{SetMode, Window};

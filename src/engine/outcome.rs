@@ -50,6 +50,12 @@ impl Outcome {
         limits.get(usize::from(self.binding)).map_or(u64::MAX, |limit| limit.capacity)
     }
 
+    /// An admission as it was before its charge of `cost` units.
+    pub(crate) fn uncharged(self, cost: u64) -> Self {
+        let used = self.used.saturating_sub(cost);
+        Self { used, used_then: used, fits_at: 0, ..self }
+    }
+
     #[inline]
     pub(crate) fn is_allowed(&self) -> bool {
         self.verdict.is_allowed()

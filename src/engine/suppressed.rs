@@ -121,6 +121,14 @@ fn decide(
     Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: factor_in_band(ratio), ..outcome }
 }
 
+/// Returns the outcome at the hard cap, for a request that is refused for another reason. It records no demand.
+pub(crate) fn at_hard_cap(window: &Window, now: u64, cost: u64, limits: &[Limit]) -> Outcome {
+    match check_limits(window, window.clamp(now), cost, limits, |limit| limit.hard) {
+        Ok(nearest) => nearest,
+        Err(full) => Outcome { verdict: Verdict::Suppressed { is_allowed: false }, factor: 1.0, ..full },
+    }
+}
+
 /// Charges a request that all offered units fit, without a look into the history; see [`Window::charge_unexpired`].
 #[inline]
 pub(crate) fn charge_unshed(

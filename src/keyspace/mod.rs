@@ -10,13 +10,13 @@ pub(crate) mod prehashed;
 pub(crate) mod registry;
 pub(crate) mod sharded_map;
 mod standing_refusal;
+mod together;
 pub(crate) mod window_table;
 mod windows;
 
 #[cfg(test)]
 mod tests;
 
-#[cfg(feature = "_redis")]
-pub(crate) use self::window_table::Place;
-pub(crate) use self::window_table::WindowTable;
+pub(crate) use self::together::{Step, decide_together};
+pub(crate) use self::window_table::{Place, WindowTable};
 pub(crate) use self::windows::{Settings, Windows};

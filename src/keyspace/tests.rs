@@ -19,7 +19,7 @@ fn limit(capacity: u64, window: u32) -> Limit {
 }
 
 fn table() -> WindowTable {
-    let table = WindowTable::new(1_000);
+    let table = WindowTable::new(1_000, false);
     super::registry::Kept::keep_history(&table, &[SPAN]);
     table
 }

@@ -18,6 +18,8 @@ const SHARED_WORDS_PER_SPAN: usize = 16;
 
 /// A table of windows, at most `max_keys` of them.
 pub(crate) struct WindowTable {
+    /// The place in the order in which a decision on several tables locks them.
+    rank: u64,
     map: ShardedMap<Window>,
     horizon: Retention,
     /// The same spans with fewer words, for the shared windows.
@@ -47,14 +49,21 @@ pub(crate) enum Place {
 }
 
 impl WindowTable {
-    pub(crate) fn new(max_keys: usize) -> Self {
+    /// A decision on several tables draws by the suppressed strategy last, so that its demand is what the others admit.
+    pub(crate) fn new(max_keys: usize, is_suppressed: bool) -> Self {
+        static TABLES: AtomicU64 = AtomicU64::new(0);
         Self {
+            rank: u64::from(is_suppressed) << 63 | TABLES.fetch_add(1, Ordering::Relaxed),
             map: ShardedMap::new(max_keys),
             horizon: Retention::new(Retention::WORDS_PER_SPAN),
             shared_horizon: Retention::new(SHARED_WORDS_PER_SPAN),
             forced: AtomicU64::new(0),
             overflow: Overflow::new(),
         }
+    }
+
+    pub(crate) fn rank(&self) -> u64 {
+        self.rank
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -166,6 +175,27 @@ impl WindowTable {
         }
     }
 
+    /// Like [`with`](Self::with), for a caller that holds locks of other tables. It also returns whether the caller must
+    /// [`sweep_turn`](Self::sweep_turn) when it holds none.
+    pub(super) fn visit<R>(
+        &self,
+        print: Fingerprint,
+        now: u64,
+        decide: impl Fn(&mut Window, &Retention) -> R,
+        keep: impl FnOnce(&R) -> bool,
+    ) -> (R, Place, bool) {
+        match self.map.known(print, |window| decide(window, &self.horizon)) {
+            Some(result) => (result, Place::Own, false),
+            None => self.visit_new(print, now, decide, keep),
+        }
+    }
+
+    /// Sweeps a part of the table, which new keys pay for. The caller holds no lock.
+    pub(super) fn sweep_turn(&self, now: u64) {
+        cleanup::follow_fork();
+        self.map.sweep_turn(|window| self.keeps(window, now));
+    }
+
     /// Runs a correction on a key's own window. An unknown key starts empty, whatever others have used.
     ///
     /// `keep` receives the result, and whether a key without a window may be charged for other keys. Returns `None` if
@@ -185,7 +215,11 @@ impl WindowTable {
             let is_shared = shared.is_some_and(|shared| !shared.is_idle(now, &self.horizon));
             self.enter(print, Window::new(now), correct, |result| keep(result, is_shared))
         });
-        Some(self.count(entered, now))
+        let (result, is_sweep_due) = self.count(entered);
+        if is_sweep_due {
+            self.sweep_turn(now);
+        }
+        Some(result)
     }
 
     /// Calls `look` with a key's own window; an unknown key has an empty one.
@@ -232,22 +266,28 @@ impl WindowTable {
         decide: impl Fn(&mut Window, &Retention) -> R,
         keep: impl FnOnce(&R) -> bool,
     ) -> (R, Place) {
-        if self.reserve(now) {
-            return (self.with_reserved(print, now, decide, keep), Place::Own);
+        let (result, place, is_sweep_due) = self.visit_new(print, now, decide, keep);
+        if is_sweep_due {
+            self.sweep_turn(now);
         }
-        self.with_overflow(print, now, decide)
+        (result, place)
     }
 
-    /// Does the same when the key's space is already reserved.
-    fn with_reserved<R>(
+    /// Like [`visit`](Self::visit), for a key that probably has no window.
+    fn visit_new<R>(
         &self,
         print: Fingerprint,
         now: u64,
         decide: impl Fn(&mut Window, &Retention) -> R,
         keep: impl FnOnce(&R) -> bool,
-    ) -> R {
+    ) -> (R, Place, bool) {
+        if !self.reserve(now) {
+            let (result, place) = self.with_overflow(print, now, decide);
+            return (result, place, false);
+        }
         let entered = self.overflow.hold(print, |shared| self.enter(print, self.fresh(shared, now), decide, keep));
-        self.count(entered, now)
+        let (result, is_sweep_due) = self.count(entered);
+        (result, Place::Own, is_sweep_due)
     }
 
     /// Runs a decision on a key's window, or on a fresh one. Returns the result, and whether to keep the fresh one.
@@ -271,15 +311,12 @@ impl WindowTable {
         }
     }
 
-    /// Releases space that was not needed, or lets the new key pay for the sweep. The caller holds no lock.
-    fn count<R>(&self, (result, is_new): (R, bool), now: u64) -> R {
+    /// Releases space that was not needed; otherwise, returns whether the new key must pay for a turn of the sweep.
+    fn count<R>(&self, (result, is_new): (R, bool)) -> (R, bool) {
         if !is_new {
             self.map.release();
-        } else if self.map.is_sweep_due() {
-            cleanup::follow_fork();
-            self.map.sweep_turn(|window| self.keeps(window, now));
         }
-        result
+        (result, is_new && self.map.is_sweep_due())
     }
 
     /// Runs a decision on a key's window if it has one by now, otherwise on its shared window.
@@ -388,7 +425,7 @@ mod tests {
 
     /// A table that holds one key and has shared a window with others.
     fn full() -> WindowTable {
-        let table = WindowTable::new(1);
+        let table = WindowTable::new(1, false);
         table.keep_history(&[100]);
         assert_eq!(charge(&table, b"known"), Place::Own);
         assert_eq!(charge(&table, b"stranger"), Place::Shared);

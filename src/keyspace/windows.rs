@@ -7,11 +7,12 @@ use super::fingerprint::Fingerprint;
 use super::registry::{Kept as _, PolicyRegistry};
 use super::window_table::{Brief, Place, WindowTable};
 use crate::decision::{Decision, RateLimitDecision};
-use crate::engine::{Limit, Outcome};
+use crate::engine::{self, Limit, Outcome};
 use crate::error::ConfigError;
 use crate::geometry::WindowGeometry;
 use crate::policy::Policy;
 use crate::quota::{HardLimitFactor, RateLimit};
+use crate::strategy::Strategy;
 use crate::time::TimeSource;
 
 /// The settings of a local store.
@@ -43,7 +44,7 @@ impl Windows {
         }
         let geometry = WindowGeometry::new(bucket_ms, time.lag_ms(), window_seconds, hard)?;
         geometry.check_bucket(window_seconds.saturating_mul(1_000));
-        let main = WindowTable::new(max_keys);
+        let main = WindowTable::new(max_keys, false);
         main.keep_history(&[geometry.span()]);
         let named = PolicyRegistry::new(time.clone());
         Ok(Arc::new(Self { time, geometry, max_keys, main: Arc::new(main), named }))
@@ -55,7 +56,7 @@ impl Windows {
         policy: &Policy,
         limits: &[Limit],
     ) -> Result<(Arc<WindowTable>, Arc<Policy>), ConfigError> {
-        self.named.open(policy, limits, || WindowTable::new(self.max_keys))
+        self.named.open(policy, limits, || self.new_table(policy))
     }
 
     /// Does the same for a policy that another store has opened.
@@ -65,7 +66,11 @@ impl Windows {
         policy: &Policy,
         limits: &[Limit],
     ) -> Result<(Arc<WindowTable>, Arc<Policy>), ConfigError> {
-        self.named.accompany(policy, limits, || WindowTable::new(self.max_keys))
+        self.named.accompany(policy, limits, || self.new_table(policy))
+    }
+
+    fn new_table(&self, policy: &Policy) -> WindowTable {
+        WindowTable::new(self.max_keys, policy.strategy() != Strategy::Absolute)
     }
 
     /// The number of keys, over all limits.
@@ -102,6 +107,24 @@ impl Windows {
         let mut decision = self.geometry.decision(&outcome, cost, limits, now_ms);
         decision.is_overflow = place == Place::Shared;
         decision
+    }
+
+    /// Returns the decision on a key of one table without a charge; of the suppressed strategy, only the hard cap counts.
+    pub(crate) fn look(
+        &self,
+        table: &WindowTable,
+        key: &[u8],
+        cost: u64,
+        limits: &[Limit],
+        suppressed: bool,
+    ) -> Decision {
+        let now_ms = self.time.now_ms();
+        let now = self.geometry.at(now_ms);
+        let outcome = table.peek(key, now, |window, horizon| match suppressed {
+            false => engine::absolute(window, now, cost, limits, horizon, false),
+            true => engine::at_hard_cap(window, now, cost, limits),
+        });
+        self.geometry.decision(&outcome, 0, limits, now_ms)
     }
 
     /// Decides on a key of the engine's own calls by the absolute strategy, for a caller that needs no figures of an

@@ -76,6 +76,20 @@ impl Client {
         self.read(&reply, ask, 0, limits)
     }
 
+    /// Decides by the hard caps of the limits, without a charge.
+    pub(crate) async fn look_at_cap(
+        &self,
+        keys: &Keyspace,
+        key: &[u8],
+        cost: u64,
+        limits: &[Limit],
+    ) -> Result<Decision, Failure> {
+        let capped: Vec<Limit> = limits.iter().map(|limit| Limit { capacity: limit.hard, ..*limit }).collect();
+        let decision = self.look(keys, key, cost, &capped).await?;
+        let limit = limits.get(decision.limit_index).map_or(decision.limit, |limit| limit.capacity);
+        Ok(Decision { limit, ..decision })
+    }
+
     /// Returns the suppression factor.
     pub(crate) async fn factor(&self, keys: &Keyspace, key: &[u8], limits: &[Limit]) -> Result<f64, Failure> {
         let reply = self

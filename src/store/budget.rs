@@ -1,5 +1,6 @@
 //! The traits of a store, and the requests and responses of a budget.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -34,6 +35,21 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
     /// A store that must do I/O queues the refund. Units that have left the window are not returned. Refund a decision
     /// at most once.
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision);
+
+    /// Returns the decision that the budget would make on a request, and charges nothing.
+    ///
+    /// A layer with several limits asks the others if one refuses, so that the request's wait is the longest of all. By
+    /// the suppressed strategy, only the hard cap counts. The default finds room in any case.
+    fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
+        let _ = ask;
+        BudgetResponse::Ready(Ok(Decision::allowed(u64::MAX, 0)))
+    }
+
+    /// The budget itself, if its store can decide on several budgets in one step.
+    #[doc(hidden)]
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// A request to a budget.

@@ -49,6 +49,13 @@ impl LocalShare {
         Decision { is_overflow: place == Place::Shared, ..decision }
     }
 
+    /// Does the same without a charge; of the suppressed strategy, only the hard cap counts.
+    pub(crate) fn look(&self, key: &[u8], cost: u64, limits: &[Limit], instances: u64, suppressed: bool) -> Decision {
+        let mut parts = EMPTY_SHARES;
+        let parts = self.windows.geometry.local_shares(limits, instances, &mut parts);
+        self.windows.look(&self.table, key, cost, parts, suppressed)
+    }
+
     /// Takes back up to `units` that a decision of this share charged at a tick.
     pub(crate) fn refund(&self, key: &[u8], units: u64, tick: u64) {
         self.windows.refund(&self.table, key, units, tick);

@@ -8,14 +8,19 @@ pub(crate) mod hybrid;
 pub(crate) mod local;
 #[cfg(feature = "_redis")]
 pub(crate) mod local_share;
+mod part;
 #[cfg(feature = "_redis")]
 pub(crate) mod redis;
+mod reserve;
+mod together;
 
 pub use self::budget::{Budget, BudgetRequest, BudgetResponse, Store};
 #[cfg(feature = "_redis")]
 pub use self::hybrid::{HybridLimits, HybridStore, Usage};
 pub use self::local::{LocalLimits, LocalStore};
+pub use self::part::{Decisions, DecisionsResponse, MAX_LIMITS, Part};
 #[cfg(feature = "_redis")]
 pub use self::redis::{RedisLimits, RedisStore};
+pub use self::together::decide_together;
 pub use crate::policy::Policy;
 pub use crate::strategy::{Absolute, Strategy, StrategyKind, Suppressed};

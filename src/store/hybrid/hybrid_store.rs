@@ -165,6 +165,23 @@ impl Budget for HybridBudget {
             let _ = shared.redis.correct(&table.keys, &key, refund).await;
         });
     }
+
+    fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
+        let (now, print) = (self.shared.time.now_ms(), self.table.fingerprint(ask.key));
+        // A key that is known here may hold units for this instance, which Redis counts as used.
+        if ask.cost <= 1
+            && let Some(Some(decision)) =
+                self.table.with(print, |state| state.peek(now, &self.limits.borrow(), &self.shared.params))
+        {
+            return BudgetResponse::Ready(Ok(decision));
+        }
+        let (shared, table, limits) = (Arc::clone(&self.shared), Arc::clone(&self.table), self.limits.clone());
+        let (key, cost) = (Box::<[u8]>::from(ask.key), ask.cost);
+        BudgetResponse::Pending(Box::pin(async move {
+            let decision = shared.redis.look_at_cap(&table.keys, &key, cost, &limits.scaled).await?;
+            Ok(limits.unscale(decision))
+        }))
+    }
 }
 
 impl fmt::Debug for HybridBudget {

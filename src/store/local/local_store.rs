@@ -1,11 +1,12 @@
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
 use super::calls::LocalLimits;
 use crate::decision::{Charge, Decision};
-use crate::engine::Limit;
+use crate::engine::{Limit, Outcome};
 use crate::error::ConfigError;
-use crate::keyspace::{Settings, WindowTable, Windows};
+use crate::keyspace::{Place, Settings, Step, WindowTable, Windows};
 use crate::policy::Policy;
 use crate::store::budget::{Budget, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
@@ -66,30 +67,58 @@ impl Store for LocalStore {
         let windows = &self.0;
         let limits = windows.geometry.limits(policy)?;
         let (table, opened) = windows.open(policy, &limits)?;
-        let (windows, strategy) = (Arc::clone(windows), policy.strategy());
-        Ok(Arc::new(LocalBudget { windows, table, limits, strategy, opened }))
+        let (windows, is_suppressed) = (Arc::clone(windows), policy.strategy() != Strategy::Absolute);
+        Ok(Arc::new(LocalBudget { windows, table, limits, is_suppressed, opened }))
     }
 }
 
 /// One policy's limits on one of the store's tables.
-struct LocalBudget {
+pub(super) struct LocalBudget {
     windows: Arc<Windows>,
     table: Arc<WindowTable>,
     limits: Box<[Limit]>,
-    strategy: Strategy,
+    is_suppressed: bool,
     opened: Arc<Policy>,
+}
+
+impl LocalBudget {
+    pub(super) fn now_ms(&self) -> u64 {
+        self.windows.time.now_ms()
+    }
+
+    pub(super) fn shares_clock(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.windows, &other.windows)
+    }
+
+    /// This budget's part of a decision on several limits.
+    pub(super) fn step(&self, key: &[u8], now_ms: u64) -> Step<'_> {
+        let now = self.windows.geometry.at(now_ms);
+        Step::new(&self.table, key, now, &self.limits, self.is_suppressed)
+    }
+
+    pub(super) fn decision(&self, outcome: &Outcome, place: Place, charged: u64, now_ms: u64) -> Decision {
+        let decision = self.windows.geometry.decision(outcome, charged, &self.limits, now_ms);
+        Decision { is_overflow: place == Place::Shared, ..decision }
+    }
 }
 
 impl Budget for LocalBudget {
     fn decide(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
-        let suppressed = matches!(self.strategy, Strategy::Suppressed(_));
-        BudgetResponse::Ready(Ok(self.windows.decide(&self.table, ask.key, ask.cost, &self.limits, suppressed)))
+        BudgetResponse::Ready(Ok(self.windows.decide(&self.table, ask.key, ask.cost, &self.limits, self.is_suppressed)))
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
         if let Charge::Window { tick, units } = decision.charge {
             self.windows.refund(&self.table, key, cost.min(units), tick);
         }
+    }
+
+    fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
+        BudgetResponse::Ready(Ok(self.windows.look(&self.table, ask.key, ask.cost, &self.limits, self.is_suppressed)))
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 }
 

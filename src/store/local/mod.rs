@@ -5,9 +5,11 @@
 
 mod calls;
 mod local_store;
+mod together;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::calls::LocalLimits;
 pub use self::local_store::LocalStore;
+pub(super) use self::together::decide_together;

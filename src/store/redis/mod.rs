@@ -8,6 +8,8 @@ mod deny_cache;
 mod policy_cache;
 mod redis_store;
 mod state;
+mod together;
 
 pub use self::calls::RedisLimits;
 pub use self::redis_store::RedisStore;
+pub(super) use self::together::decide_together;

@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -120,20 +121,26 @@ impl Store for RedisStore {
 }
 
 /// One policy's limits on the keys of its name.
-struct RedisBudget {
+pub(super) struct RedisBudget {
     shared: Arc<Shared>,
     account: LimitHandle,
     limits: Arc<[Limit]>,
     opened: Arc<Policy>,
 }
 
-impl Budget for RedisBudget {
-    fn decide(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
+impl RedisBudget {
+    fn wanted<'a>(&'a self, ask: BudgetRequest<'a>) -> Wanted<'a> {
         let mode = match self.opened.strategy() {
             Strategy::Absolute => Mode::Absolute,
             Strategy::Suppressed(_) => Mode::Suppressed,
         };
-        self.shared.decide(&self.account, &Wanted { key: ask.key, cost: ask.cost, limits: &self.limits, mode })
+        Wanted { key: ask.key, cost: ask.cost, limits: &self.limits, mode }
+    }
+}
+
+impl Budget for RedisBudget {
+    fn decide(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
+        self.shared.decide(&self.account, &self.wanted(ask))
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
@@ -148,6 +155,14 @@ impl Budget for RedisBudget {
             }
             _ => {}
         }
+    }
+
+    fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
+        self.shared.peek(&self.account, &self.wanted(ask))
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 }
 

@@ -128,6 +128,42 @@ impl Shared {
         }))
     }
 
+    /// Looks at a key without a charge. Of the suppressed strategy, only the hard cap counts.
+    pub(super) fn peek(self: &Arc<Self>, account: &LimitHandle, wanted: &Wanted<'_>) -> BudgetResponse {
+        let keys = &account.keys;
+        let name = self.client.dispatcher.name_to_route(|| keys.space.names.name(wanted.key));
+        if !self.client.dispatcher.allows(name.as_deref()) {
+            return BudgetResponse::Ready(self.peek_without_redis(account, wanted, Failure::unavailable()));
+        }
+        if wanted.mode == Mode::Absolute
+            && let Some(denied) = &keys.denied
+            && let Some(refusal) = denied.get(wanted.key, wanted.cost, wanted.limits)
+        {
+            return BudgetResponse::Ready(Ok(refusal));
+        }
+        let (shared, account) = (Arc::clone(self), account.clone());
+        let (key, limits, cost, mode) = (Box::from(wanted.key), Arc::clone(wanted.limits), wanted.cost, wanted.mode);
+        BudgetResponse::Pending(Box::pin(async move {
+            match shared.client.look_at_cap(&account.keys.space, &key, cost, &limits).await {
+                Ok(decision) => Ok(decision),
+                Err(failure) => {
+                    shared.peek_without_redis(&account, &Wanted { key: &key, cost, limits: &limits, mode }, failure)
+                }
+            }
+        }))
+    }
+
+    fn peek_without_redis(
+        &self,
+        account: &LimitHandle,
+        wanted: &Wanted<'_>,
+        failure: Failure,
+    ) -> Result<Decision, StoreError> {
+        let Some(share) = &account.share else { return Err(failure.into()) };
+        let is_suppressed = wanted.mode == Mode::Suppressed;
+        Ok(share.look(wanted.key, wanted.cost, wanted.limits, self.client.instances(), is_suppressed))
+    }
+
     /// Asks Redis; returns the decision, and when it was asked and answered.
     async fn ask(
         &self,

@@ -1,0 +1,8 @@
+//! A decision on several budgets of one Redis store in one step.
+
+use crate::store::part::{DecisionsResponse, Part};
+
+/// Returns `None` if a part belongs to another store, or the keys are not on one server.
+pub(crate) fn decide_together(_parts: &[Part<'_>]) -> Option<DecisionsResponse> {
+    None
+}
