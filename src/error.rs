@@ -92,6 +92,19 @@ pub enum ConfigError {
     InvalidPolicyName(String),
     /// An exempt path that no request's path equals.
     InvalidExemptPath(String),
+    /// A route that matches no request, or that is listed twice.
+    InvalidRoute(String),
+    /// Two limits of one layer with the same name.
+    DuplicateLimitName(String),
+    /// Too many limits in one layer.
+    TooManyLimits {
+        /// The largest possible number.
+        most: usize,
+    },
+    /// A percentage of the keys that is not a number from 0 to 100.
+    InvalidPercentage(f64),
+    /// A limit whose quotas are defined in more than one way.
+    QuotasConflict(String),
     /// An empty list of methods to limit.
     NoMethod,
     /// Two families of header fields that write the same header.
@@ -219,6 +232,26 @@ impl fmt::Display for ConfigError {
                 f,
                 "{path:?} never matches, because paths are compared byte by byte; write a path such as \
                  \"/health\", or .exempt(|req| req.uri().path().starts_with(\"/internal/\"))"
+            ),
+            Self::InvalidRoute(route) => write!(
+                f,
+                "{route:?} matches no request, or is listed twice; write a route such as \"/users/{{id}}\", \
+                 \"POST /login\" or \"/helloworld.Greeter/*\""
+            ),
+            Self::DuplicateLimitName(name) => write!(
+                f,
+                "two limits have the name {name:?}, so they would share their history; write another .name(\"..\") for \
+                 one of them"
+            ),
+            Self::TooManyLimits { most } => {
+                write!(f, "more than {most} limits in one layer; write fewer, or several quotas for one limit")
+            }
+            Self::InvalidPercentage(percent) => {
+                write!(f, "{percent} is not a percentage of the keys; write 0 to 100, as in .enforced_for(5.0)")
+            }
+            Self::QuotasConflict(name) => write!(
+                f,
+                "the limit {name:?} has fixed quotas and quotas by a function or a lookup; write only one of them"
             ),
             Self::NoMethod => f.write_str(
                 "no method to limit; write at least one, as in .methods([Method::POST]), or .enabled(false)",

@@ -111,7 +111,7 @@ pub use self::error::{ConfigError, StoreError, StoreErrorKind};
 #[cfg(feature = "middleware")]
 pub use self::key::{ClientIp, Global, KeyExtractor};
 #[cfg(feature = "middleware")]
-pub use self::layer::{RateLimitLayer, RateLimitLayerBuilder};
+pub use self::layer::{Limit, RateLimitLayer, RateLimitLayerBuilder};
 pub use self::limiter::{RateLimiter, RateLimiterBuilder, RateLimiterOptions};
 pub use self::policy::OnStoreError;
 pub use self::quota::{

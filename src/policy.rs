@@ -35,6 +35,8 @@ pub struct Policy {
     quotas: Arc<[Quota]>,
     strategy: Strategy,
     on_store_error: OnStoreError,
+    /// Whether policies with other quotas share the name on purpose.
+    shares_name: bool,
 }
 
 impl Policy {
@@ -45,7 +47,7 @@ impl Policy {
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, quotas: impl Into<Arc<[Quota]>>, strategy: Strategy) -> Self {
         let on_store_error = OnStoreError::default();
-        Self { name: name.into(), quotas: quotas.into(), strategy, on_store_error }
+        Self { name: name.into(), quotas: quotas.into(), strategy, on_store_error, shares_name: false }
     }
 
     /// Sets the behavior if the store cannot decide; the default is [`OnStoreError::LocalShare`].
@@ -53,6 +55,24 @@ impl Policy {
     pub fn with_on_store_error(mut self, on_store_error: OnStoreError) -> Self {
         self.on_store_error = on_store_error;
         self
+    }
+
+    /// Sets that policies with other quotas have the same name on purpose: the quotas depend on the request.
+    #[cfg(feature = "middleware")]
+    pub(crate) fn sharing_its_name(mut self) -> Self {
+        self.shares_name = true;
+        self
+    }
+
+    /// The same policy with another name and other quotas.
+    #[cfg(feature = "middleware")]
+    pub(crate) fn with_quotas(&self, name: &str, quotas: &[Quota]) -> Self {
+        Self { name: name.into(), quotas: quotas.into(), ..self.clone() }
+    }
+
+    /// Whether policies with other quotas have the same name on purpose.
+    pub(crate) fn shares_name(&self) -> bool {
+        self.shares_name
     }
 
     /// The behavior if the store cannot decide.

@@ -55,7 +55,7 @@ const UNKNOWN: &str = "unknown";
 ///
 /// Names contain no slashes (gRPC over HTTP/2, "Path"), but tonic's routes allow them in the method. If such a path
 /// were split at its last slash, a client could invent services under an existing one.
-fn service(path: &str) -> Option<&str> {
+pub(crate) fn service(path: &str) -> Option<&str> {
     let (service, method) = path.rsplit_once('/')?;
     let name = service.strip_prefix('/')?;
     (!name.is_empty() && !name.contains('/') && !method.is_empty()).then_some(service)

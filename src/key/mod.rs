@@ -35,6 +35,7 @@ pub use self::extractor::KeyExtractor;
 pub(crate) use self::from_fn::FromFn;
 pub use self::from_fn::IntoKey;
 pub use self::global::Global;
+pub(crate) use self::grpc::service as grpc_service;
 pub use self::grpc::{GrpcMethod, GrpcService};
 pub use self::header::Header;
 pub use self::http_method::HttpMethod;

@@ -1,23 +1,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::StatusCode;
-
 use super::drain::DrainOptions;
 use super::exempt::Exemptions;
 use super::into_store::IntoStore;
+use super::limit::{Cost, Limit};
 use super::on_missing_key::OnMissingKey;
 use super::rate_limit_layer::RateLimitLayer;
-use super::state::LayerState;
 use crate::error::ConfigError;
-use crate::key::{ClientIp, FromFn, Global, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
-use crate::limiter::{RateLimiter, RateLimiterOptions};
-use crate::policy::{OnStoreError, Policy};
-use crate::quota::{HardLimitFactor, Quota, RateGroupSizeMs, WindowSizeSeconds};
-use crate::response::{self, Responder};
+use crate::key::{FromFn, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
+use crate::policy::OnStoreError;
+use crate::quota::{Quota, Quotas};
+use crate::response;
 use crate::store::Store;
-use crate::strategy::Strategy;
-use crate::telemetry::DropCounter;
 
 /// Builds a [`RateLimitLayer`].
 ///
@@ -36,23 +31,20 @@ use crate::telemetry::DropCounter;
 #[derive(Clone)]
 #[must_use = "nothing is limited until `build`"]
 pub struct RateLimitLayerBuilder {
-    name: Arc<str>,
-    quotas: Vec<Quota>,
-    /// The first invalid quota, which `build` reports.
-    invalid_quota: Option<ConfigError>,
-    key: Option<Arc<dyn KeyExtractor>>,
-    lookup: Option<Lookup>,
-    /// The given factor, which `build` checks.
-    suppressed: Option<f64>,
-    store: Option<Arc<dyn Store>>,
+    /// The limit that the builder's own setters define.
+    pub(super) short: Limit,
+    pub(super) limits: Vec<Limit>,
+    /// The cost of a request for the limits without a cost of their own.
+    pub(super) cost: Option<Arc<Cost>>,
+    pub(super) store: Option<Arc<dyn Store>>,
     pub(super) rejected: Option<u16>,
     pub(super) shed: Option<u16>,
     pub(super) answers: response::Options,
     pub(super) exemptions: Exemptions,
-    decision_in_request: bool,
+    pub(super) decision_in_request: bool,
     pub(super) drain: DrainOptions,
-    on_missing_key: OnMissingKey,
-    on_store_error: OnStoreError,
+    pub(super) on_missing_key: OnMissingKey,
+    pub(super) on_store_error: OnStoreError,
 }
 
 impl RateLimitLayer {
@@ -111,12 +103,9 @@ impl RateLimitLayer {
 impl RateLimitLayerBuilder {
     pub(super) fn new() -> Self {
         Self {
-            name: Policy::UNNAMED.into(),
-            quotas: Vec::new(),
-            invalid_quota: None,
-            key: None,
-            lookup: None,
-            suppressed: None,
+            short: Limit::without_key(),
+            limits: Vec::new(),
+            cost: None,
             store: None,
             rejected: None,
             shed: None,
@@ -131,7 +120,7 @@ impl RateLimitLayerBuilder {
 
     /// Adds a quota. A request is admitted only if all quotas have room, and is then charged to all of them.
     pub fn quota(mut self, quota: Quota) -> Self {
-        self.quotas.push(quota);
+        self.short = self.short.quota(quota);
         self
     }
 
@@ -149,10 +138,7 @@ impl RateLimitLayerBuilder {
         Q: IntoIterator<Item: TryInto<Quota, Error: Into<ConfigError>>>,
     {
         for quota in quotas {
-            match quota.try_into() {
-                Ok(quota) => self.quotas.push(quota),
-                Err(error) => self.invalid_quota = self.invalid_quota.or_else(|| Some(error.into())),
-            }
+            self.short = self.short.quota(quota);
         }
         self
     }
@@ -164,7 +150,7 @@ impl RateLimitLayerBuilder {
     /// If a layer replaces another one and has other quotas, it keeps the history. If both exist for a moment, the log
     /// has a line `limit-opened-twice`, which you can ignore or [`silence`](crate::telemetry::Notice::silence).
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.name = name.into();
+        self.short.name = Some(name.into());
         self
     }
 
@@ -184,7 +170,7 @@ impl RateLimitLayerBuilder {
     /// # Ok::<(), tower_weir::ConfigError>(())
     /// ```
     pub fn key(mut self, key: impl KeyExtractor) -> Self {
-        self.key = Some(Arc::new(key));
+        self.short.key = Some(Arc::new(key));
         self
     }
 
@@ -283,7 +269,7 @@ impl RateLimitLayerBuilder {
         Fut: Future<Output = Result<K, MissingKey>> + Send + 'static,
         K: Key + 'static,
     {
-        self.lookup = Some(Lookup::new(lookup));
+        self.short.lookup = Some(Lookup::new(lookup));
         self
     }
 
@@ -291,7 +277,59 @@ impl RateLimitLayerBuilder {
     ///
     /// It never admits more than the limit times `hard_limit_factor`, which is at least 1.0.
     pub fn suppressed(mut self, hard_limit_factor: f64) -> Self {
-        self.suppressed = Some(hard_limit_factor);
+        self.short.suppressed = Some(hard_limit_factor);
+        self
+    }
+
+    /// Sets other quotas for some routes; see [`Limit::routes`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_weir::RateLimitLayer;
+    /// let layer = RateLimitLayer::builder()
+    ///     .quota("60/min".parse()?)
+    ///     .routes([("POST /login", "5/min"), ("/search", "20/s"), ("/export", "3/h")])
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn routes<R, Q>(mut self, routes: impl IntoIterator<Item = (R, Q)>) -> Self
+    where
+        R: Into<String>,
+        Q: TryInto<Quotas, Error: Into<ConfigError>>,
+    {
+        self.short = self.short.routes(routes);
+        self
+    }
+
+    /// Adds a limit. The layer decides on all of its limits together; see [`Limit`].
+    ///
+    /// The builder's own [`quota`](Self::quota), [`key`](Self::key), [`name`](Self::name) and
+    /// [`suppressed`](Self::suppressed) define one limit more, if they are used.
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limits.push(limit);
+        self
+    }
+
+    /// Sets the units that a request costs; the default is 1.
+    ///
+    /// A request that costs 0 is free. One that costs more than a limit admits in its window is refused without
+    /// `Retry-After`, because no wait helps. A [`Limit`] may have a [cost](Limit::cost) of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let layer = RateLimitLayer::builder()
+    ///     .quota("100/min".parse()?)
+    ///     .cost(|req| if req.method() == Method::POST { 5 } else { 1 })
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn cost(mut self, cost: impl Fn(&RequestView<'_>) -> u64 + Send + Sync + 'static) -> Self {
+        self.cost = Some(Arc::new(cost));
         self
     }
 
@@ -337,88 +375,13 @@ impl RateLimitLayerBuilder {
         self.decision_in_request = insert;
         self
     }
-
-    /// Builds the layer.
-    ///
-    /// # Errors
-    ///
-    /// Returns a [`ConfigError`] that states what to write instead.
-    pub fn build(self) -> Result<RateLimitLayer, ConfigError> {
-        if let Some(error) = self.invalid_quota {
-            return Err(error);
-        }
-        if self.quotas.is_empty() {
-            return Err(ConfigError::NoQuota);
-        }
-        let (key, lookup): (Arc<dyn KeyExtractor>, _) = match (self.key, self.lookup) {
-            (None, None) => (Arc::new(ClientIp::peer()), None),
-            (None, Some(lookup)) => (Arc::new(Global), Some(lookup)),
-            (Some(key), lookup) => (key, lookup.map(Lookup::joined)),
-        };
-        key.check()?;
-        let strategy = match self.suppressed {
-            None => Strategy::Absolute,
-            Some(factor) => Strategy::Suppressed(HardLimitFactor::try_from(factor)?),
-        };
-        // A key that is looked up identifies a client.
-        let shed_default = match key.is_global() && lookup.is_none() {
-            true => StatusCode::SERVICE_UNAVAILABLE,
-            false => StatusCode::TOO_MANY_REQUESTS,
-        };
-        let (store, discards) = match self.store {
-            Some(store) => (store, None),
-            None => (own_store(&self.quotas)?, Some(DropCounter)),
-        };
-        let policy = Policy::new(self.name, self.quotas, strategy).with_on_store_error(self.on_store_error);
-        let (rejected, shed) =
-            (status(self.rejected, StatusCode::TOO_MANY_REQUESTS)?, status(self.shed, shed_default)?);
-        Ok(RateLimitLayer {
-            state: Arc::new(LayerState {
-                budget: store.open(&policy)?,
-                key,
-                lookup,
-                responder: Responder::new(self.answers, policy, rejected, shed)?,
-                exempt: self.exemptions.build()?,
-                decision_in_request: self.decision_in_request,
-                drain: self.drain,
-                _discards: discards,
-                on_missing_key: self.on_missing_key,
-                on_store_error: self.on_store_error,
-            }),
-        })
-    }
-}
-
-/// A local store with buckets that suit the quotas: 10 ms, finer for short windows, and larger for very long ones.
-fn own_store(quotas: &[Quota]) -> Result<Arc<dyn Store>, ConfigError> {
-    let windows = || quotas.iter().map(Quota::window_ms);
-    let (shortest, longest) = (windows().min().unwrap_or(1_000), windows().max().unwrap_or(1_000));
-    let bucket_ms = (shortest / 100).clamp(1, 10).max((longest >> 23) + 1);
-    if bucket_ms > shortest {
-        return Err(ConfigError::WindowsTooFarApart { shortest_ms: shortest, longest_ms: longest });
-    }
-    let options = RateLimiterOptions {
-        window_size_seconds: WindowSizeSeconds::try_from(longest.div_ceil(1_000))?,
-        rate_group_size_ms: RateGroupSizeMs::try_from(bucket_ms)?,
-        ..Default::default()
-    };
-    let limiter = RateLimiter::new(options)?;
-    limiter.run_cleanup_loop();
-    Ok(limiter.local().into_store())
-}
-
-fn status(given: Option<u16>, default: StatusCode) -> Result<StatusCode, ConfigError> {
-    let Some(given) = given else { return Ok(default) };
-    let status = StatusCode::from_u16(given).map_err(|_| ConfigError::InvalidStatus(given))?;
-    let is_refusal = status.is_client_error() || status.is_server_error();
-    if is_refusal { Ok(status) } else { Err(ConfigError::InvalidStatus(given)) }
 }
 
 impl fmt::Debug for RateLimitLayerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitLayerBuilder")
-            .field("name", &self.name)
-            .field("quotas", &self.quotas)
+            .field("short", &self.short)
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }

@@ -11,9 +11,8 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::drain::{Drain, Unread, announce_close};
-use super::state::{LayerState, Outcome, Progress};
+use super::state::{Headers, LayerState, Outcome, Progress, Refused};
 use crate::key::RequestView;
-use crate::response::{HeadersToAdd, Refusal};
 
 pin_project! {
     /// The response future of a [`RateLimitService`](super::RateLimitService).
@@ -35,7 +34,7 @@ pin_project! {
     enum State<F, S, Req> {
         Admitted { #[pin] future: F },
         // The response gets headers. In a variant of its own, because one with both parts would be copied twice.
-        Annotated { #[pin] future: F, headers: HeadersToAdd, layer: Arc<LayerState> },
+        Annotated { #[pin] future: F, headers: Headers, layer: Arc<LayerState> },
         Refused { response: Option<Response<Bytes>> },
         // The refusal waits for the rest of the request's body.
         Draining { refusal: Option<Box<SyncWrapper<Draining>>> },
@@ -70,8 +69,8 @@ impl<S: Service<Request<B>>, B: 'static> ResponseFuture<S, Request<B>> {
     {
         let progress = layer.enter(&RequestView::new(&request));
         let headers = match layer.outcome(&progress) {
-            Some(Outcome::Admitted(decision)) => layer.admit(decision, request.extensions_mut()),
-            Some(Outcome::Refused(refusal)) => return Self { state: State::refused(refusal, request, layer) },
+            Some(Outcome::Admitted(admission)) => layer.admit(admission, request.extensions_mut()),
+            Some(Outcome::Refused(refused)) => return Self { state: State::refused(refused, request, layer) },
             None => {
                 // The future takes the ready service and leaves a clone, which may not be ready.
                 let clone = service.clone();
@@ -95,10 +94,10 @@ impl<S: Service<Request<B>>, B: 'static> ResponseFuture<S, Request<B>> {
 impl<S: Service<Request<B>>, B: 'static> State<S::Future, S, Request<B>> {
     /// Out of line, so that the call of an admitted request stays small.
     #[inline(never)]
-    fn refused(refusal: Refusal<'_>, request: Request<B>, layer: &LayerState) -> Self {
+    fn refused(refused: Refused<'_>, request: Request<B>, layer: &LayerState) -> Self {
         let (mut head, body) = request.into_parts();
         let unread = layer.drain.begin(&head, body);
-        let mut response = layer.responder.refuse(refusal, &mut head);
+        let mut response = layer.refuse(refused, &mut head);
         match unread {
             Unread::Draining(drain) => {
                 return Self::Draining { refusal: Some(Box::new(SyncWrapper::new(Draining { drain, response }))) };
@@ -112,16 +111,16 @@ impl<S: Service<Request<B>>, B: 'static> State<S::Future, S, Request<B>> {
     /// Continues a request that waits for I/O. Returns the state after the decision.
     fn poll_undecided(undecided: &mut Option<Waiting<S, Request<B>>>, cx: &mut Context<'_>) -> Poll<Self> {
         let Some(waiting) = undecided else { return Poll::Pending };
-        let Undecided { progress, layer, .. } = waiting.get_mut();
-        ready!(layer.poll(progress, cx));
+        let Undecided { progress, request, layer, .. } = waiting.get_mut();
+        ready!(layer.poll(progress, &RequestView::new(request), cx));
         let Some(waiting) = undecided.take() else { return Poll::Pending };
         let Undecided { progress, mut ready, mut request, layer } = waiting.into_inner();
         Poll::Ready(match layer.outcome(&progress) {
-            Some(Outcome::Admitted(decision)) => match layer.admit(decision, request.extensions_mut()) {
+            Some(Outcome::Admitted(admission)) => match layer.admit(admission, request.extensions_mut()) {
                 None => Self::Admitted { future: ready.call(request) },
                 Some(headers) => Self::Annotated { future: ready.call(request), headers, layer },
             },
-            Some(Outcome::Refused(refusal)) => Self::refused(refusal, request, &layer),
+            Some(Outcome::Refused(refused)) => Self::refused(refused, request, &layer),
             None => return Poll::Pending,
         })
     }
@@ -143,7 +142,7 @@ where
                 }
                 StateProj::Annotated { future, headers, layer } => {
                     return future.poll(cx).map_ok(|mut response| {
-                        layer.responder.add(headers, response.status(), response.headers_mut());
+                        layer.add(headers, response.status(), response.headers_mut());
                         response.map(RateLimitBody::inner)
                     });
                 }

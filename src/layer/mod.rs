@@ -9,23 +9,31 @@
 //! The page `guide::layer_order` lists the layers that belong outside the limit, and those that belong inside.
 
 mod body;
+mod build;
 mod builder;
 mod builder_exempt;
 mod builder_response;
+mod built_limit;
 mod drain;
 mod exempt;
 mod future;
-
 mod into_store;
+mod limit;
+mod mode;
 mod on_missing_key;
 mod rate_limit_layer;
+mod routes;
 mod service;
+mod several;
 mod state;
+mod tier;
 
 pub use self::body::RateLimitBody;
 pub use self::builder::RateLimitLayerBuilder;
 pub use self::future::ResponseFuture;
 pub use self::into_store::IntoStore;
+pub use self::limit::Limit;
+pub use self::mode::LimitMode;
 pub use self::on_missing_key::OnMissingKey;
 pub use self::rate_limit_layer::RateLimitLayer;
 pub use self::service::RateLimitService;

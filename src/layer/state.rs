@@ -4,76 +4,197 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::Extensions;
+use arrayvec::ArrayVec;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Extensions, HeaderMap, Response, StatusCode};
 
+use super::built_limit::{BuiltLimit, Stage};
 use super::drain::DrainOptions;
 use super::exempt::Exempt;
 use super::on_missing_key::OnMissingKey;
+use super::several::{self, Applied, Deciding, Several, SeveralHeaders};
 use crate::decision::Decision;
-use crate::key::{Fault, KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
-use crate::policy::OnStoreError;
-use crate::response::{HeadersToAdd, Refusal, Responder};
-use crate::store::{Budget, BudgetRequest, BudgetResponse};
+use crate::key::{Fault, KeyExtractor, KeyWriter, MissingKey, RequestView};
+use crate::response::{HeadersToAdd, Judged, Limited, Refusal, Rendered, Responder};
+use crate::store::{Budget, BudgetRequest, BudgetResponse, MAX_LIMITS};
 use crate::telemetry::{self, DropCounter, Notice};
 
 pub(super) struct LayerState {
-    pub(super) budget: Arc<dyn Budget>,
-    pub(super) key: Arc<dyn KeyExtractor>,
-    pub(super) lookup: Option<Lookup>,
-    pub(super) responder: Responder,
+    /// At least one.
+    pub(super) limits: Box<[BuiltLimit]>,
+    /// The only limit, if it asks nothing of a request but its key.
+    pub(super) plain: Option<Plain>,
+    pub(super) responder: Arc<Responder>,
     pub(super) drain: DrainOptions,
     pub(super) on_missing_key: OnMissingKey,
-    pub(super) on_store_error: OnStoreError,
     pub(super) exempt: Exempt,
     pub(super) decision_in_request: bool,
-    /// Set if the store belongs only to this layer.
+    /// Set if a store belongs only to this layer.
     pub(super) _discards: Option<DropCounter>,
+}
+
+/// The parts of a plain limit that each request needs.
+pub(super) struct Plain {
+    pub(super) budget: Arc<dyn Budget>,
+    pub(super) key: Arc<dyn KeyExtractor>,
 }
 
 /// How far the layer is with a request.
 pub(super) enum Progress {
-    /// The key is being looked up.
-    Key(PendingKey),
-    /// The store has decided, or is about to.
+    /// The store of a plain limit has decided, or is about to.
     Store(BudgetResponse),
+    /// Keys or quotas are being looked up.
+    Looking(Box<Stages>),
+    /// The stores are about to decide.
+    Deciding(Box<Deciding>),
+    /// The stores have decided.
+    Several(Several),
     /// The request is refused, because it has no key.
     NoKey(Fault),
+    /// The request is refused, because a store does not support its quotas.
+    Unavailable,
     /// The request is admitted without a decision.
     Unlimited,
 }
 
+/// The stages of all limits, in the order of the layer.
+type Stages = ArrayVec<Stage, MAX_LIMITS>;
+
 /// The outcome for a request.
 pub(super) enum Outcome<'a> {
-    /// Admitted, by the decision if there is one.
-    Admitted(Option<&'a Decision>),
-    Refused(Refusal<'a>),
+    Admitted(Admission<'a>),
+    Refused(Refused<'a>),
+}
+
+/// What admitted a request.
+#[derive(Clone, Copy)]
+pub(super) enum Admission<'a> {
+    Unlimited,
+    Plain(&'a Decision),
+    Several(&'a Several),
+}
+
+/// What refused a request.
+#[derive(Clone, Copy)]
+pub(super) enum Refused<'a> {
+    Plain(&'a Decision),
+    Several(&'a Several),
+    NoKey(Fault),
+    Unavailable,
+}
+
+/// The headers for the response to an admitted request.
+pub(super) enum Headers {
+    Plain(HeadersToAdd),
+    Several(SeveralHeaders),
 }
 
 impl LayerState {
-    /// Reads the key and charges its budget.
+    /// Reads the keys and charges the budgets.
     #[inline]
     pub(super) fn enter(&self, request: &RequestView<'_>) -> Progress {
         if self.exempt.covers(request) {
             return Progress::Unlimited;
         }
+        match &self.plain {
+            Some(plain) if self.limits[0].mode.is_enforce() => self.enter_plain(plain, request),
+            _ => self.enter_any(request),
+        }
+    }
+
+    #[inline]
+    fn enter_plain(&self, plain: &Plain, request: &RequestView<'_>) -> Progress {
         let mut key = KeyWriter::new();
-        match (self.key.key(request, &mut key), &self.lookup) {
-            (Err(missing), _) => self.missing(missing),
-            (Ok(()), None) => self.decide(&key),
-            (Ok(()), Some(lookup)) => Progress::Key(lookup.begin(request, key)),
+        match plain.key.key(request, &mut key) {
+            Ok(()) => Progress::Store(plain.budget.decide(BudgetRequest::new(key.as_bytes(), 1))),
+            Err(_) => self.enter_any(request),
+        }
+    }
+
+    #[inline(never)]
+    fn enter_any(&self, request: &RequestView<'_>) -> Progress {
+        let mut stages = Stages::new();
+        for limit in &self.limits {
+            stages.push(limit.begin(request));
+        }
+        if stages.iter().any(|stage| matches!(stage, Stage::Key(_))) {
+            return Progress::Looking(Box::new(stages));
+        }
+        self.decide(request, stages)
+    }
+
+    /// Asks the budgets of the limits that apply.
+    fn decide(&self, request: &RequestView<'_>, stages: Stages) -> Progress {
+        let mut applied = Applied::new();
+        for (index, (stage, limit)) in stages.into_iter().zip(&self.limits).enumerate() {
+            match self.resolve(request, limit, stage) {
+                Stage::Ready(asked) if asked.is_enforced && limit.tier(&asked.tier).is_some_and(|it| it.is_blocked) => {
+                    // No wait helps, whatever the other limits say.
+                    applied = Applied::from_iter([(index, asked)]);
+                    break;
+                }
+                Stage::Ready(asked) => applied.push((index, asked)),
+                Stage::NoKey(missing) => return Progress::NoKey(missing.fault()),
+                Stage::Unsupported => return Progress::Unavailable,
+                Stage::Skipped | Stage::Key(_) => {}
+            }
+        }
+        if applied.is_empty() {
+            return Progress::Unlimited;
+        }
+        match several::decide(&self.limits, applied) {
+            Ok(several) => Progress::Several(several),
+            Err(deciding) => Progress::Deciding(Box::new(deciding)),
+        }
+    }
+
+    /// Applies the rules for a limit without a key, or without quotas that its store supports.
+    fn resolve(&self, request: &RequestView<'_>, limit: &BuiltLimit, stage: Stage) -> Stage {
+        let stage = match stage {
+            Stage::NoKey(missing) => self.missing(request, limit, missing),
+            stage => stage,
+        };
+        let is_enforced = limit.mode.enforces(limit.tiers.policy().name(), &[]);
+        match stage {
+            Stage::NoKey(_) if !is_enforced => Stage::Skipped,
+            Stage::Unsupported => {
+                telemetry::notify(Notice::UnsupportedQuotas, None);
+                if limit.admits_on_error || !is_enforced { Stage::Skipped } else { Stage::Unsupported }
+            }
+            stage => stage,
         }
     }
 
     /// Continues when the I/O is complete.
-    pub(super) fn poll(&self, progress: &mut Progress, cx: &mut Context<'_>) -> Poll<()> {
-        if let Progress::Key(key) = progress {
-            *progress = match ready!(key.as_mut().poll(cx)) {
-                Ok(key) => self.decide(&key),
-                Err(missing) => self.missing(missing),
-            };
+    pub(super) fn poll(&self, progress: &mut Progress, request: &RequestView<'_>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Progress::Looking(stages) = progress {
+            let mut is_complete = true;
+            for (stage, limit) in stages.iter_mut().zip(&self.limits) {
+                if let Stage::Key(key) = stage {
+                    match key.as_mut().poll(cx) {
+                        Poll::Ready(Ok(key)) => *stage = limit.with_key(request, key),
+                        Poll::Ready(Err(missing)) => *stage = Stage::NoKey(missing),
+                        Poll::Pending => is_complete = false,
+                    }
+                }
+            }
+            if !is_complete {
+                return Poll::Pending;
+            }
+            let stages = std::mem::take(&mut **stages);
+            *progress = self.decide(request, stages);
         }
-        if let Progress::Store(BudgetResponse::Pending(decision)) = progress {
-            *progress = Progress::Store(BudgetResponse::Ready(ready!(decision.as_mut().poll(cx))));
+        match progress {
+            Progress::Store(BudgetResponse::Pending(decision)) => {
+                *progress = Progress::Store(BudgetResponse::Ready(ready!(decision.as_mut().poll(cx))));
+            }
+            Progress::Deciding(deciding) => {
+                let decisions = ready!(deciding.pending.as_mut().poll(cx));
+                let applied = std::mem::take(&mut deciding.applied);
+                *progress = Progress::Several(Several::new(applied, decisions));
+            }
+            _ => {}
         }
         Poll::Ready(())
     }
@@ -82,38 +203,99 @@ impl LayerState {
     #[inline]
     pub(super) fn outcome<'a>(&self, progress: &'a Progress) -> Option<Outcome<'a>> {
         Some(match progress {
-            Progress::Key(_) | Progress::Store(BudgetResponse::Pending(_)) => return None,
+            Progress::Looking(_) | Progress::Deciding(_) | Progress::Store(BudgetResponse::Pending(_)) => return None,
             Progress::Store(BudgetResponse::Ready(Ok(decision))) => match decision.is_allowed() {
-                true => Outcome::Admitted(Some(decision)),
-                false => Outcome::Refused(Refusal::Limited(decision)),
+                true => Outcome::Admitted(Admission::Plain(decision)),
+                false => Outcome::Refused(Refused::Plain(decision)),
             },
-            Progress::Store(BudgetResponse::Ready(Err(_))) => match self.on_store_error {
-                OnStoreError::Allow => Outcome::Admitted(None),
-                _ => Outcome::Refused(Refusal::Unavailable),
+            Progress::Store(BudgetResponse::Ready(Err(_))) => match self.limits[0].admits_on_error {
+                true => Outcome::Admitted(Admission::Unlimited),
+                false => Outcome::Refused(Refused::Unavailable),
             },
-            Progress::NoKey(fault) => Outcome::Refused(Refusal::MissingKey(*fault)),
-            Progress::Unlimited => Outcome::Admitted(None),
+            Progress::Several(several) => match several.decisions() {
+                decisions if decisions.is_allowed() => Outcome::Admitted(Admission::Several(several)),
+                decisions if decisions.is_unavailable() => Outcome::Refused(Refused::Unavailable),
+                _ => Outcome::Refused(Refused::Several(several)),
+            },
+            Progress::NoKey(fault) => Outcome::Refused(Refused::NoKey(*fault)),
+            Progress::Unavailable => Outcome::Refused(Refused::Unavailable),
+            Progress::Unlimited => Outcome::Admitted(Admission::Unlimited),
         })
     }
 
     /// Prepares an admitted request, and the headers for its response.
     #[inline]
-    pub(super) fn admit(&self, decision: Option<&Decision>, request: &mut Extensions) -> Option<HeadersToAdd> {
-        let decision = decision?;
-        if self.decision_in_request {
-            insert_decision(*decision, request);
+    pub(super) fn admit(&self, admission: Admission<'_>, request: &mut Extensions) -> Option<Headers> {
+        match admission {
+            Admission::Unlimited => None,
+            Admission::Plain(decision) => {
+                if self.decision_in_request {
+                    insert_decision(*decision, request);
+                }
+                Responder::admitted(self.plain_rendered()?, decision).map(Headers::Plain)
+            }
+            Admission::Several(several) => self.admit_several(several, request),
         }
-        self.responder.admitted(decision)
+    }
+
+    #[inline(never)]
+    fn admit_several(&self, several: &Several, request: &mut Extensions) -> Option<Headers> {
+        if self.decision_in_request
+            && let Some(decision) = several.tightest(&self.limits)
+        {
+            insert_decision(decision, request);
+        }
+        several.headers(&self.limits).map(Headers::Several)
+    }
+
+    /// Adds headers to the response to an admitted request.
+    pub(super) fn add(&self, to_add: &Headers, status: StatusCode, headers: &mut HeaderMap) {
+        match to_add {
+            Headers::Plain(to_add) => {
+                if let Some(rendered) = self.plain_rendered() {
+                    Responder::add(rendered, to_add, status, headers);
+                }
+            }
+            Headers::Several(several) => {
+                for (index, tier, to_add) in several {
+                    if let Some(tier) = self.limits[*index].tier(tier) {
+                        Responder::add(&tier.rendered, to_add, status, headers);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The response to a refused request. It takes headers and extensions out of the request.
+    pub(super) fn refuse(&self, refused: Refused<'_>, request: &mut Parts) -> Response<Bytes> {
+        let shown = match refused {
+            Refused::Several(several) => several.shown(&self.limits),
+            _ => ArrayVec::new(),
+        };
+        let limited = match refused {
+            Refused::Plain(decision) => {
+                self.plain_rendered().map(|limit| Limited { by: Judged { limit, decision }, all: &[] })
+            }
+            // The tightest is the one with the longest wait.
+            Refused::Several(_) => shown.first().map(|by| Limited { by: *by, all: &shown }),
+            Refused::NoKey(_) | Refused::Unavailable => None,
+        };
+        let refusal = match (refused, limited) {
+            (Refused::NoKey(fault), _) => Refusal::MissingKey(fault),
+            (_, Some(limited)) => Refusal::Limited(limited),
+            (_, None) => Refusal::Unavailable,
+        };
+        self.responder.refuse(refusal, self.limits[0].tiers.policy(), request)
     }
 
     #[inline]
-    fn decide(&self, key: &KeyWriter) -> Progress {
-        Progress::Store(self.budget.decide(BudgetRequest::new(key.as_bytes(), 1)))
+    fn plain_rendered(&self) -> Option<&Rendered> {
+        self.limits[0].base().map(|tier| &tier.rendered)
     }
 
-    /// Continues with a request without a key.
+    /// Continues with a request that has no key for a limit.
     #[cold]
-    fn missing(&self, missing: MissingKey) -> Progress {
+    fn missing(&self, request: &RequestView<'_>, limit: &BuiltLimit, missing: MissingKey) -> Stage {
         match missing.fault() {
             Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress, None),
             Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader, Some(missing.what())),
@@ -125,10 +307,10 @@ impl LayerState {
                 // Bytes from before the failure must not separate such requests.
                 let mut key = KeyWriter::new();
                 key.missing();
-                self.decide(&key)
+                limit.with_key(request, key)
             }
-            OnMissingKey::Allow => Progress::Unlimited,
-            OnMissingKey::Reject => Progress::NoKey(missing.fault()),
+            OnMissingKey::Allow => Stage::Skipped,
+            OnMissingKey::Reject => Stage::NoKey(missing),
         }
     }
 }
@@ -141,9 +323,6 @@ fn insert_decision(decision: Decision, extensions: &mut Extensions) {
 
 impl fmt::Debug for LayerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LayerState")
-            .field("responder", &self.responder)
-            .field("budget", &self.budget)
-            .finish_non_exhaustive()
+        f.debug_struct("LayerState").field("limits", &self.limits).finish_non_exhaustive()
     }
 }

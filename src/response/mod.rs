@@ -16,6 +16,7 @@ mod protocol;
 mod quota_names;
 mod refusal;
 mod refusal_template;
+mod rendered;
 mod responder;
 mod retry_after;
 
@@ -23,6 +24,7 @@ pub use self::cors::EXPOSED_HEADERS;
 pub(crate) use self::cors::is_preflight;
 pub use self::headers::{RateLimitHeaders, ResetFormat};
 pub use self::protocol::Protocol;
-pub(crate) use self::refusal::Refusal;
+pub(crate) use self::refusal::{Judged, Limited, Refusal};
 pub use self::refusal::{RefusalBody, RefusalContext, RefusalReason};
+pub(crate) use self::rendered::Rendered;
 pub(crate) use self::responder::{HeadersToAdd, Options, Responder};

@@ -4,24 +4,49 @@ use bytes::Bytes;
 use http::Response;
 
 use super::protocol::{Protocol, WireFormat};
+use super::rendered::Rendered;
 use crate::decision::Decision;
-use crate::key::Fault;
+use crate::key::{Fault, RequestView};
 use crate::policy::Policy;
 
 /// The reason for a refusal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal<'a> {
-    Limited(&'a Decision),
+    Limited(Limited<'a>),
     MissingKey(Fault),
     Unavailable,
 }
 
+/// The limits that refused a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limited<'a> {
+    /// The limit with the longest wait.
+    pub(crate) by: Judged<'a>,
+    /// Every limit that clients may know of, the tightest first; empty if the layer has one limit.
+    pub(crate) all: &'a [Judged<'a>],
+}
+
+/// A limit and its decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged<'a> {
+    pub(crate) limit: &'a Rendered,
+    pub(crate) decision: &'a Decision,
+}
+
 impl<'a> Refusal<'a> {
-    pub(super) fn decision(self) -> Option<&'a Decision> {
+    pub(super) fn limited(self) -> Option<Limited<'a>> {
         match self {
-            Self::Limited(decision) => Some(decision),
+            Self::Limited(limited) => Some(limited),
             _ => None,
         }
+    }
+}
+
+impl<'a> Limited<'a> {
+    /// Every limit that clients may know of, also if it is the only one.
+    pub(super) fn each(self) -> impl Iterator<Item = Judged<'a>> {
+        let (one, all) = if self.all.is_empty() { (Some(self.by), &[][..]) } else { (None, self.all) };
+        one.into_iter().chain(all.iter().copied())
     }
 }
 
@@ -56,6 +81,7 @@ pub struct RefusalContext<'a> {
     pub(super) refusal: Refusal<'a>,
     pub(super) policy: &'a Policy,
     pub(super) wire: WireFormat,
+    pub(super) request: RequestView<'a>,
     pub(super) response: &'a Response<Bytes>,
 }
 
@@ -70,16 +96,30 @@ impl<'a> RefusalContext<'a> {
         }
     }
 
-    /// The decision, if a limit has no room.
+    /// The decision, if a limit has no room. If several have none, it is that of the limit with the longest wait.
     #[must_use]
     pub fn decision(&self) -> Option<&'a Decision> {
-        self.refusal.decision()
+        self.refusal.limited().map(|limited| limited.by.decision)
     }
 
-    /// The limit: its name, quotas and strategy.
+    /// The limit of the [`decision`](Self::decision): its name, quotas and strategy. For another reason, it is the
+    /// layer's first limit.
     #[must_use]
     pub fn policy(&self) -> &'a Policy {
-        self.policy
+        self.refusal.limited().map_or(self.policy, |limited| limited.by.limit.policy())
+    }
+
+    /// Each limit with its decision, the tightest first, if a limit has no room. Limits that do not refuse requests are
+    /// not among them.
+    pub fn decisions(&self) -> impl Iterator<Item = (&'a Policy, &'a Decision)> + use<'a> {
+        let limited = self.refusal.limited();
+        limited.into_iter().flat_map(|limited| limited.each()).map(|judged| (judged.limit.policy(), judged.decision))
+    }
+
+    /// The refused request, without its body.
+    #[must_use]
+    pub fn request(&self) -> RequestView<'a> {
+        self.request
     }
 
     /// The protocol of the response: [`Protocol::Grpc`], which includes gRPC-Web, or [`Protocol::Http`].

@@ -30,6 +30,27 @@ pub(super) struct RefusalTemplates {
     shed: Option<Template>,
 }
 
+/// A limit that refused a request.
+#[derive(Clone, Copy)]
+pub(super) struct LimitedBy<'a> {
+    pub(super) templates: &'a RefusalTemplates,
+    pub(super) decision: &'a Decision,
+}
+
+impl<'a> LimitedBy<'a> {
+    /// The names of the quotas without room.
+    fn names(self) -> impl Iterator<Item = &'a str> {
+        let names = self.templates.names.iter().enumerate();
+        names.filter(move |(index, _)| self.templates.is_violated(self.decision, *index)).map(|(_, name)| name.as_str())
+    }
+
+    fn violations(self) -> impl Iterator<Item = &'a Violation> {
+        let violations = self.templates.violations.iter().enumerate();
+        let is_violated = move |(index, _): &(usize, &Violation)| self.templates.is_violated(self.decision, *index);
+        violations.filter(is_violated).map(|(_, violation)| violation)
+    }
+}
+
 /// The constant parts of the refusals by a limit, for one status.
 struct Template {
     status: StatusCode,
@@ -68,6 +89,36 @@ const UNAVAILABLE: Fixed = Fixed {
     problem: r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the rate limiter is unavailable"}"#,
 };
 
+/// Writes the refusal of a request that no limit refused.
+pub(super) fn write_fixed(refusal: Refusal<'_>, form: RefusalBody, wire: WireFormat, response: &mut Response<Bytes>) {
+    let fixed = match refusal {
+        Refusal::MissingKey(Fault::Client) => &NO_CLIENT_KEY,
+        Refusal::MissingKey(Fault::Server | Fault::PeerAddress | Fault::ProxyHeader) => &NO_SERVER_KEY,
+        Refusal::Unavailable | Refusal::Limited(_) => &UNAVAILABLE,
+    };
+    if wire.is_grpc() {
+        let message = HeaderValue::from_static(fixed.message);
+        return grpc::write_status(fixed.code, message, wire, response.headers_mut());
+    }
+    let body = match form {
+        RefusalBody::Problem => fixed.problem,
+        RefusalBody::Text => fixed.message,
+        RefusalBody::Empty => "",
+    };
+    write_http(fixed.status, form, Bytes::from_static(body.as_bytes()), response);
+}
+
+fn write_http(status: StatusCode, form: RefusalBody, body: Bytes, response: &mut Response<Bytes>) {
+    *response.status_mut() = status;
+    *response.body_mut() = body;
+    let content_type = match form {
+        RefusalBody::Problem => const { HeaderValue::from_static("application/problem+json") },
+        RefusalBody::Text => const { HeaderValue::from_static("text/plain; charset=utf-8") },
+        RefusalBody::Empty => return,
+    };
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+}
+
 impl RefusalTemplates {
     pub(super) fn new(
         policy: &Policy,
@@ -94,35 +145,12 @@ impl RefusalTemplates {
         }
     }
 
-    /// Writes the response without the headers that every refusal has.
+    /// Writes the refusal of a decision, without the headers that every refusal has. `all` are the refusals of the
+    /// request by several limits.
     pub(super) fn write(
         &self,
-        refusal: Refusal<'_>,
-        wire: WireFormat,
-        wait: Option<Duration>,
-        response: &mut Response<Bytes>,
-    ) {
-        let fixed = match refusal {
-            Refusal::Limited(decision) => return self.write_limited(decision, wire, wait, response),
-            Refusal::MissingKey(Fault::Client) => &NO_CLIENT_KEY,
-            Refusal::MissingKey(Fault::Server | Fault::PeerAddress | Fault::ProxyHeader) => &NO_SERVER_KEY,
-            Refusal::Unavailable => &UNAVAILABLE,
-        };
-        if wire.is_grpc() {
-            let message = HeaderValue::from_static(fixed.message);
-            return grpc::write_status(fixed.code, message, wire, response.headers_mut());
-        }
-        let body = match self.body {
-            RefusalBody::Problem => fixed.problem,
-            RefusalBody::Text => fixed.message,
-            RefusalBody::Empty => "",
-        };
-        self.write_http(fixed.status, Bytes::from_static(body.as_bytes()), response);
-    }
-
-    fn write_limited(
-        &self,
         decision: &Decision,
+        all: &[LimitedBy<'_>],
         wire: WireFormat,
         wait: Option<Duration>,
         response: &mut Response<Bytes>,
@@ -131,42 +159,32 @@ impl RefusalTemplates {
             (Verdict::Suppressed { .. }, Some(shed)) => shed,
             _ => &self.rejected,
         };
+        let this = [LimitedBy { templates: self, decision }];
+        let all = if all.len() > 1 { all } else { &this };
         if !wire.is_grpc() {
-            return self.write_http(template.status, self.body(template, decision), response);
+            return write_http(template.status, self.body, self.body(template, all), response);
         }
         // An overload violates no quota of the caller.
         let is_quota = template.code == Code::ResourceExhausted;
-        let is_violated = |(index, _): &(usize, &Violation)| is_quota && self.is_violated(decision, *index);
-        let violations = self.violations.iter().enumerate().filter(is_violated).map(|(_, violation)| violation);
+        let violations = all.iter().filter(|_| is_quota).flat_map(|by| by.violations());
         let headers = response.headers_mut();
         grpc::write_status(template.code, template.encoded_message.clone(), wire, headers);
         grpc::write_wait(template.code, &template.message, wait, violations, headers);
     }
 
-    fn write_http(&self, status: StatusCode, body: Bytes, response: &mut Response<Bytes>) {
-        *response.status_mut() = status;
-        *response.body_mut() = body;
-        let content_type = match self.body {
-            RefusalBody::Problem => const { HeaderValue::from_static("application/problem+json") },
-            RefusalBody::Text => const { HeaderValue::from_static("text/plain; charset=utf-8") },
-            RefusalBody::Empty => return,
+    fn body(&self, template: &Template, all: &[LimitedBy<'_>]) -> Bytes {
+        let index = match all {
+            [by] => match self.marked(by.decision) {
+                0 => Some(by.decision.limit_index()),
+                marked => (marked.count_ones() == 1).then_some(marked.trailing_zeros() as usize),
+            },
+            _ => None,
         };
-        response.headers_mut().insert(CONTENT_TYPE, content_type);
-    }
-
-    fn body(&self, template: &Template, decision: &Decision) -> Bytes {
-        let marked = self.marked(decision);
-        let index = match marked.count_ones() {
-            0 => decision.limit_index(),
-            1 => marked.trailing_zeros() as usize,
-            _ if self.body == RefusalBody::Problem => {
-                let names = self.names.iter().enumerate().filter(|(index, _)| self.is_violated(decision, *index));
-                let names = names.map(|(_, name)| name.as_str());
-                return problem::violated(template.status, self.message.as_deref(), names).into();
-            }
-            _ => 0,
-        };
-        template.bodies.get(index).or(template.bodies.first()).cloned().unwrap_or_default()
+        if let (None, RefusalBody::Problem) = (index, self.body) {
+            let names = all.iter().flat_map(|by| by.names());
+            return problem::violated(template.status, self.message.as_deref(), names).into();
+        }
+        template.bodies.get(index.unwrap_or(0)).or(template.bodies.first()).cloned().unwrap_or_default()
     }
 
     /// The quotas that a decision marks as violated, one bit each.

@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::headers::{self, Fields, RateLimitHeaders};
 use super::protocol::{Protocol, WireFormat};
-use super::refusal::{OnRefusal, Refusal, RefusalBody, RefusalContext};
-use super::refusal_template::RefusalTemplates;
+use super::refusal::{Judged, Limited, OnRefusal, Refusal, RefusalBody, RefusalContext};
+use super::refusal_template::{LimitedBy, RefusalTemplates, write_fixed};
+use super::rendered::Rendered;
 use super::{grpc, retry_after};
 use crate::decision::{Decision, Verdict};
 use crate::error::ConfigError;
@@ -34,53 +35,55 @@ pub(crate) struct Options {
 }
 
 /// The responses of a layer.
+#[derive(Clone)]
 pub(crate) struct Responder {
-    policy: Policy,
-    templates: RefusalTemplates,
-    fields: Option<Fields>,
+    options: Options,
+    rejected: StatusCode,
+    shed: Option<StatusCode>,
     jitter_ms: u64,
-    protocol: Protocol,
-    on_refusal: Option<Arc<OnRefusal>>,
 }
 
 impl Responder {
-    /// Renders the parts that never change. `rejected` and `shed` are the statuses of the two strategies' refusals.
+    /// `rejected` and `shed` are the statuses of the two strategies' refusals.
+    pub(crate) fn new(options: Options, rejected: StatusCode, shed: Option<StatusCode>) -> Self {
+        Self { jitter_ms: millis(options.jitter), options, rejected, shed }
+    }
+
+    /// Renders the parts of a limit's responses that never change. `is_global` states that all clients share its keys.
     ///
     /// # Errors
     ///
     /// Returns [`ConfigError::InvalidPolicyName`], [`ConfigError::HeadersConflict`] or
     /// [`ConfigError::AnswerTooLarge`].
-    pub(crate) fn new(
-        options: Options,
-        policy: Policy,
-        rejected: StatusCode,
-        shed: StatusCode,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn render(&self, policy: Policy, is_global: bool) -> Result<Rendered, ConfigError> {
         headers::check_name(policy.name())?;
-        let responder = Self {
-            templates: RefusalTemplates::new(&policy, options.body, options.message, rejected, shed),
-            fields: Fields::new(options.headers, &options.also_headers, &policy)?,
+        let Options { body, message, headers, also_headers, .. } = &self.options;
+        let shed = self.shed.unwrap_or(match is_global {
+            true => StatusCode::SERVICE_UNAVAILABLE,
+            false => StatusCode::TOO_MANY_REQUESTS,
+        });
+        let rendered = Rendered {
+            templates: RefusalTemplates::new(&policy, *body, message.clone(), self.rejected, shed),
+            fields: Fields::new(*headers, also_headers, &policy)?,
             policy,
-            jitter_ms: millis(options.jitter),
-            protocol: options.protocol,
-            on_refusal: options.on_refusal,
         };
-        responder.check_size()?;
-        Ok(responder)
+        self.check_size(&rendered)?;
+        Ok(rendered)
     }
 
     /// gRPC clients refuse header lists above a size (8 kB with some defaults), and then lose the status.
-    fn check_size(&self) -> Result<(), ConfigError> {
-        let wires = match self.protocol {
+    fn check_size(&self, limit: &Rendered) -> Result<(), ConfigError> {
+        let wires = match self.options.protocol {
             Protocol::Http => &[WireFormat::Http][..],
             Protocol::Auto | Protocol::Grpc => &[WireFormat::Http, WireFormat::Grpc],
         };
         // This is the longest refusal: every quota refuses, and every number has the maximum number of digits.
         let rejected = Decision { violated: u8::MAX, ..Decision::rejected(u64::MAX, u64::MAX, Some(LONGEST_WAIT)) };
         let shed = Decision { verdict: Verdict::Suppressed { is_allowed: false }, ..rejected };
-        for (wire, decision) in wires.iter().flat_map(|wire| [(*wire, rejected), (*wire, shed)]) {
+        for (wire, decision) in wires.iter().flat_map(|wire| [(*wire, &rejected), (*wire, &shed)]) {
             let mut response = Response::default();
-            self.write(Refusal::Limited(&decision), wire, Some(LONGEST_WAIT), &mut response);
+            let limited = Limited { by: Judged { limit, decision }, all: &[] };
+            self.write(Refusal::Limited(limited), wire, Some(LONGEST_WAIT), &mut response);
             // The size as HTTP/2 counts it (RFC 9113 section 10.5.1).
             let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
             let bytes = response.headers().iter().map(size).sum();
@@ -93,21 +96,21 @@ impl Responder {
 
     /// The headers for the response to an admitted request, or `None` if there are none.
     #[inline]
-    pub(crate) fn admitted(&self, decision: &Decision) -> Option<HeadersToAdd> {
+    pub(crate) fn admitted(limit: &Rendered, decision: &Decision) -> Option<HeadersToAdd> {
         let wait_ms = if decision.retry_after_ms == u64::MAX { 0 } else { decision.retry_after_ms };
-        let is_needed = self.fields.is_some() || wait_ms > 0;
+        let is_needed = limit.fields.is_some() || wait_ms > 0;
         let (limit_index, remaining) = (decision.limit_index, decision.remaining());
         is_needed.then_some(HeadersToAdd { wait_ms, limit_index, remaining })
     }
 
     /// Adds the headers, except to a redirect: a client would wait before it follows the redirect.
-    pub(crate) fn add(&self, to_add: &HeadersToAdd, status: StatusCode, headers: &mut HeaderMap) {
+    pub(crate) fn add(limit: &Rendered, to_add: &HeadersToAdd, status: StatusCode, headers: &mut HeaderMap) {
         if is_redirect(status) {
             return;
         }
         let HeadersToAdd { wait_ms, limit_index, remaining } = *to_add;
         let wait = (wait_ms > 0).then_some(Duration::from_millis(wait_ms));
-        if let Some(fields) = &self.fields {
+        if let Some(fields) = &limit.fields {
             fields.admitted(limit_index, remaining, wait, headers);
         }
         // The response may be a refusal with a wait. After that wait, this limit must have room too.
@@ -119,29 +122,47 @@ impl Responder {
         }
     }
 
-    /// The response to a refused request. It takes headers and extensions out of the request.
-    pub(crate) fn refuse(&self, refusal: Refusal<'_>, request: &mut Parts) -> Response<Bytes> {
-        let wire = WireFormat::of(self.protocol, &RequestView::from(&*request));
-        let wait = refusal.decision().and_then(Decision::retry_after).map(|wait| self.jittered(wait));
+    /// The response to a refused request. It takes headers and extensions out of the request. `policy` is the layer's
+    /// first limit.
+    pub(crate) fn refuse(&self, refusal: Refusal<'_>, policy: &Policy, request: &mut Parts) -> Response<Bytes> {
+        let wire = WireFormat::of(self.options.protocol, &RequestView::from(&*request));
+        let wait = refusal.limited().and_then(|limited| limited.by.decision.retry_after());
+        let wait = wait.map(|wait| self.jittered(wait));
         let mut response = Response::new(Bytes::new());
-        reuse(request, &mut response);
+        let Some(on_refusal) = &self.options.on_refusal else {
+            reuse(request, &mut response);
+            self.write(refusal, wire, wait, &mut response);
+            return response;
+        };
         self.write(refusal, wire, wait, &mut response);
-        let Some(on_refusal) = &self.on_refusal else { return response };
-        let mut custom = on_refusal(&RefusalContext { refusal, policy: &self.policy, wire, response: &response });
-        self.finish(refusal, wait, &mut custom);
+        let request = RequestView::from(&*request);
+        let mut custom = on_refusal(&RefusalContext { refusal, policy, wire, request, response: &response });
+        Self::finish(refusal, wait, &mut custom);
         custom
     }
 
     fn write(&self, refusal: Refusal<'_>, wire: WireFormat, wait: Option<Duration>, response: &mut Response<Bytes>) {
-        self.templates.write(refusal, wire, wait, response);
-        self.finish(refusal, wait, response);
+        match refusal {
+            Refusal::Limited(Limited { by: Judged { limit, decision }, all: [] }) => {
+                limit.templates.write(decision, &[], wire, wait, response);
+            }
+            Refusal::Limited(Limited { by: Judged { limit, decision }, all }) => {
+                let refusing = all.iter().filter(|judged| !judged.decision.is_allowed());
+                let refusing: Vec<LimitedBy<'_>> = refusing
+                    .map(|judged| LimitedBy { templates: &judged.limit.templates, decision: judged.decision })
+                    .collect();
+                limit.templates.write(decision, &refusing, wire, wait, response);
+            }
+            _ => write_fixed(refusal, self.options.body, wire, response),
+        }
+        Self::finish(refusal, wait, response);
     }
 
     /// Adds the headers that every refusal has, unless they are present.
-    fn finish(&self, refusal: Refusal<'_>, wait: Option<Duration>, response: &mut Response<Bytes>) {
+    fn finish(refusal: Refusal<'_>, wait: Option<Duration>, response: &mut Response<Bytes>) {
         response.headers_mut().insert(CACHE_CONTROL, const { HeaderValue::from_static("no-store") });
-        let Some(decision) = refusal.decision() else { return };
-        response.extensions_mut().insert(*decision);
+        let Some(limited) = refusal.limited() else { return };
+        response.extensions_mut().insert(*limited.by.decision);
         // On a redirect, Retry-After has another meaning (RFC 9110 section 10.2.3).
         if is_redirect(response.status()) {
             return;
@@ -149,8 +170,18 @@ impl Responder {
         if let Some(wait) = wait {
             retry_after::raise(response.headers_mut(), retry_after::seconds(wait));
         }
-        if let Some(fields) = &self.fields {
-            fields.refused(decision, wait, response.headers_mut());
+        if limited.by.limit.fields.is_none() || headers::are_set(response.headers()) {
+            return;
+        }
+        for Judged { limit, decision } in limited.each() {
+            let Some(fields) = &limit.fields else { continue };
+            // The jitter is a part of the wait of the limit that the client waits for.
+            let own_wait = || decision.retry_after().filter(|wait| !wait.is_zero());
+            let wait = if std::ptr::eq(decision, limited.by.decision) { wait } else { own_wait() };
+            match decision.is_allowed() {
+                true => fields.admitted(decision.limit_index(), decision.remaining(), None, response.headers_mut()),
+                false => fields.refused(decision, wait, response.headers_mut()),
+            }
         }
     }
 
@@ -165,7 +196,7 @@ impl Responder {
 
 impl fmt::Debug for Responder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Responder").field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Responder").field("protocol", &self.options.protocol).finish_non_exhaustive()
     }
 }
 
@@ -212,10 +243,11 @@ mod tests {
 
     fn refused(request: http::request::Builder) -> Response<Bytes> {
         let policy = Policy::new("a", ["10/min".parse().unwrap()], Strategy::Absolute);
-        let (rejected, shed) = (StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE);
-        let responder = Responder::new(Options::default(), policy, rejected, shed).unwrap();
+        let responder = Responder::new(Options::default(), StatusCode::TOO_MANY_REQUESTS, None);
+        let limit = responder.render(policy, false).unwrap();
         let decision = Decision::rejected(10, 10, Some(Duration::from_secs(1)));
-        responder.refuse(Refusal::Limited(&decision), &mut request.body(()).unwrap().into_parts().0)
+        let limited = Limited { by: Judged { limit: &limit, decision: &decision }, all: &[] };
+        responder.refuse(Refusal::Limited(limited), limit.policy(), &mut request.body(()).unwrap().into_parts().0)
     }
 
     #[test]
@@ -243,7 +275,7 @@ mod tests {
         for headers in [RateLimitHeaders::None, RateLimitHeaders::Draft8] {
             let policy = Policy::new("a", ["10/min".parse().unwrap()], Strategy::Absolute);
             let options = Options { headers, ..Options::default() };
-            let responder = Responder::new(options, policy, ok, ok).unwrap();
+            let limit = Responder::new(options, ok, None).render(policy, false).unwrap();
             for (before, decision, status, want) in [
                 (Some("5"), full, ok, Some("30")),
                 (Some("31"), full, ok, Some("31")),
@@ -255,8 +287,8 @@ mod tests {
             ] {
                 let mut map = HeaderMap::new();
                 map.extend(before.map(|it| (RETRY_AFTER, it.parse().unwrap())));
-                if let Some(to_add) = responder.admitted(&decision) {
-                    responder.add(&to_add, status, &mut map);
+                if let Some(to_add) = Responder::admitted(&limit, &decision) {
+                    Responder::add(&limit, &to_add, status, &mut map);
                 }
                 assert_eq!(map.get(RETRY_AFTER).map(|value| value.to_str().unwrap()), want, "{before:?}");
             }

@@ -63,6 +63,11 @@ pub enum Notice {
     ///
     /// Logged when the process drops the 10 000th one.
     LayerPerRequest,
+    /// `unsupported-quotas`: a function chose quotas that the store does not support.
+    ///
+    /// A name has at most eight different windows at a time. A store's buckets must fit each window, and a history must
+    /// be able to address them.
+    UnsupportedQuotas,
     /// `unread-body`: a refused HTTP/1 request has a body of a type that the layer cannot read, so its client may lose
     /// the response.
     UnreadBody,
@@ -106,6 +111,7 @@ impl Notice {
             Self::HeaderValuePerRequest => "header-value-per-request",
             Self::SharedLimitName => "limit-opened-twice",
             Self::LayerPerRequest => "layer-per-request",
+            Self::UnsupportedQuotas => "unsupported-quotas",
             Self::UnreadBody => "unread-body",
             Self::CoarseBuckets => "coarse-buckets",
             Self::KeysFull => "keys-full",
@@ -186,6 +192,11 @@ impl fmt::Display for Notice {
                 "10000 layers with their own stores were built and dropped. A layer that is built for each request or \
                  connection limits nothing, because it shares no state with the others. Build it once and clone it, \
                  or keep a `RateLimiter` and pass it with `limiter(..)`"
+            }
+            Self::UnsupportedQuotas => {
+                "a function chose quotas that the limit's store does not support, so the request followed \
+                 `on_store_error`. Use at most eight different windows for one limit, none shorter than the store's \
+                 buckets, and pass a store with suitable buckets with `limiter(..)`"
             }
             Self::UnreadBody => {
                 "the layer cannot read the body type of a refused HTTP/1 request. A client that is still sending gets \

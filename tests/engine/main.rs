@@ -4,3 +4,4 @@ mod api_examples;
 mod full_table;
 mod names;
 mod time;
+mod together;

@@ -39,6 +39,11 @@ struct Member {
     window: u64,
 }
 
+/// Whether a refusal handler has set the fields.
+pub(in crate::response) fn are_set(headers: &HeaderMap) -> bool {
+    headers.contains_key(RATELIMIT) || headers.contains_key(POLICY)
+}
+
 /// The greatest Integer of a structured field (RFC 9651 section 3.3.1).
 fn integer(n: u64) -> u64 {
     n.min(999_999_999_999_999)
@@ -112,11 +117,8 @@ impl Fields {
         }
     }
 
-    /// Adds the fields to a refusal with this wait, unless its handler has set them.
+    /// Adds the fields to a refusal with this wait.
     pub(in crate::response) fn refused(&self, decision: &Decision, wait: Option<Duration>, headers: &mut HeaderMap) {
-        if headers.contains_key(RATELIMIT) || headers.contains_key(POLICY) {
-            return;
-        }
         let Some(member) = self.member(decision.limit_index()) else { return };
         let remaining = match decision.verdict() {
             // The quota may have room, but this request was shed.

@@ -9,6 +9,6 @@ mod merge;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::fields::Fields;
+pub(super) use self::fields::{Fields, are_set};
 pub(crate) use self::format::check_name;
 pub use self::format::{RateLimitHeaders, ResetFormat};

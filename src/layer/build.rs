@@ -1,0 +1,193 @@
+//! Builds a layer: checks its configuration, opens its stores, and renders its constant responses.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::builder::RateLimitLayerBuilder;
+use super::built_limit::{BuiltLimit, CostSource, KeySource, QuotaSource};
+use super::into_store::IntoStore as _;
+use super::limit::{Cost, Limit};
+use super::mode::ModeCell;
+use super::rate_limit_layer::RateLimitLayer;
+use super::routes::Routes;
+use super::state::{LayerState, Plain};
+use super::tier::Tiers;
+use crate::error::ConfigError;
+use crate::key::{ClientIp, Global, KeyExtractor, Lookup};
+use crate::limiter::{RateLimiter, RateLimiterOptions};
+use crate::policy::{OnStoreError, Policy};
+use crate::quota::{HardLimitFactor, Quota, Quotas, RateGroupSizeMs, WindowSizeSeconds};
+use crate::response::Responder;
+use crate::store::{MAX_LIMITS, Store};
+use crate::strategy::Strategy;
+use crate::telemetry::DropCounter;
+
+impl RateLimitLayerBuilder {
+    /// Builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] that states what to write instead.
+    pub fn build(self) -> Result<RateLimitLayer, ConfigError> {
+        let mut limits = self.limits;
+        if limits.is_empty() || !self.short.is_untouched() {
+            limits.insert(0, self.short);
+        }
+        if limits.len() > MAX_LIMITS {
+            return Err(ConfigError::TooManyLimits { most: MAX_LIMITS });
+        }
+        let rejected = status(self.rejected)?.unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+        let mut building = Building {
+            responder: Arc::new(Responder::new(self.answers, rejected, status(self.shed)?)),
+            store: self.store,
+            own_stores: Vec::new(),
+            cost: self.cost,
+            on_store_error: self.on_store_error,
+            names: HashSet::new(),
+        };
+        let limits: Box<[BuiltLimit]> =
+            limits.into_iter().map(|limit| building.limit(limit)).collect::<Result<_, _>>()?;
+        let plain = match &*limits {
+            [limit] => limit
+                .plain_budget()
+                .map(|budget| Plain { budget: Arc::clone(budget), key: Arc::clone(&limit.key.extractor) }),
+            _ => None,
+        };
+        Ok(RateLimitLayer {
+            state: Arc::new(LayerState {
+                limits,
+                plain,
+                responder: building.responder,
+                exempt: self.exemptions.build()?,
+                decision_in_request: self.decision_in_request,
+                drain: self.drain,
+                _discards: (!building.own_stores.is_empty()).then_some(DropCounter),
+                on_missing_key: self.on_missing_key,
+            }),
+        })
+    }
+}
+
+/// What the limits of a layer share while it is built.
+struct Building {
+    responder: Arc<Responder>,
+    store: Option<Arc<dyn Store>>,
+    /// The local stores of this layer, by the length of their buckets in milliseconds.
+    own_stores: Vec<(u64, Arc<dyn Store>)>,
+    cost: Option<Arc<Cost>>,
+    on_store_error: OnStoreError,
+    names: HashSet<Arc<str>>,
+}
+
+impl Building {
+    fn limit(&mut self, limit: Limit) -> Result<BuiltLimit, ConfigError> {
+        let name = limit.name.clone().unwrap_or_else(|| Policy::UNNAMED.into());
+        limit.check(&name)?;
+        if !self.names.insert(Arc::clone(&name)) {
+            return Err(ConfigError::DuplicateLimitName(name.to_string()));
+        }
+        let key = key_source(limit.key, limit.lookup)?;
+        let strategy = match limit.suppressed {
+            None => Strategy::Absolute,
+            Some(factor) => Strategy::Suppressed(HardLimitFactor::try_from(factor)?),
+        };
+        let is_global = key.extractor.is_global() && key.lookup.is_none();
+        let mut routes = Routes::default();
+        for (route, quotas) in limit.routes {
+            routes.insert(&route, quotas)?;
+        }
+        let all: Vec<Quota> = limit.quotas.iter().chain(routes.values().flat_map(Quotas::as_slice)).copied().collect();
+        let store = match limit.store.or_else(|| self.store.clone()) {
+            Some(store) => store,
+            None => self.own_store(&all)?,
+        };
+        let mut policy = Policy::new(Arc::clone(&name), [], strategy).with_on_store_error(self.on_store_error);
+        if limit.choose.is_some() {
+            policy = policy.sharing_its_name();
+        }
+        let tiers = Tiers::new(store, policy, Arc::clone(&self.responder), is_global);
+        let quotas = match limit.choose {
+            Some(choose) => QuotaSource::Function(choose),
+            None => QuotaSource::Table {
+                base: match limit.quotas.is_empty() {
+                    true => None,
+                    false => Some(tiers.open(&name, &limit.quotas.into())?),
+                },
+                routes: routes.try_map(|route, quotas| match quotas.is_unlimited() {
+                    true => Ok(None),
+                    false => tiers.open(&format!("{name}:{route}"), &quotas).map(|tier| Some(Arc::new(tier))),
+                })?,
+            },
+        };
+        Ok(BuiltLimit {
+            key,
+            quotas,
+            cost: CostSource(limit.cost.or_else(|| self.cost.clone())),
+            mode: ModeCell::new(limit.mode),
+            tiers,
+            admits_on_error: self.on_store_error == OnStoreError::Allow,
+        })
+    }
+
+    /// A local store with buckets that suit the quotas: 10 ms, finer for short windows, and larger for very long ones.
+    fn own_store(&mut self, quotas: &[Quota]) -> Result<Arc<dyn Store>, ConfigError> {
+        let windows = || quotas.iter().map(Quota::window_ms);
+        let (shortest, longest) = (windows().min().unwrap_or(1_000), windows().max().unwrap_or(1_000));
+        let bucket_ms = (shortest / 100).clamp(1, 10).max((longest >> 23) + 1);
+        if bucket_ms > shortest {
+            return Err(ConfigError::WindowsTooFarApart { shortest_ms: shortest, longest_ms: longest });
+        }
+        if let Some((_, store)) = self.own_stores.iter().find(|(ms, _)| *ms == bucket_ms) {
+            return Ok(Arc::clone(store));
+        }
+        let options = RateLimiterOptions {
+            window_size_seconds: WindowSizeSeconds::try_from(longest.div_ceil(1_000))?,
+            rate_group_size_ms: RateGroupSizeMs::try_from(bucket_ms)?,
+            ..Default::default()
+        };
+        let limiter = RateLimiter::new(options)?;
+        limiter.run_cleanup_loop();
+        let store = limiter.local().into_store();
+        self.own_stores.push((bucket_ms, Arc::clone(&store)));
+        Ok(store)
+    }
+}
+
+impl Limit {
+    /// Whether no setter was called.
+    fn is_untouched(&self) -> bool {
+        let has_quotas = !self.quotas.is_empty() || !self.routes.is_empty();
+        let has_key = self.key.is_some() || self.lookup.is_some();
+        !has_quotas && !has_key && self.name.is_none() && self.suppressed.is_none() && self.error.is_none()
+    }
+
+    fn check(&self, name: &str) -> Result<(), ConfigError> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        match (&self.choose, self.quotas.is_empty() && self.routes.is_empty()) {
+            (None, true) => Err(ConfigError::NoQuota),
+            (Some(_), false) => Err(ConfigError::QuotasConflict(name.to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn key_source(key: Option<Arc<dyn KeyExtractor>>, lookup: Option<Lookup>) -> Result<KeySource, ConfigError> {
+    let source = match (key, lookup) {
+        (None, None) => KeySource { extractor: Arc::new(ClientIp::peer()), lookup: None },
+        (None, Some(lookup)) => KeySource { extractor: Arc::new(Global), lookup: Some(lookup) },
+        (Some(extractor), lookup) => KeySource { extractor, lookup: lookup.map(Lookup::joined) },
+    };
+    source.extractor.check()?;
+    Ok(source)
+}
+
+fn status(given: Option<u16>) -> Result<Option<StatusCode>, ConfigError> {
+    let Some(given) = given else { return Ok(None) };
+    let status = StatusCode::from_u16(given).map_err(|_| ConfigError::InvalidStatus(given))?;
+    let is_refusal = status.is_client_error() || status.is_server_error();
+    if is_refusal { Ok(Some(status)) } else { Err(ConfigError::InvalidStatus(given)) }
+}
