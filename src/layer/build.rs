@@ -50,9 +50,11 @@ impl RateLimitLayerBuilder {
         let limits: Box<[BuiltLimit]> =
             limits.into_iter().map(|limit| building.limit(limit)).collect::<Result<_, _>>()?;
         let plain = match &*limits {
-            [limit] => limit
-                .plain_budget()
-                .map(|budget| Plain { budget: Arc::clone(budget), key: Arc::clone(&limit.key.extractor) }),
+            [limit] => limit.plain().map(|tier| Plain {
+                key: Arc::clone(&limit.key.extractor),
+                tier: Arc::clone(tier),
+                mode: Arc::clone(&limit.mode),
+            }),
             _ => None,
         };
         Ok(RateLimitLayer {
@@ -113,7 +115,7 @@ impl Building {
             None => QuotaSource::Table {
                 base: match limit.quotas.is_empty() {
                     true => None,
-                    false => Some(tiers.open(&name, &limit.quotas.into())?),
+                    false => Some(Arc::new(tiers.open(&name, &limit.quotas.into())?)),
                 },
                 routes: routes.try_map(|route, quotas| match quotas.is_unlimited() {
                     true => Ok(None),
@@ -125,7 +127,7 @@ impl Building {
             key,
             quotas,
             cost: CostSource(limit.cost.or_else(|| self.cost.clone())),
-            mode: ModeCell::new(limit.mode),
+            mode: Arc::new(ModeCell::new(limit.mode)),
             tiers,
             admits_on_error: self.on_store_error == OnStoreError::Allow,
         })

@@ -8,14 +8,13 @@ use super::mode::ModeCell;
 use super::routes::Routes;
 use super::tier::{Tier, Tiers};
 use crate::key::{KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
-use crate::store::Budget;
 
 /// See the module documentation.
 pub(super) struct BuiltLimit {
     pub(super) key: KeySource,
     pub(super) quotas: QuotaSource,
     pub(super) cost: CostSource,
-    pub(super) mode: ModeCell,
+    pub(super) mode: Arc<ModeCell>,
     pub(super) tiers: Tiers,
     pub(super) admits_on_error: bool,
 }
@@ -30,7 +29,7 @@ pub(super) struct KeySource {
 pub(super) enum QuotaSource {
     Table {
         /// The quotas of requests whose route is not listed; `None` if these are not limited.
-        base: Option<Tier>,
+        base: Option<Arc<Tier>>,
         /// A route with `None` is not limited.
         routes: Routes<Option<Arc<Tier>>>,
     },
@@ -108,7 +107,7 @@ impl BuiltLimit {
 
     /// The tier of the limit's own quotas.
     #[inline]
-    pub(super) fn base(&self) -> Option<&Tier> {
+    pub(super) fn base(&self) -> Option<&Arc<Tier>> {
         match &self.quotas {
             QuotaSource::Table { base, .. } => base.as_ref(),
             QuotaSource::Function(_) => None,
@@ -118,16 +117,16 @@ impl BuiltLimit {
     /// The tier of a reference.
     pub(super) fn tier<'a>(&'a self, tier: &'a TierRef) -> Option<&'a Tier> {
         match tier {
-            TierRef::Base => self.base(),
+            TierRef::Base => self.base().map(|tier| &**tier),
             TierRef::Other(tier) => Some(tier),
         }
     }
 
-    /// The budget of every request, if the limit asks nothing of a request but its key.
-    pub(super) fn plain_budget(&self) -> Option<&Arc<dyn Budget>> {
+    /// The tier of every request, if the limit asks nothing of a request but its key.
+    pub(super) fn plain(&self) -> Option<&Arc<Tier>> {
         let has_routes = matches!(&self.quotas, QuotaSource::Table { routes, .. } if !routes.is_empty());
         let asks_more = has_routes || self.cost.0.is_some() || self.key.lookup.is_some();
-        if asks_more { None } else { self.base().map(|tier| &tier.budget) }
+        if asks_more { None } else { self.base() }
     }
 }
 

@@ -11,8 +11,9 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::drain::{Drain, Unread, announce_close};
-use super::state::{Headers, LayerState, Outcome, Progress, Refused};
+use super::state::{Admission, Entry, Headers, LayerState, Outcome, Progress, Refused};
 use crate::key::RequestView;
+use crate::store::BudgetResponse;
 
 pin_project! {
     /// The response future of a [`RateLimitService`](super::RateLimitService).
@@ -67,7 +68,29 @@ impl<S: Service<Request<B>>, B: 'static> ResponseFuture<S, Request<B>> {
     where
         S: Clone,
     {
-        let progress = layer.enter(&RequestView::new(&request));
+        let entry = layer.enter(&RequestView::new(&request));
+        let headers = match &entry {
+            Entry::Plain(BudgetResponse::Ready(Ok(decision))) => match decision.is_allowed() {
+                true => layer.admit(Admission::Plain(decision), request.extensions_mut()),
+                false => return Self { state: State::refused(Refused::Plain(decision), request, layer) },
+            },
+            _ => return Self::proceed(service, request, layer, entry),
+        };
+        // Without a value to drop after the call, the inner service writes its future in place.
+        drop(entry);
+        match headers {
+            None => Self { state: State::Admitted { future: service.call(request) } },
+            headers => Self { state: State::call(service, request, headers, layer) },
+        }
+    }
+
+    /// Out of line, because most layers have one plain limit.
+    #[inline(never)]
+    fn proceed(service: &mut S, mut request: Request<B>, layer: &Arc<LayerState>, entry: Entry) -> Self
+    where
+        S: Clone,
+    {
+        let progress = layer.proceed(entry, &RequestView::new(&request));
         let headers = match layer.outcome(&progress) {
             Some(Outcome::Admitted(admission)) => layer.admit(admission, request.extensions_mut()),
             Some(Outcome::Refused(refused)) => return Self { state: State::refused(refused, request, layer) },
@@ -79,19 +102,23 @@ impl<S: Service<Request<B>>, B: 'static> ResponseFuture<S, Request<B>> {
                 return Self { state: State::Undecided { undecided: Some(Box::new(SyncWrapper::new(undecided))) } };
             }
         };
-        // Without a value to drop after the call, the inner service writes its future in place.
         drop(progress);
-        match headers {
-            None => Self { state: State::Admitted { future: service.call(request) } },
-            Some(headers) => {
-                let layer = Arc::clone(layer);
-                Self { state: State::Annotated { future: service.call(request), headers, layer } }
-            }
-        }
+        Self { state: State::call(service, request, headers, layer) }
     }
 }
 
 impl<S: Service<Request<B>>, B: 'static> State<S::Future, S, Request<B>> {
+    /// Calls the inner service with an admitted request.
+    fn call(service: &mut S, request: Request<B>, headers: Option<Headers>, layer: &Arc<LayerState>) -> Self {
+        match headers {
+            None => Self::Admitted { future: service.call(request) },
+            Some(headers) => {
+                let layer = Arc::clone(layer);
+                Self::Annotated { future: service.call(request), headers, layer }
+            }
+        }
+    }
+
     /// Out of line, so that the call of an admitted request stays small.
     #[inline(never)]
     fn refused(refused: Refused<'_>, request: Request<B>, layer: &LayerState) -> Self {
@@ -116,10 +143,11 @@ impl<S: Service<Request<B>>, B: 'static> State<S::Future, S, Request<B>> {
         let Some(waiting) = undecided.take() else { return Poll::Pending };
         let Undecided { progress, mut ready, mut request, layer } = waiting.into_inner();
         Poll::Ready(match layer.outcome(&progress) {
-            Some(Outcome::Admitted(admission)) => match layer.admit(admission, request.extensions_mut()) {
-                None => Self::Admitted { future: ready.call(request) },
-                Some(headers) => Self::Annotated { future: ready.call(request), headers, layer },
-            },
+            Some(Outcome::Admitted(admission)) => {
+                let headers = layer.admit(admission, request.extensions_mut());
+                drop(progress);
+                Self::call(&mut ready, request, headers, &layer)
+            }
             Some(Outcome::Refused(refused)) => Self::refused(refused, request, &layer),
             None => return Poll::Pending,
         })

@@ -12,12 +12,14 @@ use http::{Extensions, HeaderMap, Response, StatusCode};
 use super::built_limit::{BuiltLimit, Stage};
 use super::drain::DrainOptions;
 use super::exempt::Exempt;
+use super::mode::ModeCell;
 use super::on_missing_key::OnMissingKey;
 use super::several::{self, Applied, Deciding, Several, SeveralHeaders};
+use super::tier::Tier;
 use crate::decision::Decision;
 use crate::key::{Fault, KeyExtractor, KeyWriter, MissingKey, RequestView};
 use crate::response::{HeadersToAdd, Judged, Limited, Refusal, Rendered, Responder};
-use crate::store::{Budget, BudgetRequest, BudgetResponse, MAX_LIMITS};
+use crate::store::{BudgetRequest, BudgetResponse, MAX_LIMITS};
 use crate::telemetry::{self, DropCounter, Notice};
 
 pub(super) struct LayerState {
@@ -36,8 +38,19 @@ pub(super) struct LayerState {
 
 /// The parts of a plain limit that each request needs.
 pub(super) struct Plain {
-    pub(super) budget: Arc<dyn Budget>,
     pub(super) key: Arc<dyn KeyExtractor>,
+    pub(super) tier: Arc<Tier>,
+    pub(super) mode: Arc<ModeCell>,
+}
+
+/// The first step of a request. It is small, because most layers have one plain limit.
+pub(super) enum Entry {
+    /// The request is exempt.
+    Exempt,
+    /// The store of a plain limit has decided, or is about to.
+    Plain(BudgetResponse),
+    /// The layer has no plain limit, or the request has no key for it.
+    Other,
 }
 
 /// How far the layer is with a request.
@@ -91,29 +104,31 @@ pub(super) enum Headers {
 }
 
 impl LayerState {
-    /// Reads the keys and charges the budgets.
+    /// Reads the key of a plain limit and charges its budget.
     #[inline]
-    pub(super) fn enter(&self, request: &RequestView<'_>) -> Progress {
+    pub(super) fn enter(&self, request: &RequestView<'_>) -> Entry {
         if self.exempt.covers(request) {
-            return Progress::Unlimited;
+            return Entry::Exempt;
         }
         match &self.plain {
-            Some(plain) if self.limits[0].mode.is_enforce() => self.enter_plain(plain, request),
-            _ => self.enter_any(request),
+            Some(plain) if plain.mode.is_enforce() => {
+                let mut key = KeyWriter::new();
+                match plain.key.key(request, &mut key) {
+                    Ok(()) => Entry::Plain(plain.tier.budget.decide(BudgetRequest::new(key.as_bytes(), 1))),
+                    Err(_) => Entry::Other,
+                }
+            }
+            _ => Entry::Other,
         }
     }
 
-    #[inline]
-    fn enter_plain(&self, plain: &Plain, request: &RequestView<'_>) -> Progress {
-        let mut key = KeyWriter::new();
-        match plain.key.key(request, &mut key) {
-            Ok(()) => Progress::Store(plain.budget.decide(BudgetRequest::new(key.as_bytes(), 1))),
-            Err(_) => self.enter_any(request),
+    /// Continues with a request that a plain limit has not decided at once.
+    pub(super) fn proceed(&self, entry: Entry, request: &RequestView<'_>) -> Progress {
+        match entry {
+            Entry::Exempt => return Progress::Unlimited,
+            Entry::Plain(response) => return Progress::Store(response),
+            Entry::Other => {}
         }
-    }
-
-    #[inline(never)]
-    fn enter_any(&self, request: &RequestView<'_>) -> Progress {
         let mut stages = Stages::new();
         for limit in &self.limits {
             stages.push(limit.begin(request));
@@ -290,7 +305,7 @@ impl LayerState {
 
     #[inline]
     fn plain_rendered(&self) -> Option<&Rendered> {
-        self.limits[0].base().map(|tier| &tier.rendered)
+        self.plain.as_ref().map(|plain| &plain.tier.rendered)
     }
 
     /// Continues with a request that has no key for a limit.

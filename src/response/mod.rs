@@ -8,6 +8,7 @@
 
 mod cors;
 mod details;
+mod fixed_refusal;
 mod grpc;
 mod header_value;
 mod headers;
@@ -15,6 +16,7 @@ mod problem;
 mod protocol;
 mod quota_names;
 mod refusal;
+mod refusal_body;
 mod refusal_template;
 mod rendered;
 mod responder;
@@ -25,6 +27,7 @@ pub(crate) use self::cors::is_preflight;
 pub use self::headers::{RateLimitHeaders, ResetFormat};
 pub use self::protocol::Protocol;
 pub(crate) use self::refusal::{Judged, Limited, Refusal};
-pub use self::refusal::{RefusalBody, RefusalContext, RefusalReason};
+pub use self::refusal::{RefusalContext, RefusalReason};
+pub use self::refusal_body::RefusalBody;
 pub(crate) use self::rendered::Rendered;
 pub(crate) use self::responder::{HeadersToAdd, Options, Responder};

@@ -12,9 +12,8 @@ use super::grpc::{self, Code};
 use super::problem;
 use super::protocol::WireFormat;
 use super::quota_names::quota_names;
-use super::refusal::{Refusal, RefusalBody};
+use super::refusal_body::RefusalBody;
 use crate::decision::{Decision, Verdict};
-use crate::key::Fault;
 use crate::policy::Policy;
 use crate::quota::Quota;
 
@@ -62,53 +61,8 @@ struct Template {
     bodies: Box<[Bytes]>,
 }
 
-/// The refusals for another reason than a limit.
-struct Fixed {
-    status: StatusCode,
-    code: Code,
-    message: &'static str,
-    problem: &'static str,
-}
-
-const NO_CLIENT_KEY: Fixed = Fixed {
-    status: StatusCode::BAD_REQUEST,
-    code: Code::InvalidArgument,
-    message: "missing rate limit key",
-    problem: r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"missing rate limit key"}"#,
-};
-const NO_SERVER_KEY: Fixed = Fixed {
-    status: StatusCode::INTERNAL_SERVER_ERROR,
-    code: Code::Internal,
-    message: "rate limit key unavailable",
-    problem: r#"{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"rate limit key unavailable"}"#,
-};
-const UNAVAILABLE: Fixed = Fixed {
-    status: StatusCode::SERVICE_UNAVAILABLE,
-    code: Code::Unavailable,
-    message: "the rate limiter is unavailable",
-    problem: r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the rate limiter is unavailable"}"#,
-};
-
-/// Writes the refusal of a request that no limit refused.
-pub(super) fn write_fixed(refusal: Refusal<'_>, form: RefusalBody, wire: WireFormat, response: &mut Response<Bytes>) {
-    let fixed = match refusal {
-        Refusal::MissingKey(Fault::Client) => &NO_CLIENT_KEY,
-        Refusal::MissingKey(Fault::Server | Fault::PeerAddress | Fault::ProxyHeader) => &NO_SERVER_KEY,
-        Refusal::Unavailable | Refusal::Limited(_) => &UNAVAILABLE,
-    };
-    if wire.is_grpc() {
-        let message = HeaderValue::from_static(fixed.message);
-        return grpc::write_status(fixed.code, message, wire, response.headers_mut());
-    }
-    let body = match form {
-        RefusalBody::Problem => fixed.problem,
-        RefusalBody::Text => fixed.message,
-        RefusalBody::Empty => "",
-    };
-    write_http(fixed.status, form, Bytes::from_static(body.as_bytes()), response);
-}
-
-fn write_http(status: StatusCode, form: RefusalBody, body: Bytes, response: &mut Response<Bytes>) {
+/// Writes the status and the body of an HTTP refusal.
+pub(super) fn write_http(status: StatusCode, form: RefusalBody, body: Bytes, response: &mut Response<Bytes>) {
     *response.status_mut() = status;
     *response.body_mut() = body;
     let content_type = match form {
@@ -223,20 +177,4 @@ impl Template {
 /// Bytes whose clones never allocate, not even the first one.
 fn shared(text: String) -> Bytes {
     Bytes::from_owner(text.into_bytes().into_boxed_slice())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    #[test]
-    fn the_constant_problems_state_what_is_sent() {
-        for Fixed { status, message, problem, .. } in [NO_CLIENT_KEY, NO_SERVER_KEY, UNAVAILABLE] {
-            let title = status.canonical_reason();
-            let want = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": message});
-            assert_eq!(serde_json::from_str::<Value>(problem).unwrap(), want);
-        }
-    }
 }

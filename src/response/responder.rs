@@ -11,10 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::headers::{self, Fields, RateLimitHeaders};
 use super::protocol::{Protocol, WireFormat};
-use super::refusal::{Judged, Limited, OnRefusal, Refusal, RefusalBody, RefusalContext};
-use super::refusal_template::{LimitedBy, RefusalTemplates, write_fixed};
+use super::refusal::{Judged, Limited, OnRefusal, Refusal, RefusalContext};
+use super::refusal_body::RefusalBody;
+use super::refusal_template::{LimitedBy, RefusalTemplates};
 use super::rendered::Rendered;
-use super::{grpc, retry_after};
+use super::{fixed_refusal, grpc, retry_after};
 use crate::decision::{Decision, Verdict};
 use crate::error::ConfigError;
 use crate::key::RequestView;
@@ -153,7 +154,7 @@ impl Responder {
                     .collect();
                 limit.templates.write(decision, &refusing, wire, wait, response);
             }
-            _ => write_fixed(refusal, self.options.body, wire, response),
+            _ => fixed_refusal::write(refusal, self.options.body, wire, response),
         }
         Self::finish(refusal, wait, response);
     }
@@ -264,6 +265,56 @@ mod tests {
         let with_headers = |n| (0..n).fold(http::Request::builder(), |it, n| it.header(format!("x-{n}"), "1"));
         assert!((6..=MOST_REUSED_HEADERS).contains(&refused(with_headers(20)).headers().capacity()));
         assert_eq!(refused(with_headers(100)).headers().capacity(), refused(with_headers(0)).headers().capacity());
+    }
+
+    fn limit(responder: &Responder, name: &str, quota: &str) -> Rendered {
+        responder.render(Policy::new(name, [quota.parse().unwrap()], Strategy::Absolute), false).unwrap()
+    }
+
+    fn lines(response: &Response<Bytes>, name: &str) -> Vec<String> {
+        response.headers().get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_fields_of_a_custom_response_stay() {
+        let custom =
+            |_: &RefusalContext<'_>| Response::builder().header("ratelimit", "\"own\";r=7").body(Bytes::new()).unwrap();
+        let options =
+            Options { headers: RateLimitHeaders::Draft8, on_refusal: Some(Arc::new(custom)), ..Options::default() };
+        let responder = Responder::new(options, StatusCode::TOO_MANY_REQUESTS, None);
+        let limit = limit(&responder, "a", "10/min");
+        let decision = Decision::rejected(10, 10, Some(Duration::from_secs(1)));
+        let limited = Limited { by: Judged { limit: &limit, decision: &decision }, all: &[] };
+        let mut request = http::Request::new(()).into_parts().0;
+        let response = responder.refuse(Refusal::Limited(limited), limit.policy(), &mut request);
+        assert_eq!(lines(&response, "ratelimit"), ["\"own\";r=7"]);
+    }
+
+    /// Two limits refuse, and the third has room.
+    #[test]
+    fn a_refusal_by_several_limits_names_all_of_them() {
+        let options = Options { headers: RateLimitHeaders::Draft8, ..Options::default() };
+        let responder = Responder::new(options, StatusCode::TOO_MANY_REQUESTS, None);
+        let limits = [("client", "10/min"), ("tenant", "100/h"), ("service", "1000/s")]
+            .map(|(name, quota)| limit(&responder, name, quota));
+        let wait = |secs| Some(Duration::from_secs(secs));
+        let decisions =
+            [Decision::rejected(10, 10, wait(7)), Decision::rejected(100, 100, wait(90)), Decision::allowed(1_000, 4)];
+        let judged = |at: usize| Judged { limit: &limits[at], decision: &decisions[at] };
+        let limited = Limited { by: judged(1), all: &[judged(1), judged(0), judged(2)] };
+        let mut request = http::Request::new(()).into_parts().0;
+        let response = responder.refuse(Refusal::Limited(limited), limits[0].policy(), &mut request);
+        assert_eq!(lines(&response, "retry-after"), ["90"]);
+        assert_eq!(
+            lines(&response, "ratelimit"),
+            ["\"tenant\";r=0;t=90", "\"client\";r=0;t=7", "\"service\";r=996;t=1"]
+        );
+        assert_eq!(
+            lines(&response, "ratelimit-policy"),
+            ["\"tenant\";q=100;w=3600", "\"client\";q=10;w=60", "\"service\";q=1000;w=1"]
+        );
+        let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(problem["violated-policies"], serde_json::json!(["tenant", "client"]));
     }
 
     /// Tests with and without header fields, because the wait of stacked layers does not depend on them.
