@@ -94,6 +94,13 @@ pub enum ConfigError {
     InvalidExemptPath(String),
     /// A route that matches no request, or that is listed twice.
     InvalidRoute(String),
+    /// A layer has no limit with this name.
+    UnknownLimit {
+        /// The given name.
+        name: String,
+        /// The names of the layer's limits.
+        known: Vec<String>,
+    },
     /// Two limits of one layer with the same name.
     DuplicateLimitName(String),
     /// Too many limits in one layer.
@@ -238,6 +245,7 @@ impl fmt::Display for ConfigError {
                 "{route:?} matches no request, or is listed twice; write a route such as \"/users/{{id}}\", \
                  \"POST /login\" or \"/helloworld.Greeter/*\""
             ),
+            Self::UnknownLimit { name, known } => write!(f, "no limit has the name {name:?}; write one of {known:?}"),
             Self::DuplicateLimitName(name) => write!(
                 f,
                 "two limits have the name {name:?}, so they would share their history; write another .name(\"..\") for \

@@ -50,6 +50,8 @@ impl RateLimitLayerBuilder {
         let limits: Box<[BuiltLimit]> =
             limits.into_iter().map(|limit| building.limit(limit)).collect::<Result<_, _>>()?;
         let plain = match &*limits {
+            // A handle needs the parts of the decision.
+            _ if self.handle_in_request => None,
             [limit] => limit.plain().map(|tier| Plain {
                 key: Arc::clone(&limit.key.extractor),
                 tier: Arc::clone(tier),
@@ -64,6 +66,7 @@ impl RateLimitLayerBuilder {
                 responder: building.responder,
                 exempt: self.exemptions.build()?,
                 decision_in_request: self.decision_in_request,
+                handle_in_request: self.handle_in_request,
                 drain: self.drain,
                 _discards: (!building.own_stores.is_empty()).then_some(DropCounter),
                 on_missing_key: self.on_missing_key,

@@ -42,6 +42,7 @@ pub struct RateLimitLayerBuilder {
     pub(super) answers: response::Options,
     pub(super) exemptions: Exemptions,
     pub(super) decision_in_request: bool,
+    pub(super) handle_in_request: bool,
     pub(super) drain: DrainOptions,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) on_store_error: OnStoreError,
@@ -112,6 +113,7 @@ impl RateLimitLayerBuilder {
             answers: response::Options::default(),
             exemptions: Exemptions::default(),
             decision_in_request: false,
+            handle_in_request: false,
             drain: DrainOptions::default(),
             on_missing_key: OnMissingKey::default(),
             on_store_error: OnStoreError::default(),
@@ -373,6 +375,16 @@ impl RateLimitLayerBuilder {
     /// ```
     pub fn decision_in_request(mut self, insert: bool) -> Self {
         self.decision_in_request = insert;
+        self
+    }
+
+    /// Sets whether the layer adds a [`RateLimitHandle`](super::RateLimitHandle) to the request's extensions.
+    ///
+    /// The default is no, because it costs some allocations. With the handle, a handler reads what is left of each
+    /// limit, charges more units, refunds some, or resets the key. With stacked layers, the inner one replaces the handle
+    /// of the outer one.
+    pub fn handle(mut self, insert: bool) -> Self {
+        self.handle_in_request = insert;
         self
     }
 }

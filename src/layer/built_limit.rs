@@ -114,6 +114,15 @@ impl BuiltLimit {
         }
     }
 
+    /// Every tier with histories of its own.
+    pub(super) fn all_tiers(&self) -> Vec<Arc<Tier>> {
+        match &self.quotas {
+            QuotaSource::Table { base, routes } => base.iter().chain(routes.values().flatten()).cloned().collect(),
+            // They share their histories.
+            QuotaSource::Function(_) => self.tiers.any().into_iter().collect(),
+        }
+    }
+
     /// The tier of a reference.
     pub(super) fn tier<'a>(&'a self, tier: &'a TierRef) -> Option<&'a Tier> {
         match tier {
@@ -132,6 +141,7 @@ impl BuiltLimit {
 
 impl fmt::Debug for BuiltLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BuiltLimit").field("tiers", &self.tiers).field("mode", &self.mode.get()).finish_non_exhaustive()
+        let policy = self.base().map_or(self.tiers.policy(), |tier| tier.rendered.policy());
+        f.debug_struct("BuiltLimit").field("policy", policy).field("mode", &self.mode.get()).finish_non_exhaustive()
     }
 }

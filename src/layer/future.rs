@@ -11,7 +11,8 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::drain::{Drain, Unread, announce_close};
-use super::state::{Admission, Entry, Headers, LayerState, Outcome, Progress, Refused};
+use super::state::LayerState;
+use super::steps::{Admission, Entry, Headers, Outcome, Progress, Refused};
 use crate::key::RequestView;
 use crate::store::BudgetResponse;
 

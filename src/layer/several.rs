@@ -1,10 +1,13 @@
 //! A request with several limits: what is asked of each, and the decisions.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use super::built_limit::{Asked, BuiltLimit, TierRef};
+use super::handle::{self, RateLimitHandle};
+use super::state::LayerState;
 use crate::decision::Decision;
 use crate::response::{HeadersToAdd, Judged, Rendered, Responder};
 use crate::store::{BudgetRequest, Decisions, DecisionsResponse, MAX_LIMITS, Part, decide_together};
@@ -72,6 +75,23 @@ impl Several {
     /// The decision of the tightest limit that clients may know of.
     pub(super) fn tightest(&self, limits: &[BuiltLimit]) -> Option<Decision> {
         self.shown(limits).first().map(|judged| *judged.decision)
+    }
+
+    /// The handle for the handler of an admitted request.
+    pub(super) fn handle(&self, layer: &Arc<LayerState>) -> RateLimitHandle {
+        let limit = |(at, (index, asked)): (usize, &(usize, Asked))| {
+            let decision = self.decisions.get(at).copied();
+            let charged = decision.filter(Decision::is_allowed).map_or(0, |_| asked.cost);
+            handle::Applied {
+                index: *index,
+                tier: asked.tier.clone(),
+                key: asked.key.as_bytes().into(),
+                is_enforced: asked.is_enforced,
+                decision,
+                charged: charged.into(),
+            }
+        };
+        RateLimitHandle::new(layer, self.applied.iter().enumerate().map(limit))
     }
 
     /// The headers for the response to an admitted request.

@@ -61,6 +61,11 @@ impl Tiers {
         Ok(Arc::clone(opened.entry(quotas.clone()).or_insert(tier)))
     }
 
+    /// A tier that is open, if there is one.
+    pub(super) fn any(&self) -> Option<Arc<Tier>> {
+        self.opened.read().unwrap_or_else(PoisonError::into_inner).values().find(|tier| !tier.is_blocked).cloned()
+    }
+
     /// Opens a tier under a name, which is that of the limit if its histories are to be shared.
     pub(super) fn open(&self, name: &str, quotas: &Quotas) -> Result<Tier, ConfigError> {
         let is_blocked = quotas.as_slice().iter().any(|quota| quota.count() == 0);

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::decision::Decision;
-use crate::error::{ConfigError, StoreError};
+use crate::error::{ConfigError, StoreError, StoreErrorKind};
 use crate::policy::Policy;
 
 /// A place that keeps histories.
@@ -45,12 +45,24 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
         BudgetResponse::Ready(Ok(Decision::allowed(u64::MAX, 0)))
     }
 
+    /// Forgets the key's history, for all budgets with the policy's name.
+    ///
+    /// The default is an error.
+    fn reset(&self, key: &[u8]) -> BudgetChange {
+        let _ = key;
+        let error = StoreError::new(StoreErrorKind::NotConfigured, "this store cannot reset a key");
+        Box::pin(std::future::ready(Err(error)))
+    }
+
     /// The budget itself, if its store can decide on several budgets in one step.
     #[doc(hidden)]
     fn as_any(&self) -> Option<&dyn Any> {
         None
     }
 }
+
+/// A change of a key's history. It is applied when the future completes; a future that is dropped may have changed it.
+pub type BudgetChange = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 /// A request to a budget.
 #[derive(Clone, Copy)]

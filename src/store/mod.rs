@@ -14,7 +14,7 @@ pub(crate) mod redis;
 mod reserve;
 mod together;
 
-pub use self::budget::{Budget, BudgetRequest, BudgetResponse, Store};
+pub use self::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
 #[cfg(feature = "_redis")]
 pub use self::hybrid::{HybridLimits, HybridStore, Usage};
 pub use self::local::{LocalLimits, LocalStore};

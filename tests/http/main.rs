@@ -8,6 +8,7 @@ mod cors;
 mod exempt;
 mod keys;
 mod layer;
+mod limits;
 mod lookup;
 mod one_budget;
 mod readers;

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::state::{Shared, Usage, Wanted};
-use super::sync::{self, SyncOp};
+use super::sync;
 use crate::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::decision::{Decision, RateLimitDecision};
 use crate::engine::{Limit, SetMode};
@@ -132,7 +132,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     /// not spend.
     pub async fn usage(&self, key: impl AsRef<[u8]>) -> Result<Usage, StoreError> {
         let shared = self.shared()?;
-        self.give_back(shared, key.as_ref()).await?;
+        shared.give_back_key(&shared.main, key.as_ref()).await?;
         let reply = sync::peek(shared, &shared.main, key.as_ref()).await?;
         Ok(Usage { used: reply.used.saturating_sub(reply.held), held: reply.held })
     }
@@ -185,7 +185,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         mode: SetMode,
     ) -> Result<SetOutcome, StoreError> {
         let shared = self.shared()?;
-        self.give_back(shared, key).await?;
+        shared.give_back_key(&shared.main, key).await?;
         // Redis may have applied the correction even if no reply arrived, or the caller stopped waiting.
         let changed = OnDrop(|| {
             shared.main.with(shared.main.fingerprint(key), KeyState::invalidate);
@@ -204,13 +204,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     /// Other instances keep the units that they hold, and these count when the instances report them.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>, StoreError> {
         let shared = self.shared()?;
-        let key = key.as_ref();
-        self.give_back(shared, key).await?;
-        let _changed = OnDrop(|| {
-            let now = shared.time.now_ms();
-            shared.main.with(shared.main.fingerprint(key), |state| state.forget(now, &shared.params));
-        });
-        let corrected = shared.redis.correct(&shared.main.keys, key, Correction::Delete).await?;
+        let corrected = shared.forget(&shared.main, key.as_ref()).await?;
         Ok(corrected.done.then_some(corrected.before))
     }
 
@@ -240,18 +234,6 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         }
         let own = Self::own(shared, &limits);
         Ok(shared.redis.factor(&shared.main.keys, key, &own.scaled).await?)
-    }
-
-    /// Returns the units that this instance holds of a key to Redis.
-    async fn give_back(&self, shared: &Arc<Shared>, key: &[u8]) -> Result<(), StoreError> {
-        let key = shared.main.key_ref(key);
-        let visit = |state: &mut KeyState| {
-            state.can_return().then(|| SyncOp::start(shared, &key, state, &shared.any_limits(), false))
-        };
-        if let Some(sync) = key.with(visit).flatten() {
-            sync.wait(shared.redis.dispatcher.deadline()).await?;
-        }
-        Ok(())
     }
 
     fn limits(shared: &Shared, rate: &RateLimit) -> [Limit; 1] {
@@ -292,7 +274,7 @@ impl HybridLimits<'_, Absolute> {
         n: u64,
     ) -> Result<RateLimitDecision, StoreError> {
         let (shared, key) = (self.shared()?, key.as_ref());
-        self.give_back(shared, key).await?;
+        shared.give_back_key(&shared.main, key).await?;
         let own = Self::own(shared, &Self::limits(shared, rate));
         let decision = shared.redis.look(&shared.main.keys, key, n, &own.scaled).await?;
         Ok(own.unscale(decision).into())

@@ -16,7 +16,7 @@ use crate::quota::{SyncIntervalMs, Tolerance};
 use crate::redis::{Client, OnDrop};
 use crate::runtime;
 use crate::script::Correction;
-use crate::store::budget::{Budget, BudgetRequest, BudgetResponse, Store};
+use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
 /// Limits in Redis, shared by all instances, with decisions from memory. Clones share the store.
@@ -164,6 +164,11 @@ impl Budget for HybridBudget {
             });
             let _ = shared.redis.correct(&table.keys, &key, refund).await;
         });
+    }
+
+    fn reset(&self, key: &[u8]) -> BudgetChange {
+        let (shared, table, key) = (Arc::clone(&self.shared), Arc::clone(&self.table), Box::<[u8]>::from(key));
+        Box::pin(async move { Ok(shared.forget(&table, &key).await.map(drop)?) })
     }
 
     fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {

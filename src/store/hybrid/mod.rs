@@ -5,6 +5,7 @@
 //! machine. The drivers here execute it: `decide` for requests, `sync` for round trips, and `task` for later work.
 
 mod calls;
+mod corrections;
 mod decide;
 mod hybrid_store;
 mod schedule;

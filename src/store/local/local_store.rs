@@ -8,7 +8,7 @@ use crate::engine::{Limit, Outcome};
 use crate::error::ConfigError;
 use crate::keyspace::{Place, Settings, Step, WindowTable, Windows};
 use crate::policy::Policy;
-use crate::store::budget::{Budget, BudgetRequest, BudgetResponse, Store};
+use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
 /// A local store: the engine's limits in this process, and a store for layers. Clones share its state.
@@ -115,6 +115,11 @@ impl Budget for LocalBudget {
 
     fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
         BudgetResponse::Ready(Ok(self.windows.look(&self.table, ask.key, ask.cost, &self.limits, self.is_suppressed)))
+    }
+
+    fn reset(&self, key: &[u8]) -> BudgetChange {
+        self.table.remove(key, |_| ());
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

@@ -154,10 +154,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
     /// Forgets the key. Returns the units that it had used in the window, or `None` if it was unknown.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>, StoreError> {
         let shared = self.shared()?;
-        let corrected = shared.correct(&shared.main.keys, key.as_ref(), Correction::Delete).await?;
-        if let Some(share) = &shared.main.share {
-            share.forget(key.as_ref());
-        }
+        let corrected = shared.forget(&shared.main, key.as_ref()).await?;
         Ok(corrected.done.then_some(corrected.before))
     }
 

@@ -11,7 +11,7 @@ use crate::keyspace::Settings;
 use crate::policy::{OnStoreError, Policy};
 use crate::redis::Client;
 use crate::script::Mode;
-use crate::store::budget::{Budget, BudgetRequest, BudgetResponse, Store};
+use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
 use crate::store::local_share::LocalShare;
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
@@ -159,6 +159,11 @@ impl Budget for RedisBudget {
 
     fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
         self.shared.peek(&self.account, &self.wanted(ask))
+    }
+
+    fn reset(&self, key: &[u8]) -> BudgetChange {
+        let (shared, account, key) = (Arc::clone(&self.shared), self.account.clone(), Box::<[u8]>::from(key));
+        Box::pin(async move { Ok(shared.forget(&account, &key).await.map(drop)?) })
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

@@ -244,6 +244,15 @@ impl Shared {
         self.client.clear(&keys.space).await
     }
 
+    /// Forgets a key, in Redis and in this instance's share.
+    pub(super) async fn forget(&self, account: &LimitHandle, key: &[u8]) -> Result<CorrectionReply, Failure> {
+        let corrected = self.correct(&account.keys, key, Correction::Delete).await?;
+        if let Some(share) = &account.share {
+            share.forget(key);
+        }
+        Ok(corrected)
+    }
+
     /// Corrects a key.
     pub(super) async fn correct(
         &self,

@@ -1,0 +1,209 @@
+//! Looks at a layer, and changes it, while it serves requests.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::mode::LimitMode;
+use super::rate_limit_layer::RateLimitLayer;
+use super::state::LayerState;
+use crate::decision::Decision;
+use crate::error::{ConfigError, StoreError, shortened};
+use crate::key::{Key, KeyWriter};
+use crate::store::{BudgetRequest, BudgetResponse};
+
+/// A handle to the limits of a layer. Clones control the same layer.
+///
+/// # Examples
+///
+/// ```
+/// use tower_weir::{ClientIp, Limit, RateLimitLayer};
+///
+/// let layer = RateLimitLayer::builder()
+///     .limit(Limit::per(ClientIp::peer()).quota("50/s").name("client").shadow())
+///     .build()?;
+/// let control = layer.control();
+/// // Later, without a restart:
+/// control.limit("client")?.enforce();
+/// # Ok::<(), tower_weir::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Control {
+    state: Arc<LayerState>,
+}
+
+/// One limit of a layer; see [`Control::limit`].
+#[derive(Clone)]
+pub struct LimitControl {
+    state: Arc<LayerState>,
+    index: usize,
+}
+
+/// One key of a limit; see [`LimitControl::key`].
+#[derive(Clone)]
+pub struct KeyControl {
+    limit: LimitControl,
+    key: Box<[u8]>,
+}
+
+impl RateLimitLayer {
+    /// A handle that looks at the layer and changes it while it serves requests.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control { state: Arc::clone(&self.state) }
+    }
+}
+
+impl Control {
+    /// The limit with this name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ConfigError::UnknownLimit`] if the layer has no such limit.
+    pub fn limit(&self, name: &str) -> Result<LimitControl, ConfigError> {
+        self.limits().find(|limit| limit.name() == name).ok_or_else(|| ConfigError::UnknownLimit {
+            name: shortened(name),
+            known: self.limits().map(|limit| limit.name().to_owned()).collect(),
+        })
+    }
+
+    /// All limits, in the order of the layer.
+    pub fn limits(&self) -> impl Iterator<Item = LimitControl> {
+        (0..self.state.limits.len()).map(|index| LimitControl { state: Arc::clone(&self.state), index })
+    }
+}
+
+impl LimitControl {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.state.limits[self.index].tiers.policy().name()
+    }
+
+    /// The mode.
+    #[must_use]
+    pub fn mode(&self) -> LimitMode {
+        self.state.limits[self.index].mode.get()
+    }
+
+    /// Sets the mode, for all later requests.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ConfigError::InvalidPercentage`].
+    pub fn set_mode(&self, mode: LimitMode) -> Result<(), ConfigError> {
+        match mode {
+            LimitMode::EnforceFor(percent) if !mode.is_valid() => Err(ConfigError::InvalidPercentage(percent)),
+            _ => {
+                self.state.limits[self.index].mode.set(mode);
+                Ok(())
+            }
+        }
+    }
+
+    /// Enforces the limit for all keys.
+    pub fn enforce(&self) {
+        self.state.limits[self.index].mode.set(LimitMode::Enforce);
+    }
+
+    /// Lets the limit decide and count without refusing anything.
+    pub fn shadow(&self) {
+        self.state.limits[self.index].mode.set(LimitMode::Shadow);
+    }
+
+    /// Switches the limit off. Its histories stay until their windows have passed.
+    pub fn off(&self) {
+        self.state.limits[self.index].mode.set(LimitMode::Off);
+    }
+
+    /// A key of the limit, by the value that its key extractor writes: the user of an `Extension<User>`, or the text of
+    /// a `Header`. For [`ClientIp`](crate::ClientIp), it is the address that
+    /// [`ClientIp::network`](crate::ClientIp::network) returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_weir::key::Header;
+    /// use tower_weir::{Limit, RateLimitLayer};
+    ///
+    /// let layer = RateLimitLayer::builder()
+    ///     .limit(Limit::per(Header::new("x-tenant")).quota("100/h").name("tenant"))
+    ///     .build()?;
+    /// // Unblock this customer:
+    /// layer.control().limit("tenant")?.key("acme").reset().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn key<K: Key + ?Sized>(&self, key: &K) -> KeyControl {
+        let mut bytes = KeyWriter::new();
+        bytes.write(key);
+        KeyControl { limit: self.clone(), key: bytes.as_bytes().into() }
+    }
+
+    /// The one key of a limit per [`Global`](crate::Global).
+    #[must_use]
+    pub fn global(&self) -> KeyControl {
+        KeyControl { limit: self.clone(), key: Box::default() }
+    }
+}
+
+impl KeyControl {
+    /// The decision that a request without cost would get, with the units in use. Nothing is charged.
+    ///
+    /// If the limit has other quotas for some routes, it is the decision of the tightest. It is `None` if the limit has
+    /// no quotas yet, because a function chooses them and no request has come.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if the store cannot answer.
+    pub async fn usage(&self) -> Result<Option<Decision>, StoreError> {
+        let mut tightest: Option<Decision> = None;
+        for tier in self.limit.state.limits[self.limit.index].all_tiers() {
+            let decision = match tier.budget.peek(BudgetRequest::new(&self.key, 0)) {
+                BudgetResponse::Ready(decision) => decision?,
+                BudgetResponse::Pending(decision) => decision.await?,
+            };
+            let is_tighter = |other: Decision| {
+                u128::from(decision.remaining()) * u128::from(other.limit())
+                    < u128::from(other.remaining()) * u128::from(decision.limit())
+            };
+            if tightest.is_none_or(is_tighter) {
+                tightest = Some(decision);
+            }
+        }
+        Ok(tightest)
+    }
+
+    /// Forgets the key's history, for every quota of the limit.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if the store cannot be reached. Some of the histories may be forgotten then.
+    pub async fn reset(&self) -> Result<(), StoreError> {
+        for tier in self.limit.state.limits[self.limit.index].all_tiers() {
+            tier.budget.reset(&self.key).await?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.limits()).finish()
+    }
+}
+
+impl fmt::Debug for LimitControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimitControl").field("name", &self.name()).field("mode", &self.mode()).finish()
+    }
+}
+
+impl fmt::Debug for KeyControl {
+    /// Omits the key, because it may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyControl").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}

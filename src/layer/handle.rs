@@ -1,0 +1,169 @@
+//! The limits of one request, for its handler.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::built_limit::TierRef;
+use super::state::LayerState;
+use super::tier::Tier;
+use crate::decision::Decision;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::store::{BudgetRequest, BudgetResponse};
+
+/// The limits of one request, in the request's extensions; see
+/// [`RateLimitLayerBuilder::handle`](crate::RateLimitLayerBuilder::handle).
+///
+/// It lists the limits that apply to the request, also those in shadow. An exempt request has none. Clones belong to the
+/// same request.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::{Router, routing::get};
+/// use tower_weir::RateLimitLayer;
+/// use tower_weir::layer::RateLimitHandle;
+///
+/// async fn usage(limits: RateLimitHandle) -> String {
+///     format!("{:?} requests left", limits.remaining("default"))
+/// }
+///
+/// let layer = RateLimitLayer::builder().quota("100/min".parse()?).handle(true).build()?;
+/// let app: Router = Router::new().route("/usage", get(usage)).layer(layer);
+/// # }
+/// # Ok::<(), tower_weir::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct RateLimitHandle {
+    layer: Arc<LayerState>,
+    limits: Arc<[Applied]>,
+}
+
+/// One limit of the request.
+pub(super) struct Applied {
+    pub(super) index: usize,
+    pub(super) tier: TierRef,
+    pub(super) key: Box<[u8]>,
+    pub(super) is_enforced: bool,
+    /// `None` if the store failed, and the request was admitted nevertheless.
+    pub(super) decision: Option<Decision>,
+    /// The units of this request that were charged and not refunded.
+    pub(super) charged: AtomicU64,
+}
+
+/// One limit of a request; see [`RateLimitHandle::limits`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct LimitStatus<'a> {
+    /// The name of the limit.
+    pub name: &'a str,
+    /// The decision on this request, with the limit, the units in use and the times. It is `None` if the store failed.
+    pub decision: Option<&'a Decision>,
+    /// Whether the limit refuses requests with this key.
+    pub is_enforced: bool,
+}
+
+impl RateLimitHandle {
+    pub(super) fn new(layer: &Arc<LayerState>, limits: impl IntoIterator<Item = Applied>) -> Self {
+        Self { layer: Arc::clone(layer), limits: limits.into_iter().collect() }
+    }
+
+    /// The limits that apply to the request, in the order of the layer.
+    pub fn limits(&self) -> impl Iterator<Item = LimitStatus<'_>> {
+        self.limits.iter().map(|applied| LimitStatus {
+            name: self.name(applied),
+            decision: applied.decision.as_ref(),
+            is_enforced: applied.is_enforced,
+        })
+    }
+
+    /// The decision of the limit with this name.
+    #[must_use]
+    pub fn decision(&self, name: &str) -> Option<&Decision> {
+        self.find(name)?.decision.as_ref()
+    }
+
+    /// The units that the limit with this name had left after this request.
+    #[must_use]
+    pub fn remaining(&self, name: &str) -> Option<u64> {
+        self.decision(name).map(Decision::remaining)
+    }
+
+    /// Asks the limit with this name for more units of this request's key, and charges them if they fit.
+    ///
+    /// The decision is that of the limit, whatever its mode. The other limits of the layer are not asked.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if the store cannot decide, and of the kind
+    /// [`NotConfigured`](StoreErrorKind::NotConfigured) if no such limit applies to the request.
+    pub async fn charge(&self, name: &str, units: u64) -> Result<Decision, StoreError> {
+        let (applied, tier) = self.tier(name)?;
+        match tier.budget.decide(BudgetRequest::new(&applied.key, units)) {
+            BudgetResponse::Ready(decision) => decision,
+            BudgetResponse::Pending(decision) => decision.await,
+        }
+    }
+
+    /// Returns units of this request to the limit with this name, at most as many as the layer charged for it.
+    ///
+    /// It does not wait; a store in Redis gets the refund soon. Returns the number of units.
+    pub fn refund(&self, name: &str, units: u64) -> u64 {
+        let Ok((applied, tier)) = self.tier(name) else { return 0 };
+        let Some(decision) = &applied.decision else { return 0 };
+        let take = |charged: u64| Some(charged - charged.min(units));
+        let charged = applied.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
+        let units = charged.min(units);
+        if units > 0 {
+            tier.budget.refund(&applied.key, units, decision);
+        }
+        units
+    }
+
+    /// Forgets the history of this request's key for the limit with this name, including this request.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if the store cannot be reached, and of the kind
+    /// [`NotConfigured`](StoreErrorKind::NotConfigured) if no such limit applies to the request.
+    pub async fn reset(&self, name: &str) -> Result<(), StoreError> {
+        let (applied, tier) = self.tier(name)?;
+        applied.charged.store(0, Ordering::Relaxed);
+        tier.budget.reset(&applied.key).await
+    }
+
+    fn name(&self, applied: &Applied) -> &str {
+        self.layer.limits[applied.index].tiers.policy().name()
+    }
+
+    fn find(&self, name: &str) -> Option<&Applied> {
+        self.limits.iter().find(|applied| self.name(applied) == name)
+    }
+
+    fn tier(&self, name: &str) -> Result<(&Applied, &Tier), StoreError> {
+        let found =
+            self.find(name).and_then(|applied| Some((applied, self.layer.limits[applied.index].tier(&applied.tier)?)));
+        found.ok_or_else(|| {
+            StoreError::new(StoreErrorKind::NotConfigured, "no limit with this name applies to the request")
+        })
+    }
+}
+
+impl fmt::Debug for RateLimitHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.limits()).finish()
+    }
+}
+
+/// Extracts the handle. Without one, the response is 500, because the layer was built without
+/// [`handle`](crate::RateLimitLayerBuilder::handle), or is not around the route.
+#[cfg(feature = "axum")]
+impl<S: Sync> axum::extract::FromRequestParts<S> for RateLimitHandle {
+    type Rejection = (http::StatusCode, &'static str);
+
+    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
+        const MISSING: &str = "no rate limit handle: write .handle(true) on the layer, and put it around the route";
+        parts.extensions.get().cloned().ok_or((http::StatusCode::INTERNAL_SERVER_ERROR, MISSING))
+    }
+}
