@@ -167,6 +167,13 @@ impl Window {
         Some(at_most + cost)
     }
 
+    /// Whether a cost fits even if no unit has expired since the last look into the history.
+    #[inline]
+    pub(crate) fn fits_unexpired(&self, cost: u64, limit: &Limit) -> bool {
+        let at_most = between(self.base.cum(), self.open.cum());
+        limit.capacity.checked_sub(at_most).is_some_and(|room| cost <= room)
+    }
+
     /// Moves the open bucket to a later tick, and leaves expired buckets where they are. Returns whether it did.
     fn roll_unexpired(&mut self, now: u64, horizon: &Retention) -> bool {
         let (open, total) = (self.tick(), self.open.cum());

@@ -68,8 +68,15 @@ fn descend(steps: &mut [Step<'_>], fits: bool) -> bool {
     let (is_last, rest) = (rest.is_empty(), RefCell::new(rest));
     let below = |outcome: &Outcome| descend(&mut rest.borrow_mut(), fits && (outcome.is_allowed() || !is_enforced));
     let decide = |window: &mut Window, horizon: &Retention| -> (Outcome, bool) {
-        let mut absolute = |charge| engine::absolute(window, now, cost, step.limits, horizon, charge);
         if !step.is_suppressed {
+            // The usual case needs no look into the history before the charge.
+            if let ([limit], true, false) = (step.limits, fits, is_last)
+                && window.fits_unexpired(cost, limit)
+            {
+                let is_admitted = descend(&mut rest.borrow_mut(), true);
+                return (engine::absolute(window, now, cost, step.limits, horizon, is_admitted), is_admitted);
+            }
+            let mut absolute = |charge| engine::absolute(window, now, cost, step.limits, horizon, charge);
             // Below the last step there is nothing that could refuse.
             let first = absolute(fits && is_last);
             let is_admitted = below(&first);

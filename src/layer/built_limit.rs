@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use super::limit::{ChooseQuotas, Cost};
 use super::mode::ModeCell;
@@ -47,11 +48,23 @@ pub(super) enum TierRef {
     Other(Arc<Tier>),
 }
 
+/// What the budget of a limit is asked. It is filled in place, because it is large.
+pub(super) struct Asked {
+    /// The position of the limit in the layer.
+    pub(super) index: usize,
+    pub(super) key: KeyWriter,
+    pub(super) tier: TierRef,
+    pub(super) cost: u64,
+    pub(super) is_enforced: bool,
+    /// The lookup of the key, if it is under way.
+    pub(super) pending: Option<PendingKey>,
+}
+
 /// How far a limit is with a request.
-pub(super) enum Stage {
-    /// Its key is being looked up.
-    Key(PendingKey),
-    Ready(Asked),
+pub(super) enum Begun {
+    Ready,
+    /// The key is being looked up.
+    Pending,
     /// The limit does not apply.
     Skipped,
     /// The request has no key.
@@ -60,49 +73,65 @@ pub(super) enum Stage {
     Unsupported,
 }
 
-/// What the budget of a limit is asked.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) key: KeyWriter,
-    pub(super) tier: TierRef,
-    pub(super) cost: u64,
-    pub(super) is_enforced: bool,
+impl Asked {
+    pub(super) fn new(index: usize) -> Self {
+        Self { index, key: KeyWriter::new(), tier: TierRef::Base, cost: 1, is_enforced: true, pending: None }
+    }
 }
 
 impl BuiltLimit {
-    /// Reads the key, and the quotas if they need no lookup.
-    pub(super) fn begin(&self, request: &RequestView<'_>) -> Stage {
+    /// Reads the key, and the quotas if the key needs no lookup.
+    #[inline]
+    pub(super) fn begin(&self, request: &RequestView<'_>, asked: &mut Asked) -> Begun {
         if self.mode.is_off() {
-            return Stage::Skipped;
+            return Begun::Skipped;
         }
-        let mut key = KeyWriter::new();
-        match (self.key.extractor.key(request, &mut key), &self.key.lookup) {
-            (Err(missing), _) => Stage::NoKey(missing),
-            (Ok(()), None) => self.with_key(request, key),
-            (Ok(()), Some(lookup)) => Stage::Key(lookup.begin(request, key)),
+        match (self.key.extractor.key(request, &mut asked.key), &self.key.lookup) {
+            (Err(missing), _) => Begun::NoKey(missing),
+            (Ok(()), None) => self.choose(request, asked),
+            (Ok(()), Some(lookup)) => {
+                asked.pending = Some(lookup.begin(request, std::mem::take(&mut asked.key)));
+                Begun::Pending
+            }
         }
     }
 
-    /// Chooses the quotas for a key.
-    pub(super) fn with_key(&self, request: &RequestView<'_>, key: KeyWriter) -> Stage {
-        let tier = match &self.quotas {
-            QuotaSource::Table { base, routes } => match routes.get(request) {
-                Some(Some(tier)) => TierRef::Other(Arc::clone(tier)),
-                None if base.is_some() => TierRef::Base,
-                None | Some(None) => return Stage::Skipped,
+    /// Chooses the quotas and the cost for a key.
+    pub(super) fn choose(&self, request: &RequestView<'_>, asked: &mut Asked) -> Begun {
+        match &self.quotas {
+            QuotaSource::Table { base, routes } => match (!routes.is_empty()).then(|| routes.get(request)).flatten() {
+                Some(Some(tier)) => asked.tier = TierRef::Other(Arc::clone(tier)),
+                None if base.is_some() => {}
+                None | Some(None) => return Begun::Skipped,
             },
             QuotaSource::Function(choose) => match choose(request) {
-                Ok(quotas) if quotas.is_unlimited() => return Stage::Skipped,
+                Ok(quotas) if quotas.is_unlimited() => return Begun::Skipped,
                 Ok(quotas) => match self.tiers.get(&quotas) {
-                    Ok(tier) => TierRef::Other(tier),
-                    Err(_) => return Stage::Unsupported,
+                    Ok(tier) => asked.tier = TierRef::Other(tier),
+                    Err(_) => return Begun::Unsupported,
                 },
-                Err(missing) => return Stage::NoKey(missing),
+                Err(missing) => return Begun::NoKey(missing),
             },
-        };
-        let cost = self.cost.0.as_ref().map_or(1, |cost| cost(request));
-        let is_enforced = self.mode.enforces(self.tiers.policy().name(), key.as_bytes());
-        Stage::Ready(Asked { key, tier, cost, is_enforced })
+        }
+        if let Some(cost) = &self.cost.0 {
+            asked.cost = cost(request);
+        }
+        asked.is_enforced = self.mode.enforces(self.tiers.policy().name(), asked.key.as_bytes());
+        Begun::Ready
+    }
+
+    /// Polls the lookup of the key, and then chooses the quotas.
+    pub(super) fn poll(&self, request: &RequestView<'_>, asked: &mut Asked, cx: &mut Context<'_>) -> Poll<Begun> {
+        let Some(pending) = &mut asked.pending else { return Poll::Ready(Begun::Ready) };
+        let found = ready!(pending.as_mut().poll(cx));
+        asked.pending = None;
+        Poll::Ready(match found {
+            Ok(key) => {
+                asked.key = key;
+                self.choose(request, asked)
+            }
+            Err(missing) => Begun::NoKey(missing),
+        })
     }
 
     /// The tier of the limit's own quotas.

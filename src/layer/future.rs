@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::drain::{Drain, Unread, announce_close};
+use super::several::Several;
 use super::state::LayerState;
 use super::steps::{Admission, Entry, Headers, Outcome, Progress, Refused};
 use crate::key::RequestView;
@@ -91,8 +92,9 @@ impl<S: Service<Request<B>>, B: 'static> ResponseFuture<S, Request<B>> {
     where
         S: Clone,
     {
-        let progress = layer.proceed(entry, &RequestView::new(&request));
-        let headers = match layer.outcome(&progress) {
+        let mut several = Several::default();
+        let progress = layer.proceed(entry, &RequestView::new(&request), &mut several);
+        let headers = match layer.outcome(&progress, Some(&several)) {
             Some(Outcome::Admitted(admission)) => layer.admit(admission, request.extensions_mut()),
             Some(Outcome::Refused(refused)) => return Self { state: State::refused(refused, request, layer) },
             None => {
@@ -143,7 +145,7 @@ impl<S: Service<Request<B>>, B: 'static> State<S::Future, S, Request<B>> {
         ready!(layer.poll(progress, &RequestView::new(request), cx));
         let Some(waiting) = undecided.take() else { return Poll::Pending };
         let Undecided { progress, mut ready, mut request, layer } = waiting.into_inner();
-        Poll::Ready(match layer.outcome(&progress) {
+        Poll::Ready(match layer.outcome(&progress, None) {
             Some(Outcome::Admitted(admission)) => {
                 let headers = layer.admit(admission, request.extensions_mut());
                 drop(progress);

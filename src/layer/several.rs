@@ -9,51 +9,39 @@ use super::built_limit::{Asked, BuiltLimit, TierRef};
 use super::handle::{self, RateLimitHandle};
 use super::state::LayerState;
 use crate::decision::Decision;
-use crate::response::{HeadersToAdd, Judged, Rendered, Responder};
-use crate::store::{BudgetRequest, Decisions, DecisionsResponse, MAX_LIMITS, Part, decide_together};
+use crate::response::{HeadersToAdd, Judged, Responder};
+use crate::store::{BudgetRequest, Decisions, MAX_LIMITS, Part, PendingDecisions, decide_into};
 
-/// The limits that apply to a request, by their position in the layer.
-pub(super) type Applied = ArrayVec<(usize, Asked), MAX_LIMITS>;
-
-/// The decisions on a request.
+/// The limits that apply to a request, and their decisions.
+#[derive(Default)]
 pub(super) struct Several {
-    applied: Applied,
+    pub(super) applied: ArrayVec<Asked, MAX_LIMITS>,
     decisions: Decisions,
-}
-
-/// A request that waits for its decisions.
-pub(super) struct Deciding {
-    pub(super) applied: Applied,
-    pub(super) pending: std::pin::Pin<Box<dyn Future<Output = Decisions> + Send>>,
 }
 
 /// The headers for the response to a request with several limits: those of each limit, the tightest first.
 pub(super) type SeveralHeaders = Box<[(usize, TierRef, HeadersToAdd)]>;
 
-/// A limit that clients may know of, with its decision.
+/// The limits that clients may know of, with their decisions.
 pub(super) type Shown<'a> = ArrayVec<Judged<'a>, MAX_LIMITS>;
 
-/// Asks the budgets of all limits.
-pub(super) fn decide(limits: &[BuiltLimit], applied: Applied) -> Result<Several, Deciding> {
-    let mut parts = ArrayVec::<Part<'_>, MAX_LIMITS>::new();
-    for (index, asked) in &applied {
-        if let Some(tier) = limits[*index].tier(&asked.tier) {
-            let ask = BudgetRequest::new(asked.key.as_bytes(), asked.cost);
-            let part = Part::new(&tier.budget, ask).enforced(asked.is_enforced);
-            parts.push(part.admitted_on_error(limits[*index].admits_on_error));
-        }
-    }
-    let response = decide_together(&parts);
-    drop(parts);
-    match response {
-        DecisionsResponse::Ready(decisions) => Ok(Several { applied, decisions }),
-        DecisionsResponse::Pending(pending) => Err(Deciding { applied, pending }),
-    }
-}
-
 impl Several {
-    pub(super) fn new(applied: Applied, decisions: Decisions) -> Self {
-        Self { applied, decisions }
+    /// Asks the budgets of all limits. Without a future, the decisions are complete.
+    pub(super) fn decide(&mut self, limits: &[BuiltLimit]) -> Option<PendingDecisions> {
+        let mut parts = ArrayVec::<Part<'_>, MAX_LIMITS>::new();
+        for asked in &self.applied {
+            let limit = &limits[asked.index];
+            if let Some(tier) = limit.tier(&asked.tier) {
+                let part = Part::new(&tier.budget, BudgetRequest::new(asked.key.as_bytes(), asked.cost));
+                parts.push(part.enforced(asked.is_enforced).admitted_on_error(limit.admits_on_error));
+            }
+        }
+        decide_into(&parts, &mut self.decisions)
+    }
+
+    /// Sets the decisions after I/O.
+    pub(super) fn complete(&mut self, decisions: Decisions) {
+        self.decisions = decisions;
     }
 
     pub(super) fn decisions(&self) -> &Decisions {
@@ -62,8 +50,8 @@ impl Several {
 
     /// The limits that clients may know of, with their decisions, the tightest first.
     pub(super) fn shown<'a>(&'a self, limits: &'a [BuiltLimit]) -> Shown<'a> {
-        let judged = |(at, (index, asked)): (usize, &'a (usize, Asked))| {
-            let tier = limits[*index].tier(&asked.tier)?;
+        let judged = |(at, asked): (usize, &'a Asked)| {
+            let tier = limits[asked.index].tier(&asked.tier)?;
             let decision = self.decisions.get(at)?;
             asked.is_enforced.then_some(Judged { limit: &tier.rendered, decision })
         };
@@ -79,11 +67,11 @@ impl Several {
 
     /// The handle for the handler of an admitted request.
     pub(super) fn handle(&self, layer: &Arc<LayerState>) -> RateLimitHandle {
-        let limit = |(at, (index, asked)): (usize, &(usize, Asked))| {
+        let limit = |(at, asked): (usize, &Asked)| {
             let decision = self.decisions.get(at).copied();
             let charged = decision.filter(Decision::is_allowed).map_or(0, |_| asked.cost);
             handle::Applied {
-                index: *index,
+                index: asked.index,
                 tier: asked.tier.clone(),
                 key: asked.key.as_bytes().into(),
                 is_enforced: asked.is_enforced,
@@ -97,18 +85,19 @@ impl Several {
     /// The headers for the response to an admitted request.
     pub(super) fn headers(&self, limits: &[BuiltLimit]) -> Option<SeveralHeaders> {
         let mut headers = Vec::new();
-        for (at, (index, asked)) in self.applied.iter().enumerate().filter(|(_, (_, asked))| asked.is_enforced) {
-            let rendered: Option<&Rendered> = limits[*index].tier(&asked.tier).map(|tier| &tier.rendered);
+        for (at, asked) in self.applied.iter().enumerate().filter(|(_, asked)| asked.is_enforced) {
+            let rendered = limits[asked.index].tier(&asked.tier).map(|tier| &tier.rendered);
             if let Some((rendered, decision)) = rendered.zip(self.decisions.get(at))
                 && let Some(to_add) = Responder::admitted(rendered, decision)
             {
-                headers.push((tightness(decision), *index, asked.tier.clone(), to_add));
+                headers.push((tightness(decision), asked.index, asked.tier.clone(), to_add));
             }
         }
+        if headers.is_empty() {
+            return None;
+        }
         headers.sort_by(|a, b| a.0.cmp(&b.0));
-        let headers: SeveralHeaders =
-            headers.into_iter().map(|(_, index, tier, to_add)| (index, tier, to_add)).collect();
-        (!headers.is_empty()).then_some(headers)
+        Some(headers.into_iter().map(|(_, index, tier, to_add)| (index, tier, to_add)).collect())
     }
 }
 

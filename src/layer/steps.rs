@@ -8,15 +8,15 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Response, StatusCode};
 
-use super::built_limit::{BuiltLimit, Stage};
+use super::built_limit::{Asked, Begun};
 use super::handle::RateLimitHandle;
 use super::on_missing_key::OnMissingKey;
-use super::several::{self, Applied, Deciding, Several, SeveralHeaders};
+use super::several::{Several, SeveralHeaders};
 use super::state::LayerState;
 use crate::decision::Decision;
 use crate::key::{Fault, KeyWriter, MissingKey, RequestView};
 use crate::response::{HeadersToAdd, Judged, Limited, Refusal, Responder};
-use crate::store::{BudgetRequest, BudgetResponse, MAX_LIMITS};
+use crate::store::{BudgetRequest, BudgetResponse, PendingDecisions};
 use crate::telemetry::{self, Notice};
 
 /// The first step of a request. It is small, because most layers have one plain limit.
@@ -33,12 +33,12 @@ pub(super) enum Entry {
 pub(super) enum Progress {
     /// The store of a plain limit has decided, or is about to.
     Store(BudgetResponse),
-    /// Keys or quotas are being looked up.
-    Looking(Box<Stages>),
+    /// Keys are being looked up.
+    Looking(Box<Several>),
     /// The stores are about to decide.
-    Deciding(Box<Deciding>),
-    /// The stores have decided.
-    Several(Several),
+    Deciding(Box<Several>, PendingDecisions),
+    /// The stores have decided. Without a box, the caller has the decisions.
+    Decided(Option<Box<Several>>),
     /// The request is refused, because it has no key.
     NoKey(Fault),
     /// The request is refused, because a store does not support its quotas.
@@ -47,8 +47,13 @@ pub(super) enum Progress {
     Unlimited,
 }
 
-/// The stages of all limits, in the order of the layer.
-type Stages = ArrayVec<Stage, MAX_LIMITS>;
+/// What the budgets answered.
+enum Decide {
+    /// No limit applies.
+    Unlimited,
+    Complete,
+    Pending(PendingDecisions),
+}
 
 /// The outcome for a request.
 pub(super) enum Outcome<'a> {
@@ -98,103 +103,132 @@ impl LayerState {
         }
     }
 
-    /// Continues with a request that a plain limit has not decided at once.
-    pub(super) fn proceed(&self, entry: Entry, request: &RequestView<'_>) -> Progress {
+    /// Continues with a request that a plain limit has not decided at once. `several` is empty, and has the decisions if
+    /// these need no I/O.
+    pub(super) fn proceed(&self, entry: Entry, request: &RequestView<'_>, several: &mut Several) -> Progress {
         match entry {
             Entry::Exempt => return Progress::Unlimited,
             Entry::Plain(response) => return Progress::Store(response),
             Entry::Other => {}
         }
-        let mut stages = Stages::new();
-        for limit in &self.limits {
-            stages.push(limit.begin(request));
+        let mut is_pending = false;
+        for (index, limit) in self.limits.iter().enumerate() {
+            several.applied.push(Asked::new(index));
+            let Some(asked) = several.applied.last_mut() else { break };
+            let begun = limit.begin(request, asked);
+            match self.resolve(request, asked, begun) {
+                Begun::Ready => {}
+                Begun::Pending => is_pending = true,
+                Begun::Skipped => drop(several.applied.pop()),
+                Begun::NoKey(missing) => return Progress::NoKey(missing.fault()),
+                Begun::Unsupported => return Progress::Unavailable,
+            }
         }
-        if stages.iter().any(|stage| matches!(stage, Stage::Key(_))) {
-            return Progress::Looking(Box::new(stages));
+        if is_pending {
+            return Progress::Looking(Box::new(std::mem::take(several)));
         }
-        self.decide(request, stages)
+        match self.decide(several) {
+            Decide::Unlimited => Progress::Unlimited,
+            Decide::Complete => Progress::Decided(None),
+            Decide::Pending(pending) => Progress::Deciding(Box::new(std::mem::take(several)), pending),
+        }
     }
 
     /// Asks the budgets of the limits that apply.
-    fn decide(&self, request: &RequestView<'_>, stages: Stages) -> Progress {
-        let mut applied = Applied::new();
-        for (index, (stage, limit)) in stages.into_iter().zip(&self.limits).enumerate() {
-            match self.resolve(request, limit, stage) {
-                Stage::Ready(asked) if asked.is_enforced && limit.tier(&asked.tier).is_some_and(|it| it.is_blocked) => {
-                    // No wait helps, whatever the other limits say.
-                    applied = Applied::from_iter([(index, asked)]);
-                    break;
-                }
-                Stage::Ready(asked) => applied.push((index, asked)),
-                Stage::NoKey(missing) => return Progress::NoKey(missing.fault()),
-                Stage::Unsupported => return Progress::Unavailable,
-                Stage::Skipped | Stage::Key(_) => {}
-            }
+    fn decide(&self, several: &mut Several) -> Decide {
+        let is_blocked = |asked: &Asked| {
+            asked.is_enforced && self.limits[asked.index].tier(&asked.tier).is_some_and(|tier| tier.is_blocked)
+        };
+        if let Some(blocked) = several.applied.iter().position(is_blocked) {
+            // No wait helps, whatever the other limits say.
+            several.applied.swap(0, blocked);
+            several.applied.truncate(1);
         }
-        if applied.is_empty() {
-            return Progress::Unlimited;
-        }
-        match several::decide(&self.limits, applied) {
-            Ok(several) => Progress::Several(several),
-            Err(deciding) => Progress::Deciding(Box::new(deciding)),
+        match several.applied.is_empty() {
+            true => Decide::Unlimited,
+            false => several.decide(&self.limits).map_or(Decide::Complete, Decide::Pending),
         }
     }
 
     /// Applies the rules for a limit without a key, or without quotas that its store supports.
-    fn resolve(&self, request: &RequestView<'_>, limit: &BuiltLimit, stage: Stage) -> Stage {
-        let stage = match stage {
-            Stage::NoKey(missing) => self.missing(request, limit, missing),
-            stage => stage,
+    #[inline]
+    fn resolve(&self, request: &RequestView<'_>, asked: &mut Asked, begun: Begun) -> Begun {
+        match begun {
+            Begun::NoKey(_) | Begun::Unsupported => self.resolve_failure(request, asked, begun),
+            begun => begun,
+        }
+    }
+
+    #[cold]
+    fn resolve_failure(&self, request: &RequestView<'_>, asked: &mut Asked, begun: Begun) -> Begun {
+        let limit = &self.limits[asked.index];
+        let begun = match begun {
+            Begun::NoKey(missing) => self.missing(request, asked, missing),
+            begun => begun,
         };
         let is_enforced = limit.mode.enforces(limit.tiers.policy().name(), &[]);
-        match stage {
-            Stage::NoKey(_) if !is_enforced => Stage::Skipped,
-            Stage::Unsupported => {
+        match begun {
+            Begun::NoKey(_) if !is_enforced => Begun::Skipped,
+            Begun::Unsupported => {
                 telemetry::notify(Notice::UnsupportedQuotas, None);
-                if limit.admits_on_error || !is_enforced { Stage::Skipped } else { Stage::Unsupported }
+                if limit.admits_on_error || !is_enforced { Begun::Skipped } else { Begun::Unsupported }
             }
-            stage => stage,
+            begun => begun,
         }
     }
 
     /// Continues when the I/O is complete.
     pub(super) fn poll(&self, progress: &mut Progress, request: &RequestView<'_>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Progress::Looking(stages) = progress {
-            let mut is_complete = true;
-            for (stage, limit) in stages.iter_mut().zip(&self.limits) {
-                if let Stage::Key(key) = stage {
-                    match key.as_mut().poll(cx) {
-                        Poll::Ready(Ok(key)) => *stage = limit.with_key(request, key),
-                        Poll::Ready(Err(missing)) => *stage = Stage::NoKey(missing),
-                        Poll::Pending => is_complete = false,
-                    }
-                }
-            }
-            if !is_complete {
-                return Poll::Pending;
-            }
-            let stages = std::mem::take(&mut **stages);
-            *progress = self.decide(request, stages);
+        if let Progress::Looking(several) = progress {
+            *progress = ready!(self.poll_lookups(several, request, cx));
         }
         match progress {
             Progress::Store(BudgetResponse::Pending(decision)) => {
                 *progress = Progress::Store(BudgetResponse::Ready(ready!(decision.as_mut().poll(cx))));
             }
-            Progress::Deciding(deciding) => {
-                let decisions = ready!(deciding.pending.as_mut().poll(cx));
-                let applied = std::mem::take(&mut deciding.applied);
-                *progress = Progress::Several(Several::new(applied, decisions));
+            Progress::Deciding(several, pending) => {
+                several.complete(ready!(pending.as_mut().poll(cx)));
+                *progress = Progress::Decided(Some(std::mem::take(several)));
             }
             _ => {}
         }
         Poll::Ready(())
     }
 
-    /// The outcome, or `None` if the request waits for I/O.
+    fn poll_lookups(
+        &self,
+        several: &mut Box<Several>,
+        request: &RequestView<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Progress> {
+        let mut at = 0;
+        while let Some(asked) = several.applied.get_mut(at) {
+            let begun = match self.limits[asked.index].poll(request, asked, cx) {
+                Poll::Ready(begun) => self.resolve(request, asked, begun),
+                Poll::Pending => Begun::Pending,
+            };
+            match begun {
+                Begun::Ready | Begun::Pending => at += 1,
+                Begun::Skipped => drop(several.applied.remove(at)),
+                Begun::NoKey(missing) => return Poll::Ready(Progress::NoKey(missing.fault())),
+                Begun::Unsupported => return Poll::Ready(Progress::Unavailable),
+            }
+        }
+        if several.applied.iter().any(|asked| asked.pending.is_some()) {
+            return Poll::Pending;
+        }
+        Poll::Ready(match self.decide(several) {
+            Decide::Unlimited => Progress::Unlimited,
+            Decide::Complete => Progress::Decided(Some(std::mem::take(several))),
+            Decide::Pending(pending) => Progress::Deciding(std::mem::take(several), pending),
+        })
+    }
+
+    /// The outcome, or `None` if the request waits for I/O. `several` has the decisions if there is no box.
     #[inline]
-    pub(super) fn outcome<'a>(&self, progress: &'a Progress) -> Option<Outcome<'a>> {
+    pub(super) fn outcome<'a>(&self, progress: &'a Progress, several: Option<&'a Several>) -> Option<Outcome<'a>> {
         Some(match progress {
-            Progress::Looking(_) | Progress::Deciding(_) | Progress::Store(BudgetResponse::Pending(_)) => return None,
+            Progress::Looking(_) | Progress::Deciding(..) | Progress::Store(BudgetResponse::Pending(_)) => return None,
             Progress::Store(BudgetResponse::Ready(Ok(decision))) => match decision.is_allowed() {
                 true => Outcome::Admitted(Admission::Plain(decision)),
                 false => Outcome::Refused(Refused::Plain(decision)),
@@ -203,11 +237,14 @@ impl LayerState {
                 true => Outcome::Admitted(Admission::Unlimited),
                 false => Outcome::Refused(Refused::Unavailable),
             },
-            Progress::Several(several) => match several.decisions() {
-                decisions if decisions.is_allowed() => Outcome::Admitted(Admission::Several(several)),
-                decisions if decisions.is_unavailable() => Outcome::Refused(Refused::Unavailable),
-                _ => Outcome::Refused(Refused::Several(several)),
-            },
+            Progress::Decided(boxed) => {
+                let several = boxed.as_deref().or(several)?;
+                match several.decisions() {
+                    decisions if decisions.is_allowed() => Outcome::Admitted(Admission::Several(several)),
+                    decisions if decisions.is_unavailable() => Outcome::Refused(Refused::Unavailable),
+                    _ => Outcome::Refused(Refused::Several(several)),
+                }
+            }
             Progress::NoKey(fault) => Outcome::Refused(Refused::NoKey(*fault)),
             Progress::Unavailable => Outcome::Refused(Refused::Unavailable),
             Progress::Unlimited => Outcome::Admitted(Admission::Unlimited),
@@ -289,7 +326,7 @@ impl LayerState {
 
     /// Continues with a request that has no key for a limit.
     #[cold]
-    fn missing(&self, request: &RequestView<'_>, limit: &BuiltLimit, missing: MissingKey) -> Stage {
+    fn missing(&self, request: &RequestView<'_>, asked: &mut Asked, missing: MissingKey) -> Begun {
         match missing.fault() {
             Fault::PeerAddress => telemetry::notify(Notice::MissingPeerAddress, None),
             Fault::ProxyHeader => telemetry::notify(Notice::UnusableProxyHeader, Some(missing.what())),
@@ -299,12 +336,12 @@ impl LayerState {
         match self.on_missing_key {
             OnMissingKey::Shared => {
                 // Bytes from before the failure must not separate such requests.
-                let mut key = KeyWriter::new();
-                key.missing();
-                limit.with_key(request, key)
+                asked.key = KeyWriter::new();
+                asked.key.missing();
+                self.limits[asked.index].choose(request, asked)
             }
-            OnMissingKey::Allow => Stage::Skipped,
-            OnMissingKey::Reject => Stage::NoKey(missing),
+            OnMissingKey::Allow => Begun::Skipped,
+            OnMissingKey::Reject => Begun::NoKey(missing),
         }
     }
 }

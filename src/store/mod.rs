@@ -18,9 +18,11 @@ pub use self::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Stor
 #[cfg(feature = "_redis")]
 pub use self::hybrid::{HybridLimits, HybridStore, Usage};
 pub use self::local::{LocalLimits, LocalStore};
-pub use self::part::{Decisions, DecisionsResponse, MAX_LIMITS, Part};
+pub use self::part::{Decisions, DecisionsResponse, MAX_LIMITS, Part, PendingDecisions};
 #[cfg(feature = "_redis")]
 pub use self::redis::{RedisLimits, RedisStore};
+#[cfg(feature = "middleware")]
+pub(crate) use self::together::decide_into;
 pub use self::together::decide_together;
 pub use crate::policy::Policy;
 pub use crate::strategy::{Absolute, Strategy, StrategyKind, Suppressed};

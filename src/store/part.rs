@@ -4,6 +4,8 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use super::budget::{Budget, BudgetRequest};
 use crate::decision::Decision;
 
@@ -54,15 +56,17 @@ impl<'a> Part<'a> {
 /// The result of a decision on several limits.
 #[derive(Clone, Debug, Default)]
 pub struct Decisions {
-    parts: [Option<Decision>; MAX_LIMITS],
+    parts: ArrayVec<Option<Decision>, MAX_LIMITS>,
     is_limited: bool,
     is_unavailable: bool,
 }
 
 impl Decisions {
-    /// The refusal of a request that cannot be decided.
-    pub(super) fn unavailable() -> Self {
-        Self { is_unavailable: true, ..Self::default() }
+    /// Starts again, for a number of parts without decisions.
+    pub(super) fn clear(&mut self, parts: usize) {
+        (self.is_limited, self.is_unavailable) = (false, parts > MAX_LIMITS);
+        self.parts.clear();
+        self.parts.extend(std::iter::repeat_n(None, parts.min(MAX_LIMITS)));
     }
 
     /// Whether the request is admitted. It was then charged to every limit that has room for it.
@@ -115,8 +119,11 @@ pub enum DecisionsResponse {
     /// The decision is complete.
     Ready(Decisions),
     /// The decision needs I/O. If the future is dropped, the parts that are already decided are refunded.
-    Pending(Pin<Box<dyn Future<Output = Decisions> + Send>>),
+    Pending(PendingDecisions),
 }
+
+/// Decisions that need I/O.
+pub type PendingDecisions = Pin<Box<dyn Future<Output = Decisions> + Send>>;
 
 impl fmt::Debug for DecisionsResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,20 +6,19 @@
 use std::sync::Arc;
 
 use super::budget::{Budget, BudgetRequest, BudgetResponse};
-use super::part::{Decisions, DecisionsResponse, Part};
+use super::part::{Decisions, Part, PendingDecisions};
 use crate::decision::Decision;
 use crate::error::StoreError;
 
 /// Decides on the parts in their order. After a refusal, it looks at the rest without a charge, so that the request's
 /// wait is the longest of all.
-pub(super) fn reserve(parts: &[Part<'_>]) -> DecisionsResponse {
-    let mut decisions = Decisions::default();
+pub(super) fn reserve(parts: &[Part<'_>], decisions: &mut Decisions) -> Option<PendingDecisions> {
     for (index, part) in parts.iter().enumerate() {
-        match ask(&**part.budget, part.ask, &decisions) {
-            BudgetResponse::Ready(result) => record(&mut decisions, index, part, result),
+        match ask(&**part.budget, part.ask, decisions) {
+            BudgetResponse::Ready(result) => record(decisions, index, part, result),
             BudgetResponse::Pending(pending) => {
-                let mut reservation = Reservation::new(parts, decisions);
-                return DecisionsResponse::Pending(Box::pin(async move {
+                let mut reservation = Reservation::new(parts, std::mem::take(decisions));
+                return Some(Box::pin(async move {
                     reservation.record(index, pending.await);
                     for index in index + 1..reservation.parts.len() {
                         let result = match reservation.ask(index) {
@@ -35,10 +34,10 @@ pub(super) fn reserve(parts: &[Part<'_>]) -> DecisionsResponse {
     }
     if !decisions.is_allowed() {
         for (index, part) in parts.iter().enumerate() {
-            release(&mut decisions, index, part);
+            release(decisions, index, part);
         }
     }
-    DecisionsResponse::Ready(decisions)
+    None
 }
 
 fn ask(budget: &dyn Budget, ask: BudgetRequest<'_>, decisions: &Decisions) -> BudgetResponse {

@@ -1,5 +1,5 @@
 use super::local;
-use super::part::{Decisions, DecisionsResponse, MAX_LIMITS, Part};
+use super::part::{Decisions, DecisionsResponse, Part, PendingDecisions};
 #[cfg(feature = "_redis")]
 use super::redis;
 use super::reserve::reserve;
@@ -11,7 +11,7 @@ use super::reserve::reserve;
 /// charged one after the other, and refunded if one of them refuses. Until then, such a charge counts for other
 /// requests.
 ///
-/// With more than [`MAX_LIMITS`] parts, the request is refused as [unavailable](Decisions::is_unavailable).
+/// With more than [`MAX_LIMITS`](super::MAX_LIMITS) parts, the request is refused as [unavailable](Decisions::is_unavailable).
 ///
 /// # Examples
 ///
@@ -37,15 +37,22 @@ use super::reserve::reserve;
 /// ```
 #[inline]
 pub fn decide_together(parts: &[Part<'_>]) -> DecisionsResponse {
-    if parts.len() > MAX_LIMITS {
-        return DecisionsResponse::Ready(Decisions::unavailable());
+    let mut decisions = Decisions::default();
+    match decide_into(parts, &mut decisions) {
+        None => DecisionsResponse::Ready(decisions),
+        Some(pending) => DecisionsResponse::Pending(pending),
     }
-    if let Some(decisions) = local::decide_together(parts) {
-        return DecisionsResponse::Ready(decisions);
+}
+
+/// Does the same in place, because decisions are large. Without a future, they are complete.
+pub(crate) fn decide_into(parts: &[Part<'_>], decisions: &mut Decisions) -> Option<PendingDecisions> {
+    decisions.clear(parts.len());
+    if decisions.is_unavailable() || local::decide_together(parts, decisions) {
+        return None;
     }
     #[cfg(feature = "_redis")]
-    if let Some(response) = redis::decide_together(parts) {
-        return response;
+    if let Some(pending) = redis::decide_together(parts) {
+        return Some(pending);
     }
-    reserve(parts)
+    reserve(parts, decisions)
 }

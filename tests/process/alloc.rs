@@ -129,7 +129,7 @@ mod layer {
     use tower::{Layer, Service};
     use tower_weir::key::{Cookie, GrpcService, Header, HttpMethod};
     use tower_weir::response::{RateLimitHeaders, ResetFormat};
-    use tower_weir::{ClientIp, Global, ManualClock, RateLimitLayer, RateLimiter};
+    use tower_weir::{ClientIp, Global, Limit, ManualClock, Quotas, RateLimitLayer, RateLimiter};
 
     /// A service that is always ready and answers at once.
     #[derive(Clone)]
@@ -173,7 +173,20 @@ mod layer {
     fn the_layer_admits_without_an_allocation() {
         let new = || RateLimitLayer::builder().quota("1000000/min".parse().unwrap());
         let pair = (ClientIp::peer(), Header::new("x-api-key"));
-        for builder in [new(), new().quota("1000000/h".parse().unwrap()), new().key(pair), new().suppressed(1.5)] {
+        let global = || Limit::per(Global).quota("1000000/h").name("service");
+        let quotas = Quotas::try_from("1000000/min").unwrap();
+        let tiers = Limit::per(ClientIp::peer()).quota_fn(move |_| quotas.clone()).name("tiers");
+        for builder in [
+            new(),
+            new().quota("1000000/h".parse().unwrap()),
+            new().key(pair),
+            new().suppressed(1.5),
+            new().cost(|_| 3),
+            new().routes([("GET /", "1000000/h")]),
+            new().limit(global()),
+            new().limit(global().suppressed(1.2)).limit(tiers),
+            new().limit(global().shadow()).limit(Limit::per(Global).quota("1/h").enforced_for(0.0).name("shadow")),
+        ] {
             let about = format!("{builder:?}");
             let rl = RateLimiter::builder().clock(ManualClock::new()).build().unwrap();
             let mut service = builder.limiter(rl.local()).build().unwrap().layer(Trivial);

@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 use tower_service::Service;
 use tower_weir::response::RateLimitHeaders;
-use tower_weir::{ManualClock, RateLimitLayer, RateLimitLayerBuilder};
+use tower_weir::{ClientIp, Global, Limit, ManualClock, Quotas, RateLimitLayer, RateLimitLayerBuilder};
 
 use crate::{Path, counted_calls, local};
 
@@ -20,6 +20,12 @@ pub const PATHS: &[Path] = &[
     ("layer-admit", || limited("1000000000/s", |layer| layer, StatusCode::OK)),
     ("layer-admit-headers", || limited("1000000000/s", with_headers, StatusCode::OK)),
     ("layer-refuse", || limited("1/h", |layer| layer, StatusCode::TOO_MANY_REQUESTS)),
+    ("layer-two-quotas", || limited("1000000000/s", |layer| layer.quotas(["2000000000/s"]), StatusCode::OK)),
+    ("layer-two-limits", || limited("1000000000/s", |layer| layer.limit(global("1000000000/s")), StatusCode::OK)),
+    ("layer-two-limits-refuse", || {
+        limited("1/h", |layer| layer.limit(global("1000000000/s")), StatusCode::TOO_MANY_REQUESTS)
+    }),
+    ("layer-tiers", || several(|layer| layer.limit(tiers()))),
 ];
 
 /// Requests that exist at a time.
@@ -31,6 +37,22 @@ const BATCHES: usize = 2_000;
 
 fn with_headers(layer: RateLimitLayerBuilder) -> RateLimitLayerBuilder {
     layer.headers(RateLimitHeaders::Draft8)
+}
+
+fn global(quota: &str) -> Limit {
+    Limit::per(Global).quota(quota).name("service")
+}
+
+/// Quotas by request, which are always the same here.
+fn tiers() -> Limit {
+    let quotas = Quotas::try_from("1000000000/s").expect("a valid quota");
+    Limit::per(ClientIp::peer()).quota_fn(move |_| quotas.clone())
+}
+
+fn several(set: fn(RateLimitLayerBuilder) -> RateLimitLayerBuilder) -> u64 {
+    let (limiter, _) = local::limiter(&ManualClock::new(), (1.0, 1));
+    let builder = RateLimitLayer::builder().limiter(limiter.local());
+    serve(set(builder).build().expect("a valid layer").layer(Hello), StatusCode::OK)
 }
 
 fn limited(quota: &str, set: fn(RateLimitLayerBuilder) -> RateLimitLayerBuilder, status: StatusCode) -> u64 {
