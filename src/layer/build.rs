@@ -7,12 +7,13 @@ use http::StatusCode;
 
 use super::builder::RateLimitLayerBuilder;
 use super::built_limit::{BuiltLimit, CostSource, KeySource, QuotaSource};
+use super::current::Current;
 use super::into_store::IntoStore as _;
 use super::limit::{Cost, Limit};
 use super::mode::ModeCell;
 use super::rate_limit_layer::RateLimitLayer;
 use super::routes::Routes;
-use super::state::{LayerState, Plain};
+use super::state::{LayerState, Plain, Stores, Successor};
 use super::tier::Tiers;
 use crate::error::ConfigError;
 use crate::key::{ClientIp, Global, KeyExtractor, Lookup};
@@ -31,6 +32,11 @@ impl RateLimitLayerBuilder {
     ///
     /// Returns a [`ConfigError`] that states what to write instead.
     pub fn build(self) -> Result<RateLimitLayer, ConfigError> {
+        Ok(RateLimitLayer { current: Current::new(self.build_state(None)?) })
+    }
+
+    /// Builds the state of a layer, or the one that replaces `old`, whose stores it uses again.
+    pub(super) fn build_state(self, old: Option<&LayerState>) -> Result<LayerState, ConfigError> {
         let mut limits = self.limits;
         if limits.is_empty() || !self.short.is_untouched() {
             limits.insert(0, self.short);
@@ -41,8 +47,9 @@ impl RateLimitLayerBuilder {
         let rejected = status(self.rejected)?.unwrap_or(StatusCode::TOO_MANY_REQUESTS);
         let mut building = Building {
             responder: Arc::new(Responder::new(self.answers, rejected, status(self.shed)?)),
-            store: self.store,
-            own_stores: Vec::new(),
+            store: self.store.or_else(|| old.and_then(|old| old.stores.given.clone())),
+            own_stores: old.map_or_else(Vec::new, |old| old.stores.own.clone()),
+            old,
             cost: self.cost,
             on_store_error: self.on_store_error,
             names: HashSet::new(),
@@ -59,24 +66,29 @@ impl RateLimitLayerBuilder {
             }),
             _ => None,
         };
-        Ok(RateLimitLayer {
-            state: Arc::new(LayerState {
-                limits,
-                plain,
-                responder: building.responder,
-                exempt: self.exemptions.build()?,
-                decision_in_request: self.decision_in_request,
-                handle_in_request: self.handle_in_request,
-                drain: self.drain,
-                _discards: (!building.own_stores.is_empty()).then_some(DropCounter),
-                on_missing_key: self.on_missing_key,
-            }),
+        let new_discards = || (!building.own_stores.is_empty()).then(|| Arc::new(DropCounter));
+        Ok(LayerState {
+            limits,
+            plain,
+            exempt: self.exemptions.build()?,
+            decision_in_request: self.decision_in_request,
+            handle_in_request: self.handle_in_request,
+            drain: self.drain,
+            on_missing_key: self.on_missing_key,
+            stores: Stores {
+                _discards: old.and_then(|old| old.stores._discards.clone()).or_else(new_discards),
+                given: building.store,
+                own: building.own_stores,
+            },
+            responder: building.responder,
+            successor: Successor::default(),
         })
     }
 }
 
 /// What the limits of a layer share while it is built.
-struct Building {
+struct Building<'a> {
+    old: Option<&'a LayerState>,
     responder: Arc<Responder>,
     store: Option<Arc<dyn Store>>,
     /// The local stores of this layer, by the length of their buckets in milliseconds.
@@ -86,7 +98,7 @@ struct Building {
     names: HashSet<Arc<str>>,
 }
 
-impl Building {
+impl Building<'_> {
     fn limit(&mut self, limit: Limit) -> Result<BuiltLimit, ConfigError> {
         let name = limit.name.clone().unwrap_or_else(|| Policy::UNNAMED.into());
         limit.check(&name)?;
@@ -104,7 +116,10 @@ impl Building {
             routes.insert(&route, quotas)?;
         }
         let all: Vec<Quota> = limit.quotas.iter().chain(routes.values().flat_map(Quotas::as_slice)).copied().collect();
-        let store = match limit.store.or_else(|| self.store.clone()) {
+        // The store of the old limit has its histories.
+        let old = self.old.iter().flat_map(|old| &old.limits).find(|old| old.tiers.policy().name() == &*name);
+        let given = limit.store.or_else(|| self.store.clone());
+        let store = match given.or_else(|| old.map(|old| Arc::clone(old.tiers.store()))) {
             Some(store) => store,
             None => self.own_store(&all)?,
         };

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::builder::RateLimitLayerBuilder;
+use super::built_limit::BuiltLimit;
+use super::current::Current;
 use super::mode::LimitMode;
 use super::rate_limit_layer::RateLimitLayer;
-use super::state::LayerState;
 use crate::decision::Decision;
 use crate::error::{ConfigError, StoreError, shortened};
 use crate::key::{Key, KeyWriter};
 use crate::store::{BudgetRequest, BudgetResponse};
 
-/// A handle to the limits of a layer. Clones control the same layer.
+/// A handle to a layer and its limits. Clones control the same layer.
 ///
 /// # Examples
 ///
@@ -28,14 +30,16 @@ use crate::store::{BudgetRequest, BudgetResponse};
 /// ```
 #[derive(Clone)]
 pub struct Control {
-    state: Arc<LayerState>,
+    current: Arc<Current>,
 }
 
 /// One limit of a layer; see [`Control::limit`].
+///
+/// If an [`update`](Control::update) removes the limit, its mode is [`LimitMode::Off`], and it has no keys.
 #[derive(Clone)]
 pub struct LimitControl {
-    state: Arc<LayerState>,
-    index: usize,
+    current: Arc<Current>,
+    name: Arc<str>,
 }
 
 /// One key of a limit; see [`LimitControl::key`].
@@ -49,7 +53,7 @@ impl RateLimitLayer {
     /// A handle that looks at the layer and changes it while it serves requests.
     #[must_use]
     pub fn control(&self) -> Control {
-        Control { state: Arc::clone(&self.state) }
+        Control { current: Arc::clone(&self.current) }
     }
 }
 
@@ -68,7 +72,37 @@ impl Control {
 
     /// All limits, in the order of the layer.
     pub fn limits(&self) -> impl Iterator<Item = LimitControl> {
-        (0..self.state.limits.len()).map(|index| LimitControl { state: Arc::clone(&self.state), index })
+        let state = self.current.get();
+        let names: Vec<Arc<str>> = state.limits.iter().map(|limit| limit.tiers.policy().name().into()).collect();
+        let current = Arc::clone(&self.current);
+        names.into_iter().map(move |name| LimitControl { current: Arc::clone(&current), name })
+    }
+
+    /// Replaces everything that the layer's builder defined, for all later requests.
+    ///
+    /// Limits with the same name keep their histories: no count is lost, and the new quotas apply to the units in use.
+    /// Without a [`limiter`](crate::RateLimitLayerBuilder::limiter), the layer keeps its store. Requests under way end
+    /// as they began. The modes are those of the builder, whatever a control set before.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`ConfigError`] that `build` would return. The layer is then unchanged. A layer with a store of its
+    /// own keeps the buckets of that store, so it returns an error if a new window is shorter than a bucket, or too long
+    /// for the buckets.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{ClientIp, Limit, RateLimitLayer};
+    ///
+    /// let policy = |quota| RateLimitLayer::builder().limit(Limit::per(ClientIp::peer()).quota(quota).name("client"));
+    /// let layer = policy("50/s").build()?;
+    /// layer.control().update(policy("80/s"))?;
+    /// assert!(layer.control().update(policy("often")).is_err());
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn update(&self, builder: RateLimitLayerBuilder) -> Result<(), ConfigError> {
+        self.current.update(|old| builder.build_state(Some(old)))
     }
 }
 
@@ -76,13 +110,13 @@ impl LimitControl {
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.state.limits[self.index].tiers.policy().name()
+        &self.name
     }
 
     /// The mode.
     #[must_use]
     pub fn mode(&self) -> LimitMode {
-        self.state.limits[self.index].mode.get()
+        self.visit(|limit| limit.mode.get()).unwrap_or(LimitMode::Off)
     }
 
     /// Sets the mode, for all later requests.
@@ -94,7 +128,7 @@ impl LimitControl {
         match mode {
             LimitMode::EnforceFor(percent) if !mode.is_valid() => Err(ConfigError::InvalidPercentage(percent)),
             _ => {
-                self.state.limits[self.index].mode.set(mode);
+                self.visit(|limit| limit.mode.set(mode));
                 Ok(())
             }
         }
@@ -102,17 +136,17 @@ impl LimitControl {
 
     /// Enforces the limit for all keys.
     pub fn enforce(&self) {
-        self.state.limits[self.index].mode.set(LimitMode::Enforce);
+        self.visit(|limit| limit.mode.set(LimitMode::Enforce));
     }
 
     /// Lets the limit decide and count without refusing anything.
     pub fn shadow(&self) {
-        self.state.limits[self.index].mode.set(LimitMode::Shadow);
+        self.visit(|limit| limit.mode.set(LimitMode::Shadow));
     }
 
     /// Switches the limit off. Its histories stay until their windows have passed.
     pub fn off(&self) {
-        self.state.limits[self.index].mode.set(LimitMode::Off);
+        self.visit(|limit| limit.mode.set(LimitMode::Off));
     }
 
     /// A key of the limit, by the value that its key extractor writes: the user of an `Extension<User>`, or the text of
@@ -142,6 +176,11 @@ impl LimitControl {
         KeyControl { limit: self.clone(), key: bytes.as_bytes().into() }
     }
 
+    fn visit<R>(&self, visit: impl FnOnce(&BuiltLimit) -> R) -> Option<R> {
+        let state = self.current.get();
+        state.limits.iter().find(|limit| limit.tiers.policy().name() == &*self.name).map(visit)
+    }
+
     /// The one key of a limit per [`Global`](crate::Global).
     #[must_use]
     pub fn global(&self) -> KeyControl {
@@ -160,7 +199,7 @@ impl KeyControl {
     /// Returns a [`StoreError`] if the store cannot answer.
     pub async fn usage(&self) -> Result<Option<Decision>, StoreError> {
         let mut tightest: Option<Decision> = None;
-        for tier in self.limit.state.limits[self.limit.index].all_tiers() {
+        for tier in self.limit.visit(BuiltLimit::all_tiers).unwrap_or_default() {
             let decision = match tier.budget.peek(BudgetRequest::new(&self.key, 0)) {
                 BudgetResponse::Ready(decision) => decision?,
                 BudgetResponse::Pending(decision) => decision.await?,
@@ -182,7 +221,7 @@ impl KeyControl {
     ///
     /// Returns a [`StoreError`] if the store cannot be reached. Some of the histories may be forgotten then.
     pub async fn reset(&self) -> Result<(), StoreError> {
-        for tier in self.limit.state.limits[self.limit.index].all_tiers() {
+        for tier in self.limit.visit(BuiltLimit::all_tiers).unwrap_or_default() {
             tier.budget.reset(&self.key).await?;
         }
         Ok(())

@@ -15,6 +15,7 @@ mod builder_exempt;
 mod builder_response;
 mod built_limit;
 mod control;
+mod current;
 mod drain;
 mod exempt;
 mod future;

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
+use super::current::Current;
 use super::service::RateLimitService;
-use super::state::LayerState;
 
 /// Limits the rate of requests to a service.
 ///
@@ -22,12 +22,12 @@ use super::state::LayerState;
 /// ```
 #[derive(Clone)]
 pub struct RateLimitLayer {
-    pub(super) state: Arc<LayerState>,
+    pub(super) current: Arc<Current>,
 }
 
 impl fmt::Debug for RateLimitLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RateLimitLayer").field(&self.state).finish()
+        f.debug_tuple("RateLimitLayer").field(&self.current.get()).finish()
     }
 }
 
@@ -46,6 +46,6 @@ impl<S: Clone> Layer<S> for RateLimitLayer {
     type Service = RateLimitService<S>;
 
     fn layer(&self, inner: S) -> RateLimitService<S> {
-        RateLimitService::new(inner, Arc::clone(&self.state))
+        RateLimitService::new(inner, self.current.get())
     }
 }

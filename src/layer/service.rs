@@ -56,6 +56,11 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        if self.state.successor.is_set()
+            && let Some(newest) = self.state.successor.newest()
+        {
+            self.state = newest;
+        }
         ResponseFuture::new(&mut self.inner, request, &self.state)
     }
 }

@@ -1,7 +1,8 @@
 //! The shared state of one layer's services.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::built_limit::BuiltLimit;
 use super::drain::DrainOptions;
@@ -11,6 +12,7 @@ use super::on_missing_key::OnMissingKey;
 use super::tier::Tier;
 use crate::key::KeyExtractor;
 use crate::response::{Rendered, Responder};
+use crate::store::Store;
 use crate::telemetry::DropCounter;
 
 pub(super) struct LayerState {
@@ -24,8 +26,18 @@ pub(super) struct LayerState {
     pub(super) exempt: Exempt,
     pub(super) decision_in_request: bool,
     pub(super) handle_in_request: bool,
+    pub(super) stores: Stores,
+    pub(super) successor: Successor,
+}
+
+/// The stores of a layer, which its successor uses again.
+pub(super) struct Stores {
+    /// The store that was given for all limits.
+    pub(super) given: Option<Arc<dyn Store>>,
+    /// The local stores of this layer, by the length of their buckets in milliseconds.
+    pub(super) own: Vec<(u64, Arc<dyn Store>)>,
     /// Set if a store belongs only to this layer.
-    pub(super) _discards: Option<DropCounter>,
+    pub(super) _discards: Option<Arc<DropCounter>>,
 }
 
 /// The parts of a plain limit that each request needs.
@@ -33,6 +45,44 @@ pub(super) struct Plain {
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) tier: Arc<Tier>,
     pub(super) mode: Arc<ModeCell>,
+}
+
+/// The state that replaced another one.
+#[derive(Default)]
+pub(super) struct Successor {
+    is_set: AtomicBool,
+    next: RwLock<Option<Arc<LayerState>>>,
+}
+
+impl Successor {
+    pub(super) fn set(&self, state: Arc<LayerState>) {
+        *self.next.write().unwrap_or_else(PoisonError::into_inner) = Some(state);
+        self.is_set.store(true, Ordering::Release);
+    }
+
+    /// Whether the state was replaced. A request that comes at the same time may not see it.
+    #[inline]
+    pub(super) fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Relaxed)
+    }
+
+    fn get(&self) -> Option<Arc<LayerState>> {
+        self.next.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The newest state. It is remembered as the successor, so that the states between are not kept.
+    #[cold]
+    pub(super) fn newest(&self) -> Option<Arc<LayerState>> {
+        let mut newest = self.get()?;
+        let mut has_moved = false;
+        while let Some(next) = newest.successor.get() {
+            (newest, has_moved) = (next, true);
+        }
+        if has_moved {
+            self.set(Arc::clone(&newest));
+        }
+        Some(newest)
+    }
 }
 
 impl LayerState {

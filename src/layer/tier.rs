@@ -39,6 +39,10 @@ impl Tiers {
         Self { store, policy, responder, is_global, opened: RwLock::default() }
     }
 
+    pub(super) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
     pub(super) fn policy(&self) -> &Policy {
         &self.policy
     }

@@ -4,6 +4,7 @@
 mod answers;
 mod axum_server;
 mod client_ip;
+mod control;
 mod cors;
 mod exempt;
 mod keys;
