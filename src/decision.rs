@@ -54,9 +54,9 @@ pub(crate) enum Charge {
     None,
     /// The key's window, in this process or in Redis, at a tick of its clock.
     Window { tick: u64, units: u64 },
-    /// A lease, at an instant of this instance's clock.
+    /// A lease, by its number, at an instant of this instance's clock.
     #[cfg(feature = "_redis")]
-    Lease { at_ms: u64, units: u64 },
+    Lease { number: u32, at_ms: u64, units: u64 },
     /// The window of this instance's share, at a tick of this instance's clock.
     #[cfg(feature = "_redis")]
     LocalShare { tick: u64, units: u64 },

@@ -203,7 +203,11 @@ impl KeyState {
             factor: f64::from(factor),
             retry_after_ms: if free >= cost { 0 } else { self.wait(now, window_ms, params) },
             reset_after_ms: window_ms,
-            charge: Charge::Lease { at_ms: now, units: cost },
+            charge: Charge::Lease {
+                number: self.lease.as_ref().map_or(0, |lease| lease.id.counter),
+                at_ms: now,
+                units: cost,
+            },
             ..Decision::allowed(limit.map_or(u64::MAX, |limit| limit.capacity), used)
         }
     }
@@ -392,8 +396,11 @@ impl KeyState {
     /// Takes back up to `cost` units of a charge to this key's lease or share, if they are still known.
     pub(crate) fn refund(&mut self, cost: u64, charge: Charge, horizon: &Retention) {
         match charge {
-            Charge::Lease { at_ms, units } => {
-                self.lease.as_mut().map(|lease| lease.refund(at_ms, cost.min(units)));
+            Charge::Lease { number, at_ms, units } => {
+                // The units of an earlier lease are reported as spent.
+                if let Some(lease) = self.lease.as_mut().filter(|lease| lease.id.counter == number) {
+                    lease.refund(at_ms, cost.min(units));
+                }
             }
             Charge::LocalShare { tick, units } => {
                 self.local_history.refund(tick, tick, cost.min(units), horizon);

@@ -2,68 +2,105 @@
 //!
 //! While it runs, the charges of a request that is refused later count for other requests: at most one request's cost
 //! for each decision in flight, for as long as that decision takes.
+//!
+//! A part that is decided at once is not held while another one needs I/O: it is refunded first, and decided again
+//! afterwards. So no charge in this process waits for a server, and no lease is renewed between its charge and its
+//! refund.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use super::budget::{Budget, BudgetRequest, BudgetResponse};
-use super::part::{Decisions, Part, PendingDecisions};
+use super::part::{Decisions, MAX_LIMITS, Part, PendingDecisions};
 use crate::decision::Decision;
 use crate::error::StoreError;
 
 /// Decides on the parts in their order. After a refusal, it looks at the rest without a charge, so that the request's
-/// wait is the longest of all.
+/// wait is the longest of all. There are at most [`MAX_LIMITS`] parts.
 pub(super) fn reserve(parts: &[Part<'_>], decisions: &mut Decisions) -> Option<PendingDecisions> {
+    let mut charges = Charges::default();
+    let (index, pending) = decide_at_once(parts, decisions, &mut charges)?;
+    let parts = parts.iter().map(OwnedPart::of).collect();
+    let reservation = Reservation { parts, decisions: std::mem::take(decisions), charges };
+    Some(Box::pin(reservation.complete(index, pending)))
+}
+
+/// The decision of one part, after I/O.
+type Undecided = Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>;
+
+/// The state of each part, one bit for each.
+#[derive(Default)]
+struct Charges {
+    decided: u8,
+    /// Decided after I/O, so that the decision stands.
+    held: u8,
+    /// Charged and not refunded.
+    charged: u8,
+}
+
+/// Decides on the parts that are not decided. Returns the first one that needs I/O.
+fn decide_at_once(parts: &[Part<'_>], decisions: &mut Decisions, charges: &mut Charges) -> Option<(usize, Undecided)> {
     for (index, part) in parts.iter().enumerate() {
-        match ask(&**part.budget, part.ask, decisions) {
-            BudgetResponse::Ready(result) => record(decisions, index, part, result),
-            BudgetResponse::Pending(pending) => {
-                let mut reservation = Reservation::new(parts, std::mem::take(decisions));
-                return Some(Box::pin(async move {
-                    reservation.record(index, pending.await);
-                    for index in index + 1..reservation.parts.len() {
-                        let result = match reservation.ask(index) {
-                            BudgetResponse::Ready(result) => result,
-                            BudgetResponse::Pending(pending) => pending.await,
-                        };
-                        reservation.record(index, result);
-                    }
-                    reservation.finish()
-                }));
-            }
+        if charges.decided & (1 << index) > 0 {
+            continue;
         }
-    }
-    if !decisions.is_allowed() {
-        for (index, part) in parts.iter().enumerate() {
-            release(decisions, index, part);
+        let is_charge = decisions.is_allowed();
+        let response = if is_charge { part.budget.decide(part.ask) } else { part.budget.peek(part.ask) };
+        match response {
+            BudgetResponse::Ready(result) => record(parts, decisions, charges, (index, is_charge), result),
+            BudgetResponse::Pending(pending) => {
+                // A refusal stands, and the charges before it are refunded already.
+                if is_charge {
+                    let again = charges.decided & !charges.held;
+                    release(parts, decisions, charges, again);
+                    charges.decided &= !again;
+                }
+                return Some((index, pending));
+            }
         }
     }
     None
 }
 
-fn ask(budget: &dyn Budget, ask: BudgetRequest<'_>, decisions: &Decisions) -> BudgetResponse {
-    if decisions.is_allowed() { budget.decide(ask) } else { budget.peek(ask) }
-}
-
-fn record(decisions: &mut Decisions, index: usize, part: &Part<'_>, result: Result<Decision, StoreError>) {
+/// Records the decision on a part. If it refuses the request, all charges are refunded.
+fn record(
+    parts: &[Part<'_>],
+    decisions: &mut Decisions,
+    charges: &mut Charges,
+    (index, is_charge): (usize, bool),
+    result: Result<Decision, StoreError>,
+) {
+    charges.decided |= 1 << index;
     match result {
-        Ok(decision) => decisions.record(index, part.is_enforced, decision),
-        Err(_) => decisions.record_failure(part.needs_store()),
+        Ok(decision) => {
+            charges.charged |= u8::from(is_charge && decision.is_allowed()) << index;
+            decisions.record(index, parts[index].is_enforced, decision);
+        }
+        Err(_) => decisions.record_failure(parts[index].needs_store()),
+    }
+    if !decisions.is_allowed() {
+        release(parts, decisions, charges, u8::MAX);
     }
 }
 
-/// Refunds a part of a refused request.
-fn release(decisions: &mut Decisions, index: usize, part: &Part<'_>) {
-    if let Some(decision) = decisions.get(index).filter(|decision| decision.is_allowed()) {
-        part.budget.refund(part.ask.key, part.ask.cost, decision);
-        decisions.uncharge(index, part.ask.cost);
+/// Refunds the charges of the parts in a set.
+fn release(parts: &[Part<'_>], decisions: &mut Decisions, charges: &mut Charges, set: u8) {
+    for (index, part) in parts.iter().enumerate().filter(|(index, _)| charges.charged & set & (1 << index) > 0) {
+        if let Some(decision) = decisions.get(index) {
+            part.budget.refund(part.ask.key, part.ask.cost, decision);
+            decisions.uncharge(index, part.ask.cost);
+        }
     }
+    charges.charged &= !set;
 }
 
-/// The charges of a request that waits for a decision. Dropping it refunds them.
+/// A request that waits for a decision. Dropping it refunds its charges.
 struct Reservation {
     parts: Box<[OwnedPart]>,
     decisions: Decisions,
-    is_open: bool,
+    charges: Charges,
 }
 
 struct OwnedPart {
@@ -88,38 +125,30 @@ impl OwnedPart {
 }
 
 impl Reservation {
-    fn new(parts: &[Part<'_>], decisions: Decisions) -> Self {
-        Self { parts: parts.iter().map(OwnedPart::of).collect(), decisions, is_open: true }
-    }
-
-    fn ask(&self, index: usize) -> BudgetResponse {
-        let part = self.parts[index].part();
-        ask(&**part.budget, part.ask, &self.decisions)
-    }
-
-    fn record(&mut self, index: usize, result: Result<Decision, StoreError>) {
-        record(&mut self.decisions, index, &self.parts[index].part(), result);
-    }
-
-    fn finish(mut self) -> Decisions {
-        if !self.decisions.is_allowed() {
-            self.release();
+    /// Waits for the decision on one part, and decides on the others. Each wait decides one part for good.
+    async fn complete(mut self, mut index: usize, mut pending: Undecided) -> Decisions {
+        loop {
+            let is_charge = self.decisions.is_allowed();
+            let result = pending.await;
+            self.charges.held |= 1 << index;
+            self.visit(|parts, decisions, charges| record(parts, decisions, charges, (index, is_charge), result));
+            match self.visit(decide_at_once) {
+                Some(next) => (index, pending) = next,
+                None => break,
+            }
         }
-        self.is_open = false;
+        self.charges = Charges::default();
         std::mem::take(&mut self.decisions)
     }
 
-    fn release(&mut self) {
-        for (index, part) in self.parts.iter().enumerate() {
-            release(&mut self.decisions, index, &part.part());
-        }
+    fn visit<R>(&mut self, visit: impl FnOnce(&[Part<'_>], &mut Decisions, &mut Charges) -> R) -> R {
+        let parts: ArrayVec<Part<'_>, MAX_LIMITS> = self.parts.iter().map(OwnedPart::part).collect();
+        visit(&parts, &mut self.decisions, &mut self.charges)
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.is_open {
-            self.release();
-        }
+        self.visit(|parts, decisions, charges| release(parts, decisions, charges, u8::MAX));
     }
 }

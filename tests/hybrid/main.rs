@@ -12,6 +12,7 @@ mod outages;
 mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
+mod together;
 
 use std::time::Duration;
 
