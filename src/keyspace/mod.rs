@@ -5,7 +5,7 @@
 pub(crate) mod cleanup;
 pub(crate) mod fingerprint;
 mod overflow;
-#[cfg(feature = "_redis")]
+#[cfg(any(feature = "_redis", feature = "middleware"))]
 pub(crate) mod prehashed;
 pub(crate) mod registry;
 pub(crate) mod sharded_map;

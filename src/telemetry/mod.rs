@@ -12,6 +12,8 @@ mod notify;
 #[cfg(feature = "middleware")]
 pub(crate) use self::drop_counter::DropCounter;
 pub use self::notice::Notice;
+#[cfg(all(test, feature = "middleware"))]
+pub(crate) use self::notify::is_spent;
 pub(crate) use self::notify::notify;
 #[cfg(feature = "_redis")]
 pub(crate) use self::notify::report;

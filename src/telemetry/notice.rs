@@ -54,6 +54,10 @@ pub enum Notice {
     /// Judged by the key's first 4096 requests, of which nine in ten must have a distinct value.
     /// [`hashed`](crate::key::Header::hashed) values are not judged.
     HeaderValuePerRequest,
+    /// `quota-lookup-failed`: the function that finds the quotas of a request failed.
+    ///
+    /// The line names the kind of failure. It never contains the text of the error, which may contain a key.
+    QuotaLookupFailed,
     /// `limit-opened-twice`: two limits in use share a limiter and a name, and therefore their budgets.
     ///
     /// Logged if both limits use the default name, or if their quotas or strategies differ. Two layers with the same
@@ -109,6 +113,7 @@ impl Notice {
             Self::UntrustedForwardingHeader => "untrusted-forwarding-header",
             Self::SharedPrivatePeer => "shared-private-peer",
             Self::HeaderValuePerRequest => "header-value-per-request",
+            Self::QuotaLookupFailed => "quota-lookup-failed",
             Self::SharedLimitName => "limit-opened-twice",
             Self::LayerPerRequest => "layer-per-request",
             Self::UnsupportedQuotas => "unsupported-quotas",
@@ -136,6 +141,7 @@ impl Notice {
     pub(super) const fn level(self) -> Level {
         match self {
             Self::MissingPeerAddress | Self::UnusableProxyHeader | Self::MissingKey => Level::Error,
+            Self::QuotaLookupFailed => Level::Error,
             Self::RedisLost | Self::RedisOdd | Self::RedisForgot | Self::RedisInstances => Level::Error,
             Self::RedisBack => Level::Info,
             _ => Level::Warning,
@@ -183,6 +189,11 @@ impl fmt::Display for Notice {
                 "nearly every request has a new value of the header that is the key, and so a new budget. Limit by \
                  what the service has checked (`Extension`, `key_lookup`), by `ClientIp`, or by a header that stays \
                  the same for a client. If the service has so many clients, nothing is wrong"
+            }
+            Self::QuotaLookupFailed => {
+                "the function that finds the quotas of a request failed. Requests use the last value of their key. \
+                 Without one, the limit cannot decide them. The function is called again after a second. Check \
+                 its source, and log the error in the function. Let it return within five seconds"
             }
             Self::SharedLimitName => {
                 "two limits share a limiter and a name, so each request to one takes from the other's budget. Give \

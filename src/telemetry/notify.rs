@@ -28,6 +28,7 @@ pub(crate) fn report(notice: Notice, text: &str) {
     }
 }
 
-fn is_spent(notice: Notice) -> bool {
+/// Whether a notice was logged or silenced.
+pub(crate) fn is_spent(notice: Notice) -> bool {
     NOTIFIED.load(Ordering::Relaxed) & notice.bit() != 0
 }

@@ -1,0 +1,5 @@
+mod flight;
+mod freshness;
+mod memory;
+mod single_flight;
+mod source;
