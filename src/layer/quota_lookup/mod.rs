@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::cache::Slots;
-use self::flight::Waiter;
+pub(super) use self::flight::Waiter;
 use self::lookup::{Function, Lookup};
 pub(super) use self::slot::Answer;
 use self::slot::Next;

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use super::source::{Woken, poll, poll_with};
+use super::source::{Woken, in_time, poll, poll_with};
 use crate::layer::quota_lookup::flight::{Flight, Waiter};
 
 /// The future is woken while task A polls it. Task B polls too, finds it busy and waits. Then A is dropped.
@@ -96,7 +96,7 @@ async fn tasks_of_several_threads_get_the_output() {
         tokio::spawn(async move { send.send(round).unwrap() });
         drop(flight);
         for task in tasks.into_iter().skip(4) {
-            assert_eq!(task.await.unwrap(), round);
+            assert_eq!(in_time(task).await.unwrap(), round);
         }
     }
 }

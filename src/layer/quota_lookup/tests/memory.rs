@@ -24,7 +24,6 @@ fn a_flood_of_keys_takes_bounded_memory() {
         });
         let most = 20_000 + 400 * most_keys as u64;
         assert!(used.bytes_max < most, "{} bytes for {most_keys} keys", used.bytes_max);
-        println!("{} bytes for {most_keys} keys", used.bytes_max);
         assert_eq!(used.bytes_current, 0);
     }
 }
