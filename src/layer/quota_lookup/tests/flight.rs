@@ -41,9 +41,9 @@ fn waiters_that_came_before_the_start_are_woken() {
         let (mut waiter, woken) = (Waiter::new(Arc::clone(&flight)), Woken::new());
         assert_eq!(poll_with(&mut waiter, &woken.waker()), None);
         if is_started {
-            flight.start(async { 7 })
+            flight.start(async { 7 });
         } else {
-            flight.end(7)
+            flight.end(7);
         }
         assert_eq!((woken.count(), poll(&mut waiter)), (1, Some(7)));
         assert_eq!(poll(&mut Waiter::new(flight)), Some(7), "late waiters get the output too");

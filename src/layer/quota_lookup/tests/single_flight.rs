@@ -154,7 +154,7 @@ fn the_function_is_called_without_a_lock() {
     let (reference, calls) = (Arc::clone(&inner), Arc::new(AtomicUsize::new(0)));
     let counter = Arc::clone(&calls);
     let lookup = QuotaLookup::new(move |request: &RequestView<'_>| {
-        counter.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(counter.fetch_add(1, Ordering::SeqCst), 0, "the lookup of this key runs already");
         let Found::Pending(mut waiter) = reference.get().unwrap().find(request, b"a") else { panic!("no lookup runs") };
         assert_eq!(poll(&mut waiter), None::<Answer>);
         async { Ok::<_, &str>(quotas(7)) }
