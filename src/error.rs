@@ -110,6 +110,8 @@ pub enum ConfigError {
     },
     /// A percentage of the keys that is not a number from 0 to 100.
     InvalidPercentage(f64),
+    /// A cache of quotas without keys, or without a lookup before it.
+    InvalidQuotaCache,
     /// A limit whose quotas are defined in more than one way.
     QuotasConflict(String),
     /// An empty list of methods to limit.
@@ -257,9 +259,14 @@ impl fmt::Display for ConfigError {
             Self::InvalidPercentage(percent) => {
                 write!(f, "{percent} is not a percentage of the keys; write 0 to 100, as in .enforced_for(5.0)")
             }
+            Self::InvalidQuotaCache => f.write_str(
+                "the cache of quotas has no lookup or no keys; write .quota_lookup(..).cache(10_000, \
+                 Duration::from_secs(60))",
+            ),
             Self::QuotasConflict(name) => write!(
                 f,
-                "the limit {name:?} has fixed quotas and quotas by a function or a lookup; write only one of them"
+                "the limit {name:?} defines its quotas in several ways; write .quota(..) and .routes(..), or one function, \
+                 or one lookup"
             ),
             Self::NoMethod => f.write_str(
                 "no method to limit; write at least one, as in .methods([Method::POST]), or .enabled(false)",

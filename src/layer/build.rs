@@ -124,13 +124,14 @@ impl Building<'_> {
             None => self.own_store(&all)?,
         };
         let mut policy = Policy::new(Arc::clone(&name), [], strategy).with_on_store_error(self.on_store_error);
-        if limit.choose.is_some() {
+        if limit.choose.is_some() || limit.quota_lookup.is_some() {
             policy = policy.sharing_its_name();
         }
         let tiers = Tiers::new(store, policy, Arc::clone(&self.responder), is_global);
-        let quotas = match limit.choose {
-            Some(choose) => QuotaSource::Function(choose),
-            None => QuotaSource::Table {
+        let quotas = match (limit.choose, limit.quota_lookup) {
+            (Some(choose), _) => QuotaSource::Function(choose),
+            (None, Some(lookup)) => QuotaSource::Lookup(lookup),
+            (None, None) => QuotaSource::Table {
                 base: match limit.quotas.is_empty() {
                     true => None,
                     false => Some(Arc::new(tiers.open(&name, &limit.quotas.into())?)),
@@ -187,10 +188,11 @@ impl Limit {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
-        match (&self.choose, self.quotas.is_empty() && self.routes.is_empty()) {
-            (None, true) => Err(ConfigError::NoQuota),
-            (Some(_), false) => Err(ConfigError::QuotasConflict(name.to_owned())),
-            _ => Ok(()),
+        let has_table = !self.quotas.is_empty() || !self.routes.is_empty();
+        match [has_table, self.choose.is_some(), self.quota_lookup.is_some()].into_iter().filter(|has| *has).count() {
+            0 => Err(ConfigError::NoQuota),
+            1 => Ok(()),
+            _ => Err(ConfigError::QuotasConflict(name.to_owned())),
         }
     }
 }

@@ -1,14 +1,18 @@
 //! One limit of a layer that is in use: from a request to what its budget is asked.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::limit::{ChooseQuotas, Cost};
 use super::mode::ModeCell;
+use super::quota_lookup::{Answer, Found, QuotaLookup, Waiter};
 use super::routes::Routes;
 use super::tier::{Tier, Tiers};
 use crate::key::{KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
+use crate::quota::Quotas;
+use crate::telemetry::{self, Notice};
 
 /// See the module documentation.
 pub(super) struct BuiltLimit {
@@ -35,6 +39,7 @@ pub(super) enum QuotaSource {
         routes: Routes<Option<Arc<Tier>>>,
     },
     Function(Arc<ChooseQuotas>),
+    Lookup(QuotaLookup),
 }
 
 /// Computes the cost of a request; 1 without a function.
@@ -56,21 +61,27 @@ pub(super) struct Asked {
     pub(super) tier: TierRef,
     pub(super) cost: u64,
     pub(super) is_enforced: bool,
-    /// The lookup of the key, if it is under way.
-    pub(super) pending: Option<PendingKey>,
+    /// The lookup that is under way.
+    pub(super) pending: Option<Pending>,
+}
+
+/// A lookup of the key or, after it, of the quotas.
+pub(super) enum Pending {
+    Key(PendingKey),
+    Quotas(Waiter<Answer>),
 }
 
 /// How far a limit is with a request.
 pub(super) enum Begun {
     Ready,
-    /// The key is being looked up.
+    /// The key or the quotas are being looked up.
     Pending,
     /// The limit does not apply.
     Skipped,
     /// The request has no key.
     NoKey(MissingKey),
-    /// The store does not support the request's quotas.
-    Unsupported,
+    /// The quotas are not known, or the store does not support them.
+    Unavailable,
 }
 
 impl Asked {
@@ -90,7 +101,7 @@ impl BuiltLimit {
             (Err(missing), _) => Begun::NoKey(missing),
             (Ok(()), None) => self.choose(request, asked),
             (Ok(()), Some(lookup)) => {
-                asked.pending = Some(lookup.begin(request, std::mem::take(&mut asked.key)));
+                asked.pending = Some(Pending::Key(lookup.begin(request, std::mem::take(&mut asked.key))));
                 Begun::Pending
             }
         }
@@ -105,14 +116,46 @@ impl BuiltLimit {
                 None | Some(None) => return Begun::Skipped,
             },
             QuotaSource::Function(choose) => match choose(request) {
-                Ok(quotas) if quotas.is_unlimited() => return Begun::Skipped,
-                Ok(quotas) => match self.tiers.get(&quotas) {
-                    Ok(tier) => asked.tier = TierRef::Other(tier),
-                    Err(_) => return Begun::Unsupported,
-                },
+                Ok(quotas) => return self.with_quotas(request, asked, &quotas),
                 Err(missing) => return Begun::NoKey(missing),
             },
+            QuotaSource::Lookup(lookup) => match lookup.find(request, asked.key.as_bytes()) {
+                Found::Ready(answer) => return self.with_answer(request, asked, &answer),
+                Found::Pending(waiter) => {
+                    asked.pending = Some(Pending::Quotas(waiter));
+                    return Begun::Pending;
+                }
+            },
         }
+        self.ready(request, asked)
+    }
+
+    fn with_answer(&self, request: &RequestView<'_>, asked: &mut Asked, answer: &Answer) -> Begun {
+        match answer {
+            Ok(quotas) => self.with_quotas(request, asked, quotas),
+            Err(_) => Begun::Unavailable,
+        }
+    }
+
+    fn with_quotas(&self, request: &RequestView<'_>, asked: &mut Asked, quotas: &Quotas) -> Begun {
+        if quotas.is_unlimited() {
+            return Begun::Skipped;
+        }
+        match self.tiers.get(quotas) {
+            Ok(tier) => {
+                asked.tier = TierRef::Other(tier);
+                self.ready(request, asked)
+            }
+            Err(_) => {
+                telemetry::notify(Notice::UnsupportedQuotas, None);
+                Begun::Unavailable
+            }
+        }
+    }
+
+    /// Computes the cost, and whether the limit refuses requests with this key.
+    #[inline]
+    fn ready(&self, request: &RequestView<'_>, asked: &mut Asked) -> Begun {
         if let Some(cost) = &self.cost.0 {
             asked.cost = cost(request);
         }
@@ -120,18 +163,28 @@ impl BuiltLimit {
         Begun::Ready
     }
 
-    /// Polls the lookup of the key, and then chooses the quotas.
+    /// Polls the lookups of the key and of the quotas.
     pub(super) fn poll(&self, request: &RequestView<'_>, asked: &mut Asked, cx: &mut Context<'_>) -> Poll<Begun> {
-        let Some(pending) = &mut asked.pending else { return Poll::Ready(Begun::Ready) };
-        let found = ready!(pending.as_mut().poll(cx));
-        asked.pending = None;
-        Poll::Ready(match found {
-            Ok(key) => {
-                asked.key = key;
-                self.choose(request, asked)
+        loop {
+            let begun = match &mut asked.pending {
+                None => return Poll::Ready(Begun::Ready),
+                Some(Pending::Key(key)) => match ready!(key.as_mut().poll(cx)) {
+                    Ok(key) => {
+                        (asked.key, asked.pending) = (key, None);
+                        self.choose(request, asked)
+                    }
+                    Err(missing) => Begun::NoKey(missing),
+                },
+                Some(Pending::Quotas(quotas)) => {
+                    let answer = ready!(Pin::new(quotas).poll(cx));
+                    asked.pending = None;
+                    self.with_answer(request, asked, &answer)
+                }
+            };
+            if !matches!(begun, Begun::Pending) {
+                return Poll::Ready(begun);
             }
-            Err(missing) => Begun::NoKey(missing),
-        })
+        }
     }
 
     /// The tier of the limit's own quotas.
@@ -139,7 +192,7 @@ impl BuiltLimit {
     pub(super) fn base(&self) -> Option<&Arc<Tier>> {
         match &self.quotas {
             QuotaSource::Table { base, .. } => base.as_ref(),
-            QuotaSource::Function(_) => None,
+            QuotaSource::Function(_) | QuotaSource::Lookup(_) => None,
         }
     }
 
@@ -148,7 +201,7 @@ impl BuiltLimit {
         match &self.quotas {
             QuotaSource::Table { base, routes } => base.iter().chain(routes.values().flatten()).cloned().collect(),
             // They share their histories.
-            QuotaSource::Function(_) => self.tiers.any().into_iter().collect(),
+            QuotaSource::Function(_) | QuotaSource::Lookup(_) => self.tiers.any().into_iter().collect(),
         }
     }
 

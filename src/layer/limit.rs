@@ -1,8 +1,11 @@
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::into_store::IntoStore;
 use super::mode::LimitMode;
+use super::quota_lookup::QuotaLookup;
 use crate::error::ConfigError;
 use crate::key::{FromFn, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
 use crate::quota::{Quota, Quotas};
@@ -41,6 +44,7 @@ pub struct Limit {
     pub(super) quotas: Vec<Quota>,
     pub(super) routes: Vec<(String, Quotas)>,
     pub(super) choose: Option<Arc<ChooseQuotas>>,
+    pub(super) quota_lookup: Option<QuotaLookup>,
     /// The given factor, which `build` checks.
     pub(super) suppressed: Option<f64>,
     pub(super) cost: Option<Arc<Cost>>,
@@ -73,6 +77,7 @@ impl Limit {
             quotas: Vec::new(),
             routes: Vec::new(),
             choose: None,
+            quota_lookup: None,
             suppressed: None,
             cost: None,
             mode: LimitMode::Enforce,
@@ -207,6 +212,63 @@ impl Limit {
             let value = request.extensions().get::<T>().ok_or(MISSING)?;
             Ok(choose(value).into())
         }));
+        self
+    }
+
+    /// Sets an async function that looks up the quotas of a request's key, such as the plan of a customer.
+    ///
+    /// The function sees the request and returns a future that owns its data. Its result is kept for the key: 10 000 keys
+    /// for a minute, unless [`cache`](Self::cache) sets other values. Concurrent requests with the same key share one
+    /// lookup. If the lookup fails, the last good value is used, for as long as the source is down. A key without such a
+    /// value follows [`on_store_error`](crate::RateLimitLayerBuilder::on_store_error), and is looked up again after a
+    /// second. A lookup that takes longer than five seconds fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use tower_weir::key::Header;
+    /// use tower_weir::{Limit, Quotas, RateLimitLayer};
+    ///
+    /// struct Plans(HashMap<String, Quotas>);
+    ///
+    /// impl Plans {
+    ///     /// Searches a database.
+    ///     async fn find(&self, api_key: &str) -> Result<Quotas, std::io::Error> {
+    ///         Ok(self.0.get(api_key).cloned().unwrap_or(Quotas::BLOCKED))
+    ///     }
+    /// }
+    ///
+    /// let plans = Arc::new(Plans(HashMap::from([("secret".to_owned(), Quotas::try_from("100/min")?)])));
+    /// let find = move |req: &tower_weir::key::RequestView<'_>| {
+    ///     let plans = Arc::clone(&plans);
+    ///     let api_key = req.headers().get("x-api-key").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    ///     async move { plans.find(&api_key.unwrap_or_default()).await }
+    /// };
+    /// let layer = RateLimitLayer::builder()
+    ///     .limit(Limit::per(Header::new("x-api-key").hashed()).quota_lookup(find).cache(1_000, Duration::from_secs(30)))
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn quota_lookup<F, Fut, Q, E>(mut self, lookup: F) -> Self
+    where
+        F: Fn(&RequestView<'_>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Q, E>> + Send + 'static,
+        Q: Into<Quotas>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.quota_lookup = Some(QuotaLookup::new(lookup));
+        self
+    }
+
+    /// Sets how many keys the [`quota_lookup`](Self::quota_lookup) before it keeps, at least 1, and for how long.
+    pub fn cache(mut self, most_keys: usize, ttl: Duration) -> Self {
+        match self.quota_lookup.take() {
+            Some(lookup) if most_keys > 0 => self.quota_lookup = Some(lookup.cached(most_keys, ttl)),
+            _ => self.fail(ConfigError::InvalidQuotaCache),
+        }
         self
     }
 

@@ -25,7 +25,6 @@ mod limit;
 mod mode;
 mod on_missing_key;
 // The builder does not use it yet.
-#[cfg_attr(not(test), expect(dead_code))]
 mod quota_lookup;
 mod rate_limit_layer;
 mod routes;

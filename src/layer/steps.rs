@@ -33,7 +33,7 @@ pub(super) enum Entry {
 pub(super) enum Progress {
     /// The store of a plain limit has decided, or is about to.
     Store(BudgetResponse),
-    /// Keys are being looked up.
+    /// Keys or quotas are being looked up.
     Looking(Box<Several>),
     /// The stores are about to decide.
     Deciding(Box<Several>, PendingDecisions),
@@ -41,7 +41,7 @@ pub(super) enum Progress {
     Decided(Option<Box<Several>>),
     /// The request is refused, because it has no key.
     NoKey(Fault),
-    /// The request is refused, because a store does not support its quotas.
+    /// The request is refused, because its quotas are not known, or a store does not support them.
     Unavailable,
     /// The request is admitted without a decision.
     Unlimited,
@@ -121,7 +121,7 @@ impl LayerState {
                 Begun::Pending => is_pending = true,
                 Begun::Skipped => drop(several.applied.pop()),
                 Begun::NoKey(missing) => return Progress::NoKey(missing.fault()),
-                Begun::Unsupported => return Progress::Unavailable,
+                Begun::Unavailable => return Progress::Unavailable,
             }
         }
         if is_pending {
@@ -150,11 +150,11 @@ impl LayerState {
         }
     }
 
-    /// Applies the rules for a limit without a key, or without quotas that its store supports.
+    /// Applies the rules for a limit without a key or without quotas.
     #[inline]
     fn resolve(&self, request: &RequestView<'_>, asked: &mut Asked, begun: Begun) -> Begun {
         match begun {
-            Begun::NoKey(_) | Begun::Unsupported => self.resolve_failure(request, asked, begun),
+            Begun::NoKey(_) | Begun::Unavailable => self.resolve_failure(request, asked, begun),
             begun => begun,
         }
     }
@@ -169,10 +169,7 @@ impl LayerState {
         let is_enforced = limit.mode.enforces(limit.tiers.policy().name(), &[]);
         match begun {
             Begun::NoKey(_) if !is_enforced => Begun::Skipped,
-            Begun::Unsupported => {
-                telemetry::notify(Notice::UnsupportedQuotas, None);
-                if limit.admits_on_error || !is_enforced { Begun::Skipped } else { Begun::Unsupported }
-            }
+            Begun::Unavailable if limit.admits_on_error || !is_enforced => Begun::Skipped,
             begun => begun,
         }
     }
@@ -211,7 +208,7 @@ impl LayerState {
                 Begun::Ready | Begun::Pending => at += 1,
                 Begun::Skipped => drop(several.applied.remove(at)),
                 Begun::NoKey(missing) => return Poll::Ready(Progress::NoKey(missing.fault())),
-                Begun::Unsupported => return Poll::Ready(Progress::Unavailable),
+                Begun::Unavailable => return Poll::Ready(Progress::Unavailable),
             }
         }
         if several.applied.iter().any(|asked| asked.pending.is_some()) {

@@ -12,6 +12,7 @@ mod layer;
 mod limits;
 mod lookup;
 mod one_budget;
+mod quota_lookup;
 mod readers;
 mod stacked;
 #[path = "../support/mod.rs"]

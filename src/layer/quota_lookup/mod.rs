@@ -77,6 +77,7 @@ impl QuotaLookup {
         Self { slots: Arc::new(Slots::new(most_keys)), ttl_ms: millis(ttl), ..self }
     }
 
+    #[cfg(test)]
     pub(super) fn clock(self, clock: TimeSource) -> Self {
         Self { clock, ..self }
     }
