@@ -90,6 +90,21 @@ pub enum ConfigError {
     InvalidCookieName(String),
     /// A name that cannot be sent to clients in a header.
     InvalidPolicyName(String),
+    /// A text that is not a network.
+    InvalidNetwork(String),
+    /// A network with bits set beyond its prefix.
+    NetworkHostBits {
+        /// The given text.
+        given: String,
+        /// The network that contains it.
+        network: String,
+        /// The address without the prefix.
+        address: String,
+    },
+    /// An empty list of networks.
+    NoNetwork,
+    /// Exempt networks that contain every address of a family.
+    ExemptsEveryone(String),
     /// An exempt path that no request's path equals.
     InvalidExemptPath(String),
     /// A route that matches no request, or that is listed twice.
@@ -237,6 +252,16 @@ impl fmt::Display for ConfigError {
             Self::InvalidPolicyName(name) => {
                 write!(f, "limit name {name:?} cannot be sent in a header; write printable ASCII, as in \"burst\"")
             }
+            Self::InvalidNetwork(text) => write!(
+                f,
+                "{text:?} is not a network; write one as in \"192.0.2.0/24\" or \"2001:db8::/32\", or an address"
+            ),
+            Self::NoNetwork => f.write_str("no network; write at least one, as in [\"192.0.2.0/24\"], or no such list"),
+            Self::ExemptsEveryone(text) => write!(
+                f,
+                "the exempt networks contain all of {text:?}; write the networks of your own clients, as in \
+                 \"192.0.2.0/24\", or .enabled(false) for no limit"
+            ),
             Self::InvalidExemptPath(path) => write!(
                 f,
                 "{path:?} never matches, because paths are compared byte by byte; write a path such as \
@@ -287,7 +312,8 @@ impl fmt::Display for ConfigError {
                 f,
                 "{text:?} is not a trusted proxy; write a network, as in \"10.0.0.0/8\" or \"fd00::/8\", an address, or \"unix:\""
             ),
-            Self::TrustedProxyHostBits { given, network, address } => write!(
+            Self::TrustedProxyHostBits { given, network, address }
+            | Self::NetworkHostBits { given, network, address } => write!(
                 f,
                 "{given:?} has bits set beyond its prefix; write {network:?} for the network, or {address:?} for the one address"
             ),

@@ -5,6 +5,7 @@
 //! joined without separators, and no client can forge the key of another client.
 
 mod cardinality;
+mod cidr;
 mod client_ip;
 mod cookie;
 mod credentials;
@@ -19,6 +20,7 @@ mod http_method;
 mod joined;
 mod lookup;
 mod missing_key;
+mod networks;
 mod percent;
 mod request_view;
 #[cfg(feature = "axum")]
@@ -42,6 +44,7 @@ pub use self::http_method::HttpMethod;
 pub(crate) use self::lookup::{Lookup, PendingKey};
 pub(crate) use self::missing_key::Fault;
 pub use self::missing_key::MissingKey;
+pub use self::networks::{IntoNetworks, Networks};
 pub use self::request_view::RequestView;
 #[cfg(feature = "axum")]
 pub use self::route::Route;

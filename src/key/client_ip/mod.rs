@@ -4,21 +4,21 @@
 //! networks, or proxies by their number. A list is read from the right, where the trusted proxies write. Reading stops
 //! at the first address that belongs to none of them.
 
-mod cidr;
 mod forwarded;
 mod forwarded_for;
 mod network;
 mod node;
 mod peer;
+mod proxies;
 mod proxy_detector;
 mod reverse_elements;
 mod source;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use self::cidr::Proxies;
 use self::network::{Address, Prefixes};
 use self::peer::Peer;
+use self::proxies::Proxies;
 use self::proxy_detector::{BEHIND, PROXY_DETECTOR};
 use self::source::Source;
 use super::extractor::KeyExtractor;

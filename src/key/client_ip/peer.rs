@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use http::Extensions;
 
-use super::cidr::Proxies;
 use super::network::Address;
+use super::proxies::Proxies;
 use crate::key::missing_key::MissingKey;
 
 /// The peer of the connection.

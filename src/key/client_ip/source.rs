@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::cidr::Proxies;
 use super::forwarded::Forwarded;
 use super::forwarded_for::XForwardedFor;
 use super::node;
+use super::proxies::Proxies;
 use super::reverse_elements::{Element, List, ReverseElements};
 use crate::error::{ConfigError, shortened};
 use crate::key::missing_key::MissingKey;

@@ -2,15 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::network::Prefixes;
 use crate::error::{ConfigError, shortened};
+use crate::key::cidr::{Cidr, HostBits};
+use crate::key::networks::Networks;
 
 /// The trusted proxies, by address.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Proxies {
-    /// Base and mask.
-    v4: Vec<(u32, u32)>,
-    v6: Vec<(u128, u128)>,
+    networks: Networks,
     unix: bool,
 }
 
@@ -19,74 +18,36 @@ impl Proxies {
     where
         P: IntoIterator<Item: AsRef<str>>,
     {
-        let mut proxies = Self::default();
+        let (mut ranges, mut unix) = (Vec::new(), false);
         for text in texts {
-            proxies.add(text.as_ref().trim())?;
+            let text = text.as_ref().trim();
+            if text == "unix:" {
+                unix = true;
+                continue;
+            }
+            let cidr = Cidr::parse(text).ok_or_else(|| ConfigError::InvalidTrustedProxy(shortened(text)))?;
+            if cidr.is_everything() {
+                return Err(ConfigError::TrustsEveryone(text.to_owned()));
+            }
+            ranges.push(cidr.range().map_err(|HostBits { network, address }| ConfigError::TrustedProxyHostBits {
+                given: text.to_owned(),
+                network,
+                address,
+            })?);
         }
-        if proxies.v4.is_empty() && proxies.v6.is_empty() && !proxies.unix {
-            return Err(ConfigError::NoTrustedProxy);
+        match ranges.is_empty() && !unix {
+            true => Err(ConfigError::NoTrustedProxy),
+            false => Ok(Self { networks: Networks::from_ranges(ranges), unix }),
         }
-        Ok(proxies)
     }
 
-    fn add(&mut self, text: &str) -> Result<(), ConfigError> {
-        if text == "unix:" {
-            self.unix = true;
-            return Ok(());
-        }
-        let invalid = || ConfigError::InvalidTrustedProxy(shortened(text));
-        let (ip, bits) = split(text).ok_or_else(invalid)?;
-        let whole = if ip.is_ipv4() { 32 } else { 128 };
-        let (ip, bits) = unmap(ip, bits.unwrap_or(whole));
-        if bits == 0 {
-            return Err(ConfigError::TrustsEveryone(text.to_owned()));
-        }
-        let base: IpAddr = match ip {
-            IpAddr::V4(v4) => {
-                let mask = Prefixes::v4_mask(bits).map_err(|_| invalid())?;
-                let base = v4.to_bits() & mask;
-                self.v4.push((base, mask));
-                IpAddr::V4(base.into())
-            }
-            IpAddr::V6(v6) => {
-                let mask = Prefixes::v6_mask(bits).map_err(|_| invalid())?;
-                let base = v6.to_bits() & mask;
-                self.v6.push((base, mask));
-                IpAddr::V6(base.into())
-            }
-        };
-        if base != ip {
-            let [network, address] = [format!("{base}/{bits}"), ip.to_string()];
-            return Err(ConfigError::TrustedProxyHostBits { given: text.to_owned(), network, address });
-        }
-        Ok(())
-    }
-
-    /// Whether a canonical address belongs to a trusted proxy.
+    /// Whether an address belongs to a trusted proxy.
     pub(super) fn contains(&self, ip: IpAddr) -> bool {
-        match ip {
-            IpAddr::V4(v4) => self.v4.iter().any(|(base, mask)| v4.to_bits() & mask == *base),
-            IpAddr::V6(v6) => self.v6.iter().any(|(base, mask)| v6.to_bits() & mask == *base),
-        }
+        self.networks.contains(ip)
     }
 
     pub(super) fn is_unix_trusted(&self) -> bool {
         self.unix
-    }
-}
-
-/// Parses an address and, after a slash, the length of its prefix.
-fn split(text: &str) -> Option<(IpAddr, Option<u8>)> {
-    let Some((ip, bits)) = text.split_once('/') else { return Some((text.parse().ok()?, None)) };
-    let is_number = bits.len() <= 3 && bits.bytes().all(|byte| byte.is_ascii_digit());
-    Some((ip.parse().ok()?, Some(bits.parse().ok().filter(|_| is_number)?)))
-}
-
-/// `::ffff:10.0.0.0/104` means `10.0.0.0/8`, because peers are compared in canonical form.
-fn unmap(ip: IpAddr, bits: u8) -> (IpAddr, u8) {
-    match (ip, ip.to_canonical()) {
-        (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if (96..=128).contains(&bits) => (v4, bits - 96),
-        _ => (ip, bits),
     }
 }
 
