@@ -4,7 +4,7 @@
 //! |---|---|
 //! | how quotas, windows and decisions work | [`concepts`] |
 //! | which store to use | [`choosing_a_store`] |
-//! | who is limited, and which requests are exempt | [`keys`] |
+//! | who is limited, and which requests are exempt or denied | [`keys`] |
 //! | how to find the client behind a proxy | [`client_ip`] |
 //! | what a refused client sees, over HTTP and gRPC | [`responses`] |
 //! | why a refused upload needs care | [`uploads`] |
@@ -26,6 +26,7 @@
 macro_rules! links {
     () => {
         "[keys]: crate::guide::keys
+[denied-requests]: crate::guide::keys#denied-requests
 [client-ip]: crate::guide::client_ip
 [uploads]: crate::guide::uploads
 [layer-order]: crate::guide::layer_order
@@ -103,7 +104,11 @@ page!(
         "RateLimitLayerBuilder::key_lookup",
         "key::MissingKey",
         "layer::OnMissingKey",
-        "RateLimitLayerBuilder::exempt"
+        "key::Networks",
+        "RateLimitLayerBuilder::exempt",
+        "RateLimitLayerBuilder::exempt_networks",
+        "RateLimitLayerBuilder::deny",
+        "RateLimitLayerBuilder::deny_networks"
     ]
 );
 page!(

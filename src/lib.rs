@@ -35,6 +35,7 @@
 //! | who is limited | [keys](guide::keys) | [`KeyExtractor`], [`Extension`](key::Extension), [`Header`](key::Header), [`Global`] |
 //! | clients behind a proxy | [client addresses](guide::client_ip) | [`ClientIp`] |
 //! | requests without a limit | [keys](guide::keys#requests-without-a-limit) | [`RateLimitLayerBuilder::exempt`] |
+//! | denied requests | [keys](guide::keys#denied-requests) | [`RateLimitLayerBuilder::deny_networks`] |
 //! | what a refused client sees | [responses](guide::responses) | [`RefusalBody`](response::RefusalBody), [`RateLimitHeaders`](response::RateLimitHeaders) |
 //! | refused uploads | [uploads](guide::uploads) | [`RateLimitLayerBuilder::drain_bytes`] |
 //! | the place of the limit among other layers | [the order of layers](guide::layer_order) | [`RateLimitLayer`] |

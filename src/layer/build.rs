@@ -13,6 +13,7 @@ use super::limit::{Cost, Limit};
 use super::mode::ModeCell;
 use super::rate_limit_layer::RateLimitLayer;
 use super::routes::Routes;
+use super::rules::Rules;
 use super::state::{LayerState, Plain, Stores, Successor};
 use super::tier::Tiers;
 use crate::error::ConfigError;
@@ -45,8 +46,9 @@ impl RateLimitLayerBuilder {
             return Err(ConfigError::TooManyLimits { most: MAX_LIMITS });
         }
         let rejected = status(self.rejected)?.unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+        let denied = status(self.denials.status)?.unwrap_or(StatusCode::FORBIDDEN);
         let mut building = Building {
-            responder: Arc::new(Responder::new(self.answers, rejected, status(self.shed)?)),
+            responder: Arc::new(Responder::new(self.answers, rejected, status(self.shed)?, denied)),
             store: self.store.or_else(|| old.and_then(|old| old.stores.given.clone())),
             own_stores: old.map_or_else(Vec::new, |old| old.stores.own.clone()),
             old,
@@ -70,7 +72,7 @@ impl RateLimitLayerBuilder {
         Ok(LayerState {
             limits,
             plain,
-            exempt: self.exemptions.build()?,
+            rules: Rules::new(self.exemptions.build()?, self.denials.build()?),
             decision_in_request: self.decision_in_request,
             handle_in_request: self.handle_in_request,
             drain: self.drain,

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::deny::Denials;
 use super::drain::DrainOptions;
 use super::exempt::Exemptions;
 use super::into_store::IntoStore;
@@ -41,6 +42,7 @@ pub struct RateLimitLayerBuilder {
     pub(super) shed: Option<u16>,
     pub(super) answers: response::Options,
     pub(super) exemptions: Exemptions,
+    pub(super) denials: Denials,
     pub(super) decision_in_request: bool,
     pub(super) handle_in_request: bool,
     pub(super) drain: DrainOptions,
@@ -112,6 +114,7 @@ impl RateLimitLayerBuilder {
             shed: None,
             answers: response::Options::default(),
             exemptions: Exemptions::default(),
+            denials: Denials::default(),
             decision_in_request: false,
             handle_in_request: false,
             drain: DrainOptions::default(),

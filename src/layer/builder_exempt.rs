@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::builder::RateLimitLayerBuilder;
-use crate::key::RequestView;
+use crate::key::{ClientIp, IntoNetworks, RequestView};
 
 impl RateLimitLayerBuilder {
     /// Exempts the requests for which the function returns true. They are admitted without a key and without a charge.
@@ -25,7 +25,7 @@ impl RateLimitLayerBuilder {
     ///     .quota("100/min".parse()?)
     ///     .key(ip)
     ///     .exempt(move |req| caller.address(req).is_ok_and(|ip| ip.is_loopback()))
-    ///     .exempt(|req| req.uri().path().starts_with("/grpc.health.v1.Health/"))
+    ///     .exempt(|req| req.uri().path().starts_with("/internal/"))
     ///     .build()?;
     /// # Ok::<(), tower_weir::ConfigError>(())
     /// ```
@@ -56,6 +56,68 @@ impl RateLimitLayerBuilder {
         P: IntoIterator<Item: Into<String>>,
     {
         self.exemptions.paths.extend(paths.into_iter().map(Into::into));
+        self
+    }
+
+    /// Exempts the clients of these networks, such as those of your monitoring.
+    ///
+    /// `ip` reads the client's address. Pass the [`ClientIp`] of the key, if the key is one. A request whose address
+    /// cannot be read is not exempt. Behind a proxy, [`ClientIp::peer`] reads the proxy's address, and a network with
+    /// that address exempts all clients of the proxy.
+    ///
+    /// If a network is invalid or the list is empty, [`build`](Self::build) returns an error. The same is true of a
+    /// list that contains all of `0.0.0.0/0` or `::/0`. Each call adds a list.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{ClientIp, RateLimitLayer};
+    ///
+    /// let ip = ClientIp::behind(["10.0.0.0/8"])?;
+    /// let layer = RateLimitLayer::builder()
+    ///     .quota("100/min".parse()?)
+    ///     .key(ip.clone())
+    ///     .exempt_networks(ip, ["192.0.2.0/24", "2001:db8::/32"])
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn exempt_networks(mut self, ip: ClientIp, networks: impl IntoNetworks) -> Self {
+        self.exemptions.add_networks(ip, networks.into_networks());
+        self
+    }
+
+    /// Exempts gRPC health checks: the methods of `grpc.health.v1.Health`.
+    ///
+    /// Any client can call them, so a client can send any number of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let layer = RateLimitLayer::builder().quota("100/min".parse()?).exempt_grpc_health().build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn exempt_grpc_health(mut self) -> Self {
+        self.exemptions.add_service("grpc.health.v1.Health");
+        self
+    }
+
+    /// Exempts gRPC server reflection: the methods of `grpc.reflection.v1.ServerReflection` and of its `v1alpha`.
+    ///
+    /// Any client can call them, so a client can send any number of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let layer = RateLimitLayer::builder().quota("100/min".parse()?).exempt_grpc_reflection().build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn exempt_grpc_reflection(mut self) -> Self {
+        self.exemptions.add_service("grpc.reflection.v1.ServerReflection");
+        self.exemptions.add_service("grpc.reflection.v1alpha.ServerReflection");
         self
     }
 
@@ -98,7 +160,7 @@ impl RateLimitLayerBuilder {
 
     /// Sets whether the layer limits requests; the default is yes.
     ///
-    /// With `false`, every request is admitted, but `build` still reports every mistake in the configuration. Use this
+    /// With `false`, every request is admitted, also one that a deny list names, but `build` still reports every mistake in the configuration. Use this
     /// to enable or disable a limit by configuration. `tower::util::option_layer` does not compile in its place,
     /// because it needs the same response body with and without the layer. `axum_extra::middleware::option_layer`
     /// compiles.

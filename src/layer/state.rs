@@ -6,9 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::built_limit::BuiltLimit;
 use super::drain::DrainOptions;
-use super::exempt::Exempt;
 use super::mode::ModeCell;
 use super::on_missing_key::OnMissingKey;
+use super::rules::Rules;
 use super::tier::Tier;
 use crate::key::KeyExtractor;
 use crate::response::{Rendered, Responder};
@@ -23,7 +23,7 @@ pub(super) struct LayerState {
     pub(super) responder: Arc<Responder>,
     pub(super) drain: DrainOptions,
     pub(super) on_missing_key: OnMissingKey,
-    pub(super) exempt: Exempt,
+    pub(super) rules: Rules,
     pub(super) decision_in_request: bool,
     pub(super) handle_in_request: bool,
     pub(super) stores: Stores,

@@ -11,6 +11,7 @@ use http::{Extensions, HeaderMap, Response, StatusCode};
 use super::built_limit::{Asked, Begun};
 use super::handle::RateLimitHandle;
 use super::on_missing_key::OnMissingKey;
+use super::rules::Rule;
 use super::several::{Several, SeveralHeaders};
 use super::state::LayerState;
 use crate::decision::Decision;
@@ -21,8 +22,8 @@ use crate::telemetry::{self, Notice};
 
 /// The first step of a request. It is small, because most layers have one plain limit.
 pub(super) enum Entry {
-    /// The request is exempt.
-    Exempt,
+    /// The request is exempt or denied.
+    Rule(Rule),
     /// The store of a plain limit has decided, or is about to.
     Plain(BudgetResponse),
     /// The layer has no plain limit, or the request has no key for it.
@@ -39,6 +40,8 @@ pub(super) enum Progress {
     Deciding(Box<Several>, PendingDecisions),
     /// The stores have decided. Without a box, the caller has the decisions.
     Decided(Option<Box<Several>>),
+    /// The request is refused, because it is on a deny list.
+    Denied,
     /// The request is refused, because it has no key.
     NoKey(Fault),
     /// The request is refused, because its quotas are not known, or a store does not support them.
@@ -76,6 +79,7 @@ pub(super) enum Refused<'a> {
     Several(&'a Several),
     NoKey(Fault),
     Unavailable,
+    Denied,
 }
 
 /// The headers for the response to an admitted request.
@@ -88,8 +92,8 @@ impl LayerState {
     /// Reads the key of a plain limit and charges its budget.
     #[inline]
     pub(super) fn enter(&self, request: &RequestView<'_>) -> Entry {
-        if self.exempt.covers(request) {
-            return Entry::Exempt;
+        if let Some(rule) = self.rules.find(request) {
+            return Entry::Rule(rule);
         }
         match &self.plain {
             Some(plain) if plain.mode.is_enforce() => {
@@ -107,7 +111,8 @@ impl LayerState {
     /// these need no I/O.
     pub(super) fn proceed(&self, entry: Entry, request: &RequestView<'_>, several: &mut Several) -> Progress {
         match entry {
-            Entry::Exempt => return Progress::Unlimited,
+            Entry::Rule(Rule::Exempt) => return Progress::Unlimited,
+            Entry::Rule(Rule::Deny) => return Progress::Denied,
             Entry::Plain(response) => return Progress::Store(response),
             Entry::Other => {}
         }
@@ -242,6 +247,7 @@ impl LayerState {
                     _ => Outcome::Refused(Refused::Several(several)),
                 }
             }
+            Progress::Denied => Outcome::Refused(Refused::Denied),
             Progress::NoKey(fault) => Outcome::Refused(Refused::NoKey(*fault)),
             Progress::Unavailable => Outcome::Refused(Refused::Unavailable),
             Progress::Unlimited => Outcome::Admitted(Admission::Unlimited),
@@ -311,10 +317,11 @@ impl LayerState {
             }
             // The tightest is the one with the longest wait.
             Refused::Several(_) => shown.first().map(|by| Limited { by: *by, all: &shown }),
-            Refused::NoKey(_) | Refused::Unavailable => None,
+            Refused::NoKey(_) | Refused::Unavailable | Refused::Denied => None,
         };
         let refusal = match (refused, limited) {
             (Refused::NoKey(fault), _) => Refusal::MissingKey(fault),
+            (Refused::Denied, _) => Refusal::Denied,
             (_, Some(limited)) => Refusal::Limited(limited),
             (_, None) => Refusal::Unavailable,
         };

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 
 use super::grpc::{self, Code};
+use super::problem;
 use super::protocol::WireFormat;
 use super::refusal::Refusal;
 use super::refusal_body::RefusalBody;
-use super::refusal_template::write_http;
+use super::refusal_template::{shared, write_http};
 use crate::key::Fault;
 
 /// A refusal whose content never changes.
@@ -37,12 +38,38 @@ const UNAVAILABLE: Fixed = Fixed {
     problem: r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the rate limiter is unavailable"}"#,
 };
 
+/// The refusal of denied requests. It reveals only the status, so that 404 hides the deny list.
+#[derive(Clone)]
+pub(super) struct Denied {
+    status: StatusCode,
+    body: Bytes,
+}
+
+impl Denied {
+    pub(super) fn new(status: StatusCode, form: RefusalBody) -> Self {
+        let body = match form {
+            RefusalBody::Problem => shared(problem::plain(status)),
+            RefusalBody::Text => Bytes::from_static(problem::reason(status).as_bytes()),
+            RefusalBody::Empty => Bytes::new(),
+        };
+        Self { status, body }
+    }
+
+    pub(super) fn write(&self, form: RefusalBody, wire: WireFormat, response: &mut Response<Bytes>) {
+        if wire.is_grpc() {
+            let message = const { HeaderValue::from_static("permission denied") };
+            return grpc::write_status(Code::PermissionDenied, message, wire, response.headers_mut());
+        }
+        write_http(self.status, form, self.body.clone(), response);
+    }
+}
+
 /// Writes the refusal of a request that no limit refused.
 pub(super) fn write(refusal: Refusal<'_>, form: RefusalBody, wire: WireFormat, response: &mut Response<Bytes>) {
     let fixed = match refusal {
         Refusal::MissingKey(Fault::Client) => &NO_CLIENT_KEY,
         Refusal::MissingKey(Fault::Server | Fault::PeerAddress | Fault::ProxyHeader) => &NO_SERVER_KEY,
-        Refusal::Unavailable | Refusal::Limited(_) => &UNAVAILABLE,
+        Refusal::Unavailable | Refusal::Limited(_) | Refusal::Denied => &UNAVAILABLE,
     };
     if wire.is_grpc() {
         let message = HeaderValue::from_static(fixed.message);

@@ -31,6 +31,17 @@ pub(super) fn violated<'a>(status: StatusCode, detail: Option<&str>, names: impl
     json
 }
 
+/// The problem that only names a status.
+pub(super) fn plain(status: StatusCode) -> String {
+    let (title, status) = (reason(status), status.as_u16());
+    format!("{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status}}}")
+}
+
+/// The phrase of a status, such as "Forbidden".
+pub(super) fn reason(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("Request Refused")
+}
+
 /// A JSON string (RFC 8259 section 7).
 fn string(json: &mut String, text: &str) {
     json.push('"');
@@ -68,6 +79,9 @@ mod tests {
             assert_eq!((&body["violated-policies"], &body["detail"]), (&json!([nasty, "b"]), &json!(nasty)));
             let is_overload = body["type"].as_str().unwrap().ends_with("#temporary-reduced-capacity");
             assert_eq!(is_overload, status.is_server_error());
+            let plain: Value = serde_json::from_str(&plain(status)).unwrap();
+            let want = json!({"type": "about:blank", "title": reason(status), "status": status.as_u16()});
+            assert_eq!(plain, want);
         }
     }
 }

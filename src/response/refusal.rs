@@ -15,6 +15,7 @@ pub(crate) enum Refusal<'a> {
     Limited(Limited<'a>),
     MissingKey(Fault),
     Unavailable,
+    Denied,
 }
 
 /// The limits that refused a request.
@@ -60,6 +61,8 @@ pub enum RefusalReason {
     MissingKey,
     /// The store could not decide.
     StoreUnavailable,
+    /// The request is on a deny list.
+    Denied,
 }
 
 /// The context of a refusal for [`on_refusal`](crate::RateLimitLayerBuilder::on_refusal).
@@ -80,6 +83,7 @@ impl<'a> RefusalContext<'a> {
             Refusal::Limited(_) => RefusalReason::Limited,
             Refusal::MissingKey(_) => RefusalReason::MissingKey,
             Refusal::Unavailable => RefusalReason::StoreUnavailable,
+            Refusal::Denied => RefusalReason::Denied,
         }
     }
 

@@ -175,6 +175,6 @@ impl Template {
 }
 
 /// Bytes whose clones never allocate, not even the first one.
-fn shared(text: String) -> Bytes {
+pub(super) fn shared(text: String) -> Bytes {
     Bytes::from_owner(text.into_bytes().into_boxed_slice())
 }

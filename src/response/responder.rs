@@ -9,13 +9,14 @@ use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use super::fixed_refusal::{self, Denied};
 use super::headers::{self, Fields, RateLimitHeaders};
 use super::protocol::{Protocol, WireFormat};
 use super::refusal::{Judged, Limited, OnRefusal, Refusal, RefusalContext};
 use super::refusal_body::RefusalBody;
 use super::refusal_template::{LimitedBy, RefusalTemplates};
 use super::rendered::Rendered;
-use super::{fixed_refusal, grpc, retry_after};
+use super::{grpc, retry_after};
 use crate::decision::{Decision, Verdict};
 use crate::error::ConfigError;
 use crate::key::RequestView;
@@ -41,13 +42,15 @@ pub(crate) struct Responder {
     options: Options,
     rejected: StatusCode,
     shed: Option<StatusCode>,
+    denied: Denied,
     jitter_ms: u64,
 }
 
 impl Responder {
     /// `rejected` and `shed` are the statuses of the two strategies' refusals.
-    pub(crate) fn new(options: Options, rejected: StatusCode, shed: Option<StatusCode>) -> Self {
-        Self { jitter_ms: millis(options.jitter), options, rejected, shed }
+    pub(crate) fn new(options: Options, rejected: StatusCode, shed: Option<StatusCode>, denied: StatusCode) -> Self {
+        let denied = Denied::new(denied, options.body);
+        Self { jitter_ms: millis(options.jitter), options, rejected, shed, denied }
     }
 
     /// Renders the parts of a limit's responses that never change. `is_global` states that all clients share its keys.
@@ -154,6 +157,7 @@ impl Responder {
                     .collect();
                 limit.templates.write(decision, &refusing, wire, wait, response);
             }
+            Refusal::Denied => self.denied.write(self.options.body, wire, response),
             _ => fixed_refusal::write(refusal, self.options.body, wire, response),
         }
         Self::finish(refusal, wait, response);
@@ -244,7 +248,7 @@ mod tests {
 
     fn refused(request: http::request::Builder) -> Response<Bytes> {
         let policy = Policy::new("a", ["10/min".parse().unwrap()], Strategy::Absolute);
-        let responder = Responder::new(Options::default(), StatusCode::TOO_MANY_REQUESTS, None);
+        let responder = Responder::new(Options::default(), StatusCode::TOO_MANY_REQUESTS, None, StatusCode::FORBIDDEN);
         let limit = responder.render(policy, false).unwrap();
         let decision = Decision::rejected(10, 10, Some(Duration::from_secs(1)));
         let limited = Limited { by: Judged { limit: &limit, decision: &decision }, all: &[] };
@@ -281,7 +285,7 @@ mod tests {
             |_: &RefusalContext<'_>| Response::builder().header("ratelimit", "\"own\";r=7").body(Bytes::new()).unwrap();
         let options =
             Options { headers: RateLimitHeaders::Draft8, on_refusal: Some(Arc::new(custom)), ..Options::default() };
-        let responder = Responder::new(options, StatusCode::TOO_MANY_REQUESTS, None);
+        let responder = Responder::new(options, StatusCode::TOO_MANY_REQUESTS, None, StatusCode::FORBIDDEN);
         let limit = limit(&responder, "a", "10/min");
         let decision = Decision::rejected(10, 10, Some(Duration::from_secs(1)));
         let limited = Limited { by: Judged { limit: &limit, decision: &decision }, all: &[] };
@@ -294,7 +298,7 @@ mod tests {
     #[test]
     fn a_refusal_by_several_limits_names_all_of_them() {
         let options = Options { headers: RateLimitHeaders::Draft8, ..Options::default() };
-        let responder = Responder::new(options, StatusCode::TOO_MANY_REQUESTS, None);
+        let responder = Responder::new(options, StatusCode::TOO_MANY_REQUESTS, None, StatusCode::FORBIDDEN);
         let limits = [("client", "10/min"), ("tenant", "100/h"), ("service", "1000/s")]
             .map(|(name, quota)| limit(&responder, name, quota));
         let wait = |secs| Some(Duration::from_secs(secs));
@@ -326,7 +330,7 @@ mod tests {
         for headers in [RateLimitHeaders::None, RateLimitHeaders::Draft8] {
             let policy = Policy::new("a", ["10/min".parse().unwrap()], Strategy::Absolute);
             let options = Options { headers, ..Options::default() };
-            let limit = Responder::new(options, ok, None).render(policy, false).unwrap();
+            let limit = Responder::new(options, ok, None, ok).render(policy, false).unwrap();
             for (before, decision, status, want) in [
                 (Some("5"), full, ok, Some("30")),
                 (Some("31"), full, ok, Some("31")),

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::routing::{any, get};
 use http::{Method, Request};
 use tower::ServiceExt;
-use tower_weir::key::{Extension, Header, RequestView};
+use tower_weir::key::{Extension, Header, Networks, RequestView};
 use tower_weir::layer::OnMissingKey;
 use tower_weir::response::RateLimitHeaders;
 use tower_weir::{ClientIp, ConfigError, Decision, Global, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
@@ -79,6 +79,105 @@ async fn exempt_paths_are_compared_byte_by_byte() {
     for path in ["", "health", "/health*", "/users/{id}", "/health?", "/a b"] {
         let error = one().exempt_paths([path]).build().unwrap_err();
         assert_eq!(error, ConfigError::InvalidExemptPath(path.into()));
+    }
+}
+
+/// The status for a peer, with an `X-Forwarded-For` header if there is a list.
+async fn from(app: &Router, peer: &str, list: Option<&str>) -> u16 {
+    let peer = SocketAddr::new(peer.parse().unwrap(), 4_000);
+    let request = Request::get("/").extension(axum::extract::ConnectInfo(peer));
+    let request = list.into_iter().fold(request, |request, list| request.header("x-forwarded-for", list));
+    within(app.clone().oneshot(request.body(Body::empty()).unwrap())).await.unwrap().status().as_u16()
+}
+
+/// An application whose limit has no room, so that it refuses every request that is not exempt.
+async fn full(builder: RateLimitLayerBuilder) -> Router {
+    let app = app(builder);
+    assert_eq!(gets(&app, ["/first"]).await, [200]);
+    app
+}
+
+#[tokio::test]
+async fn the_clients_of_an_exempt_network_are_not_limited() {
+    let networks = Networks::new(["192.0.2.0/24", "2001:db8::/32"]).unwrap();
+    let peer = ClientIp::peer;
+    let app = full(one().exempt_networks(peer(), networks).exempt_networks(peer(), ["198.51.100.7"])).await;
+    for (peer, want) in [
+        ("192.0.2.0", 200),
+        ("192.0.3.0", 429),
+        ("::ffff:192.0.2.9", 200),
+        ("64:ff9b::192.0.2.9", 429),
+        ("2001:db8:1::9", 200),
+        ("2001:db9::", 429),
+        ("198.51.100.7", 200),
+    ] {
+        assert_eq!(from(&app, peer, None).await, want, "{peer}");
+    }
+    assert_eq!(gets(&app, ["/"]).await, [429], "a request without an address is not exempt");
+}
+
+#[tokio::test]
+async fn a_client_behind_a_proxy_is_exempt_by_the_address_that_the_proxy_reports() {
+    let app = full(one().exempt_networks(ClientIp::behind(["10.0.0.0/8"]).unwrap(), ["192.0.2.0/24"])).await;
+    for (peer, list, want) in [
+        ("10.0.0.7", Some("192.0.2.9"), 200),
+        ("10.0.0.7", Some("192.0.2.9, 198.51.100.1"), 429),
+        ("10.0.0.7", Some("192.0.2.9, unknown"), 429),
+        ("10.0.0.7", None, 429),
+        ("198.51.100.1", Some("192.0.2.9"), 429),
+    ] {
+        assert_eq!(from(&app, peer, list).await, want, "{list:?} from {peer}");
+    }
+}
+
+#[test]
+fn a_mistake_in_exempt_networks_is_an_error_of_build() {
+    let peer = ClientIp::peer;
+    let everyone = |text: &str| ConfigError::ExemptsEveryone(text.into());
+    for (builder, want) in [
+        (
+            one().exempt_networks(peer(), ["all"]).exempt_networks(peer(), ["::/0"]),
+            ConfigError::InvalidNetwork("all".into()),
+        ),
+        (one().exempt_networks(peer(), [""; 0]), ConfigError::NoNetwork),
+        (one().exempt_networks(peer(), ["192.0.2.0/24", "0.0.0.0/0"]), everyone("0.0.0.0/0")),
+        (one().exempt_networks(peer(), ["0.0.0.0/1", "128.0.0.0/1"]), everyone("0.0.0.0/0")),
+        (one().exempt_networks(peer(), Networks::new(["::/0"]).unwrap()), everyone("::/0")),
+        (one().exempt_networks(peer().forwarded(), ["192.0.2.1"]), ConfigError::AddressHeaderWithoutProxy),
+        (one().enabled(false).exempt_networks(peer(), ["::/0"]), everyone("::/0")),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error, want);
+        assert!(error.to_string().contains("write"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn grpc_health_checks_and_reflection_are_exempt_if_that_is_asked_for() {
+    const HEALTH: [&str; 2] = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"];
+    const REFLECTION: [&str; 2] = [
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ];
+    for (builder, health, reflection) in [
+        (one(), 429, 429),
+        (one().exempt_grpc_health(), 200, 429),
+        (one().exempt_grpc_reflection(), 429, 200),
+        (one().exempt_grpc_reflection().exempt_grpc_health(), 200, 200),
+    ] {
+        let app = full(builder).await;
+        assert_eq!((gets(&app, HEALTH).await, gets(&app, REFLECTION).await), ([health; 2], [reflection; 2]));
+        let others = [
+            "/grpc.health.v1.Health",
+            "/grpc.health.v1.Health/",
+            "/grpc.health.v1.Health/a/b",
+            "/grpc.health.v1.HealthCheck/Check",
+            "/x/grpc.health.v1.Health/Check",
+            "/grpc.health.v2.Health/Check",
+            "/grpc.reflection.v1.ServerReflection/",
+            "/helloworld.Greeter/grpc.health.v1.Health",
+        ];
+        assert_eq!(gets(&app, others).await, [429; 8]);
     }
 }
 

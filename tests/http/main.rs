@@ -6,6 +6,7 @@ mod axum_server;
 mod client_ip;
 mod control;
 mod cors;
+mod deny;
 mod exempt;
 mod keys;
 mod layer;

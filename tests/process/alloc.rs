@@ -295,6 +295,30 @@ mod layer {
         }
     }
 
+    /// The request is refused without a decision, also after a search in a long list.
+    #[test]
+    fn a_denial_allocates_only_the_map_that_the_request_lacks() {
+        fn bare() -> Request<()> {
+            Request::builder().extension(SocketAddr::from(([10, 9, 8, 7], 4_000))).body(()).unwrap()
+        }
+        fn with_header() -> Request<()> {
+            let mut request = bare();
+            request.headers_mut().insert("host", HeaderValue::from_static("example.com"));
+            request
+        }
+        let list: Vec<String> = (0..5_000_u32).map(|n| format!("10.{}.{}.0/25", n >> 8, n & 255)).collect();
+        let new = || RateLimitLayer::builder().quota("1/h".parse().unwrap());
+        for builder in [new().deny(|_| true), new().deny_networks(ClientIp::peer(), &list)] {
+            let mut service = builder.build().unwrap().layer(Trivial);
+            for (request, map) in [(bare as fn() -> Request<()>, 2), (with_header, 0)] {
+                let requests: Vec<_> = std::iter::repeat_with(request).take(CALLS).collect();
+                let run = || requests.into_iter().for_each(|request| assert_eq!(send(&mut service, request), 403));
+                let each = allocations(run) / CALLS as u64;
+                assert!(each <= map, "{each} allocations, of the map {map}");
+            }
+        }
+    }
+
     /// A text for each value that varies and is not a small number. The map of the headers takes two allocations, if
     /// the response had none.
     #[test]

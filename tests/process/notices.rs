@@ -134,6 +134,20 @@ const WRONG: &[(Notice, Case)] = &[
             send(builder().key((Global, ClientIp::peer())), [request("127.0.0.1", &[(XFF, "203.0.113.9")])]);
         }),
     ),
+    (
+        Notice::UntrustedForwardingHeader,
+        ("exempt proxy", || {
+            let builder = builder().exempt_networks(ClientIp::peer(), ["10.0.0.0/8"]);
+            send(builder, [request("10.0.0.7", &[(XFF, "203.0.113.9")])]);
+        }),
+    ),
+    (
+        Notice::UntrustedForwardingHeader,
+        ("deny list by the proxy's address", || {
+            let builder = builder().key(Global).deny_networks(ClientIp::peer(), ["192.0.2.0/24"]);
+            send(builder, [request("10.0.0.7", &[(XFF, "203.0.113.9")])]);
+        }),
+    ),
     (Notice::SharedPrivatePeer, ("private peer", || from_a_proxy(ClientIp::peer(), &[]))),
     (Notice::HeaderValuePerRequest, ("new values", || by_header(Header::new("x-client"), 10_000))),
     (Notice::SharedLimitName, ("unnamed", || open(&[(None, "10/s"), (None, "10/s"), (None, "10/s")]))),
@@ -192,6 +206,10 @@ const RIGHT: &[Case] = &[
         let headers = |n: usize| if n.is_multiple_of(2) { &[] } else { &[(XFF, "203.0.113.9")][..] };
         send(builder().key(behind()), (0..2_000).map(|n| request("10.0.0.7", headers(n))));
         send(builder().key(behind()), (0..900).map(|_| request("10.0.0.7", &[])));
+    }),
+    ("exempt health checks", || {
+        let builder = builder().exempt_networks(ClientIp::peer(), ["10.0.0.0/8"]);
+        send(builder, (0..2_000).map(|_| request("10.0.0.7", &[])));
     }),
     ("a function that finds some", || {
         let user = |req: &tower_weir::key::RequestView<'_>| req.headers().get("x-user").cloned();

@@ -6,6 +6,7 @@
 
 mod forwarded;
 mod forwarded_for;
+mod lists;
 mod network;
 mod node;
 mod peer;
@@ -333,13 +334,19 @@ impl ClientIp {
 
     #[inline]
     fn network_of(&self, req: &RequestView<'_>) -> Result<Address, MissingKey> {
+        self.sampled(req).map(|address| self.prefixes.network(address))
+    }
+
+    /// The client's address. The first requests of a process are sampled for signs of a proxy.
+    #[inline]
+    fn sampled(&self, req: &RequestView<'_>) -> Result<Address, MissingKey> {
         let found = self.found(req)?;
         match found.from {
             From::Peer => PROXY_DETECTOR.see(found.address, req.headers()),
             From::Proxy { is_own } => BEHIND.see_trusted(found.address, is_own),
             From::Count => {}
         }
-        Ok(self.prefixes.network(found.address))
+        Ok(found.address)
     }
 
     #[inline]

@@ -31,7 +31,7 @@ impl Prefixes {
 
     #[inline]
     pub(super) fn network(self, address: Address) -> Address {
-        match unmapped(address) {
+        match nat64_unwrapped(address) {
             Address::V4(v4) => Address::V4(v4 & self.v4),
             Address::V6(v6) => Address::V6(v6 & self.v6),
         }
@@ -70,7 +70,7 @@ impl From<Address> for IpAddr {
 /// The IPv4 address in a NAT64 address. The deprecated IPv4-compatible form (::/96) and 6to4 are not unwrapped: the
 /// owner of such an address may not own the IPv4 address.
 #[inline]
-fn unmapped(address: Address) -> Address {
+pub(super) fn nat64_unwrapped(address: Address) -> Address {
     /// The NAT64 prefix is 64:ff9b::/96 (RFC 6052).
     const NAT64: u128 = 0x0064_ff9b << 96;
 

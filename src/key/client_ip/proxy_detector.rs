@@ -39,6 +39,15 @@ impl ProxyDetector {
         }
     }
 
+    /// Samples a request that is exempt by its peer, if it has a forwarding header. Without one, it is probably a health
+    /// check, and many of those from one private address are no sign of a proxy.
+    #[inline]
+    pub(super) fn see_exempt(&self, peer: Address, headers: &HeaderMap) {
+        if !self.is_over.load(Ordering::Relaxed) && is_forwarded(headers) {
+            self.look(peer.into(), headers);
+        }
+    }
+
     /// Samples a request behind trusted proxies. `is_own` states that the proxy sent no client address. After the
     /// sample, this is one load.
     #[inline]
@@ -51,8 +60,7 @@ impl ProxyDetector {
 
     #[cold]
     fn look(&self, peer: IpAddr, headers: &HeaderMap) {
-        let is_forwarded = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED);
-        self.sample(|sample| sample.add(peer, is_forwarded), None);
+        self.sample(|sample| sample.add(peer, is_forwarded(headers)), None);
     }
 
     #[cold]
@@ -66,6 +74,11 @@ impl ProxyDetector {
             notify(notice, case);
         }
     }
+}
+
+#[cold]
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)
 }
 
 /// The sample so far.
