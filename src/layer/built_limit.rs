@@ -168,13 +168,17 @@ impl BuiltLimit {
         loop {
             let begun = match &mut asked.pending {
                 None => return Poll::Ready(Begun::Ready),
-                Some(Pending::Key(key)) => match ready!(key.as_mut().poll(cx)) {
-                    Ok(key) => {
-                        (asked.key, asked.pending) = (key, None);
-                        self.choose(request, asked)
+                Some(Pending::Key(key)) => {
+                    let found = ready!(key.as_mut().poll(cx));
+                    asked.pending = None;
+                    match found {
+                        Ok(key) => {
+                            asked.key = key;
+                            self.choose(request, asked)
+                        }
+                        Err(missing) => Begun::NoKey(missing),
                     }
-                    Err(missing) => Begun::NoKey(missing),
-                },
+                }
                 Some(Pending::Quotas(quotas)) => {
                     let answer = ready!(Pin::new(quotas).poll(cx));
                     asked.pending = None;
