@@ -5,6 +5,7 @@
 //! | how quotas, windows and decisions work | [`concepts`] |
 //! | which store to use | [`choosing_a_store`] |
 //! | who is limited, and which requests are exempt or denied | [`keys`] |
+//! | several limits, tiers, quotas by route, costs and modes | [`limits`] |
 //! | how to find the client behind a proxy | [`client_ip`] |
 //! | what a refused client sees, over HTTP and gRPC | [`responses`] |
 //! | why a refused upload needs care | [`uploads`] |
@@ -30,7 +31,8 @@ macro_rules! links {
 [client-ip]: crate::guide::client_ip
 [uploads]: crate::guide::uploads
 [layer-order]: crate::guide::layer_order
-[several-limits]: crate::guide::layer_order#several-limits
+[limits]: crate::guide::limits
+[responses]: crate::guide::responses
 [redis]: crate::guide::redis
 [outages]: crate::guide::redis#when-redis-is-unavailable
 [outage-bounds]: crate::guide::redis#bounds-around-an-outage
@@ -40,6 +42,9 @@ macro_rules! links {
 [mixing]: crate::guide::hybrid#mixing-redis-and-hybrid-instances
 [diagnostics]: crate::guide::diagnostics
 [limits-and-memory]: crate::guide::limits_and_memory
+[example-grpc-methods]: https://docs.rs/crate/tower-weir/latest/source/examples/grpc_methods.rs
+[example-shadow-rollout]: https://docs.rs/crate/tower-weir/latest/source/examples/shadow_rollout.rs
+[example-tiers]: https://docs.rs/crate/tower-weir/latest/source/examples/tiers.rs
 
 "
     };
@@ -109,6 +114,23 @@ page!(
         "RateLimitLayerBuilder::exempt_networks",
         "RateLimitLayerBuilder::deny",
         "RateLimitLayerBuilder::deny_networks"
+    ]
+);
+page!(
+    limits,
+    "../docs/limits.md",
+    ["axum", "tonic"],
+    [
+        "Limit",
+        "Quotas",
+        "RateLimitLayerBuilder::limit",
+        "RateLimitLayerBuilder::routes",
+        "RateLimitLayerBuilder::cost",
+        "RateLimitLayerBuilder::handle",
+        "RateLimitLayer::control",
+        "layer::LimitMode",
+        "layer::RateLimitHandle",
+        "store::decide_together"
     ]
 );
 page!(

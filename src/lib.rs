@@ -2,7 +2,7 @@
 //! Exact rate limiting for Tower, axum and tonic.
 //!
 //! [`RateLimitLayer`] wraps an axum `Router`, a tonic `Server` or any `Service<http::Request<_>>`. [`RateLimiter`] is
-//! the engine, and also works alone. The [`guide`] explains both in fifteen short pages.
+//! the engine, and also works alone. The [`guide`] explains both in sixteen short pages.
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
@@ -33,6 +33,7 @@
 //! |---|---|---|
 //! | quotas, windows, strategies | [concepts](guide::concepts) | [`Quota`], [`RateLimit`], [`Decision`] |
 //! | who is limited | [keys](guide::keys) | [`KeyExtractor`], [`Extension`](key::Extension), [`Header`](key::Header), [`Global`] |
+//! | several limits, tiers, routes, costs, modes | [limits](guide::limits) | [`Limit`], [`Quotas`], [`RateLimitHandle`](layer::RateLimitHandle) |
 //! | clients behind a proxy | [client addresses](guide::client_ip) | [`ClientIp`] |
 //! | requests without a limit | [keys](guide::keys#requests-without-a-limit) | [`RateLimitLayerBuilder::exempt`] |
 //! | denied requests | [keys](guide::keys#denied-requests) | [`RateLimitLayerBuilder::deny_networks`] |

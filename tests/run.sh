@@ -35,7 +35,7 @@ if [ -n "${fast:-}" ]; then
     slow=(alloc::hybrid engine::tests::quality lease::sim::liveness lease::sim::safety::no_window lease::sim::twins
         redis::transport::tests::cluster redis::transport::tests::faults redis::transport::tests::runtimes
         redis::transport::tests::smol script::tests)
-    suites=(--lib --test architecture --test engine --test fuzz --test http --test process)
+    suites=(--lib --test architecture --test engine --test examples --test fuzz --test http --test process)
     say "cargo test ${features[*]} ${suites[*]}"
     cargo test "${features[@]}" "${suites[@]}" --no-run
     built=$SECONDS

@@ -1,0 +1,7 @@
+//! The examples as what they are: programs, on real sockets, with the requests that their comments name.
+#![cfg(all(feature = "axum", feature = "tonic"))]
+#![allow(clippy::unwrap_used)]
+
+mod grpc;
+mod limits;
+mod programs;
