@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --example shadow_rollout        # or with a port of your own: PORT=8080 cargo run ...
-//! for i in 1 2 3 4; do curl -i -H 'x-user: ann' http://127.0.0.1:3000/; done    # four times 200; the server prints a line
+//! for i in 1 2 3 4; do curl -i -H 'x-user: ann' http://127.0.0.1:3000/; done    # 200 each; the server prints a line
 //! curl http://127.0.0.1:3000/admin                                              # 1 of 4 would have been refused
 //! curl -X POST http://127.0.0.1:3000/admin/enforce_for/5                        # 5 % of the users, always the same
 //! curl -X POST http://127.0.0.1:3000/admin/enforce                              # all: ann gets 429 at once

@@ -159,7 +159,7 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Sets the key of a request; the default is [`ClientIp::peer`].
+    /// Sets the key of a request; the default is [`ClientIp::peer`](crate::ClientIp::peer).
     ///
     /// A tuple joins several keys. Each combination of their values has its own budget.
     ///

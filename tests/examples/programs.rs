@@ -18,7 +18,8 @@ fn features() -> String {
         };
     }
     let all = enabled!(
-        "axum" "metrics" "redis-cluster" "redis-rustls" "redis-sentinel" "redis-smol" "redis-tokio" "serde" "tonic" "tracing"
+        "axum" "metrics" "serde" "tonic" "tracing"
+        "redis-cluster" "redis-rustls" "redis-sentinel" "redis-smol" "redis-tokio"
     );
     all.into_iter().filter(|(is_enabled, _)| *is_enabled).map(|(_, name)| name).collect::<Vec<_>>().join(",")
 }
