@@ -129,6 +129,7 @@ page!(
         "RateLimitLayerBuilder::handle",
         "RateLimitLayer::control",
         "layer::LimitMode",
+        "layer::Control::update",
         "layer::RateLimitHandle",
         "store::decide_together"
     ]

@@ -38,6 +38,8 @@ if [ -n "${fast:-}" ]; then
     suites=(--lib --test architecture --test engine --test examples --test fuzz --test http --test process)
     say "cargo test ${features[*]} ${suites[*]}"
     cargo test "${features[@]}" "${suites[@]}" --no-run
+    # Otherwise the tests of the examples build them.
+    cargo build --profile test "${features[@]}" --examples
     built=$SECONDS
     cargo test "${features[@]}" "${suites[@]}" -- "${slow[@]/#/--skip=}"
     if [ "${redis:-}" != no ]; then
