@@ -56,7 +56,7 @@ impl Several {
             asked.is_enforced.then_some(Judged { limit: &tier.rendered, decision })
         };
         let mut shown: Shown<'a> = self.applied.iter().enumerate().filter_map(judged).collect();
-        shown.sort_by(|a, b| tightness(a.decision).cmp(&tightness(b.decision)));
+        shown.sort_by_key(|judged| tightness(judged.decision));
         shown
     }
 
@@ -96,7 +96,7 @@ impl Several {
         if headers.is_empty() {
             return None;
         }
-        headers.sort_by(|a, b| a.0.cmp(&b.0));
+        headers.sort_by_key(|(tightness, ..)| *tightness);
         Some(headers.into_iter().map(|(_, index, tier, to_add)| (index, tier, to_add)).collect())
     }
 }

@@ -104,7 +104,7 @@ impl<'a> RefusalContext<'a> {
     /// not among them.
     pub fn decisions(&self) -> impl Iterator<Item = (&'a Policy, &'a Decision)> + use<'a> {
         let limited = self.refusal.limited();
-        limited.into_iter().flat_map(|limited| limited.each()).map(|judged| (judged.limit.policy(), judged.decision))
+        limited.into_iter().flat_map(Limited::each).map(|judged| (judged.limit.policy(), judged.decision))
     }
 
     /// The refused request, without its body.

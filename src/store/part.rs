@@ -115,6 +115,8 @@ impl Decisions {
 }
 
 /// The response to a request with several limits, immediate or after I/O.
+// A box would cost an allocation for each decision in this process.
+#[allow(clippy::large_enum_variant)]
 pub enum DecisionsResponse {
     /// The decision is complete.
     Ready(Decisions),

@@ -49,7 +49,7 @@ fn decide_at_once(parts: &[Part<'_>], decisions: &mut Decisions, charges: &mut C
         let is_charge = decisions.is_allowed();
         let response = if is_charge { part.budget.decide(part.ask) } else { part.budget.peek(part.ask) };
         match response {
-            BudgetResponse::Ready(result) => record(parts, decisions, charges, (index, is_charge), result),
+            BudgetResponse::Ready(result) => record(parts, decisions, charges, (index, is_charge), &result),
             BudgetResponse::Pending(pending) => {
                 // A refusal stands, and the charges before it are refunded already.
                 if is_charge {
@@ -70,13 +70,13 @@ fn record(
     decisions: &mut Decisions,
     charges: &mut Charges,
     (index, is_charge): (usize, bool),
-    result: Result<Decision, StoreError>,
+    result: &Result<Decision, StoreError>,
 ) {
     charges.decided |= 1 << index;
     match result {
         Ok(decision) => {
             charges.charged |= u8::from(is_charge && decision.is_allowed()) << index;
-            decisions.record(index, parts[index].is_enforced, decision);
+            decisions.record(index, parts[index].is_enforced, *decision);
         }
         Err(_) => decisions.record_failure(parts[index].needs_store()),
     }
@@ -131,7 +131,7 @@ impl Reservation {
             let is_charge = self.decisions.is_allowed();
             let result = pending.await;
             self.charges.held |= 1 << index;
-            self.visit(|parts, decisions, charges| record(parts, decisions, charges, (index, is_charge), result));
+            self.visit(|parts, decisions, charges| record(parts, decisions, charges, (index, is_charge), &result));
             match self.visit(decide_at_once) {
                 Some(next) => (index, pending) = next,
                 None => break,

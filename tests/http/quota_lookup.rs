@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use http::Request;
 use tower::ServiceExt;
 use tower_weir::key::{Header, RequestView};
-use tower_weir::{ConfigError, Global, Limit, OnStoreError, Quotas, RateLimitLayer};
+use tower_weir::{ConfigError, Global, Limit, OnStoreError, Quotas, RateLimitLayer, RateLimitLayerBuilder};
 
 use crate::support::http::within;
 
@@ -51,7 +51,7 @@ fn limit(plans: &Plans) -> Limit {
 
 fn app(limits: impl IntoIterator<Item = Limit>, on_store_error: OnStoreError) -> Router {
     let builder = RateLimitLayer::builder().on_store_error(on_store_error);
-    let layer = limits.into_iter().fold(builder, |builder, limit| builder.limit(limit)).build().unwrap();
+    let layer = limits.into_iter().fold(builder, RateLimitLayerBuilder::limit).build().unwrap();
     Router::new().fallback(any(async || "hello")).layer(layer)
 }
 
