@@ -15,7 +15,7 @@ use crate::error::ConfigError;
 use crate::geometry::WindowGeometry;
 use crate::keyspace::Settings;
 use crate::policy::OnStoreError;
-use crate::script::{self, CORRECT, Correction, CorrectionReply, EncodedPolicy, Mode};
+use crate::script::{self, CORRECT, Correction, CorrectionReply, EncodedPolicy, Mode, ScriptReply};
 
 /// A connection to Redis, with the state that all stores of one limiter share.
 pub(crate) struct Client {
@@ -57,10 +57,21 @@ impl Client {
         charged: u64,
         limits: &[Limit],
     ) -> Result<Decision, Failure> {
-        let answered = reply.read()?;
-        let now = self.geometry.at(answered.now_ms);
-        let outcome = answered.outcome(0, ask, limits, now).ok_or_else(Failure::unreadable)?;
-        Ok(self.geometry.decision(&outcome, charged, limits, answered.now_ms))
+        self.read_at(&reply.read()?, 0, ask, charged, limits)
+    }
+
+    /// Reads the decision on the ask with this index.
+    pub(crate) fn read_at(
+        &self,
+        reply: &ScriptReply<'_>,
+        index: usize,
+        ask: script::Ask,
+        charged: u64,
+        limits: &[Limit],
+    ) -> Result<Decision, Failure> {
+        let now = self.geometry.at(reply.now_ms);
+        let outcome = reply.outcome(index, ask, limits, now).ok_or_else(Failure::unreadable)?;
+        Ok(self.geometry.decision(&outcome, charged, limits, reply.now_ms))
     }
 
     /// Decides without a charge.

@@ -19,7 +19,7 @@ mod transport;
 #[path = "../../tests/support/servers/mod.rs"]
 pub(crate) mod servers;
 
-pub(crate) use self::batch::{KeyReply, KeyRequest, Payload};
+pub(crate) use self::batch::{JointKey, KeyReply, KeyRequest, Payload};
 pub(crate) use self::client::Client;
 pub(crate) use self::key_name::Keyspace;
 pub(crate) use self::on_drop::OnDrop;

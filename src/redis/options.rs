@@ -161,6 +161,9 @@ impl RedisOptions {
     /// Then a flood on such a key costs Redis nothing. The store remembers up to 100 000 keys per limit. While a
     /// refusal stands, this instance does not see that *another* instance resets or refunds the key. It does see its
     /// own changes, and a changed limit, at once. The suppressed strategy always calls Redis.
+    ///
+    /// A refusal of a request with several limits is repeated for at most 50 ms. Its wait then lacks a limit that filled
+    /// up in this time.
     pub fn deny_cache(mut self, on: bool) -> Self {
         self.denies = on;
         self

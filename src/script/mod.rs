@@ -3,6 +3,7 @@
 //! All numbers are packed in little endian, so parsing a call takes few instructions on either side. A differential
 //! test feeds the same traces to both algorithms and requires equal outcomes.
 
+mod joint;
 mod lease;
 mod wire;
 
@@ -13,29 +14,39 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
+pub(crate) use self::joint::JointAsk;
 pub(crate) use self::lease::{LeaseId, Report, ReportKind, SyncReply, SyncRequest};
 pub(crate) use self::wire::{Ask, Correction, CorrectionReply, EncodedPolicy, Lending, Mode, ScriptReply};
 
-/// Decides on the costs of many keys, and gives leases.
+/// The text of [`DECIDE`].
 ///
 /// Some parts are functions within the previous one. Lua then finds what the functions of different parts share without
 /// a search, which took a fifth of the time.
-pub(crate) static DECIDE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        include_str!("head.lua"),
-        include_str!("plain.lua"),
-        "return (function()\n",
-        include_str!("window.lua"),
-        include_str!("limits.lua"),
-        include_str!("charge.lua"),
-        include_str!("lease.lua"),
-        "return (function()\n",
-        include_str!("decide.lua"),
-        "return (function()\n",
-        include_str!("suppressed.lua"),
-        "end)() end)() end)()\n",
-    ))
-});
+macro_rules! decide {
+    () => {
+        concat!(
+            include_str!("head.lua"),
+            include_str!("plain.lua"),
+            "return (function()\n",
+            include_str!("window.lua"),
+            include_str!("limits.lua"),
+            include_str!("charge.lua"),
+            include_str!("lease.lua"),
+            "return (function()\n",
+            include_str!("decide.lua"),
+            "return (function()\n",
+            include_str!("suppressed.lua"),
+            "end)() end)() end)()\n",
+        )
+    };
+}
+
+/// Decides on the costs of many keys, and gives leases.
+pub(crate) static DECIDE: LazyLock<Script> = LazyLock::new(|| Script::new(decide!()));
+
+/// Decides on requests with several limits, and charges each request to all of its keys or to none.
+pub(crate) static JOINT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("joint_head.lua"), decide!(), include_str!("joint.lua"))));
 
 /// Sets, refunds and deletes a key.
 pub(crate) static CORRECT: LazyLock<Script> = LazyLock::new(|| {

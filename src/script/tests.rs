@@ -1,6 +1,7 @@
 //! The script against the engine: the same traces, with injected time and random numbers, and equal outcomes.
 
 mod damage;
+mod joint;
 mod plain;
 mod steps;
 

@@ -236,6 +236,11 @@ impl<'a> ScriptReply<'a> {
         Some(Self { now_ms: Reader(time).double()? as u64, records: records.get(part)? })
     }
 
+    /// Whether the key of the ask with this index holds a value of another type.
+    pub(crate) fn is_foreign_at(&self, index: usize) -> bool {
+        Self::is_foreign(self.records, index * Self::RECORD)
+    }
+
     /// Returns the bytes that follow the replies to `asks` requests.
     pub(crate) fn behind(&self, asks: usize) -> Option<&'a [u8]> {
         self.records.get(asks * Self::RECORD..)

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::decision::Decision;
-use crate::engine::{Limit, Retention, Window};
+use crate::engine::{Limit, Outcome, Retention, Window};
 use crate::error::ConfigError;
-use crate::geometry::EMPTY_SHARES;
-use crate::keyspace::{Place, WindowTable, Windows};
+use crate::geometry::{EMPTY_SHARES, Shares};
+use crate::keyspace::{Place, Step, WindowTable, Windows};
 use crate::policy::Policy;
 
 /// The histories of this instance's admissions under one limit's name.
@@ -42,17 +42,44 @@ impl LocalShare {
     /// Decides by this instance's share of each limit, as one of `instances`.
     pub(crate) fn decide(&self, key: &[u8], cost: u64, limits: &[Limit], instances: u64, suppressed: bool) -> Decision {
         let mut parts = EMPTY_SHARES;
-        let parts = self.windows.geometry.local_shares(limits, instances, &mut parts);
-        let (now_ms, print) = (self.windows.time.now_ms(), self.table.fingerprint(key));
+        let parts = self.parts(limits, instances, &mut parts);
+        let (now_ms, print) = (self.now_ms(), self.table.fingerprint(key));
         let (outcome, place) = self.windows.outcome(&self.table, print, now_ms, cost, parts, suppressed);
-        let decision = self.windows.geometry.local_share_decision(&outcome, cost, limits, parts, now_ms);
+        self.decision(&outcome, place, cost, limits, parts, now_ms)
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.windows.time.now_ms()
+    }
+
+    /// This instance's part of each limit.
+    pub(crate) fn parts<'a>(&self, limits: &[Limit], instances: u64, room: &'a mut Shares) -> &'a [Limit] {
+        self.windows.geometry.local_shares(limits, instances, room)
+    }
+
+    /// This share's part of a decision on several limits, given its [`parts`](Self::parts).
+    pub(crate) fn step<'a>(&'a self, key: &[u8], now_ms: u64, parts: &'a [Limit], suppressed: bool) -> Step<'a> {
+        Step::new(&self.table, key, self.windows.geometry.at(now_ms), parts, suppressed)
+    }
+
+    /// The decision with this outcome by [`parts`](Self::parts) of the limits.
+    pub(crate) fn decision(
+        &self,
+        outcome: &Outcome,
+        place: Place,
+        cost: u64,
+        limits: &[Limit],
+        parts: &[Limit],
+        now_ms: u64,
+    ) -> Decision {
+        let decision = self.windows.geometry.local_share_decision(outcome, cost, limits, parts, now_ms);
         Decision { is_overflow: place == Place::Shared, ..decision }
     }
 
     /// Does the same without a charge; of the suppressed strategy, only the hard cap counts.
     pub(crate) fn look(&self, key: &[u8], cost: u64, limits: &[Limit], instances: u64, suppressed: bool) -> Decision {
         let mut parts = EMPTY_SHARES;
-        let parts = self.windows.geometry.local_shares(limits, instances, &mut parts);
+        let parts = self.parts(limits, instances, &mut parts);
         self.windows.look(&self.table, key, cost, parts, suppressed)
     }
 

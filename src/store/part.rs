@@ -120,7 +120,8 @@ impl Decisions {
 pub enum DecisionsResponse {
     /// The decision is complete.
     Ready(Decisions),
-    /// The decision needs I/O. If the future is dropped, the parts that are already decided are refunded.
+    /// The decision needs I/O. If the future is dropped, the parts that are already decided are refunded. A call that
+    /// decides on all parts may still run, and charges all or none.
     Pending(PendingDecisions),
 }
 

@@ -51,8 +51,13 @@ pub(crate) fn decide_into(parts: &[Part<'_>], decisions: &mut Decisions) -> Opti
         return None;
     }
     #[cfg(feature = "_redis")]
-    if let Some(pending) = redis::decide_together(parts) {
-        return Some(pending);
+    match redis::decide_together(parts) {
+        Some(DecisionsResponse::Pending(pending)) => return Some(pending),
+        Some(DecisionsResponse::Ready(ready)) => {
+            *decisions = ready;
+            return None;
+        }
+        None => {}
     }
     reserve(parts, decisions)
 }

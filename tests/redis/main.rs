@@ -9,4 +9,5 @@ mod harness;
 mod on_smol;
 #[path = "../support/mod.rs"]
 mod support;
+mod together;
 mod without_runtime;

@@ -4,27 +4,29 @@ use std::ops::Range;
 
 use tokio::sync::oneshot;
 
-use super::question::{KeyRequest, Payload};
+use super::question::{KeyRequest, Payload, Question, joint_arguments};
 use super::queue::{Answer, Pending};
-use crate::script::{Ask, EncodedPolicy};
+use crate::script::{Ask, DECIDE, EncodedPolicy, JOINT, Script};
 
 /// The highest weight of one script call, because the server serves no other client while it runs. The unit is one
 /// request of the absolute strategy with one limit, which takes 2 to 4 us. A call therefore takes about a millisecond
 /// at most.
-const MOST_WEIGHT: usize = 256;
+pub(super) const MOST_WEIGHT: usize = 256;
 /// The weight of reading and writing a key.
-const KEY_WEIGHT: usize = 3;
+pub(super) const KEY_WEIGHT: usize = 3;
 /// The same with a report and a lease, for any limits.
 const SYNC_WEIGHT: usize = 15;
 
-/// One script call: keys under one policy, and the requests of each key in the order of arrival.
+/// One script call: keys under one policy, and the requests of each key in the order of arrival. Or requests with
+/// several limits, and a policy for each of their keys.
 pub(super) struct ScriptCall {
-    pub(super) policy: EncodedPolicy,
+    is_joint: bool,
+    pub(super) policies: Vec<EncodedPolicy>,
     pub(super) keys: Vec<Box<[u8]>>,
     pub(super) bodies: Vec<Vec<u8>>,
     /// Whether another request for the last key may join.
     is_open: bool,
-    weight: usize,
+    pub(super) weight: usize,
     /// The length of all replies.
     pub(super) total: usize,
     pub(super) replies: Vec<(Range<usize>, Asker)>,
@@ -44,35 +46,51 @@ impl Payload {
 }
 
 impl ScriptCall {
-    /// Combines the pending requests, and keeps the order of those for one key. Each call has at most the weight
+    pub(super) fn new(is_joint: bool) -> Self {
+        Self {
+            is_joint,
+            policies: Vec::new(),
+            keys: Vec::new(),
+            bodies: Vec::new(),
+            is_open: false,
+            weight: 0,
+            total: 0,
+            replies: Vec::new(),
+        }
+    }
+
+    /// Combines the pending requests.
+    pub(super) fn of(batch: Vec<Pending>, most_keys: usize) -> Vec<Self> {
+        let (mut requests, mut joint) = (Vec::with_capacity(batch.len()), Vec::new());
+        for Pending { question, reply, .. } in batch {
+            match question {
+                Question::Key(request) => requests.push((request, reply)),
+                Question::Joint(keys) => joint.push((keys, reply)),
+            }
+        }
+        let mut calls = Self::of_keys(requests, most_keys);
+        calls.extend(Self::joint(joint, most_keys));
+        calls
+    }
+
+    /// Combines requests about single keys, and keeps the order of those for one key. Each call has at most the weight
     /// [`MOST_WEIGHT`], unless a single request is heavier.
-    pub(super) fn of(mut batch: Vec<Pending>, most_keys: usize) -> Vec<Self> {
+    fn of_keys(mut requests: Vec<(KeyRequest, Asker)>, most_keys: usize) -> Vec<Self> {
         // The sort is stable, so the requests of one key stay in order.
-        batch.sort_by(|a, b| {
-            let (a, b) = (&a.question, &b.question);
-            a.policy.order(&b.policy).then_with(|| a.key.cmp(&b.key))
-        });
+        requests.sort_by(|(a, _), (b, _)| a.policy.order(&b.policy).then_with(|| a.key.cmp(&b.key)));
         let mut calls: Vec<Self> = Vec::new();
-        for Pending { question: KeyRequest { policy, key, body }, reply, .. } in batch {
+        for (KeyRequest { policy, key, body }, reply) in requests {
             let is_ask = matches!(body, Payload::Ask(_));
             let joins = |call: &Self| is_ask && call.is_open && call.keys.last() == Some(&key);
             let (ask, of_key) = body.weight(policy.weight());
             let takes = |call: &&mut Self| {
                 let adds = if joins(call) { ask } else { ask + of_key };
-                call.policy == policy
+                call.policies.last() == Some(&policy)
                     && call.weight + adds <= MOST_WEIGHT
                     && (joins(call) || call.keys.len() < most_keys)
             };
             if calls.last_mut().filter(takes).is_none() {
-                calls.push(Self {
-                    policy,
-                    keys: Vec::new(),
-                    bodies: Vec::new(),
-                    is_open: false,
-                    weight: 0,
-                    total: 0,
-                    replies: Vec::new(),
-                });
+                calls.push(Self { policies: vec![policy], ..Self::new(false) });
             }
             let Some(call) = calls.last_mut() else { continue };
             if !joins(call) {
@@ -90,6 +108,19 @@ impl ScriptCall {
             call.replies.push((at..call.total, reply));
         }
         calls
+    }
+
+    /// The arguments of the script, on the clock of the server.
+    pub(super) fn arguments(&self) -> Vec<&[u8]> {
+        if self.is_joint {
+            return joint_arguments(self.policies.iter().zip(&self.bodies));
+        }
+        let head = self.policies.iter().map(EncodedPolicy::as_bytes).chain([&b""[..]]);
+        head.chain(self.bodies.iter().map(Vec::as_slice)).collect()
+    }
+
+    pub(super) fn script(&self) -> &'static Script {
+        if self.is_joint { &JOINT } else { &DECIDE }
     }
 }
 
@@ -114,8 +145,8 @@ mod tests {
     fn asks(policy: &EncodedPolicy, keys: impl Iterator<Item = u64>) -> Vec<Pending> {
         let ask = |(number, key): (usize, u64)| {
             let body = Payload::Ask(Ask { cost: number as u64, random: 0 });
-            let question = KeyRequest { policy: policy.clone(), key: Box::from(key.to_be_bytes()), body };
-            Pending { question, since: Instant::now(), reply: oneshot::channel().0 }
+            let request = KeyRequest { policy: policy.clone(), key: Box::from(key.to_be_bytes()), body };
+            Pending { question: Question::Key(request), since: Instant::now(), reply: oneshot::channel().0 }
         };
         keys.enumerate().map(ask).collect()
     }
@@ -171,8 +202,8 @@ mod tests {
         let parts = |count: u64, asks| -> Vec<Pending> {
             let part = |key: u64| {
                 let body = Payload::Part { bytes: Box::from([0; 9]), asks };
-                let question = KeyRequest { policy: policy.clone(), key: Box::from(key.to_be_bytes()), body };
-                Pending { question, since: Instant::now(), reply: oneshot::channel().0 }
+                let request = KeyRequest { policy: policy.clone(), key: Box::from(key.to_be_bytes()), body };
+                Pending { question: Question::Key(request), since: Instant::now(), reply: oneshot::channel().0 }
             };
             (0..count).map(part).collect()
         };

@@ -10,30 +10,30 @@
 //! Without a cluster, one partition exists. On a cluster, each partition is a range of slots with its own breaker, so a
 //! dead node affects no keys of other nodes.
 
+mod joint;
+mod probes;
 mod settle;
 mod tasks;
 #[cfg(test)]
 mod tests;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use redis::Value;
 
 use super::call::ScriptCall;
-use super::question::{KeyReply, KeyRequest};
+use super::question::{KeyReply, KeyRequest, Question};
 use super::queue::{Answer, DirectGuard, Enqueued, Pending, Queue};
-use crate::engine::{Limit, Retention};
-use crate::quota::MAX_CAPACITY;
-use crate::redis::breaker::{Breaker, ProbeTicket};
+use crate::redis::breaker::Breaker;
 use crate::redis::debts::Debts;
 use crate::redis::health::{self, HealthLog};
 use crate::redis::transport::{Failure, FailureKind, Transport, slot};
 use crate::runtime;
-use crate::script::{Ask, DECIDE, EncodedPolicy, Mode, Script, ScriptReply};
+use crate::script::{Ask, DECIDE, EncodedPolicy, Script, ScriptReply};
 
 /// The partitions of a cluster, with the same number of slots each.
 const CLUSTER_LANES: usize = 64;
@@ -47,6 +47,7 @@ const CALLS_AT_ONCE: usize = 4;
 const CALLS_OF_ONE_SLOT: usize = 128;
 /// The time beyond the round trip's deadline for which a caller waits for the reply of its loop.
 const GRACE: Duration = Duration::from_millis(5);
+
 /// The least time that a probe allows for a new connection and a reply.
 const CONNECTING: Duration = Duration::from_millis(500);
 
@@ -70,15 +71,6 @@ pub(crate) struct Dispatcher {
     bucket_ms: u64,
 }
 
-/// A check whether Redis refuses all calls. However it ends, the next may start.
-struct Questioning(Arc<Dispatcher>);
-
-impl Drop for Questioning {
-    fn drop(&mut self) {
-        self.0.is_questioning.store(false, Ordering::Relaxed);
-    }
-}
-
 struct Partition {
     breaker: Arc<Breaker>,
     queue: Queue,
@@ -97,7 +89,7 @@ impl Dispatcher {
             partitions,
             deadline,
             probe: format!("{prefix}:probe:").into(),
-            probing: probing(),
+            probing: Self::probing(),
             health: HealthLog::default(),
             has_slots: AtomicBool::new(false),
             is_questioning: AtomicBool::new(false),
@@ -148,9 +140,13 @@ impl Dispatcher {
         self.health.forgot();
     }
 
-    /// Sends one request, in a batch with concurrent ones.
-    pub(crate) async fn decide(self: &Arc<Self>, mut question: KeyRequest) -> Result<KeyReply, Failure> {
-        let at = self.partition_of(&question.key);
+    /// Sends one request about a key, in a batch with concurrent ones.
+    pub(crate) async fn decide(self: &Arc<Self>, request: KeyRequest) -> Result<KeyReply, Failure> {
+        self.exchange(Question::Key(request)).await.and_then(|reply| self.checked(reply))
+    }
+
+    async fn exchange(self: &Arc<Self>, mut question: Question) -> Result<KeyReply, Failure> {
+        let at = self.partition_of(question.key());
         let lane = &self.partitions[at];
         let mut within = self.deadline;
         // The queue's loop may end with its runtime, or be abandoned. The requests that it did not send go again.
@@ -163,7 +159,7 @@ impl Dispatcher {
                 Enqueued::Alone(question) => {
                     let _single = DirectGuard(&lane.queue);
                     let result = self.decide_alone(&question, within).await;
-                    return self.judge(at, &question.key, result).and_then(|reply| self.checked(reply));
+                    return self.judge(at, question.key(), result);
                 }
                 Enqueued::Queued { answer, number, starts, overflow } => {
                     let began = *began.get_or_insert_with(Instant::now);
@@ -176,7 +172,7 @@ impl Dispatcher {
                         return self.judge(at, &[], Err(no_runtime.into()));
                     }
                     match runtime::timeout(within + GRACE, answer)?.await {
-                        Ok(Ok(Answer::Served(result))) => return result.and_then(|reply| self.checked(reply)),
+                        Ok(Ok(Answer::Served(result))) => return result,
                         Ok(Ok(Answer::Unsent(unsent))) => question = unsent,
                         Ok(Err(_)) => return Err(Failure::orphaned()),
                         Err(_) => {
@@ -198,13 +194,22 @@ impl Dispatcher {
         if !ScriptReply::is_foreign(&reply.answer, reply.part.start) {
             return Ok(reply);
         }
+        Err(self.on_foreign())
+    }
+
+    #[cold]
+    fn on_foreign(&self) -> Failure {
         let failure = Failure::foreign();
         health::count_failure(&failure);
         self.health.on_unexpected_reply(&failure);
-        Err(failure)
+        failure
     }
 
-    async fn decide_alone(&self, question: &KeyRequest, within: Duration) -> Result<KeyReply, Failure> {
+    async fn decide_alone(&self, question: &Question, within: Duration) -> Result<KeyReply, Failure> {
+        let question = match question {
+            Question::Key(request) => request,
+            Question::Joint(keys) => return Box::pin(self.decide_joint_alone(keys, within)).await,
+        };
         let mut body = Vec::with_capacity(Ask::BYTES);
         question.body.write(&mut body);
         let args = [question.policy.as_bytes(), b"", &body];
@@ -217,18 +222,14 @@ impl Dispatcher {
     /// Sends a call, unless its deadline has passed and no caller waits any more.
     async fn send_call(&self, call: ScriptCall, until: Instant) -> Result<(), Failure> {
         let keys: Vec<&[u8]> = call.keys.iter().map(|key| &**key).collect();
-        let head = [call.policy.as_bytes(), b""];
-        let args: Vec<&[u8]> = head.into_iter().chain(call.bodies.iter().map(Vec::as_slice)).collect();
+        let args = call.arguments();
         let sent = Instant::now();
         let result = match until.saturating_duration_since(sent) {
             Duration::ZERO => Err(Failure::timeout()),
-            within => self.evaluate(&DECIDE, &keys, &args, within).await.map(Arc::new),
+            within => self.evaluate(call.script(), &keys, &args, within).await.map(Arc::new),
         };
-        // A proxy in front of a cluster has its own error text. Calls with one key each show whether this was the
-        // cause.
-        let is_for_slots = |failure: &Failure| failure.kind() == FailureKind::CrossSlot || failure.is_unknown_refusal();
-        if call.keys.len() > 1 && result.as_ref().is_err_and(is_for_slots) {
-            self.has_slots.store(true, Ordering::Relaxed);
+        if call.keys.len() > 1 {
+            self.learn_slots(&result);
         }
         let (total, received) = (call.total, Instant::now());
         for (part, reply) in call.replies {
@@ -237,6 +238,20 @@ impl Dispatcher {
             let _ = reply.send(Answer::Served(own.map_err(Failure::clone)));
         }
         result.map(drop)
+    }
+
+    /// Finds out from a call with several keys whether the server is a cluster behind one address.
+    fn learn_slots<T>(&self, result: &Result<T, Failure>) {
+        // A proxy in front of a cluster has its own error text. Calls with one key each show whether this was the
+        // cause.
+        let is_for_slots = |failure: &Failure| failure.kind() == FailureKind::CrossSlot || failure.is_unknown_refusal();
+        if result.as_ref().is_err_and(is_for_slots) {
+            self.has_slots.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn has_slots(&self) -> bool {
+        self.partitions.len() > 1 || self.has_slots.load(Ordering::Relaxed)
     }
 
     /// Runs a script on one key.
@@ -321,68 +336,7 @@ impl Dispatcher {
             // The socket may be dead without an error.
             self.link.reset();
         }
-        let _ = runtime::spawn(probe(Arc::downgrade(self), at, opened, self.probe_key(key)));
-    }
-
-    /// Checks whether an error with unknown text concerns one key or all keys.
-    ///
-    /// The check decides on a key that no client uses. If that fails too, the breaker opens. Otherwise every request
-    /// would make a useless call.
-    fn question_refusal(self: &Arc<Self>, at: usize, key: &[u8], failure: &Failure) {
-        if self.is_questioning.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let questioning = Questioning(Arc::clone(self));
-        let (key, failure) = (key.to_vec(), failure.clone());
-        let _ = runtime::spawn(async move {
-            let dispatcher = &questioning.0;
-            match dispatcher.is_back(&dispatcher.probe_key(&key)).await {
-                Err(again) if again.is_unknown_refusal() => {
-                    for _ in 0..Breaker::DEFAULT_THRESHOLD {
-                        dispatcher.count(at, &key, &again);
-                    }
-                }
-                _ => dispatcher.health.on_unexpected_reply(&failure),
-            }
-        });
-    }
-
-    /// Returns an unused key in the slot of the given one.
-    fn probe_key(&self, key: &[u8]) -> Vec<u8> {
-        let at = |brace| key.iter().position(|&byte| byte == brace);
-        let tag = at(b'{').zip(at(b'}')).and_then(|(open, close)| key.get(open..=close));
-        [self.probe.as_bytes(), tag.unwrap_or_default()].concat()
-    }
-
-    /// Checks whether Redis decides again, and in time. The first probe may have to connect.
-    ///
-    /// The probe sends the same script as a decision. With another command, a server that refuses only the script would
-    /// seem available again, and the breaker would flap many times a second.
-    async fn is_back(&self, key: &[u8]) -> Result<(), Failure> {
-        let mut ask = Vec::new();
-        Ask { cost: 1, random: 0 }.write(&mut ask);
-        let args = [self.probing.as_bytes(), b"", &ask];
-        for (is_first, within) in [(true, self.deadline.max(CONNECTING)), (false, self.deadline)] {
-            let Err(failure) = self.evaluate(&DECIDE, &[key], &args, within).await else { continue };
-            // The socket may have died since the breaker opened. On a cluster, the sockets of healthy nodes stay.
-            if failure.kind() == FailureKind::Timeout && is_first && !self.link.is_cluster() {
-                self.link.reset();
-            }
-            return Err(failure);
-        }
-        Ok(())
-    }
-
-    /// Handles a failed probe: it looks for the cause once per outage, if none is known.
-    fn goes_on(self: &Arc<Self>, failure: Failure) {
-        if !failure.is_vague() || !self.health.seek() {
-            return self.health.goes_on(&failure);
-        }
-        let dispatcher = Arc::clone(self);
-        let _ = runtime::spawn(async move {
-            let found = dispatcher.link.diagnose(failure).await;
-            dispatcher.health.found(&found);
-        });
+        let _ = runtime::spawn(Self::probe(Arc::downgrade(self), at, opened, self.probe_key(key)));
     }
 
     /// Sends the batch of a partition.
@@ -397,7 +351,7 @@ impl Dispatcher {
         let Some(first) = batch.iter().map(|waiting| waiting.since).min() else { return };
         // After a stall of this process, callers that still wait get a grace period, in which a healthy Redis replies.
         let until = (first + self.deadline).max(Instant::now() + GRACE);
-        let has_slots = self.partitions.len() > 1 || self.has_slots.load(Ordering::Relaxed);
+        let has_slots = self.has_slots();
         let keys_per_call = if has_slots { 1 } else { KEYS_PER_CALL };
         let mut calls = ScriptCall::of(batch, keys_per_call);
         let key = calls.first().and_then(|call| call.keys.first()).cloned().unwrap_or_default();
@@ -409,38 +363,5 @@ impl Dispatcher {
         // The calls went together, so they count as one result. One slow moment is not an outage.
         let result = results.into_iter().reduce(|all, one| if all.is_ok() { all } else { one });
         let _ = self.judge(at, &key, result.unwrap_or(Ok(())));
-    }
-}
-
-/// A limit that admits every probe, on a key that expires after some seconds.
-fn probing() -> EncodedPolicy {
-    let (horizon, ticks) = (Retention::new(Retention::WORDS_PER_SPAN), 1);
-    horizon.widen(&[ticks]);
-    let limit = Limit { capacity: MAX_CAPACITY, hard: MAX_CAPACITY, window: ticks, span: ticks, ticks_in_200ms: ticks };
-    EncodedPolicy::decide(1_000, &horizon, Mode::Absolute, &[limit])
-}
-
-/// Probes until Redis answers, or the limiter is dropped.
-async fn probe(dispatcher: Weak<Dispatcher>, at: usize, opened: ProbeTicket, key: Vec<u8>) {
-    let is_back = || {
-        let (dispatcher, key) = (dispatcher.clone(), key.clone());
-        async move {
-            let Some(dispatcher) = dispatcher.upgrade() else { return false };
-            match dispatcher.is_back(&key).await {
-                Ok(()) => {
-                    dispatcher.settle(at).await;
-                    true
-                }
-                Err(failure) => {
-                    dispatcher.goes_on(failure);
-                    false
-                }
-            }
-        }
-    };
-    if opened.probe(is_back).await.is_some()
-        && let Some(dispatcher) = dispatcher.upgrade()
-    {
-        dispatcher.health.on_close();
     }
 }

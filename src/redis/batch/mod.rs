@@ -2,8 +2,9 @@
 
 mod call;
 mod dispatcher;
+mod joint;
 mod question;
 mod queue;
 
 pub(crate) use self::dispatcher::Dispatcher;
-pub(crate) use self::question::{KeyReply, KeyRequest, Payload};
+pub(crate) use self::question::{JointKey, KeyReply, KeyRequest, Payload};

@@ -1,17 +1,31 @@
-//! A request about one key, and its part of a reply.
+//! A request about one key, or about several keys together, and its part of a reply.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::redis::transport::Failure;
-use crate::script::{Ask, EncodedPolicy, ScriptReply, SyncReply};
+use crate::script::{Ask, EncodedPolicy, JointAsk, ScriptReply, SyncReply};
 
 /// One request in flight.
+pub(super) enum Question {
+    Key(KeyRequest),
+    /// A request with several limits, in one partition. It has a key for each limit.
+    Joint(Box<[JointKey]>),
+}
+
+/// A request about one key.
 pub(crate) struct KeyRequest {
     pub(crate) policy: EncodedPolicy,
     pub(crate) key: Box<[u8]>,
     pub(crate) body: Payload,
+}
+
+/// One key of a request with several limits.
+pub(crate) struct JointKey {
+    pub(crate) policy: EncodedPolicy,
+    pub(crate) name: Box<[u8]>,
+    pub(crate) ask: JointAsk,
 }
 
 /// The content of a request.
@@ -32,6 +46,16 @@ pub(crate) struct KeyReply {
     /// The times just before the call was sent, and after its reply arrived.
     pub(crate) sent: Instant,
     pub(crate) received: Instant,
+}
+
+impl Question {
+    /// A key of the request, which shows its partition.
+    pub(super) fn key(&self) -> &[u8] {
+        match self {
+            Self::Key(request) => &request.key,
+            Self::Joint(keys) => keys.first().map_or(&[], |key| &key.name),
+        }
+    }
 }
 
 impl Payload {
@@ -56,4 +80,15 @@ impl KeyReply {
     pub(crate) fn read(&self) -> Result<ScriptReply<'_>, Failure> {
         ScriptReply::read(&self.answer, self.total, self.part.clone()).ok_or_else(Failure::unreadable)
     }
+}
+
+/// The encoded asks of one request.
+pub(super) fn joint_bodies(keys: &[JointKey]) -> impl Iterator<Item = Vec<u8>> {
+    keys.iter().enumerate().map(|(index, key)| key.ask.bytes(index + 1 == keys.len()))
+}
+
+/// The arguments of the script, on the clock of the server.
+pub(super) fn joint_arguments<'a>(keys: impl IntoIterator<Item = (&'a EncodedPolicy, &'a Vec<u8>)>) -> Vec<&'a [u8]> {
+    let of_key = |(policy, body): (&'a EncodedPolicy, &'a Vec<u8>)| [policy.as_bytes(), body.as_slice()];
+    std::iter::once(&b""[..]).chain(keys.into_iter().flat_map(of_key)).collect()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::question::{KeyReply, KeyRequest};
+use super::question::{KeyReply, Question};
 use crate::redis::transport::Failure;
 
 /// The most callers that wait in a partition; further callers fail at once.
@@ -34,7 +34,7 @@ struct State {
 }
 
 pub(super) struct Pending {
-    pub(super) question: KeyRequest,
+    pub(super) question: Question,
     pub(super) since: Instant,
     pub(super) reply: oneshot::Sender<Answer>,
 }
@@ -43,13 +43,13 @@ pub(super) struct Pending {
 pub(super) enum Answer {
     Served(Result<KeyReply, Failure>),
     /// The loop ended before it sent the request.
-    Unsent(KeyRequest),
+    Unsent(Question),
 }
 
 /// How a request is served.
 pub(super) enum Enqueued {
     /// The caller sends it at once.
-    Alone(KeyRequest),
+    Alone(Question),
     /// The loop with this number sends it; if `starts`, the caller must start that loop. If there is an overflow, the
     /// caller must start a task that sends it; this request is part of it.
     Queued { answer: oneshot::Receiver<Answer>, number: u64, starts: bool, overflow: Option<Vec<Pending>> },
@@ -60,7 +60,7 @@ impl Queue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn enter(&self, question: KeyRequest) -> Result<Enqueued, Failure> {
+    pub(super) fn enter(&self, question: Question) -> Result<Enqueued, Failure> {
         let mut traffic = self.traffic();
         if traffic.looping.is_none() && !traffic.has_single {
             traffic.has_single = true;
@@ -140,12 +140,13 @@ impl Drop for DirectGuard<'_> {
 mod tests {
     use super::*;
     use crate::engine::Retention;
-    use crate::redis::batch::Payload;
+    use crate::redis::batch::{KeyRequest, Payload};
     use crate::script::{Ask, EncodedPolicy, Mode};
 
-    fn request(number: usize) -> KeyRequest {
+    fn request(number: usize) -> Question {
         let policy = EncodedPolicy::decide(10, &Retention::new(Retention::WORDS_PER_SPAN), Mode::Absolute, &[]);
-        KeyRequest { policy, key: Box::from(number.to_be_bytes()), body: Payload::Ask(Ask { cost: 1, random: 0 }) }
+        let body = Payload::Ask(Ask { cost: 1, random: 0 });
+        Question::Key(KeyRequest { policy, key: Box::from(number.to_be_bytes()), body })
     }
 
     /// The receiver of a queued request's reply, and the overflow.
@@ -179,7 +180,7 @@ mod tests {
         queue.end_overflow(overflow);
         for (number, (answer, _)) in waiting.iter_mut().enumerate() {
             let Ok(Answer::Unsent(request)) = answer.try_recv() else { panic!("request {number} is lost") };
-            assert_eq!(*request.key, (number + 1).to_be_bytes());
+            assert_eq!(request.key(), (number + 1).to_be_bytes());
         }
     }
 }

@@ -42,8 +42,8 @@ pub(super) struct DenyCache {
 struct Entry {
     /// Until when the entry is certainly valid, counted from before the request was sent.
     until: Instant,
-    /// When the request certainly fits, counted from when the reply arrived.
-    free_at: Instant,
+    /// When the reply arrived, from which the waits count.
+    received: Instant,
     cost: u64,
     limits: u64,
     refusal: Decision,
@@ -83,7 +83,7 @@ impl DenyCache {
         // A larger cost does not fit either, but only the server knows how long it must wait.
         let is_it = |entry: &&Entry| cost == entry.cost && now < entry.until && entry.limits == Limit::digest(limits);
         if let Some(entry) = entries.iter().find(is_it) {
-            return Some(entry.refusal_at(now));
+            return Some(later(entry.refusal, now.saturating_duration_since(entry.received)));
         }
         let are_over = entries.iter().all(|entry| now >= entry.until);
         drop(entries);
@@ -111,14 +111,14 @@ impl DenyCache {
         if wait.is_zero() {
             return;
         }
-        let (Some(until), Some(free_at)) = (sent.checked_add(wait), received.checked_add(wait)) else { return };
+        let Some(until) = sent.checked_add(wait) else { return };
         if self.count.load(Ordering::Relaxed) >= self.most {
             self.sweep(received);
             if self.count.load(Ordering::Relaxed) >= self.most {
                 return;
             }
         }
-        let entry = Entry { until, free_at, cost, limits: Limit::digest(limits), refusal: *refusal };
+        let entry = Entry { until, received, cost, limits: Limit::digest(limits), refusal: *refusal };
         let print = self.secret.fingerprint(key);
         match self.entries.entry(print) {
             dashmap::Entry::Vacant(place) => {
@@ -190,18 +190,17 @@ impl DenyCache {
     }
 }
 
-impl Entry {
-    /// Returns the refusal with the rest of its waits.
-    fn refusal_at(&self, now: Instant) -> Decision {
-        if self.refusal.retry_after().is_none() {
-            return self.refusal;
-        }
-        let left = self.free_at.saturating_duration_since(now);
-        let retry_after_ms = u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1);
-        let gone = self.refusal.retry_after_ms.saturating_sub(retry_after_ms);
-        let reset_after_ms = self.refusal.reset_after_ms.saturating_sub(gone);
-        Decision { retry_after_ms, reset_after_ms, ..self.refusal }
+/// Returns a decision that charged nothing with the rest of its waits, after a time in which nothing changed.
+pub(super) fn later(decision: Decision, passed: Duration) -> Decision {
+    if decision.retry_after().is_none() {
+        return decision;
     }
+    // A refusal still refuses.
+    let least = u64::from(!decision.is_allowed());
+    let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+    let retry_after_ms = decision.retry_after_ms.saturating_sub(passed).max(least);
+    let reset_after_ms = decision.reset_after_ms.saturating_sub(passed);
+    Decision { retry_after_ms, reset_after_ms, ..decision }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod calls;
 mod deny_cache;
+mod joint_refusals;
 mod policy_cache;
 mod redis_store;
 mod state;

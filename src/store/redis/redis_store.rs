@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::calls::RedisLimits;
 use super::state::{LimitHandle, Shared, Wanted};
-use crate::decision::{Charge, Decision};
+use crate::decision::Decision;
 use crate::engine::Limit;
 use crate::error::ConfigError;
 use crate::keyspace::Settings;
@@ -122,14 +122,14 @@ impl Store for RedisStore {
 
 /// One policy's limits on the keys of its name.
 pub(super) struct RedisBudget {
-    shared: Arc<Shared>,
-    account: LimitHandle,
-    limits: Arc<[Limit]>,
-    opened: Arc<Policy>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) account: LimitHandle,
+    pub(super) limits: Arc<[Limit]>,
+    pub(super) opened: Arc<Policy>,
 }
 
 impl RedisBudget {
-    fn wanted<'a>(&'a self, ask: BudgetRequest<'a>) -> Wanted<'a> {
+    pub(super) fn wanted<'a>(&'a self, ask: BudgetRequest<'a>) -> Wanted<'a> {
         let mode = match self.opened.strategy() {
             Strategy::Absolute => Mode::Absolute,
             Strategy::Suppressed(_) => Mode::Suppressed,
@@ -144,17 +144,7 @@ impl Budget for RedisBudget {
     }
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
-        match (decision.charge, &self.account.share) {
-            (Charge::LocalShare { tick, units }, Some(share)) => {
-                let units = cost.min(units);
-                share.refund(key, units, tick);
-                self.shared.client.dispatcher.debts().forgive(&self.account.keys.space.names.name(key), units);
-            }
-            (Charge::Window { tick, units }, _) if cost.min(units) > 0 => {
-                self.shared.refund(&self.account.keys, key, cost.min(units), tick);
-            }
-            _ => {}
-        }
+        self.shared.take_back(&self.account, key, cost, decision);
     }
 
     fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deny_cache::{DenyCache, RoundTrip};
+use super::joint_refusals::JointRefusals;
 use super::policy_cache::PolicyCache;
-use crate::decision::Decision;
+use crate::decision::{Charge, Decision};
 use crate::engine::Limit;
 use crate::error::{ConfigError, StoreError};
 use crate::keyspace::registry::{Kept, PolicyRegistry};
@@ -13,7 +14,7 @@ use crate::keyspace::{Settings, Windows};
 use crate::policy::OnStoreError;
 use crate::redis::{Client, Failure, Keyspace, OnDrop};
 use crate::runtime;
-use crate::script::{self, Correction, CorrectionReply, Mode};
+use crate::script::{self, Correction, CorrectionReply, EncodedPolicy, Mode};
 use crate::store::budget::BudgetResponse;
 use crate::store::local_share::LocalShare;
 use crate::telemetry::{self, Notice};
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     /// The units that this instance has admitted, for its shares.
     pub(super) windows: Arc<Windows>,
     has_deny_cache: bool,
+    /// The refusals of requests with several limits.
+    pub(super) refused: JointRefusals,
     /// The keys of the engine's own calls.
     pub(super) main: LimitHandle,
     /// The keys of the limits that layers opened.
@@ -71,6 +74,12 @@ impl LimitKeys {
         Self { space: Arc::new(client.keyspace(name)), denied }
     }
 
+    /// The count of this instance's corrections of a key, or of others, which a remembered refusal must match. Returns
+    /// `None` if no refusal is remembered.
+    pub(super) fn changes(&self, key: &[u8]) -> Option<u64> {
+        self.denied.as_ref().map(|denied| denied.changes(key))
+    }
+
     fn forget(&self, key: &[u8]) {
         if let Some(denied) = &self.denied {
             denied.forget(key);
@@ -91,6 +100,7 @@ impl Shared {
             client: Arc::clone(client),
             windows,
             has_deny_cache,
+            refused: JointRefusals::default(),
             main: LimitHandle { keys: Arc::new(keys), share, policy: Arc::default() },
             named: PolicyRegistry::new(TimeSource::system()),
         })
@@ -153,7 +163,7 @@ impl Shared {
         }))
     }
 
-    fn peek_without_redis(
+    pub(super) fn peek_without_redis(
         &self,
         account: &LimitHandle,
         wanted: &Wanted<'_>,
@@ -171,20 +181,24 @@ impl Shared {
         wanted: &Wanted<'_>,
         name: Option<Box<[u8]>>,
     ) -> Result<(Decision, RoundTrip), Failure> {
-        let keys = &account.keys;
-        let changes = keys.denied.as_ref().map_or(0, |denied| denied.changes(wanted.key));
+        let changes = account.keys.changes(wanted.key).unwrap_or(0);
         let ask = script::Ask { cost: wanted.cost, random: fastrand::u32(..) };
-        let encode = || self.client.policy(&keys.space, wanted.mode, wanted.limits);
-        let policy = account.policy.get(&keys.space, wanted.mode, wanted.limits, encode);
-        let name = name.unwrap_or_else(|| keys.space.names.name(wanted.key));
-        let reply = self.client.question(policy, name, ask).await?;
+        let name = name.unwrap_or_else(|| account.keys.space.names.name(wanted.key));
+        let reply = self.client.question(self.policy(account, wanted), name, ask).await?;
         let charged = if wanted.mode == Mode::Peek { 0 } else { wanted.cost };
         let decision = self.client.read(&reply, ask, charged, wanted.limits)?;
         Ok((decision, RoundTrip { sent: reply.sent, received: reply.received, changes }))
     }
 
+    /// The limits of a request, as the script reads them.
+    pub(super) fn policy(&self, account: &LimitHandle, wanted: &Wanted<'_>) -> EncodedPolicy {
+        let space = &account.keys.space;
+        let encode = || self.client.policy(space, wanted.mode, wanted.limits);
+        account.policy.get(space, wanted.mode, wanted.limits, encode)
+    }
+
     /// Updates the deny cache and the local share from a decision.
-    fn remember(&self, account: &LimitHandle, wanted: &Wanted<'_>, decision: &Decision, asked: RoundTrip) {
+    pub(super) fn remember(&self, account: &LimitHandle, wanted: &Wanted<'_>, decision: &Decision, asked: RoundTrip) {
         if decision.used() > decision.limit() {
             self.check_use(&account.keys, wanted, decision);
         }
@@ -221,7 +235,7 @@ impl Shared {
     }
 
     /// Applies the policy for a request that Redis cannot decide.
-    fn without_redis(
+    pub(super) fn without_redis(
         &self,
         account: &LimitHandle,
         wanted: &Wanted<'_>,
@@ -230,11 +244,16 @@ impl Shared {
         let Some(share) = &account.share else { return Err(failure.into()) };
         let (instances, is_suppressed) = (self.client.instances(), wanted.mode == Mode::Suppressed);
         let decision = share.decide(wanted.key, wanted.cost, wanted.limits, instances, is_suppressed);
-        // What may have run may have been charged: told again it would count twice.
-        if decision.charge.units() > 0 && !failure.may_have_run() {
-            self.client.owe(&account.keys.space, wanted.key, decision.charge.units());
-        }
+        self.owe(account, wanted.key, &decision, &failure);
         Ok(decision)
+    }
+
+    /// Records what a share charged, to report it to Redis later.
+    pub(super) fn owe(&self, account: &LimitHandle, key: &[u8], decision: &Decision, failure: &Failure) {
+        // What may have run may have been charged: reported again, it would count twice.
+        if decision.charge.units() > 0 && !failure.may_have_run() {
+            self.client.owe(&account.keys.space, key, decision.charge.units());
+        }
     }
 
     /// Forgets all keys of a name.
@@ -265,8 +284,23 @@ impl Shared {
         self.client.correct(&keys.space, key, correction).await
     }
 
+    /// Takes back up to `cost` units that a decision charged.
+    pub(super) fn take_back(self: &Arc<Self>, account: &LimitHandle, key: &[u8], cost: u64, decision: &Decision) {
+        match (decision.charge, &account.share) {
+            (Charge::LocalShare { tick, units }, Some(share)) => {
+                let units = cost.min(units);
+                share.refund(key, units, tick);
+                self.client.dispatcher.debts().forgive(&account.keys.space.names.name(key), units);
+            }
+            (Charge::Window { tick, units }, _) if cost.min(units) > 0 => {
+                self.refund(&account.keys, key, cost.min(units), tick);
+            }
+            _ => {}
+        }
+    }
+
     /// Refunds units in the background, with best effort.
-    pub(super) fn refund(self: &Arc<Self>, keys: &Arc<LimitKeys>, key: &[u8], units: u64, stamp: u64) {
+    fn refund(self: &Arc<Self>, keys: &Arc<LimitKeys>, key: &[u8], units: u64, stamp: u64) {
         let (shared, keys, key) = (Arc::clone(self), Arc::clone(keys), Box::<[u8]>::from(key));
         keys.forget(&key);
         let _ = runtime::spawn(async move {
