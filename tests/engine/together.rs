@@ -1,4 +1,5 @@
 //! Decisions on several limits of a local store together, beside a naive log.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::sync::Arc;
