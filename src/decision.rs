@@ -169,6 +169,12 @@ impl Decision {
         duration(self.retry_after_ms)
     }
 
+    /// Whether the request is refused, and no wait helps.
+    #[cfg(feature = "middleware")]
+    pub(crate) fn never_fits(&self) -> bool {
+        self.retry_after_ms == u64::MAX && !self.is_allowed()
+    }
+
     /// The time until the window is empty, if no other request arrives.
     #[must_use]
     pub fn reset_after(&self) -> Duration {

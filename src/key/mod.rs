@@ -46,6 +46,7 @@ pub(crate) use self::missing_key::Fault;
 pub use self::missing_key::MissingKey;
 pub use self::networks::{IntoNetworks, Networks};
 pub use self::request_view::RequestView;
+pub(crate) use self::request_view::content_length;
 #[cfg(feature = "axum")]
 pub use self::route::Route;
 pub use self::writer::{Key, KeyWriter};

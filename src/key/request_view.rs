@@ -1,5 +1,6 @@
 use std::fmt;
 
+use http::header::CONTENT_LENGTH;
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 
 /// A request without its body.
@@ -49,11 +50,24 @@ impl<'a> RequestView<'a> {
         self.headers
     }
 
+    /// The length of the body in bytes, if the client declares it with `Content-Length`.
+    ///
+    /// A chunked body and most gRPC calls declare none.
+    #[must_use]
+    pub fn content_length(&self) -> Option<u64> {
+        content_length(self.headers)
+    }
+
     /// The extensions, in which servers and other layers record data.
     #[must_use]
     pub fn extensions(&self) -> &'a Extensions {
         self.extensions
     }
+}
+
+/// The declared length of a body (RFC 9110 section 8.6).
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Creates a view of a request's head, which is all that an axum extractor has.

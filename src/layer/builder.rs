@@ -321,6 +321,8 @@ impl RateLimitLayerBuilder {
     /// A request that costs 0 is free. One that costs more than a limit admits in its window is refused without
     /// `Retry-After`, because no wait helps. A [`Limit`] may have a [cost](Limit::cost) of its own.
     ///
+    /// For bytes, use [`RequestView::content_length`], with a cost for requests that declare none.
+    ///
     /// # Examples
     ///
     /// ```

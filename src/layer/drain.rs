@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_timer::Delay;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONNECTION, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, Version};
 use http_body::Body;
 
+use crate::key::content_length;
 use crate::telemetry::{self, Notice};
 
 /// The default maximum number of bytes to read.
@@ -115,10 +116,6 @@ impl DrainOptions {
             None => Unread::Nothing,
         }
     }
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The state of a refused request's body.

@@ -57,6 +57,8 @@ impl<'a> Limited<'a> {
 pub enum RefusalReason {
     /// A limit has no room for the request.
     Limited,
+    /// The request costs more than a limit ever admits, so no wait helps. That includes every request if the limit is 0.
+    ExceedsLimit,
     /// The request has no key.
     MissingKey,
     /// The store could not decide.
@@ -80,6 +82,7 @@ impl<'a> RefusalContext<'a> {
     #[must_use]
     pub fn reason(&self) -> RefusalReason {
         match self.refusal {
+            Refusal::Limited(limited) if limited.by.decision.never_fits() => RefusalReason::ExceedsLimit,
             Refusal::Limited(_) => RefusalReason::Limited,
             Refusal::MissingKey(_) => RefusalReason::MissingKey,
             Refusal::Unavailable => RefusalReason::StoreUnavailable,

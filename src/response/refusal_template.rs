@@ -29,6 +29,9 @@ pub(super) struct RefusalTemplates {
     shed: Option<Template>,
 }
 
+/// The detail of a problem without a wait.
+const NEVER_FITS: &str = "the request exceeds the limit, so no wait helps";
+
 /// A limit that refused a request.
 #[derive(Clone, Copy)]
 pub(super) struct LimitedBy<'a> {
@@ -134,9 +137,11 @@ impl RefusalTemplates {
             },
             _ => None,
         };
-        if let (None, RefusalBody::Problem) = (index, self.body) {
+        let never_fits = all.iter().any(|by| by.decision.never_fits());
+        if self.body == RefusalBody::Problem && (index.is_none() || never_fits) {
             let names = all.iter().flat_map(|by| by.names());
-            return problem::violated(template.status, self.message.as_deref(), names).into();
+            let detail = self.message.as_deref().or(never_fits.then_some(NEVER_FITS));
+            return problem::violated(template.status, detail, names).into();
         }
         template.bodies.get(index.unwrap_or(0)).or(template.bodies.first()).cloned().unwrap_or_default()
     }

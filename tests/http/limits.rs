@@ -307,6 +307,9 @@ async fn a_cost_is_charged_as_a_whole_and_above_the_limit_no_wait_helps() {
         let response = send(&app, Request::get("/").header("x-cost", cost)).await;
         (response.status().as_u16(), retry_after(&response).is_some())
     };
+    let refused = send(&app, Request::get("/").header("x-cost", 11)).await;
+    let problem: serde_json::Value = serde_json::from_str(&body(refused).await).unwrap();
+    assert_eq!(problem["detail"], "the request exceeds the limit, so no wait helps");
     assert_eq!(costs(11).await, (429, false));
     assert_eq!(costs(u64::MAX).await, (429, false));
     assert_eq!(costs(7).await, (200, false));
@@ -314,6 +317,33 @@ async fn a_cost_is_charged_as_a_whole_and_above_the_limit_no_wait_helps() {
     assert_eq!(costs(3).await, (200, false));
     assert_eq!(costs(1).await, (429, true));
     assert_eq!(costs(0).await, (200, false), "free");
+}
+
+#[tokio::test]
+async fn a_cost_can_be_the_declared_length() {
+    let (builder, _) = builder();
+    let reasons = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&reasons);
+    let layer = builder
+        .quotas(["1000/h"])
+        .key(Global)
+        .cost(|req| req.content_length().unwrap_or(500))
+        .on_refusal(move |refusal| {
+            seen.lock().unwrap().push(refusal.reason());
+            refusal.response().clone()
+        })
+        .build()
+        .unwrap();
+    let app = app(&layer);
+    let mut statuses = Vec::new();
+    for length in [Some("600"), Some("401"), Some("400"), Some("1001"), Some("junk"), None] {
+        let request = Request::post("/");
+        let request = length.into_iter().fold(request, |request, length| request.header("content-length", length));
+        statuses.push(send(&app, request).await.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 429, 200, 429, 429, 429]);
+    use RefusalReason::{ExceedsLimit, Limited};
+    assert_eq!(*reasons.lock().unwrap(), [Limited, ExceedsLimit, Limited, Limited]);
 }
 
 /// One limit counts requests, the other their units.

@@ -113,10 +113,19 @@ impl Shared {
 
     /// Decides at once if no call is necessary, otherwise after a round trip.
     pub(super) fn decide(self: &Arc<Self>, account: &LimitHandle, wanted: &Wanted<'_>) -> BudgetResponse {
+        self.respond(account, wanted, true)
+    }
+
+    /// Looks at a key without a charge. Of the suppressed strategy, only the hard cap counts.
+    pub(super) fn peek(self: &Arc<Self>, account: &LimitHandle, wanted: &Wanted<'_>) -> BudgetResponse {
+        self.respond(account, wanted, false)
+    }
+
+    fn respond(self: &Arc<Self>, account: &LimitHandle, wanted: &Wanted<'_>, charges: bool) -> BudgetResponse {
         let keys = &account.keys;
         let name = self.client.dispatcher.name_to_route(|| keys.space.names.name(wanted.key));
         if !self.client.dispatcher.allows(name.as_deref()) {
-            return BudgetResponse::Ready(self.without_redis(account, wanted, Failure::unavailable()));
+            return BudgetResponse::Ready(self.instead(account, wanted, charges, Failure::unavailable()));
         }
         if wanted.mode == Mode::Absolute
             && let Some(denied) = &keys.denied
@@ -128,41 +137,31 @@ impl Shared {
         let (key, limits, cost, mode) = (Box::from(wanted.key), Arc::clone(wanted.limits), wanted.cost, wanted.mode);
         BudgetResponse::Pending(Box::pin(async move {
             let wanted = Wanted { key: &key, cost, limits: &limits, mode };
-            match shared.ask(&account, &wanted, name).await {
-                Ok((decision, asked)) => {
+            let decided = match charges {
+                true => shared.ask(&account, &wanted, name).await.map(|(decision, asked)| {
                     shared.remember(&account, &wanted, &decision, asked);
-                    Ok(decision)
-                }
-                Err(failure) => shared.without_redis(&account, &wanted, failure),
-            }
+                    decision
+                }),
+                false => shared.client.look_at_cap(&account.keys.space, &key, cost, &limits).await,
+            };
+            decided.or_else(|failure| shared.instead(&account, &wanted, charges, failure))
         }))
     }
 
-    /// Looks at a key without a charge. Of the suppressed strategy, only the hard cap counts.
-    pub(super) fn peek(self: &Arc<Self>, account: &LimitHandle, wanted: &Wanted<'_>) -> BudgetResponse {
-        let keys = &account.keys;
-        let name = self.client.dispatcher.name_to_route(|| keys.space.names.name(wanted.key));
-        if !self.client.dispatcher.allows(name.as_deref()) {
-            return BudgetResponse::Ready(self.peek_without_redis(account, wanted, Failure::unavailable()));
+    fn instead(
+        &self,
+        account: &LimitHandle,
+        wanted: &Wanted<'_>,
+        charges: bool,
+        failure: Failure,
+    ) -> Result<Decision, StoreError> {
+        match charges {
+            true => self.without_redis(account, wanted, failure),
+            false => self.peek_without_redis(account, wanted, failure),
         }
-        if wanted.mode == Mode::Absolute
-            && let Some(denied) = &keys.denied
-            && let Some(refusal) = denied.get(wanted.key, wanted.cost, wanted.limits)
-        {
-            return BudgetResponse::Ready(Ok(refusal));
-        }
-        let (shared, account) = (Arc::clone(self), account.clone());
-        let (key, limits, cost, mode) = (Box::from(wanted.key), Arc::clone(wanted.limits), wanted.cost, wanted.mode);
-        BudgetResponse::Pending(Box::pin(async move {
-            match shared.client.look_at_cap(&account.keys.space, &key, cost, &limits).await {
-                Ok(decision) => Ok(decision),
-                Err(failure) => {
-                    shared.peek_without_redis(&account, &Wanted { key: &key, cost, limits: &limits, mode }, failure)
-                }
-            }
-        }))
     }
 
+    /// Looks at this instance's share of a request that Redis cannot decide.
     pub(super) fn peek_without_redis(
         &self,
         account: &LimitHandle,
