@@ -40,9 +40,17 @@ fn decide_all_limits(
 ) -> Outcome {
     let now = window.clamp(now);
     match check_limits(window, now, cost, limits, |limit| limit.capacity) {
-        Ok(nearest) => admit(window, nearest, now, if charge { cost } else { 0 }, limits, horizon),
+        Ok(fit) => admit(window, fit, now, if charge { cost } else { 0 }, limits, horizon),
         Err(refusal) => refusal,
     }
+}
+
+/// An admission before its charge.
+#[derive(Clone, Copy)]
+pub(super) struct Fit {
+    pub(super) outcome: Outcome,
+    /// Whether the same cost may not fit once more.
+    is_tight: bool,
 }
 
 /// Checks every limit once. Returns an admission, described by the limit that is nearest to exhaustion. If a limit has
@@ -54,7 +62,8 @@ pub(super) fn check_limits(
     cost: u64,
     limits: &[Limit],
     cap: impl Fn(&Limit) -> u64,
-) -> Result<Outcome, Outcome> {
+) -> Result<Fit, Outcome> {
+    let mut is_tight = false;
     let (mut violated, mut fits_at, mut used_then, mut used_of, mut binding) = (0, 0, 0, 0, 0);
     for (index, limit) in limits.iter().enumerate() {
         let view = window.look_back(now, limit.span);
@@ -69,10 +78,11 @@ pub(super) fn check_limits(
         {
             (used_of, binding) = (view.used, index);
         }
+        is_tight |= view.used.saturating_add(cost).saturating_add(cost) > limit.capacity;
     }
     let nearest = Outcome::allowed(binding, used_of, window.tick());
     if violated == 0 {
-        return Ok(nearest);
+        return Ok(Fit { outcome: nearest, is_tight });
     }
     Err(Outcome { verdict: Verdict::Rejected, violated, fits_at, used_then, ..nearest })
 }
@@ -81,18 +91,19 @@ pub(super) fn check_limits(
 #[inline]
 pub(super) fn admit(
     window: &mut Window,
-    nearest: Outcome,
+    fit: Fit,
     now: u64,
     cost: u64,
     limits: &[Limit],
     horizon: &Retention,
 ) -> Outcome {
+    let Fit { outcome: nearest, is_tight } = fit;
     if cost == 0 {
         return nearest;
     }
     window.charge(now, cost, horizon);
     let wait = |limit: &Limit| window.fits_at(window.look_back(now, limit.span), limit, limit.capacity, cost).0;
-    let fits_at = limits.iter().map(wait).max().unwrap_or(0);
+    let fits_at = if is_tight { limits.iter().map(wait).max().unwrap_or(0) } else { 0 };
     let used = nearest.used + cost;
     Outcome { used, used_then: used, newest: now, fits_at, ..nearest }
 }

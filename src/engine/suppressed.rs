@@ -69,8 +69,8 @@ fn decide(
     briefly: bool,
 ) -> Outcome {
     let now = window.clamp(now);
-    let nearest = match check_limits(window, now, cost, limits, |limit| limit.hard) {
-        Ok(nearest) => nearest,
+    let fit = match check_limits(window, now, cost, limits, |limit| limit.hard) {
+        Ok(fit) => fit,
         Err(refusal) => {
             // A cost above the hard cap is not part of the demand, because no such request can be admitted.
             if cost > 0 && limits.iter().all(|limit| cost <= limit.hard) {
@@ -86,14 +86,14 @@ fn decide(
         }
     };
     if cost == 0 {
-        return nearest;
+        return fit.outcome;
     }
     let admit = |window: &mut Window| match briefly {
         true => {
             window.charge(now, cost, horizon);
-            nearest
+            fit.outcome
         }
-        false => admit(window, nearest, now, cost, limits, horizon),
+        false => admit(window, fit, now, cost, limits, horizon),
     };
     roll(window, now, limits);
     let Share { ratio, tightest, fits } = share(window, now, cost, limits);
@@ -115,7 +115,7 @@ fn decide(
     });
     let outcome = match is_allowed {
         true => admit(window),
-        false if briefly => nearest,
+        false if briefly => fit.outcome,
         false => shed_outcome(window, now, cost, limits, tightest, random),
     };
     Outcome { verdict: Verdict::Suppressed { is_allowed }, factor: factor_in_band(ratio), ..outcome }
@@ -124,7 +124,7 @@ fn decide(
 /// Returns the outcome at the hard cap, for a request that is refused for another reason. It records no demand.
 pub(crate) fn at_hard_cap(window: &Window, now: u64, cost: u64, limits: &[Limit]) -> Outcome {
     match check_limits(window, window.clamp(now), cost, limits, |limit| limit.hard) {
-        Ok(nearest) => nearest,
+        Ok(fit) => fit.outcome,
         Err(full) => Outcome { verdict: Verdict::Suppressed { is_allowed: false }, factor: 1.0, ..full },
     }
 }

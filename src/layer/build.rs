@@ -64,6 +64,7 @@ impl RateLimitLayerBuilder {
             [limit] => limit.plain().map(|tier| Plain {
                 key: Arc::clone(&limit.key.extractor),
                 tier: Arc::clone(tier),
+                cost: limit.cost.0.clone(),
                 mode: Arc::clone(&limit.mode),
             }),
             _ => None,

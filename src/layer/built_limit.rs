@@ -217,10 +217,10 @@ impl BuiltLimit {
         }
     }
 
-    /// The tier of every request, if the limit asks nothing of a request but its key.
+    /// The tier of every request, if the limit asks nothing of a request but its key and its cost.
     pub(super) fn plain(&self) -> Option<&Arc<Tier>> {
         let has_routes = matches!(&self.quotas, QuotaSource::Table { routes, .. } if !routes.is_empty());
-        let asks_more = has_routes || self.cost.0.is_some() || self.key.lookup.is_some();
+        let asks_more = has_routes || self.key.lookup.is_some();
         if asks_more { None } else { self.base() }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::built_limit::BuiltLimit;
 use super::drain::DrainOptions;
+use super::limit::Cost;
 use super::mode::ModeCell;
 use super::on_missing_key::OnMissingKey;
 use super::rules::Rules;
@@ -18,7 +19,7 @@ use crate::telemetry::DropCounter;
 pub(super) struct LayerState {
     /// At least one.
     pub(super) limits: Box<[BuiltLimit]>,
-    /// The only limit, if it asks nothing of a request but its key.
+    /// The only limit, if it asks nothing of a request but its key and its cost.
     pub(super) plain: Option<Plain>,
     pub(super) responder: Arc<Responder>,
     pub(super) drain: DrainOptions,
@@ -44,6 +45,7 @@ pub(super) struct Stores {
 pub(super) struct Plain {
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) tier: Arc<Tier>,
+    pub(super) cost: Option<Arc<Cost>>,
     pub(super) mode: Arc<ModeCell>,
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use arrayvec::ArrayVec;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Response, StatusCode};
@@ -26,7 +25,9 @@ pub(super) enum Entry {
     Rule(Rule),
     /// The store of a plain limit has decided, or is about to.
     Plain(BudgetResponse),
-    /// The layer has no plain limit, or the request has no key for it.
+    /// The request has no key for a plain limit.
+    NoKey(MissingKey),
+    /// The layer has no plain limit.
     Other,
 }
 
@@ -99,8 +100,11 @@ impl LayerState {
             Some(plain) if plain.mode.is_enforce() => {
                 let mut key = KeyWriter::new();
                 match plain.key.key(request, &mut key) {
-                    Ok(()) => Entry::Plain(plain.tier.budget.decide(BudgetRequest::new(key.as_bytes(), 1))),
-                    Err(_) => Entry::Other,
+                    Ok(()) => {
+                        let cost = plain.cost.as_ref().map_or(1, |cost| cost(request));
+                        Entry::Plain(plain.tier.budget.decide(BudgetRequest::new(key.as_bytes(), cost)))
+                    }
+                    Err(missing) => Entry::NoKey(missing),
                 }
             }
             _ => Entry::Other,
@@ -110,17 +114,19 @@ impl LayerState {
     /// Continues with a request that a plain limit has not decided at once. `several` is empty, and has the decisions if
     /// these need no I/O.
     pub(super) fn proceed(&self, entry: Entry, request: &RequestView<'_>, several: &mut Several) -> Progress {
-        match entry {
+        let mut missing = match entry {
             Entry::Rule(Rule::Exempt) => return Progress::Unlimited,
             Entry::Rule(Rule::Deny) => return Progress::Denied,
             Entry::Plain(response) => return Progress::Store(response),
-            Entry::Other => {}
-        }
+            Entry::NoKey(missing) => Some(missing),
+            Entry::Other => None,
+        };
         let mut is_pending = false;
         for (index, limit) in self.limits.iter().enumerate() {
             several.applied.push(Asked::new(index));
             let Some(asked) = several.applied.last_mut() else { break };
-            let begun = limit.begin(request, asked);
+            // The key of a plain limit is read only once.
+            let begun = missing.take().map_or_else(|| limit.begin(request, asked), Begun::NoKey);
             match self.resolve(request, asked, begun) {
                 Begun::Ready => {}
                 Begun::Pending => is_pending = true,
@@ -307,23 +313,27 @@ impl LayerState {
 
     /// The response to a refused request. It takes headers and extensions out of the request.
     pub(super) fn refuse(&self, refused: Refused<'_>, request: &mut Parts) -> Response<Bytes> {
-        let shown = match refused {
-            Refused::Several(several) => several.shown(&self.limits),
-            _ => ArrayVec::new(),
+        let policy = self.limits[0].tiers.policy();
+        let refusal = match refused {
+            Refused::Plain(decision) => match self.plain_rendered() {
+                Some(limit) => Refusal::Limited(Limited { by: Judged { limit, decision }, all: &[] }),
+                None => Refusal::Unavailable,
+            },
+            Refused::Several(several) => return self.refuse_several(several, request),
+            Refused::NoKey(fault) => Refusal::MissingKey(fault),
+            Refused::Unavailable => Refusal::Unavailable,
+            Refused::Denied => Refusal::Denied,
         };
-        let limited = match refused {
-            Refused::Plain(decision) => {
-                self.plain_rendered().map(|limit| Limited { by: Judged { limit, decision }, all: &[] })
-            }
-            // The tightest is the one with the longest wait.
-            Refused::Several(_) => shown.first().map(|by| Limited { by: *by, all: &shown }),
-            Refused::NoKey(_) | Refused::Unavailable | Refused::Denied => None,
-        };
-        let refusal = match (refused, limited) {
-            (Refused::NoKey(fault), _) => Refusal::MissingKey(fault),
-            (Refused::Denied, _) => Refusal::Denied,
-            (_, Some(limited)) => Refusal::Limited(limited),
-            (_, None) => Refusal::Unavailable,
+        self.responder.refuse(refusal, policy, request)
+    }
+
+    #[inline(never)]
+    fn refuse_several(&self, several: &Several, request: &mut Parts) -> Response<Bytes> {
+        let shown = several.shown(&self.limits);
+        // The tightest is the one with the longest wait.
+        let refusal = match shown.first() {
+            Some(by) => Refusal::Limited(Limited { by: *by, all: &shown }),
+            None => Refusal::Unavailable,
         };
         self.responder.refuse(refusal, self.limits[0].tiers.policy(), request)
     }

@@ -102,8 +102,8 @@ impl RefusalTemplates {
         }
     }
 
-    /// Writes the refusal of a decision, without the headers that every refusal has. `all` are the refusals of the
-    /// request by several limits.
+    /// Writes the refusal of a decision, without the headers that every refusal has. `all` are the refusals by all
+    /// limits of the request, or empty for one limit.
     pub(super) fn write(
         &self,
         decision: &Decision,
@@ -116,34 +116,40 @@ impl RefusalTemplates {
             (Verdict::Suppressed { .. }, Some(shed)) => shed,
             _ => &self.rejected,
         };
-        let this = [LimitedBy { templates: self, decision }];
-        let all = if all.len() > 1 { all } else { &this };
         if !wire.is_grpc() {
-            return write_http(template.status, self.body, self.body(template, all), response);
+            return write_http(template.status, self.body, self.body(template, decision, all), response);
         }
         // An overload violates no quota of the caller.
         let is_quota = template.code == Code::ResourceExhausted;
+        let this = [LimitedBy { templates: self, decision }];
+        let all = if all.is_empty() { &this } else { all };
         let violations = all.iter().filter(|_| is_quota).flat_map(|by| by.violations());
         let headers = response.headers_mut();
         grpc::write_status(template.code, template.encoded_message.clone(), wire, headers);
         grpc::write_wait(template.code, &template.message, wait, violations, headers);
     }
 
-    fn body(&self, template: &Template, all: &[LimitedBy<'_>]) -> Bytes {
-        let index = match all {
-            [by] => match self.marked(by.decision) {
-                0 => Some(by.decision.limit_index()),
-                marked => (marked.count_ones() == 1).then_some(marked.trailing_zeros() as usize),
-            },
-            _ => None,
+    fn body(&self, template: &Template, decision: &Decision, all: &[LimitedBy<'_>]) -> Bytes {
+        let index = match self.marked(decision) {
+            0 => decision.limit_index(),
+            marked if marked.is_power_of_two() => marked.trailing_zeros() as usize,
+            _ => usize::MAX,
         };
-        let never_fits = all.iter().any(|by| by.decision.never_fits());
-        if self.body == RefusalBody::Problem && (index.is_none() || never_fits) {
-            let names = all.iter().flat_map(|by| by.names());
-            let detail = self.message.as_deref().or(never_fits.then_some(NEVER_FITS));
-            return problem::violated(template.status, detail, names).into();
+        // The decision has the longest wait of all.
+        let is_special = all.len() > 1 || index == usize::MAX || decision.never_fits();
+        if is_special && self.body == RefusalBody::Problem {
+            return self.special_problem(template, decision, all);
         }
-        template.bodies.get(index.unwrap_or(0)).or(template.bodies.first()).cloned().unwrap_or_default()
+        template.bodies.get(index).or(template.bodies.first()).cloned().unwrap_or_default()
+    }
+
+    /// The problem of several quotas without room, or of a request for which no wait helps.
+    #[cold]
+    fn special_problem(&self, template: &Template, decision: &Decision, all: &[LimitedBy<'_>]) -> Bytes {
+        let this = [LimitedBy { templates: self, decision }];
+        let names = if all.is_empty() { &this } else { all }.iter().flat_map(|by| by.names());
+        let detail = self.message.as_deref().or(decision.never_fits().then_some(NEVER_FITS));
+        problem::violated(template.status, detail, names).into()
     }
 
     /// The quotas that a decision marks as violated, one bit each.
