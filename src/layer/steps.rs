@@ -148,7 +148,8 @@ impl LayerState {
     /// Asks the budgets of the limits that apply.
     fn decide(&self, several: &mut Several) -> Decide {
         let is_blocked = |asked: &Asked| {
-            asked.is_enforced && self.limits[asked.index].tier(&asked.tier).is_some_and(|tier| tier.is_blocked)
+            let refuses = asked.is_enforced && asked.cost > 0;
+            refuses && self.limits[asked.index].tier(&asked.tier).is_some_and(|tier| tier.is_blocked)
         };
         if let Some(blocked) = several.applied.iter().position(is_blocked) {
             // No wait helps, whatever the other limits say.

@@ -217,6 +217,23 @@ async fn routes_can_be_unlimited_or_blocked_and_others_need_no_quota() {
     assert_eq!(seen, [200, 200, 429, 200, 429, 200, 200]);
 }
 
+/// What is free for a blocked client still counts for the other limits.
+#[tokio::test]
+async fn a_free_request_of_a_blocked_client_is_charged_to_the_other_limits() {
+    let (builder, _) = builder();
+    let layer = builder
+        .limit(client().quota_fn(|_| Quotas::BLOCKED).cost(|req| u64::from(req.uri().path() != "/free")))
+        .limit(Limit::per(Global).quota("2/h").name("service"))
+        .build()
+        .unwrap();
+    let app = app(&layer);
+    let mut seen = Vec::new();
+    for path in ["/", "/free", "/free", "/free"] {
+        seen.push(send(&app, Request::get(path).header("x-client", "a")).await.status().as_u16());
+    }
+    assert_eq!(seen, [429, 200, 200, 429]);
+}
+
 #[derive(Clone)]
 struct User {
     id: u64,
