@@ -57,7 +57,7 @@ impl Policy {
         self
     }
 
-    /// Sets that policies with other quotas have the same name on purpose: the quotas depend on the request.
+    /// Sets that policies with other quotas have the same name on purpose: the quotas depend on the request, or change.
     #[cfg(feature = "middleware")]
     pub(crate) fn sharing_its_name(mut self) -> Self {
         self.shares_name = true;

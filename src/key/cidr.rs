@@ -18,7 +18,7 @@ pub(super) enum Range {
     V6(Ipv6Addr, Ipv6Addr),
 }
 
-/// A network with bits set beyond its prefix, and what to write instead.
+/// A network with bits set beyond its prefix, and its two corrections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HostBits {
     pub(super) network: String,

@@ -207,7 +207,7 @@ impl<T: Kept> Entry<T> {
 
 /// Returns why a policy and another one in use probably share their keys by mistake.
 fn confusion(other: &Policy, policy: &Policy) -> Option<&'static str> {
-    if policy.shares_name() && other.shares_name() {
+    if policy.shares_name() {
         return None;
     }
     if policy.quotas() != other.quotas() || policy.strategy() != other.strategy() {

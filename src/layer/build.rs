@@ -127,7 +127,8 @@ impl Building<'_> {
             None => self.own_store(&all)?,
         };
         let mut policy = Policy::new(Arc::clone(&name), [], strategy).with_on_store_error(self.on_store_error);
-        if limit.choose.is_some() || limit.quota_lookup.is_some() {
+        // An update opens a limit while its predecessor is still in use.
+        if limit.choose.is_some() || limit.quota_lookup.is_some() || self.old.is_some() {
             policy = policy.sharing_its_name();
         }
         let tiers = Tiers::new(store, policy, Arc::clone(&self.responder), is_global);

@@ -152,7 +152,7 @@ impl LayerState {
             refuses && self.limits[asked.index].tier(&asked.tier).is_some_and(|tier| tier.is_blocked)
         };
         if let Some(blocked) = several.applied.iter().position(is_blocked) {
-            // No wait helps, whatever the other limits say.
+            // No wait helps, whatever the other limits decide.
             several.applied.swap(0, blocked);
             several.applied.truncate(1);
         }

@@ -101,7 +101,7 @@ impl Decisions {
         }
     }
 
-    /// Records that the store of a part failed; `is_needed` says whether that refuses the request.
+    /// Records that the store of a part failed, which refuses the request if `is_needed` is true.
     pub(super) fn record_failure(&mut self, is_needed: bool) {
         self.is_unavailable |= is_needed;
     }

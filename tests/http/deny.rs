@@ -1,4 +1,4 @@
-//! Which requests a layer refuses without a decision, and what their clients see.
+//! Requests that a layer refuses without a decision, and the responses to them.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What a service says with limits: several at once, tiers, routes, costs, modes, and the handle of a request.
+//! The limits of a layer: several at once, tiers, routes, costs, modes, and the handle of a request.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 

@@ -99,7 +99,7 @@ async fn the_answers_are_those_of_a_count_in_this_process_and_on_one_server() {
     }
 }
 
-/// Many tasks on two instances: no limit is exceeded, what is refused is charged to none, and what fits is admitted.
+/// Many tasks on two instances exceed no limit. A refused request is charged to none, and all that fits is admitted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_of_several_limits_are_charged_together_or_not_at_all() {
     for flavor in Flavor::available() {

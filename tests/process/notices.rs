@@ -9,12 +9,13 @@ use std::convert::Infallible;
 use std::env;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::time::Duration;
 
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_weir::key::{Cookie, Extension, Header, MissingKey};
+use tower_weir::key::{Cookie, Extension, Header, MissingKey, RequestView};
 use tower_weir::telemetry::Notice;
-use tower_weir::{ClientIp, Global, ManualClock, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
+use tower_weir::{ClientIp, Global, Limit, ManualClock, Quota, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
 
 /// The case to run.
 const CASE: &str = "TOWER_WEIR_CASE";
@@ -161,6 +162,20 @@ const WRONG: &[(Notice, Case)] = &[
         }),
     ),
     (
+        Notice::UnsupportedQuotas,
+        ("a window shorter than a bucket", || {
+            let limit = Limit::per(Global).quota_fn(|_| Quota::new(9, Duration::from_millis(1)).unwrap());
+            send(RateLimitLayer::builder().limit(limit), (0..9).map(|_| request("192.0.2.1", &[])));
+        }),
+    ),
+    (
+        Notice::QuotaLookupFailed,
+        ("a source of quotas that is down", || {
+            let limit = Limit::per(Global).quota_lookup(|_| async { Err::<Quota, _>(SECRET) });
+            send(RateLimitLayer::builder().limit(limit), (0..9).map(|_| request("192.0.2.1", &[])));
+        }),
+    ),
+    (
         Notice::LayerPerRequest,
         ("in the handler", || {
             for _ in 0..10_001 {
@@ -210,6 +225,14 @@ const RIGHT: &[Case] = &[
     ("exempt health checks", || {
         let builder = builder().exempt_networks(ClientIp::peer(), ["10.0.0.0/8"]);
         send(builder, (0..2_000).map(|_| request("10.0.0.7", &[])));
+    }),
+    ("quotas that change", || {
+        let layer = builder().build().unwrap();
+        layer.control().update(builder().quotas(["7/s"])).unwrap();
+        let choose = |req: &RequestView<'_>| Quota::per_second(req.headers().len() as u64 + 1).unwrap();
+        let limit = Limit::per(Global).quota_fn(choose);
+        let headers = |n: usize| &[(XFF, "203.0.113.9"), ("x-client", "a")][..n % 3];
+        send(RateLimitLayer::builder().limit(limit), (0..9).map(|n| request("192.0.2.1", headers(n))));
     }),
     ("a function that finds some", || {
         let user = |req: &tower_weir::key::RequestView<'_>| req.headers().get("x-user").cloned();
@@ -295,7 +318,9 @@ fn what_is_wrong_is_told_once_with_the_fix_and_without_keys() {
         for hidden in [SECRET, "10.0.0.7", "203.0.113", "127.0.0.1", "192.0.2.1"] {
             assert!(!line.contains(hidden), "{case} shows {hidden}: {line}");
         }
-        let is_error = matches!(notice, Notice::MissingPeerAddress | Notice::UnusableProxyHeader | Notice::MissingKey);
+        let errors =
+            [Notice::MissingPeerAddress, Notice::UnusableProxyHeader, Notice::MissingKey, Notice::QuotaLookupFailed];
+        let is_error = errors.contains(notice);
         assert_eq!((line.contains(" error "), line.contains(" warning ")), (is_error, !is_error), "{line}");
     }
 }
@@ -337,7 +362,7 @@ fn every_notice_has_a_case_and_a_code_of_its_own() {
     let mut codes: Vec<_> = WRONG.iter().map(|(notice, _)| notice.code()).collect();
     codes.sort_unstable();
     codes.dedup();
-    assert_eq!(codes.len(), 12, "{codes:?}");
+    assert_eq!(codes.len(), 14, "{codes:?}");
 }
 
 /// What goes to `tracing` is written to standard error, in the form in which it goes there without.

@@ -1,4 +1,4 @@
-//! How old a value can be, and what happens while the source fails.
+//! The age of values, and lookups while the source fails.
 
 use std::sync::Arc;
 use std::time::Duration;
