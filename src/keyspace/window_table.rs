@@ -70,6 +70,11 @@ impl WindowTable {
         self.map.len()
     }
 
+    /// The longest span for which the table keeps history.
+    pub(crate) fn longest_span(&self) -> u32 {
+        self.horizon.keep()
+    }
+
     #[inline]
     pub(crate) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
         self.map.fingerprint(key)

@@ -6,8 +6,9 @@ use super::cleanup::{self, Sweep};
 use super::fingerprint::Fingerprint;
 use super::registry::{Kept as _, PolicyRegistry};
 use super::window_table::{Brief, Place, WindowTable};
+use crate::correction::{RateLimitComparator, SetOutcome};
 use crate::decision::{Decision, RateLimitDecision};
-use crate::engine::{self, Limit, Outcome};
+use crate::engine::{self, Limit, Outcome, Retention, SetMode, Window};
 use crate::error::ConfigError;
 use crate::geometry::WindowGeometry;
 use crate::policy::Policy;
@@ -180,6 +181,34 @@ impl Windows {
                 window.refund(now, tick, units, horizon);
             });
         }
+    }
+
+    /// Sets the total of a key of one table within a span, if the comparator holds for its current total.
+    pub(crate) fn set(
+        &self,
+        table: &WindowTable,
+        key: &[u8],
+        comparator: RateLimitComparator,
+        (count, mode): (u64, SetMode),
+        span: u32,
+    ) -> SetOutcome {
+        let now = self.now();
+        let correct = |window: &mut Window, horizon: &Retention| {
+            let previous_total = window.used(now, span);
+            let matched = comparator.matches(previous_total);
+            if matched {
+                window.set(now, count, mode, span, horizon);
+            }
+            SetOutcome { matched, previous_total, current_total: window.used(now, span) }
+        };
+        let outcome = table.correct(key, now, correct, |outcome, is_windows| {
+            // An unknown key that stays at 0 needs no window, unless it would otherwise share the charges of others.
+            outcome.matched && (outcome.previous_total > 0 || outcome.current_total > 0 || is_windows)
+        });
+        if outcome.is_some_and(|outcome| outcome.matched && outcome.current_total == 0) {
+            table.forget_empty(key, now);
+        }
+        outcome.unwrap_or(SetOutcome { matched: false, previous_total: 0, current_total: 0 })
     }
 
     pub(crate) fn now(&self) -> u64 {

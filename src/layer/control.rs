@@ -8,6 +8,7 @@ use super::built_limit::BuiltLimit;
 use super::current::Current;
 use super::mode::LimitMode;
 use super::rate_limit_layer::RateLimitLayer;
+use super::several::tightness;
 use crate::decision::Decision;
 use crate::error::{ConfigError, StoreError, shortened};
 use crate::key::{Key, KeyWriter};
@@ -189,40 +190,57 @@ impl LimitControl {
 }
 
 impl KeyControl {
-    /// The decision that a request without cost would get, with the units in use. Nothing is charged.
-    ///
-    /// If the limit has other quotas for some routes, it is the decision of the tightest. It is `None` if the limit has
-    /// no quotas yet, because a function chooses them and no request has come.
+    /// The units in use and the time until they are free, without a charge: the decision on a request that costs
+    /// nothing.
     ///
     /// # Errors
     ///
     /// Returns a [`StoreError`] if the store cannot answer.
     pub async fn usage(&self) -> Result<Option<Decision>, StoreError> {
+        self.peek(0).await
+    }
+
+    /// The decision that a request of this cost would get. Nothing is charged.
+    ///
+    /// Of the suppressed strategy, only the hard cap counts. If the limit has other quotas for some routes, it is the decision of the tightest. It is `None` if the limit has
+    /// no quotas yet, because a function chooses them and no request has come.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if the store cannot answer.
+    pub async fn peek(&self, cost: u64) -> Result<Option<Decision>, StoreError> {
         let mut tightest: Option<Decision> = None;
         for tier in self.limit.visit(BuiltLimit::all_tiers).unwrap_or_default() {
-            let decision = match tier.budget.peek(BudgetRequest::new(&self.key, 0)) {
+            let decision = match tier.budget.peek(BudgetRequest::new(&self.key, cost)) {
                 BudgetResponse::Ready(decision) => decision?,
                 BudgetResponse::Pending(decision) => decision.await?,
             };
-            let is_tighter = |other: Decision| {
-                u128::from(decision.remaining()) * u128::from(other.limit())
-                    < u128::from(other.remaining()) * u128::from(decision.limit())
-            };
-            if tightest.is_none_or(is_tighter) {
-                tightest = Some(decision);
-            }
+            tightest = tightest.into_iter().chain([decision]).min_by_key(tightness);
         }
         Ok(tightest)
     }
 
-    /// Forgets the key's history, for every quota of the limit.
+    /// Forgets the key's history, for every route of the limit.
     ///
     /// # Errors
     ///
     /// Returns a [`StoreError`] if the store cannot be reached. Some of the histories may be forgotten then.
     pub async fn reset(&self) -> Result<(), StoreError> {
+        self.set(0).await
+    }
+
+    /// Sets the units that the key has in use, dated now, for every route of the limit.
+    ///
+    /// It checks no quota. With more units than a quota has, the key is refused until its window has passed. The count
+    /// is capped at 2^39.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if the store cannot be reached, or if a local store is full and does not know the key.
+    /// Some of the histories may be set then.
+    pub async fn set(&self, count: u64) -> Result<(), StoreError> {
         for tier in self.limit.visit(BuiltLimit::all_tiers).unwrap_or_default() {
-            tier.budget.reset(&self.key).await?;
+            tier.budget.set(&self.key, count).await?;
         }
         Ok(())
     }

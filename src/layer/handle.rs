@@ -130,7 +130,7 @@ impl RateLimitHandle {
     pub async fn reset(&self, name: &str) -> Result<(), StoreError> {
         let (applied, tier) = self.tier(name)?;
         applied.charged.store(0, Ordering::Relaxed);
-        tier.budget.reset(&applied.key).await
+        tier.budget.set(&applied.key, 0).await
     }
 
     fn name(&self, applied: &Applied) -> &str {

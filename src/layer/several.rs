@@ -102,7 +102,7 @@ impl Several {
 }
 
 /// Orders decisions by how little they leave: refusals by their wait, then admissions by the free part of the limit.
-fn tightness(decision: &Decision) -> (bool, Reverse<u64>, u64) {
+pub(super) fn tightness(decision: &Decision) -> (bool, Reverse<u64>, u64) {
     match decision.is_allowed() {
         false => (false, Reverse(decision.retry_after_ms), 0),
         true => {

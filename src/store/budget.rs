@@ -45,12 +45,12 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
         BudgetResponse::Ready(Ok(Decision::allowed(u64::MAX, 0)))
     }
 
-    /// Forgets the key's history, for all budgets with the policy's name.
+    /// Sets the key's units in use, dated now, for all budgets with the policy's name. With 0 it forgets the key.
     ///
-    /// The default is an error.
-    fn reset(&self, key: &[u8]) -> BudgetChange {
-        let _ = key;
-        let error = StoreError::new(StoreErrorKind::NotConfigured, "this store cannot reset a key");
+    /// It checks no limit, so `count` may be above it; it is capped at 2^39. The default is an error.
+    fn set(&self, key: &[u8], count: u64) -> BudgetChange {
+        let _ = (key, count);
+        let error = StoreError::new(StoreErrorKind::NotConfigured, "this store cannot set the units of a key");
         Box::pin(std::future::ready(Err(error)))
     }
 

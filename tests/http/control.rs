@@ -136,3 +136,36 @@ async fn old_states_are_not_kept() {
     drop((app, layer, control));
     assert_eq!(Arc::strong_count(&token), 1, "nothing is left when the layer is gone");
 }
+
+#[tokio::test]
+async fn a_control_looks_at_a_key_and_sets_its_units() {
+    let layer = client("5/h").build().unwrap();
+    let app = app(&layer);
+    let key = layer.control().limit("client").unwrap().key("a");
+    assert_eq!(admitted(&app, "a", 2).await, 2);
+    let peek = async |cost| key.peek(cost).await.unwrap().unwrap();
+    assert_eq!((peek(0).await.used(), peek(3).await.is_allowed(), peek(4).await.is_allowed()), (2, true, false));
+    assert!(peek(4).await.retry_after().is_some() && peek(6).await.retry_after().is_none());
+    key.set(5).await.unwrap();
+    assert_eq!(admitted(&app, "a", 9).await, 0, "blocked until the window has passed");
+    key.set(4).await.unwrap();
+    assert_eq!(admitted(&app, "a", 9).await, 1);
+    key.set(u64::MAX).await.unwrap();
+    assert_eq!((admitted(&app, "a", 9).await, admitted(&app, "b", 9).await), (0, 5));
+    key.set(0).await.unwrap();
+    assert_eq!(admitted(&app, "a", 9).await, 5);
+}
+
+/// A local store that is full says so instead of losing the change.
+#[tokio::test]
+async fn a_full_store_returns_an_error_for_an_unknown_key() {
+    let rl = RateLimiter::builder().max_keys(1).build().unwrap();
+    let layer = client("5/h").limiter(rl.local()).build().unwrap();
+    let app = app(&layer);
+    assert_eq!(admitted(&app, "a", 1).await, 1);
+    let key = |who: &str| layer.control().limit("client").unwrap().key(who);
+    assert!(key("b").set(3).await.is_err());
+    key("b").reset().await.unwrap();
+    key("a").set(3).await.unwrap();
+    assert_eq!(admitted(&app, "a", 9).await, 2);
+}

@@ -160,6 +160,25 @@ async fn with_room_in_all_limits_nothing_is_refused() {
     }
 }
 
+/// Each store sets, and forgets, the units of a layer's key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_changes_a_key_on_every_store() {
+    let server = Server::start(Flavor::available()[0]);
+    let rl = limiter(&server, 60, 50);
+    for (name, layer) in [("local", layer(rl.local())), ("redis", layer(rl.redis())), ("hybrid", layer(rl.hybrid()))] {
+        let client = layer.control().limit("client").unwrap().key("client 1");
+        client.set(CLIENT - 1).await.unwrap();
+        assert_eq!(client.peek(0).await.unwrap().unwrap().used(), CLIENT - 1, "{name}");
+        assert!(ask(&layer, 1, 1).await.0 && !ask(&layer, 1, 1).await.0, "{name}");
+        client.reset().await.unwrap();
+        assert!(ask(&layer, 1, 1).await.0, "{name}");
+        // The other stores use the same names.
+        client.reset().await.unwrap();
+        layer.control().limit("tenant").unwrap().key("tenant 1").reset().await.unwrap();
+        layer.control().limit("service").unwrap().global().reset().await.unwrap();
+    }
+}
+
 /// A refusal by a server that is down is no refusal by a limit, and charges nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_server_the_policy_of_each_limit_decides() {

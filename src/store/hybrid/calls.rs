@@ -14,7 +14,6 @@ use crate::lease::{KeyState, LimitSet, OwnedLimitSet, limits_id};
 use crate::policy::OnStoreError;
 use crate::quota::RateLimit;
 use crate::redis::OnDrop;
-use crate::script::Correction;
 use crate::store::budget::BudgetResponse;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
@@ -185,18 +184,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         mode: SetMode,
     ) -> Result<SetOutcome, StoreError> {
         let shared = self.shared()?;
-        shared.give_back_key(&shared.main, key).await?;
-        // Redis may have applied the correction even if no reply arrived, or the caller stopped waiting.
-        let changed = OnDrop(|| {
-            shared.main.with(shared.main.fingerprint(key), KeyState::invalidate);
-        });
-        let set = Correction::Set { comparator, count, mode };
-        let corrected = shared.redis.correct(&shared.main.keys, key, set).await?;
-        let (previous_total, current_total) = (corrected.before, corrected.after);
-        let now = shared.time.now_ms();
-        drop(changed);
-        shared.main.with(shared.main.fingerprint(key), |state| state.record_total(now, current_total, &shared.params));
-        Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
+        Ok(shared.set(&shared.main, key, comparator, (count, mode)).await?)
     }
 
     /// Forgets the key. Returns the units that it had used in the window, or `None` if it was unknown.

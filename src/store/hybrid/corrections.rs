@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::state::Shared;
 use super::sync::SyncOp;
 use super::table::KeyTable;
+use crate::correction::{RateLimitComparator, SetOutcome};
+use crate::engine::SetMode;
 use crate::lease::KeyState;
 use crate::redis::{Failure, OnDrop};
 use crate::script::{Correction, CorrectionReply};
@@ -20,6 +22,28 @@ impl Shared {
             sync.wait(self.redis.dispatcher.deadline()).await?;
         }
         Ok(())
+    }
+
+    /// Sets the total of a key, if the comparator holds for its current total.
+    pub(super) async fn set(
+        self: &Arc<Self>,
+        table: &Arc<KeyTable>,
+        key: &[u8],
+        comparator: RateLimitComparator,
+        (count, mode): (u64, SetMode),
+    ) -> Result<SetOutcome, Failure> {
+        self.give_back_key(table, key).await?;
+        // Redis may have applied the correction even if no reply arrived, or the caller stopped waiting.
+        let changed = OnDrop(|| {
+            table.with(table.fingerprint(key), KeyState::invalidate);
+        });
+        let set = Correction::Set { comparator, count, mode };
+        let corrected = self.redis.correct(&table.keys, key, set).await?;
+        let (previous_total, current_total) = (corrected.before, corrected.after);
+        let now = self.time.now_ms();
+        drop(changed);
+        table.with(table.fingerprint(key), |state| state.record_total(now, current_total, &self.params));
+        Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
     }
 
     /// Forgets a key. Other instances keep the units that they hold.

@@ -6,8 +6,9 @@ use super::calls::HybridLimits;
 use super::state::{Shared, Wanted};
 use super::table::KeyTable;
 use super::task;
+use crate::correction::RateLimitComparator;
 use crate::decision::{Charge, Decision};
-use crate::engine::Limit;
+use crate::engine::{Limit, SetMode};
 use crate::error::ConfigError;
 use crate::keyspace::Settings;
 use crate::lease::{KeyState, OwnedLimitSet};
@@ -166,9 +167,17 @@ impl Budget for HybridBudget {
         });
     }
 
-    fn reset(&self, key: &[u8]) -> BudgetChange {
+    fn set(&self, key: &[u8], count: u64) -> BudgetChange {
         let (shared, table, key) = (Arc::clone(&self.shared), Arc::clone(&self.table), Box::<[u8]>::from(key));
-        Box::pin(async move { Ok(shared.forget(&table, &key).await.map(drop)?) })
+        Box::pin(async move {
+            match count {
+                0 => shared.forget(&table, &key).await.map(drop)?,
+                _ => {
+                    shared.set(&table, &key, RateLimitComparator::Always, (count, SetMode::Replace)).await.map(drop)?
+                }
+            }
+            Ok(())
+        })
     }
 
     fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {

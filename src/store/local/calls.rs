@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use crate::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::decision::{Decision, RateLimitDecision, SuppressionSnapshot};
-use crate::engine::{self, Retention, SetMode, Window};
+use crate::engine::{self, SetMode};
 use crate::keyspace::Windows;
 use crate::quota::RateLimit;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
@@ -141,23 +141,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         count: u64,
         mode: SetMode,
     ) -> SetOutcome {
-        let (now, span) = (self.windows.now(), self.span());
-        let correct = |window: &mut Window, horizon: &Retention| {
-            let previous_total = window.used(now, span);
-            let matched = comparator.matches(previous_total);
-            if matched {
-                window.set(now, count, mode, span, horizon);
-            }
-            SetOutcome { matched, previous_total, current_total: window.used(now, span) }
-        };
-        let outcome = self.windows.main.correct(key, now, correct, |outcome, is_windows| {
-            // An unknown key that stays at 0 needs no window, unless it would otherwise share the charges of others.
-            outcome.matched && (outcome.previous_total > 0 || outcome.current_total > 0 || is_windows)
-        });
-        if outcome.is_some_and(|outcome| outcome.matched && outcome.current_total == 0) {
-            self.windows.main.forget_empty(key, now);
-        }
-        outcome.unwrap_or(SetOutcome { matched: false, previous_total: 0, current_total: 0 })
+        self.windows.set(&self.windows.main, key, comparator, (count, mode), self.span())
     }
 
     /// Forgets the key. Returns the units that it had used in the window, or `None` if it was unknown.

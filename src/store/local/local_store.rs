@@ -3,9 +3,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::calls::LocalLimits;
+use crate::correction::RateLimitComparator;
 use crate::decision::{Charge, Decision};
-use crate::engine::{Limit, Outcome};
-use crate::error::ConfigError;
+use crate::engine::{Limit, Outcome, SetMode};
+use crate::error::{ConfigError, StoreError, StoreErrorKind};
 use crate::keyspace::{Place, Settings, Step, WindowTable, Windows};
 use crate::policy::Policy;
 use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
@@ -117,9 +118,13 @@ impl Budget for LocalBudget {
         BudgetResponse::Ready(Ok(self.windows.look(&self.table, ask.key, ask.cost, &self.limits, self.is_suppressed)))
     }
 
-    fn reset(&self, key: &[u8]) -> BudgetChange {
-        self.table.remove(key, |_| ());
-        Box::pin(std::future::ready(Ok(())))
+    fn set(&self, key: &[u8], count: u64) -> BudgetChange {
+        let (always, span) = (RateLimitComparator::Always, self.table.longest_span());
+        let outcome = self.windows.set(&self.table, key, always, (count, SetMode::Replace), span);
+        // A full table forgets an unknown key in any case.
+        let is_set = outcome.matched || count == 0;
+        let full = || StoreError::new(StoreErrorKind::Unavailable, "the store is full, and does not know the key");
+        Box::pin(std::future::ready(if is_set { Ok(()) } else { Err(full()) }))
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

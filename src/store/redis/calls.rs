@@ -11,7 +11,7 @@ use crate::engine::{Limit, SetMode};
 use crate::error::StoreError;
 use crate::policy::OnStoreError;
 use crate::quota::RateLimit;
-use crate::script::{Correction, Mode};
+use crate::script::Mode;
 use crate::store::budget::BudgetResponse;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
@@ -145,10 +145,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
         mode: SetMode,
     ) -> Result<SetOutcome, StoreError> {
         let shared = self.shared()?;
-        let set = Correction::Set { comparator, count, mode };
-        let corrected = shared.correct(&shared.main.keys, key, set).await?;
-        let (previous_total, current_total) = (corrected.before, corrected.after);
-        Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
+        Ok(shared.set(&shared.main.keys, key, comparator, (count, mode)).await?)
     }
 
     /// Forgets the key. Returns the units that it had used in the window, or `None` if it was unknown.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::calls::RedisLimits;
 use super::state::{LimitHandle, Shared, Wanted};
+use crate::correction::RateLimitComparator;
 use crate::decision::Decision;
-use crate::engine::Limit;
+use crate::engine::{Limit, SetMode};
 use crate::error::ConfigError;
 use crate::keyspace::Settings;
 use crate::policy::{OnStoreError, Policy};
@@ -151,9 +152,18 @@ impl Budget for RedisBudget {
         self.shared.peek(&self.account, &self.wanted(ask))
     }
 
-    fn reset(&self, key: &[u8]) -> BudgetChange {
+    fn set(&self, key: &[u8], count: u64) -> BudgetChange {
         let (shared, account, key) = (Arc::clone(&self.shared), self.account.clone(), Box::<[u8]>::from(key));
-        Box::pin(async move { Ok(shared.forget(&account, &key).await.map(drop)?) })
+        Box::pin(async move {
+            match count {
+                0 => shared.forget(&account, &key).await.map(drop)?,
+                _ => shared
+                    .set(&account.keys, &key, RateLimitComparator::Always, (count, SetMode::Replace))
+                    .await
+                    .map(drop)?,
+            }
+            Ok(())
+        })
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

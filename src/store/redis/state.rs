@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::deny_cache::{DenyCache, RoundTrip};
 use super::joint_refusals::JointRefusals;
 use super::policy_cache::PolicyCache;
+use crate::correction::{RateLimitComparator, SetOutcome};
 use crate::decision::{Charge, Decision};
-use crate::engine::Limit;
+use crate::engine::{Limit, SetMode};
 use crate::error::{ConfigError, StoreError};
 use crate::keyspace::registry::{Kept, PolicyRegistry};
 use crate::keyspace::{Settings, Windows};
@@ -260,6 +261,19 @@ impl Shared {
         // If the call ends early, some keys are gone.
         let _changed = OnDrop(|| keys.denied.iter().for_each(DenyCache::clear));
         self.client.clear(&keys.space).await
+    }
+
+    /// Sets the total of a key, if the comparator holds for its current total.
+    pub(super) async fn set(
+        &self,
+        keys: &LimitKeys,
+        key: &[u8],
+        comparator: RateLimitComparator,
+        (count, mode): (u64, SetMode),
+    ) -> Result<SetOutcome, Failure> {
+        let corrected = self.correct(keys, key, Correction::Set { comparator, count, mode }).await?;
+        let (previous_total, current_total) = (corrected.before, corrected.after);
+        Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
     }
 
     /// Forgets a key, in Redis and in this instance's share.
