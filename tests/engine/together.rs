@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -140,6 +140,19 @@ proptest! {
     }
 }
 
+/// Runs threads that could wait for each other; a deadlock is a failure and not a stuck run.
+fn ends(run: impl FnOnce() + Send + 'static) {
+    let (ended, end) = mpsc::channel();
+    let running = thread::spawn(move || {
+        run();
+        ended.send(()).unwrap();
+    });
+    match end.recv_timeout(Duration::from_secs(120)) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("the threads wait for each other"),
+        _ => running.join().unwrap(),
+    }
+}
+
 /// A request that another limit refuses must not use up units, not even for a moment.
 #[test]
 fn requests_that_another_limit_refuses_take_no_room_from_others() {
@@ -175,6 +188,10 @@ fn requests_that_another_limit_refuses_take_no_room_from_others() {
 /// Threads that ask for the same limits in different orders do not wait for each other for ever, and fill both exactly.
 #[test]
 fn threads_with_opposite_orders_fill_all_limits() {
+    ends(opposite_orders_fill_all_limits);
+}
+
+fn opposite_orders_fill_all_limits() {
     const EACH: u64 = 20_000;
     let rl = RateLimiter::builder().max_keys(64).build().unwrap();
     let limits: Vec<_> = ["a", "b", "c"].map(|name| open(&rl, name, &[Quota::per_hour(4 * EACH).unwrap()])).into();
