@@ -52,7 +52,7 @@ impl RateLimitLayerBuilder {
             store: self.store.or_else(|| old.and_then(|old| old.stores.given.clone())),
             own_stores: old.map_or_else(Vec::new, |old| old.stores.own.clone()),
             old,
-            cost: self.cost,
+            cost: cost_source(self.cost, &self.costs)?,
             on_store_error: self.on_store_error,
             names: HashSet::new(),
         };
@@ -149,7 +149,7 @@ impl Building<'_> {
         Ok(BuiltLimit {
             key,
             quotas,
-            cost: CostSource(limit.cost.or_else(|| self.cost.clone())),
+            cost: CostSource(cost_source(limit.cost.or_else(|| self.cost.clone()), &limit.costs)?),
             mode: Arc::new(ModeCell::new(limit.mode)),
             tiers,
             admits_on_error: self.on_store_error == OnStoreError::Allow,
@@ -209,6 +209,22 @@ fn key_source(key: Option<Arc<dyn KeyExtractor>>, lookup: Option<Lookup>) -> Res
     };
     source.extractor.check()?;
     Ok(source)
+}
+
+/// The costs of the listed routes, and `cost` for other requests.
+fn cost_source(cost: Option<Arc<Cost>>, costs: &[(String, u64)]) -> Result<Option<Arc<Cost>>, ConfigError> {
+    if costs.is_empty() {
+        return Ok(cost);
+    }
+    let mut routes = Routes::default();
+    for (route, units) in costs {
+        routes.insert(route, *units)?;
+    }
+    Ok(Some(Arc::new(move |request| match (routes.get(request), &cost) {
+        (Some(units), _) => *units,
+        (None, Some(cost)) => cost(request),
+        (None, None) => 1,
+    })))
 }
 
 fn status(given: Option<u16>) -> Result<Option<StatusCode>, ConfigError> {

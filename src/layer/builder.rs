@@ -37,6 +37,7 @@ pub struct RateLimitLayerBuilder {
     pub(super) limits: Vec<Limit>,
     /// The cost of a request for the limits without a cost of their own.
     pub(super) cost: Option<Arc<Cost>>,
+    pub(super) costs: Vec<(String, u64)>,
     pub(super) store: Option<Arc<dyn Store>>,
     pub(super) rejected: Option<u16>,
     pub(super) shed: Option<u16>,
@@ -109,6 +110,7 @@ impl RateLimitLayerBuilder {
             short: Limit::without_key(),
             limits: Vec::new(),
             cost: None,
+            costs: Vec::new(),
             store: None,
             rejected: None,
             shed: None,
@@ -337,6 +339,20 @@ impl RateLimitLayerBuilder {
     /// ```
     pub fn cost(mut self, cost: impl Fn(&RequestView<'_>) -> u64 + Send + Sync + 'static) -> Self {
         self.cost = Some(Arc::new(cost));
+        self
+    }
+
+    /// Sets the units that requests to some routes cost; see [`Limit::costs`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_weir::RateLimitLayer;
+    /// let layer = RateLimitLayer::builder().quota("60/min".parse()?).costs([("/export", 10)]).build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn costs<R: Into<String>>(mut self, costs: impl IntoIterator<Item = (R, u64)>) -> Self {
+        self.costs.extend(costs.into_iter().map(|(route, cost)| (route.into(), cost)));
         self
     }
 

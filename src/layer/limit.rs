@@ -48,6 +48,7 @@ pub struct Limit {
     /// The given factor, which `build` checks.
     pub(super) suppressed: Option<f64>,
     pub(super) cost: Option<Arc<Cost>>,
+    pub(super) costs: Vec<(String, u64)>,
     pub(super) mode: LimitMode,
     pub(super) store: Option<Arc<dyn Store>>,
     /// The first mistake, which `build` reports.
@@ -80,6 +81,7 @@ impl Limit {
             quota_lookup: None,
             suppressed: None,
             cost: None,
+            costs: Vec::new(),
             mode: LimitMode::Enforce,
             store: None,
             error: None,
@@ -300,6 +302,25 @@ impl Limit {
     /// A request that costs 0 is free, and one that costs more than the limit is refused without `Retry-After`.
     pub fn cost(mut self, cost: impl Fn(&RequestView<'_>) -> u64 + Send + Sync + 'static) -> Self {
         self.cost = Some(Arc::new(cost));
+        self
+    }
+
+    /// Sets the units that requests to some routes cost this limit. Other requests have the [`cost`](Self::cost).
+    ///
+    /// The routes are written as for [`routes`](Self::routes).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{ClientIp, Limit, RateLimitLayer};
+    ///
+    /// let layer = RateLimitLayer::builder()
+    ///     .limit(Limit::per(ClientIp::peer()).quota("100/min").costs([("/export", 10), ("POST /orders", 5)]))
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn costs<R: Into<String>>(mut self, costs: impl IntoIterator<Item = (R, u64)>) -> Self {
+        self.costs.extend(costs.into_iter().map(|(route, cost)| (route.into(), cost)));
         self
     }
 

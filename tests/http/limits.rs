@@ -217,6 +217,36 @@ async fn routes_can_be_unlimited_or_blocked_and_others_need_no_quota() {
     assert_eq!(seen, [200, 200, 429, 200, 429, 200, 200]);
 }
 
+/// The costs of a limit come before those of the layer, and routes before functions.
+#[tokio::test]
+async fn a_cost_can_be_listed_beside_a_route() {
+    let (builder, _) = builder();
+    let layer = builder
+        .limit(Limit::per(Global).quota("1000/h").name("a"))
+        .limit(Limit::per(Global).quota("1000/h").name("b").costs([("POST /order", 50)]))
+        .limit(Limit::per(Global).quota("1000/h").name("c").cost(|_| 7).costs([("/free", 0)]))
+        .costs([("/export", 10), ("/free", 0)])
+        .build()
+        .unwrap();
+    let (app, control) = (app(&layer), layer.control());
+    for (method, path, want) in [
+        (Method::GET, "/", [1, 1, 7]),
+        (Method::GET, "/export", [10, 10, 7]),
+        (Method::GET, "/free", [0, 0, 0]),
+        (Method::POST, "/order", [1, 50, 7]),
+        (Method::GET, "/order", [1, 1, 7]),
+    ] {
+        assert_eq!(send(&app, Request::builder().method(method).uri(path)).await.status(), 200);
+        for (name, want) in ["a", "b", "c"].into_iter().zip(want) {
+            let key = control.limit(name).unwrap().global();
+            assert_eq!(key.usage().await.unwrap().unwrap().used(), want, "{path} {name}");
+            key.reset().await.unwrap();
+        }
+    }
+    let wrong = RateLimitLayer::builder().quotas(["1/s"]).costs([("export", 10)]).build();
+    assert_eq!(wrong.unwrap_err(), ConfigError::InvalidRoute("export".into()));
+}
+
 /// What is free for a blocked client still counts for the other limits.
 #[tokio::test]
 async fn a_free_request_of_a_blocked_client_is_charged_to_the_other_limits() {
