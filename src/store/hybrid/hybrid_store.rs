@@ -173,7 +173,7 @@ impl Budget for HybridBudget {
             match count {
                 0 => shared.forget(&table, &key).await.map(drop)?,
                 _ => {
-                    shared.set(&table, &key, RateLimitComparator::Always, (count, SetMode::Replace)).await.map(drop)?
+                    shared.set(&table, &key, RateLimitComparator::Always, (count, SetMode::Replace)).await.map(drop)?;
                 }
             }
             Ok(())
