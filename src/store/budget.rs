@@ -17,7 +17,10 @@ use crate::policy::Policy;
     note = "pass a handle of a `RateLimiter`, such as `limiter.local()`, or implement `Store` for a type of your own"
 )]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Opens the budgets of a policy. The layer calls this once, in its `build`.
+    /// Opens the budgets of a policy.
+    ///
+    /// The layer calls this in its `build`. For quotas that depend on the request, it calls this when they are first needed.
+    /// Budgets of policies with the same name share their histories.
     ///
     /// # Errors
     ///
