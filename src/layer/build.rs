@@ -47,10 +47,11 @@ impl RateLimitLayerBuilder {
         }
         let rejected = status(self.rejected)?.unwrap_or(StatusCode::TOO_MANY_REQUESTS);
         let denied = status(self.denials.status)?.unwrap_or(StatusCode::FORBIDDEN);
+        let denied = (!self.denials.predicates.is_empty()).then_some(denied);
         let mut building = Building {
             responder: Arc::new(Responder::new(self.answers, rejected, status(self.shed)?, denied)),
             store: self.store.or_else(|| old.and_then(|old| old.stores.given.clone())),
-            own_stores: old.map_or_else(Vec::new, |old| old.stores.own.clone()),
+            own_stores: old.map_or_else(Vec::new, |old| old.stores.own.to_vec()),
             old,
             cost: cost_source(self.cost, &self.costs)?,
             on_store_error: self.on_store_error,
@@ -81,7 +82,7 @@ impl RateLimitLayerBuilder {
             stores: Stores {
                 _discards: old.and_then(|old| old.stores._discards.clone()).or_else(new_discards),
                 given: building.store,
-                own: building.own_stores,
+                own: building.own_stores.into(),
             },
             responder: building.responder,
             successor: Successor::default(),
@@ -183,17 +184,24 @@ impl Building<'_> {
 impl Limit {
     /// Whether no setter was called.
     fn is_untouched(&self) -> bool {
-        let has_quotas = !self.quotas.is_empty() || !self.routes.is_empty();
         let has_key = self.key.is_some() || self.lookup.is_some();
-        !has_quotas && !has_key && self.name.is_none() && self.suppressed.is_none() && self.error.is_none()
+        !self.has_table() && !has_key && self.name.is_none() && self.suppressed.is_none() && self.error.is_none()
+    }
+
+    /// Whether it has quotas that do not depend on a function.
+    fn has_table(&self) -> bool {
+        !self.quotas.is_empty() || !self.routes.is_empty()
     }
 
     fn check(&self, name: &str) -> Result<(), ConfigError> {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
-        let has_table = !self.quotas.is_empty() || !self.routes.is_empty();
-        match [has_table, self.choose.is_some(), self.quota_lookup.is_some()].into_iter().filter(|has| *has).count() {
+        match [self.has_table(), self.choose.is_some(), self.quota_lookup.is_some()]
+            .into_iter()
+            .filter(|has| *has)
+            .count()
+        {
             0 => Err(ConfigError::NoQuota),
             1 => Ok(()),
             _ => Err(ConfigError::QuotasConflict(name.to_owned())),

@@ -24,13 +24,13 @@ pub(super) struct BuiltLimit {
     pub(super) admits_on_error: bool,
 }
 
-/// Where the key of a request comes from.
+/// The source of a request's key.
 pub(super) struct KeySource {
     pub(super) extractor: Arc<dyn KeyExtractor>,
     pub(super) lookup: Option<Lookup>,
 }
 
-/// Where the quotas of a request come from.
+/// The source of a request's quotas.
 pub(super) enum QuotaSource {
     Table {
         /// The quotas of requests whose route is not listed; `None` if these are not limited.

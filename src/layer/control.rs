@@ -12,7 +12,7 @@ use super::several::tightness;
 use crate::decision::Decision;
 use crate::error::{ConfigError, StoreError, shortened};
 use crate::key::{Key, KeyWriter};
-use crate::store::{BudgetRequest, BudgetResponse};
+use crate::store::BudgetRequest;
 
 /// A handle to a layer and its limits. Clones control the same layer.
 ///
@@ -177,15 +177,15 @@ impl LimitControl {
         KeyControl { limit: self.clone(), key: bytes.as_bytes().into() }
     }
 
-    fn visit<R>(&self, visit: impl FnOnce(&BuiltLimit) -> R) -> Option<R> {
-        let state = self.current.get();
-        state.limits.iter().find(|limit| limit.tiers.policy().name() == &*self.name).map(visit)
-    }
-
     /// The one key of a limit per [`Global`](crate::Global).
     #[must_use]
     pub fn global(&self) -> KeyControl {
         KeyControl { limit: self.clone(), key: Box::default() }
+    }
+
+    fn visit<R>(&self, visit: impl FnOnce(&BuiltLimit) -> R) -> Option<R> {
+        let state = self.current.get();
+        state.limits.iter().find(|limit| limit.tiers.policy().name() == &*self.name).map(visit)
     }
 }
 
@@ -202,8 +202,9 @@ impl KeyControl {
 
     /// The decision that a request of this cost would get. Nothing is charged.
     ///
-    /// Of the suppressed strategy, only the hard cap counts. If the limit has other quotas for some routes, it is the decision of the tightest. It is `None` if the limit has
-    /// no quotas yet, because a function chooses them and no request has come.
+    /// Of the suppressed strategy, only the hard cap counts. If the limit has other quotas for some routes, it is the
+    /// decision of the tightest. It is `None` if the limit has no quotas yet, because a function chooses them and no
+    /// request has come.
     ///
     /// # Errors
     ///
@@ -211,10 +212,7 @@ impl KeyControl {
     pub async fn peek(&self, cost: u64) -> Result<Option<Decision>, StoreError> {
         let mut tightest: Option<Decision> = None;
         for tier in self.limit.visit(BuiltLimit::all_tiers).unwrap_or_default() {
-            let decision = match tier.budget.peek(BudgetRequest::new(&self.key, cost)) {
-                BudgetResponse::Ready(decision) => decision?,
-                BudgetResponse::Pending(decision) => decision.await?,
-            };
+            let decision = tier.budget.peek(BudgetRequest::new(&self.key, cost)).complete().await?;
             tightest = tightest.into_iter().chain([decision]).min_by_key(tightness);
         }
         Ok(tightest)

@@ -9,7 +9,7 @@ use super::state::LayerState;
 use super::tier::Tier;
 use crate::decision::Decision;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::store::{BudgetRequest, BudgetResponse};
+use crate::store::BudgetRequest;
 
 /// The limits of one request, in the request's extensions; see
 /// [`RateLimitLayerBuilder::handle`](crate::RateLimitLayerBuilder::handle).
@@ -100,10 +100,7 @@ impl RateLimitHandle {
     /// [`NotConfigured`](StoreErrorKind::NotConfigured) if no such limit applies to the request.
     pub async fn charge(&self, name: &str, units: u64) -> Result<Decision, StoreError> {
         let (applied, tier) = self.tier(name)?;
-        match tier.budget.decide(BudgetRequest::new(&applied.key, units)) {
-            BudgetResponse::Ready(decision) => decision,
-            BudgetResponse::Pending(decision) => decision.await,
-        }
+        tier.budget.decide(BudgetRequest::new(&applied.key, units)).complete().await
     }
 
     /// Returns units of this request to the limit with this name, at most as many as the layer charged for it.

@@ -36,7 +36,7 @@ pub(super) struct Stores {
     /// The store that was given for all limits.
     pub(super) given: Option<Arc<dyn Store>>,
     /// The local stores of this layer, by the length of their buckets in milliseconds.
-    pub(super) own: Vec<(u64, Arc<dyn Store>)>,
+    pub(super) own: Box<[(u64, Arc<dyn Store>)]>,
     /// Set if a store belongs only to this layer.
     pub(super) _discards: Option<Arc<DropCounter>>,
 }

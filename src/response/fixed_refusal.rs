@@ -6,13 +6,12 @@ use http::{HeaderValue, Response, StatusCode};
 use super::grpc::{self, Code};
 use super::problem;
 use super::protocol::WireFormat;
-use super::refusal::Refusal;
 use super::refusal_body::RefusalBody;
 use super::refusal_template::{shared, write_http};
 use crate::key::Fault;
 
 /// A refusal whose content never changes.
-struct Fixed {
+pub(super) struct Fixed {
     status: StatusCode,
     code: Code,
     message: &'static str,
@@ -31,7 +30,7 @@ const NO_SERVER_KEY: Fixed = Fixed {
     message: "rate limit key unavailable",
     problem: r#"{"type":"about:blank","title":"Internal Server Error","status":500,"detail":"rate limit key unavailable"}"#,
 };
-const UNAVAILABLE: Fixed = Fixed {
+pub(super) const UNAVAILABLE: Fixed = Fixed {
     status: StatusCode::SERVICE_UNAVAILABLE,
     code: Code::Unavailable,
     message: "the rate limiter is unavailable",
@@ -64,23 +63,27 @@ impl Denied {
     }
 }
 
-/// Writes the refusal of a request that no limit refused.
-pub(super) fn write(refusal: Refusal<'_>, form: RefusalBody, wire: WireFormat, response: &mut Response<Bytes>) {
-    let fixed = match refusal {
-        Refusal::MissingKey(Fault::Client) => &NO_CLIENT_KEY,
-        Refusal::MissingKey(Fault::Server | Fault::PeerAddress | Fault::ProxyHeader) => &NO_SERVER_KEY,
-        Refusal::Unavailable | Refusal::Limited(_) | Refusal::Denied => &UNAVAILABLE,
-    };
-    if wire.is_grpc() {
-        let message = HeaderValue::from_static(fixed.message);
-        return grpc::write_status(fixed.code, message, wire, response.headers_mut());
+impl Fixed {
+    /// The refusal of a request without a key.
+    pub(super) fn missing_key(fault: Fault) -> &'static Self {
+        match fault {
+            Fault::Client => &NO_CLIENT_KEY,
+            Fault::Server | Fault::PeerAddress | Fault::ProxyHeader => &NO_SERVER_KEY,
+        }
     }
-    let body = match form {
-        RefusalBody::Problem => fixed.problem,
-        RefusalBody::Text => fixed.message,
-        RefusalBody::Empty => "",
-    };
-    write_http(fixed.status, form, Bytes::from_static(body.as_bytes()), response);
+
+    pub(super) fn write(&self, form: RefusalBody, wire: WireFormat, response: &mut Response<Bytes>) {
+        if wire.is_grpc() {
+            let message = HeaderValue::from_static(self.message);
+            return grpc::write_status(self.code, message, wire, response.headers_mut());
+        }
+        let body = match form {
+            RefusalBody::Problem => self.problem,
+            RefusalBody::Text => self.message,
+            RefusalBody::Empty => "",
+        };
+        write_http(self.status, form, Bytes::from_static(body.as_bytes()), response);
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::fixed_refusal::{self, Denied};
+use super::fixed_refusal::{Denied, Fixed, UNAVAILABLE};
 use super::headers::{self, Fields, RateLimitHeaders};
 use super::protocol::{Protocol, WireFormat};
 use super::refusal::{Judged, Limited, OnRefusal, Refusal, RefusalContext};
@@ -42,14 +42,20 @@ pub(crate) struct Responder {
     options: Options,
     rejected: StatusCode,
     shed: Option<StatusCode>,
-    denied: Denied,
+    /// `None` if the layer denies no request.
+    denied: Option<Denied>,
     jitter_ms: u64,
 }
 
 impl Responder {
-    /// `rejected` and `shed` are the statuses of the two strategies' refusals.
-    pub(crate) fn new(options: Options, rejected: StatusCode, shed: Option<StatusCode>, denied: StatusCode) -> Self {
-        let denied = Denied::new(denied, options.body);
+    /// `rejected` and `shed` are the statuses of the two strategies' refusals, and `denied` is that of the deny list.
+    pub(crate) fn new(
+        options: Options,
+        rejected: StatusCode,
+        shed: Option<StatusCode>,
+        denied: Option<StatusCode>,
+    ) -> Self {
+        let denied = denied.map(|status| Denied::new(status, options.body));
         Self { jitter_ms: millis(options.jitter), options, rejected, shed, denied }
     }
 
@@ -147,9 +153,6 @@ impl Responder {
 
     fn write(&self, refusal: Refusal<'_>, wire: WireFormat, wait: Option<Duration>, response: &mut Response<Bytes>) {
         match refusal {
-            Refusal::Limited(Limited { by: Judged { limit, decision }, all: [] }) => {
-                limit.templates.write(decision, &[], wire, wait, response);
-            }
             Refusal::Limited(Limited { by: Judged { limit, decision }, all }) => {
                 let refusing = all.iter().filter(|judged| !judged.decision.is_allowed());
                 let refusing: Vec<LimitedBy<'_>> = refusing
@@ -157,8 +160,13 @@ impl Responder {
                     .collect();
                 limit.templates.write(decision, &refusing, wire, wait, response);
             }
-            Refusal::Denied => self.denied.write(self.options.body, wire, response),
-            _ => fixed_refusal::write(refusal, self.options.body, wire, response),
+            Refusal::MissingKey(fault) => Fixed::missing_key(fault).write(self.options.body, wire, response),
+            Refusal::Denied => {
+                if let Some(denied) = &self.denied {
+                    denied.write(self.options.body, wire, response);
+                }
+            }
+            Refusal::Unavailable => UNAVAILABLE.write(self.options.body, wire, response),
         }
         Self::finish(refusal, wait, response);
     }
@@ -248,7 +256,7 @@ mod tests {
 
     fn refused(request: http::request::Builder) -> Response<Bytes> {
         let policy = Policy::new("a", ["10/min".parse().unwrap()], Strategy::Absolute);
-        let responder = Responder::new(Options::default(), StatusCode::TOO_MANY_REQUESTS, None, StatusCode::FORBIDDEN);
+        let responder = Responder::new(Options::default(), StatusCode::TOO_MANY_REQUESTS, None, None);
         let limit = responder.render(policy, false).unwrap();
         let decision = Decision::rejected(10, 10, Some(Duration::from_secs(1)));
         let limited = Limited { by: Judged { limit: &limit, decision: &decision }, all: &[] };
@@ -285,7 +293,7 @@ mod tests {
             |_: &RefusalContext<'_>| Response::builder().header("ratelimit", "\"own\";r=7").body(Bytes::new()).unwrap();
         let options =
             Options { headers: RateLimitHeaders::Draft8, on_refusal: Some(Arc::new(custom)), ..Options::default() };
-        let responder = Responder::new(options, StatusCode::TOO_MANY_REQUESTS, None, StatusCode::FORBIDDEN);
+        let responder = Responder::new(options, StatusCode::TOO_MANY_REQUESTS, None, None);
         let limit = limit(&responder, "a", "10/min");
         let decision = Decision::rejected(10, 10, Some(Duration::from_secs(1)));
         let limited = Limited { by: Judged { limit: &limit, decision: &decision }, all: &[] };
@@ -298,7 +306,7 @@ mod tests {
     #[test]
     fn a_refusal_by_several_limits_names_all_of_them() {
         let options = Options { headers: RateLimitHeaders::Draft8, ..Options::default() };
-        let responder = Responder::new(options, StatusCode::TOO_MANY_REQUESTS, None, StatusCode::FORBIDDEN);
+        let responder = Responder::new(options, StatusCode::TOO_MANY_REQUESTS, None, None);
         let limits = [("client", "10/min"), ("tenant", "100/h"), ("service", "1000/s")]
             .map(|(name, quota)| limit(&responder, name, quota));
         let wait = |secs| Some(Duration::from_secs(secs));
@@ -330,7 +338,7 @@ mod tests {
         for headers in [RateLimitHeaders::None, RateLimitHeaders::Draft8] {
             let policy = Policy::new("a", ["10/min".parse().unwrap()], Strategy::Absolute);
             let options = Options { headers, ..Options::default() };
-            let limit = Responder::new(options, ok, None, ok).render(policy, false).unwrap();
+            let limit = Responder::new(options, ok, None, None).render(policy, false).unwrap();
             for (before, decision, status, want) in [
                 (Some("5"), full, ok, Some("30")),
                 (Some("31"), full, ok, Some("31")),

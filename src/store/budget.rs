@@ -100,6 +100,20 @@ pub enum BudgetResponse {
     Pending(Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>),
 }
 
+impl BudgetResponse {
+    /// Waits until the decision is complete.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if the store cannot decide.
+    pub async fn complete(self) -> Result<Decision, StoreError> {
+        match self {
+            Self::Ready(result) => result,
+            Self::Pending(pending) => pending.await,
+        }
+    }
+}
+
 impl fmt::Debug for BudgetResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -156,7 +156,7 @@ async fn a_control_looks_at_a_key_and_sets_its_units() {
     assert_eq!(admitted(&app, "a", 9).await, 5);
 }
 
-/// A local store that is full says so instead of losing the change.
+/// A full local store returns an error instead of losing the change.
 #[tokio::test]
 async fn a_full_store_returns_an_error_for_an_unknown_key() {
     let rl = RateLimiter::builder().max_keys(1).build().unwrap();

@@ -4,8 +4,8 @@
 //! [`counted_calls`] counts: callgrind collects inside that function and nowhere else. The output is the number of
 //! calls that it made.
 //!
-//! A path must not depend on the time of day or on the speed of the machine. So each path moves a clock by hand,
-//! except the one that reads the system's clock.
+//! A path must not depend on the time of day or on the speed of the machine. So each path uses a manual clock, except
+//! the one that reads the system's clock.
 
 mod layer;
 mod local;

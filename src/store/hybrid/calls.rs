@@ -14,7 +14,6 @@ use crate::lease::{KeyState, LimitSet, OwnedLimitSet, limits_id};
 use crate::policy::OnStoreError;
 use crate::quota::RateLimit;
 use crate::redis::OnDrop;
-use crate::store::budget::BudgetResponse;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
 /// Limits in Redis with decisions from memory, with one strategy.
@@ -59,11 +58,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
         let wanted = Self::wanted(shared, key.as_ref(), n, &limits);
-        let result = match shared.decide(&shared.main, &wanted, || Self::own(shared, &limits)) {
-            BudgetResponse::Ready(result) => result,
-            BudgetResponse::Pending(pending) => pending.await,
-        };
-        match result {
+        match shared.decide(&shared.main, &wanted, || Self::own(shared, &limits)).complete().await {
             Err(_) if shared.on_store_error == OnStoreError::Allow => Ok(Decision::allowed(limits[0].capacity, 0)),
             result => result,
         }

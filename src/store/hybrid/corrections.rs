@@ -1,4 +1,4 @@
-//! Changes of a key by hand.
+//! Changes of a key through the API.
 
 use std::sync::Arc;
 

@@ -12,7 +12,6 @@ use crate::error::StoreError;
 use crate::policy::OnStoreError;
 use crate::quota::RateLimit;
 use crate::script::Mode;
-use crate::store::budget::BudgetResponse;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
 /// Limits in Redis, by one strategy.
@@ -76,11 +75,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
         let limits = Self::limits(shared, rate);
         let mode = if K::IS_SUPPRESSED { Mode::Suppressed } else { Mode::Absolute };
         let wanted = Wanted { key: key.as_ref(), cost: n, limits: &limits, mode };
-        let result = match shared.decide(&shared.main, &wanted) {
-            BudgetResponse::Ready(result) => result,
-            BudgetResponse::Pending(pending) => pending.await,
-        };
-        match result {
+        match shared.decide(&shared.main, &wanted).complete().await {
             Err(_) if shared.client.on_store_error == OnStoreError::Allow => {
                 Ok(Decision::allowed(limits[0].capacity, 0))
             }
