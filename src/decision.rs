@@ -169,6 +169,19 @@ impl Decision {
         duration(self.retry_after_ms)
     }
 
+    /// The same decision with the rest of its waits, after a time in which nothing changed.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn later(self, passed: Duration) -> Self {
+        if self.retry_after().is_none() {
+            return self;
+        }
+        // A refusal still refuses.
+        let least = u64::from(!self.is_allowed());
+        let passed = crate::time::millis(passed);
+        let retry_after_ms = self.retry_after_ms.saturating_sub(passed).max(least);
+        Self { retry_after_ms, reset_after_ms: self.reset_after_ms.saturating_sub(passed), ..self }
+    }
+
     /// Whether the request is refused, and no wait helps.
     #[cfg(feature = "middleware")]
     pub(crate) fn never_fits(&self) -> bool {

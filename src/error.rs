@@ -49,6 +49,8 @@ pub enum ConfigError {
     CapacityBelowOne,
     /// A limit above 2^39 units in its window.
     CapacityTooLarge,
+    /// A ban without refusals or without a time, or a text that is not a ban.
+    InvalidBan(String),
     /// A text that is not a quota.
     InvalidQuota(String),
     /// A quota with a fraction that only a much longer window could hold exactly. Its burst would be much larger too.
@@ -218,6 +220,11 @@ impl fmt::Display for ConfigError {
                 "{text:?} would need a much longer window, and so a much larger burst; write {instead:?}, or another \
                  whole count"
             ),
+            Self::InvalidBan(text) => write!(
+                f,
+                "{text:?} is not a ban; write a number of refusals, their window and a time, as in \"20 in 1h for 1d\", \
+                 or \"manual for 1d\""
+            ),
             Self::NoQuota => f.write_str("no quota; write .quota(\"100/s\".parse()?) on the builder"),
             Self::TooManyQuotas { most } => {
                 write!(f, "more than {most} quotas for one name; write fewer, or name each limit separately")
@@ -279,7 +286,7 @@ impl fmt::Display for ConfigError {
                  one of them"
             ),
             Self::TooManyLimits { most } => {
-                write!(f, "more than {most} limits in one layer; write fewer, or several quotas for one limit")
+                write!(f, "more than {most} limits and bans in one layer; write fewer, or several quotas for one limit")
             }
             Self::InvalidPercentage(percent) => {
                 write!(f, "{percent} is not a percentage of the keys; write 0 to 100, as in .enforced_for(5.0)")

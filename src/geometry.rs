@@ -1,5 +1,7 @@
 //! The units of a store: it converts rates and quotas to limits in ticks, and outcomes in ticks to decisions.
 
+use std::time::Duration;
+
 use crate::decision::{Charge, Decision, RateLimitDecision, Verdict};
 use crate::engine::{Limit, NEVER, Outcome};
 use crate::error::ConfigError;
@@ -7,7 +9,7 @@ use crate::policy::Policy;
 use crate::quota::{HardLimitFactor, MAX_QUOTAS, Quota, RateLimit};
 use crate::strategy::Strategy;
 use crate::telemetry::{self, Notice};
-use crate::time::Ticks;
+use crate::time::{Ticks, millis};
 
 /// The options of a store that define the ticks of a limit and of an instant.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +41,11 @@ impl WindowGeometry {
 
     pub(crate) fn bucket_ms(&self) -> u64 {
         self.ticks.bucket_ms()
+    }
+
+    /// The whole ticks in a time.
+    pub(crate) fn ticks_in(&self, time: Duration) -> u32 {
+        saturating_u32(self.ticks.at(millis(time)))
     }
 
     /// The tick that contains an instant.

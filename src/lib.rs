@@ -116,6 +116,8 @@ pub use self::key::{ClientIp, Global, KeyExtractor};
 pub use self::layer::{Limit, RateLimitLayer, RateLimitLayerBuilder};
 pub use self::limiter::{RateLimiter, RateLimiterBuilder, RateLimiterOptions};
 pub use self::policy::OnStoreError;
+#[cfg(feature = "middleware")]
+pub use self::quota::Ban;
 pub use self::quota::{
     HardLimitFactor, Quota, Quotas, RateGroupSizeMs, RateLimit, SyncIntervalMs, Tolerance, WindowSizeSeconds,
 };

@@ -23,8 +23,8 @@ pub(crate) struct Window {
 /// The units that [`Window::set`] retains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SetMode {
-    /// No units: the new total is stamped now.
-    Replace,
+    /// No units: the new total is stamped `age` ticks ago.
+    Replace { age: u32 },
     /// The newest units; missing units are stamped now.
     Newest,
     /// The oldest units; missing units are stamped as the oldest bucket.
@@ -314,10 +314,10 @@ impl Window {
             self.closed.end_shedding();
         }
         match mode {
-            SetMode::Replace => {
+            SetMode::Replace { age } => {
+                let stamp = now.saturating_sub(u64::from(age));
                 self.closed.clear();
-                self.base = base_word(now, total);
-                self.open = self.open.with_cum(total + count);
+                (self.open, self.base) = (Word::new(stamp, total + count), base_word(stamp, total));
             }
             SetMode::Newest if count >= live => self.open = self.open.with_cum(total + (count - live)),
             SetMode::Newest => {

@@ -96,7 +96,13 @@ fn descend(steps: &mut [Step<'_>], fits: bool) -> bool {
         window.refund(now, drawn.newest, cost, horizon);
         (drawn.uncharged(cost), false)
     };
-    let keep = |(outcome, is_admitted): &(Outcome, bool)| *is_admitted && outcome.is_allowed() && cost > 0;
+    if cost == 0 {
+        // Nothing is charged, so an unknown key stays unknown.
+        let (outcome, is_admitted) = step.table.glance(print, now, decide);
+        step.outcome = Some((outcome, Place::Own));
+        return is_admitted;
+    }
+    let keep = |(outcome, is_admitted): &(Outcome, bool)| *is_admitted && outcome.is_allowed();
     let ((outcome, is_admitted), place, is_sweep_due) = step.table.visit(print, now, decide, keep);
     step.outcome = Some((outcome, place));
     step.is_sweep_due = is_sweep_due;

@@ -235,7 +235,11 @@ impl WindowTable {
 
     /// Calls `look` with the window that would decide on a key, without inserting the key.
     pub(crate) fn peek<R>(&self, key: &[u8], now: u64, look: impl Fn(&mut Window, &Retention) -> R) -> R {
-        let print = self.map.fingerprint(key);
+        self.glance(self.map.fingerprint(key), now, look)
+    }
+
+    /// Does the same with the key's fingerprint.
+    pub(super) fn glance<R>(&self, print: Fingerprint, now: u64, look: impl Fn(&mut Window, &Retention) -> R) -> R {
         if let Some(seen) = self.map.known(print, |window| look(window, &self.horizon)) {
             return seen;
         }

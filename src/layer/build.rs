@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::ban::BuiltBan;
 use super::builder::RateLimitLayerBuilder;
 use super::built_limit::{BuiltLimit, CostSource, KeySource, QuotaSource};
 use super::current::Current;
@@ -15,12 +16,12 @@ use super::rate_limit_layer::RateLimitLayer;
 use super::routes::Routes;
 use super::rules::Rules;
 use super::state::{LayerState, Plain, Stores, Successor};
-use super::tier::Tiers;
+use super::tier::{Tier, Tiers};
 use crate::error::ConfigError;
 use crate::key::{ClientIp, Global, KeyExtractor, Lookup};
 use crate::limiter::{RateLimiter, RateLimiterOptions};
 use crate::policy::{OnStoreError, Policy};
-use crate::quota::{HardLimitFactor, Quota, Quotas, RateGroupSizeMs, WindowSizeSeconds};
+use crate::quota::{Ban, HardLimitFactor, Quota, Quotas, RateGroupSizeMs, WindowSizeSeconds};
 use crate::response::Responder;
 use crate::store::{MAX_LIMITS, Store};
 use crate::strategy::Strategy;
@@ -42,7 +43,8 @@ impl RateLimitLayerBuilder {
         if limits.is_empty() || !self.short.is_untouched() {
             limits.insert(0, self.short);
         }
-        if limits.len() > MAX_LIMITS {
+        let bans = limits.iter().filter(|limit| limit.ban.is_some()).count();
+        if limits.len() + bans > MAX_LIMITS {
             return Err(ConfigError::TooManyLimits { most: MAX_LIMITS });
         }
         let rejected = status(self.rejected)?.unwrap_or(StatusCode::TOO_MANY_REQUESTS);
@@ -106,9 +108,7 @@ impl Building<'_> {
     fn limit(&mut self, limit: Limit) -> Result<BuiltLimit, ConfigError> {
         let name = limit.name.clone().unwrap_or_else(|| Policy::UNNAMED.into());
         limit.check(&name)?;
-        if !self.names.insert(Arc::clone(&name)) {
-            return Err(ConfigError::DuplicateLimitName(name.to_string()));
-        }
+        self.take_name(&name)?;
         let key = key_source(limit.key, limit.lookup)?;
         let strategy = match limit.suppressed {
             None => Strategy::Absolute,
@@ -123,6 +123,13 @@ impl Building<'_> {
         // The store of the old limit has its histories.
         let old = self.old.iter().flat_map(|old| &old.limits).find(|old| old.tiers.policy().name() == &*name);
         let given = limit.store.or_else(|| self.store.clone());
+        let ban = match limit.ban {
+            Some(ban) => {
+                let old = || old.and_then(|old| old.ban.as_ref()).map(|ban| Arc::clone(&ban.store));
+                Some(Arc::new(self.ban(&name, ban, given.clone().or_else(old))?))
+            }
+            None => None,
+        };
         let store = match given.or_else(|| old.map(|old| Arc::clone(old.tiers.store()))) {
             Some(store) => store,
             None => self.own_store(&all)?,
@@ -151,10 +158,37 @@ impl Building<'_> {
             key,
             quotas,
             cost: CostSource(cost_source(limit.cost.or_else(|| self.cost.clone()), &limit.costs)?),
+            ban,
             mode: Arc::new(ModeCell::new(limit.mode)),
             tiers,
             admits_on_error: self.on_store_error == OnStoreError::Allow,
         })
+    }
+
+    fn take_name(&mut self, name: &Arc<str>) -> Result<(), ConfigError> {
+        match self.names.insert(Arc::clone(name)) {
+            true => Ok(()),
+            false => Err(ConfigError::DuplicateLimitName(name.to_string())),
+        }
+    }
+
+    fn ban(&mut self, limit: &str, ban: Ban, store: Option<Arc<dyn Store>>) -> Result<BuiltBan, ConfigError> {
+        let (strikes, refusing) = (ban.strikes()?, ban.refusing()?);
+        let store = match store {
+            Some(store) => store,
+            None => self.own_store(&[&[refusing][..], strikes.as_slice()].concat())?,
+        };
+        let mut policy = |suffix: &str, quota: Quota| {
+            let name: Arc<str> = format!("{limit}:{suffix}").into();
+            self.take_name(&name)?;
+            let policy = Policy::new(name, [quota], Strategy::Absolute).with_on_store_error(self.on_store_error);
+            Ok::<_, ConfigError>(if self.old.is_some() { policy.sharing_its_name() } else { policy })
+        };
+        let strikes = strikes.map(|quota| store.open(&policy("strikes", quota)?)).transpose()?;
+        let banned = policy("ban", refusing)?;
+        let budget = store.open(&banned)?;
+        let tier = Tier { budget, rendered: self.responder.render_ban(banned)?, is_blocked: false };
+        Ok(BuiltBan { tier, strikes, lasting: refusing.window(), store })
     }
 
     /// A local store with buckets that suit the quotas: 10 ms, finer for short windows, and larger for very long ones.

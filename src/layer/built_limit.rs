@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::ban::BuiltBan;
 use super::limit::{ChooseQuotas, Cost};
 use super::mode::ModeCell;
 use super::quota_lookup::{Answer, Found, QuotaLookup, Waiter};
@@ -19,6 +20,7 @@ pub(super) struct BuiltLimit {
     pub(super) key: KeySource,
     pub(super) quotas: QuotaSource,
     pub(super) cost: CostSource,
+    pub(super) ban: Option<Arc<BuiltBan>>,
     pub(super) mode: Arc<ModeCell>,
     pub(super) tiers: Tiers,
     pub(super) admits_on_error: bool,
@@ -220,7 +222,7 @@ impl BuiltLimit {
     /// The tier of every request, if the limit asks nothing of a request but its key and its cost.
     pub(super) fn plain(&self) -> Option<&Arc<Tier>> {
         let has_routes = matches!(&self.quotas, QuotaSource::Table { routes, .. } if !routes.is_empty());
-        let asks_more = has_routes || self.key.lookup.is_some();
+        let asks_more = has_routes || self.key.lookup.is_some() || self.ban.is_some();
         if asks_more { None } else { self.base() }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::ban::{BuiltBan, no_ban};
 use super::builder::RateLimitLayerBuilder;
 use super::built_limit::BuiltLimit;
 use super::current::Current;
@@ -202,7 +204,7 @@ impl KeyControl {
 
     /// The decision that a request of this cost would get. Nothing is charged.
     ///
-    /// Of the suppressed strategy, only the hard cap counts. If the limit has other quotas for some routes, it is the
+    /// Of the suppressed strategy, only the hard cap counts, and no ban does. If the limit has other quotas for some routes, it is the
     /// decision of the tightest. It is `None` if the limit has no quotas yet, because a function chooses them and no
     /// request has come.
     ///
@@ -218,13 +220,73 @@ impl KeyControl {
         Ok(tightest)
     }
 
-    /// Forgets the key's history, for every route of the limit.
+    /// Forgets the key's history, for every route of the limit. A ban of the key ends, and its refusals are forgotten.
     ///
     /// # Errors
     ///
     /// Returns a [`StoreError`] if the store cannot be reached. Some of the histories may be forgotten then.
     pub async fn reset(&self) -> Result<(), StoreError> {
-        self.set(0).await
+        self.set(0).await?;
+        match self.ban() {
+            Ok(ban) => ban.unblock(&self.key).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Bans the key for a time, which is at most that of the limit's [ban](crate::Limit::ban). It replaces a ban of the
+    /// key that has begun.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if the store cannot be reached, and of the kind
+    /// [`NotConfigured`](crate::StoreErrorKind::NotConfigured) if the limit has no ban, or a shorter one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tower_weir::key::Header;
+    /// use tower_weir::{Ban, Limit, RateLimitLayer};
+    ///
+    /// let ban = Ban::manual().lasting(Duration::from_secs(86_400));
+    /// let layer = RateLimitLayer::builder()
+    ///     .limit(Limit::per(Header::new("x-tenant")).quota("100/h").name("tenant").ban(ban))
+    ///     .build()?;
+    /// let acme = layer.control().limit("tenant")?.key("acme");
+    /// acme.block(Duration::from_secs(600)).await?;
+    /// assert!(acme.blocked_for().await?.is_some_and(|time| time.as_secs() >= 599));
+    /// acme.unblock().await?;
+    /// assert_eq!(acme.blocked_for().await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn block(&self, time: Duration) -> Result<(), StoreError> {
+        self.ban()?.block(&self.key, time).await
+    }
+
+    /// Ends the ban of the key, and forgets its refusals. Its units in use stay.
+    ///
+    /// # Errors
+    ///
+    /// Returns the same errors as [`block`](Self::block).
+    pub async fn unblock(&self) -> Result<(), StoreError> {
+        self.ban()?.unblock(&self.key).await
+    }
+
+    /// The rest of the key's ban, or `None` if it is not banned.
+    ///
+    /// # Errors
+    ///
+    /// Returns the same errors as [`block`](Self::block).
+    pub async fn blocked_for(&self) -> Result<Option<Duration>, StoreError> {
+        let decision = self.ban()?.peek(&self.key).await?;
+        Ok(decision.retry_after().filter(|_| !decision.is_allowed()))
+    }
+
+    fn ban(&self) -> Result<Arc<BuiltBan>, StoreError> {
+        self.limit.visit(|limit| limit.ban.clone()).flatten().ok_or_else(no_ban)
     }
 
     /// Sets the units that the key has in use, dated now, for every route of the limit.
@@ -238,7 +300,7 @@ impl KeyControl {
     /// Some of the histories may be set then.
     pub async fn set(&self, count: u64) -> Result<(), StoreError> {
         for tier in self.limit.visit(BuiltLimit::all_tiers).unwrap_or_default() {
-            tier.budget.set(&self.key, count).await?;
+            tier.budget.set(&self.key, count, Duration::ZERO).await?;
         }
         Ok(())
     }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use super::ban::{BuiltBan, no_ban};
 use super::built_limit::TierRef;
 use super::state::LayerState;
 use super::tier::Tier;
@@ -118,7 +120,8 @@ impl RateLimitHandle {
         units
     }
 
-    /// Forgets the history of this request's key for the limit with this name, including this request.
+    /// Forgets the history of this request's key for the limit with this name, including this request. A ban of the key
+    /// ends, and its refusals are forgotten.
     ///
     /// # Errors
     ///
@@ -127,7 +130,65 @@ impl RateLimitHandle {
     pub async fn reset(&self, name: &str) -> Result<(), StoreError> {
         let (applied, tier) = self.tier(name)?;
         applied.charged.store(0, Ordering::Relaxed);
-        tier.budget.set(&applied.key, 0).await
+        tier.budget.set(&applied.key, 0, Duration::ZERO).await?;
+        match self.ban(applied) {
+            Ok(ban) => ban.unblock(&applied.key).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Counts refusals against this request's key, as if the limit with this name had refused them. Returns the length
+    /// of the ban if it begins.
+    ///
+    /// With it, a handler counts what only it can see, such as a wrong password.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if the store cannot be reached, and of the kind
+    /// [`NotConfigured`](StoreErrorKind::NotConfigured) if no such limit applies to the request, or the limit has no ban
+    /// that counts refusals.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// use axum::http::StatusCode;
+    /// use tower_weir::{ClientIp, Limit, RateLimitLayer, layer::RateLimitHandle};
+    ///
+    /// async fn login(limits: RateLimitHandle, password: String) -> StatusCode {
+    ///     if password == "correct horse" {
+    ///         return StatusCode::OK;
+    ///     }
+    ///     let _ = limits.penalise("login", 1).await;
+    ///     StatusCode::UNAUTHORIZED
+    /// }
+    ///
+    /// let limit = Limit::per(ClientIp::peer()).quota("10/min").name("login").ban("5 in 1h for 1d");
+    /// let layer = RateLimitLayer::builder().limit(limit).handle(true).build()?;
+    /// # }
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub async fn penalise(&self, name: &str, refusals: u64) -> Result<Option<Duration>, StoreError> {
+        let (applied, _) = self.tier(name)?;
+        let begun = self.ban(applied)?.penalise(&applied.key, refusals).await?;
+        Ok(begun.and_then(|decision| decision.retry_after()))
+    }
+
+    /// Bans this request's key for a time, which is at most that of the [ban](crate::Limit::ban) of the limit with this
+    /// name.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if the store cannot be reached, and of the kind
+    /// [`NotConfigured`](StoreErrorKind::NotConfigured) if no such limit applies to the request, or the limit has no
+    /// ban, or a shorter one.
+    pub async fn block(&self, name: &str, time: Duration) -> Result<(), StoreError> {
+        let (applied, _) = self.tier(name)?;
+        self.ban(applied)?.block(&applied.key, time).await
+    }
+
+    fn ban(&self, applied: &Applied) -> Result<&BuiltBan, StoreError> {
+        self.layer.limits[applied.index].ban.as_deref().ok_or_else(no_ban)
     }
 
     fn name(&self, applied: &Applied) -> &str {

@@ -8,7 +8,7 @@ use super::mode::LimitMode;
 use super::quota_lookup::QuotaLookup;
 use crate::error::ConfigError;
 use crate::key::{FromFn, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
-use crate::quota::{Quota, Quotas};
+use crate::quota::{Ban, Quota, Quotas};
 use crate::store::Store;
 
 /// Chooses the quotas of a request.
@@ -49,6 +49,7 @@ pub struct Limit {
     pub(super) suppressed: Option<f64>,
     pub(super) cost: Option<Arc<Cost>>,
     pub(super) costs: Vec<(String, u64)>,
+    pub(super) ban: Option<Ban>,
     pub(super) mode: LimitMode,
     pub(super) store: Option<Arc<dyn Store>>,
     /// The first mistake, which `build` reports.
@@ -82,6 +83,7 @@ impl Limit {
             suppressed: None,
             cost: None,
             costs: Vec::new(),
+            ban: None,
             mode: LimitMode::Enforce,
             store: None,
             error: None,
@@ -321,6 +323,37 @@ impl Limit {
     /// ```
     pub fn costs<R: Into<String>>(mut self, costs: impl IntoIterator<Item = (R, u64)>) -> Self {
         self.costs.extend(costs.into_iter().map(|(route, cost)| (route.into(), cost)));
+        self
+    }
+
+    /// Refuses a key for a time after many refusals by this limit, as fail2ban does. The ban is a [`Ban`] or its text.
+    ///
+    /// A banned key is refused on every route and at every cost, with the rest of the ban as `Retry-After`. These
+    /// refusals do not count, and nothing is charged. After the ban, the refusals count from 0 again. A handler counts
+    /// refusals of its own with [`penalise`](super::RateLimitHandle::penalise). To begin or end a ban at any time, use
+    /// [`KeyControl`](super::KeyControl).
+    ///
+    /// A ban takes the place of one limit in the layer, and costs each request about as much. In responses, it has the
+    /// limit's name with `:ban`. On a hybrid store, the other instances learn of a ban within a second.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::{ClientIp, Limit, RateLimitLayer};
+    ///
+    /// let layer = RateLimitLayer::builder()
+    ///     .limit(Limit::per(ClientIp::peer()).quota("100/min").ban("20 in 1h for 1d"))
+    ///     .build()?;
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn ban<B>(mut self, ban: B) -> Self
+    where
+        B: TryInto<Ban, Error: Into<ConfigError>>,
+    {
+        match ban.try_into() {
+            Ok(ban) => self.ban = Some(ban),
+            Err(error) => self.fail(error),
+        }
         self
     }
 

@@ -8,6 +8,7 @@
 //!
 //! The page `guide::layer_order` lists the layers that belong outside the limit, and those that belong inside.
 
+mod ban;
 mod body;
 mod build;
 mod builder;
@@ -26,7 +27,6 @@ mod into_store;
 mod limit;
 mod mode;
 mod on_missing_key;
-// The builder does not use it yet.
 mod quota_lookup;
 mod rate_limit_layer;
 mod routes;

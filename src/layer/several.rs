@@ -1,6 +1,7 @@
 //! A request with several limits: what is asked of each, and the decisions.
 
 use std::cmp::Reverse;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -8,6 +9,7 @@ use arrayvec::ArrayVec;
 use super::built_limit::{Asked, BuiltLimit, TierRef};
 use super::handle::{self, RateLimitHandle};
 use super::state::LayerState;
+use super::tier::Tier;
 use crate::decision::Decision;
 use crate::response::{HeadersToAdd, Judged, Responder};
 use crate::store::{BudgetRequest, Decisions, MAX_LIMITS, Part, PendingDecisions, decide_into};
@@ -16,8 +18,13 @@ use crate::store::{BudgetRequest, Decisions, MAX_LIMITS, Part, PendingDecisions,
 #[derive(Default)]
 pub(super) struct Several {
     pub(super) applied: ArrayVec<Asked, MAX_LIMITS>,
+    /// The limits with a ban, by their position in `applied`. Their bans are decided before the limits.
+    bans: ArrayVec<u8, MAX_LIMITS>,
     decisions: Decisions,
 }
+
+/// Refusals that are being counted. The results are the decisions of bans that begin, with their position.
+pub(super) type Strikes = Pin<Box<dyn Future<Output = Vec<(usize, Decision)>> + Send>>;
 
 /// The headers for the response to a request with several limits: those of each limit, the tightest first.
 pub(super) type SeveralHeaders = Box<[(usize, TierRef, HeadersToAdd)]>;
@@ -29,14 +36,55 @@ impl Several {
     /// Asks the budgets of all limits. Without a future, the decisions are complete.
     pub(super) fn decide(&mut self, limits: &[BuiltLimit]) -> Option<PendingDecisions> {
         let mut parts = ArrayVec::<Part<'_>, MAX_LIMITS>::new();
+        self.bans.clear();
+        for (at, asked) in self.applied.iter().enumerate() {
+            if let Some(ban) = &limits[asked.index].ban {
+                self.bans.push(at as u8);
+                parts.push(part(&limits[asked.index], asked, &ban.tier, 0));
+            }
+        }
         for asked in &self.applied {
-            let limit = &limits[asked.index];
-            if let Some(tier) = limit.tier(&asked.tier) {
-                let part = Part::new(&tier.budget, BudgetRequest::new(asked.key.as_bytes(), asked.cost));
-                parts.push(part.enforced(asked.is_enforced).admitted_on_error(limit.admits_on_error));
+            if let Some(tier) = limits[asked.index].tier(&asked.tier) {
+                parts.push(part(&limits[asked.index], asked, tier, asked.cost));
             }
         }
         decide_into(&parts, &mut self.decisions)
+    }
+
+    /// The decision of the limit at a position in `applied`.
+    fn decision(&self, at: usize) -> Option<&Decision> {
+        self.decisions.get(self.bans.len() + at)
+    }
+
+    /// Counts the refusals of limits with a ban, except those of a banned key. Without a future, no ban begins.
+    pub(super) fn strike(&self, limits: &[BuiltLimit]) -> Option<Strikes> {
+        let mut strikes = Vec::new();
+        for (ban_at, at) in self.bans.iter().map(|at| usize::from(*at)).enumerate() {
+            let is_refused = |decision: Option<&Decision>| decision.is_some_and(|decision| !decision.is_allowed());
+            if is_refused(self.decision(at)) && !is_refused(self.decisions.get(ban_at)) {
+                let asked = &self.applied[at];
+                let ban = limits[asked.index].ban.as_ref();
+                strikes.extend(ban.and_then(|ban| ban.strike(asked.key.as_bytes())).map(|strike| (ban_at, strike)));
+            }
+        }
+        if strikes.is_empty() {
+            return None;
+        }
+        Some(Box::pin(async move {
+            let mut begun = Vec::new();
+            for (ban_at, strike) in strikes {
+                begun.extend(strike.await.map(|decision| (ban_at, decision)));
+            }
+            begun
+        }))
+    }
+
+    /// Adds the decisions of bans that begin with this request.
+    pub(super) fn begin_bans(&mut self, begun: Vec<(usize, Decision)>) {
+        for (ban_at, decision) in begun {
+            let is_enforced = self.bans.get(ban_at).is_some_and(|at| self.applied[usize::from(*at)].is_enforced);
+            self.decisions.record(ban_at, is_enforced, decision);
+        }
     }
 
     /// Sets the decisions after I/O.
@@ -52,10 +100,17 @@ impl Several {
     pub(super) fn shown<'a>(&'a self, limits: &'a [BuiltLimit]) -> Shown<'a> {
         let judged = |(at, asked): (usize, &'a Asked)| {
             let tier = limits[asked.index].tier(&asked.tier)?;
-            let decision = self.decisions.get(at)?;
+            let decision = self.decision(at)?;
             asked.is_enforced.then_some(Judged { limit: &tier.rendered, decision })
         };
-        let mut shown: Shown<'a> = self.applied.iter().enumerate().filter_map(judged).collect();
+        // A ban is shown only if it refuses.
+        let banned = |(ban_at, at): (usize, &u8)| {
+            let asked = self.applied.get(usize::from(*at)).filter(|asked| asked.is_enforced)?;
+            let decision = self.decisions.get(ban_at).filter(|decision| !decision.is_allowed())?;
+            Some(Judged { limit: &limits[asked.index].ban.as_ref()?.tier.rendered, decision })
+        };
+        let limited = self.applied.iter().enumerate().filter_map(judged);
+        let mut shown: Shown<'a> = limited.chain(self.bans.iter().enumerate().filter_map(banned)).collect();
         shown.sort_by_key(|judged| tightness(judged.decision));
         shown
     }
@@ -68,7 +123,7 @@ impl Several {
     /// The handle for the handler of an admitted request.
     pub(super) fn handle(&self, layer: &Arc<LayerState>) -> RateLimitHandle {
         let limit = |(at, asked): (usize, &Asked)| {
-            let decision = self.decisions.get(at).copied();
+            let decision = self.decision(at).copied();
             let charged = decision.filter(Decision::is_allowed).map_or(0, |_| asked.cost);
             handle::Applied {
                 index: asked.index,
@@ -87,7 +142,7 @@ impl Several {
         let mut headers = Vec::new();
         for (at, asked) in self.applied.iter().enumerate().filter(|(_, asked)| asked.is_enforced) {
             let rendered = limits[asked.index].tier(&asked.tier).map(|tier| &tier.rendered);
-            if let Some((rendered, decision)) = rendered.zip(self.decisions.get(at))
+            if let Some((rendered, decision)) = rendered.zip(self.decision(at))
                 && let Some(to_add) = Responder::admitted(rendered, decision)
             {
                 headers.push((tightness(decision), asked.index, asked.tier.clone(), to_add));
@@ -99,6 +154,11 @@ impl Several {
         headers.sort_by_key(|(tightness, ..)| *tightness);
         Some(headers.into_iter().map(|(_, index, tier, to_add)| (index, tier, to_add)).collect())
     }
+}
+
+fn part<'a>(limit: &BuiltLimit, asked: &'a Asked, tier: &'a Tier, cost: u64) -> Part<'a> {
+    let part = Part::new(&tier.budget, BudgetRequest::new(asked.key.as_bytes(), cost));
+    part.enforced(asked.is_enforced).admitted_on_error(limit.admits_on_error)
 }
 
 /// Orders decisions by how little they leave: refusals by their wait, then admissions by the free part of the limit.

@@ -11,7 +11,7 @@ use super::built_limit::{Asked, Begun};
 use super::handle::RateLimitHandle;
 use super::on_missing_key::OnMissingKey;
 use super::rules::Rule;
-use super::several::{Several, SeveralHeaders};
+use super::several::{Several, SeveralHeaders, Strikes};
 use super::state::LayerState;
 use crate::decision::Decision;
 use crate::key::{Fault, KeyWriter, MissingKey, RequestView};
@@ -39,6 +39,8 @@ pub(super) enum Progress {
     Looking(Box<Several>),
     /// The stores are about to decide.
     Deciding(Box<Several>, PendingDecisions),
+    /// The stores have decided, and refusals are being counted.
+    Striking(Box<Several>, Strikes),
     /// The stores have decided. Without a box, the caller has the decisions.
     Decided(Option<Box<Several>>),
     /// The request is refused, because it is on a deny list.
@@ -140,8 +142,19 @@ impl LayerState {
         }
         match self.decide(several) {
             Decide::Unlimited => Progress::Unlimited,
-            Decide::Complete => Progress::Decided(None),
+            Decide::Complete => match several.strike(&self.limits) {
+                None => Progress::Decided(None),
+                Some(strikes) => Progress::Striking(Box::new(std::mem::take(several)), strikes),
+            },
             Decide::Pending(pending) => Progress::Deciding(Box::new(std::mem::take(several)), pending),
+        }
+    }
+
+    /// Continues after the decision of the stores.
+    fn conclude(&self, several: Box<Several>) -> Progress {
+        match several.strike(&self.limits) {
+            None => Progress::Decided(Some(several)),
+            Some(strikes) => Progress::Striking(several, strikes),
         }
     }
 
@@ -191,12 +204,16 @@ impl LayerState {
         if let Progress::Looking(several) = progress {
             *progress = ready!(self.poll_lookups(several, request, cx));
         }
+        if let Progress::Deciding(several, pending) = progress {
+            several.complete(ready!(pending.as_mut().poll(cx)));
+            *progress = self.conclude(std::mem::take(several));
+        }
         match progress {
             Progress::Store(BudgetResponse::Pending(decision)) => {
                 *progress = Progress::Store(BudgetResponse::Ready(ready!(decision.as_mut().poll(cx))));
             }
-            Progress::Deciding(several, pending) => {
-                several.complete(ready!(pending.as_mut().poll(cx)));
+            Progress::Striking(several, strikes) => {
+                several.begin_bans(ready!(strikes.as_mut().poll(cx)));
                 *progress = Progress::Decided(Some(std::mem::take(several)));
             }
             _ => {}
@@ -228,7 +245,7 @@ impl LayerState {
         }
         Poll::Ready(match self.decide(several) {
             Decide::Unlimited => Progress::Unlimited,
-            Decide::Complete => Progress::Decided(Some(std::mem::take(several))),
+            Decide::Complete => self.conclude(std::mem::take(several)),
             Decide::Pending(pending) => Progress::Deciding(std::mem::take(several), pending),
         })
     }
@@ -237,7 +254,10 @@ impl LayerState {
     #[inline]
     pub(super) fn outcome<'a>(&self, progress: &'a Progress, several: Option<&'a Several>) -> Option<Outcome<'a>> {
         Some(match progress {
-            Progress::Looking(_) | Progress::Deciding(..) | Progress::Store(BudgetResponse::Pending(_)) => return None,
+            Progress::Looking(_)
+            | Progress::Deciding(..)
+            | Progress::Striking(..)
+            | Progress::Store(BudgetResponse::Pending(_)) => return None,
             Progress::Store(BudgetResponse::Ready(Ok(decision))) => match decision.is_allowed() {
                 true => Outcome::Admitted(Admission::Plain(decision)),
                 false => Outcome::Refused(Refused::Plain(decision)),

@@ -6,7 +6,7 @@ use super::MAX_CAPACITY;
 use super::ratio::Ratio;
 use crate::error::{ConfigError, shortened};
 use crate::quota::{RateLimit, WindowSizeSeconds};
-use crate::time::millis;
+use crate::time::millis_up;
 
 /// A count of units in any window of a given length. The layer is configured in quotas.
 ///
@@ -48,12 +48,12 @@ impl Quota {
     ///
     /// Returns a [`ConfigError`] if the count or the window is out of range.
     pub fn new(count: u64, window: Duration) -> Result<Self, ConfigError> {
-        let rounded = millis(window).saturating_add(u64::from(!window.subsec_nanos().is_multiple_of(1_000_000)));
+        let window_ms = millis_up(window);
         match count {
-            _ if rounded == 0 => Err(ConfigError::ZeroWindow),
+            _ if window_ms == 0 => Err(ConfigError::ZeroWindow),
             0 => Err(ConfigError::CapacityBelowOne),
             _ if count > MAX_CAPACITY => Err(ConfigError::CapacityTooLarge),
-            _ => Ok(Self { count, window_ms: rounded }),
+            _ => Ok(Self { count, window_ms }),
         }
     }
 
@@ -199,7 +199,7 @@ fn decimal(text: &str) -> Option<Ratio> {
     Some(Ratio::reduced(num, 10_u128.pow(u32::try_from(fraction.len()).ok()?)))
 }
 
-fn period_ms(text: &str) -> Option<u64> {
+pub(super) fn period_ms(text: &str) -> Option<u64> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
     let number = if number.is_empty() { 1 } else { number.parse::<u64>().ok()? };
@@ -217,14 +217,20 @@ fn period_ms(text: &str) -> Option<u64> {
 impl fmt::Display for Quota {
     /// Writes the shortest text that parses as the same quota.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, name) = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")]
-            .into_iter()
-            .find(|(unit, _)| self.window_ms.is_multiple_of(*unit))
-            .unwrap_or((1, "ms"));
-        match self.window_ms / unit {
-            1 => write!(f, "{}/{name}", self.count),
-            n => write!(f, "{}/{n}{name}", self.count),
-        }
+        write!(f, "{}/", self.count)?;
+        write_period(f, self.window_ms, "")
+    }
+}
+
+/// Writes a period in its largest unit; `one` stands for the number 1.
+pub(super) fn write_period(f: &mut fmt::Formatter<'_>, ms: u64, one: &str) -> fmt::Result {
+    let (unit, name) = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")]
+        .into_iter()
+        .find(|(unit, _)| ms.is_multiple_of(*unit))
+        .unwrap_or((1, "ms"));
+    match ms / unit {
+        1 => write!(f, "{one}{name}"),
+        n => write!(f, "{n}{name}"),
     }
 }
 

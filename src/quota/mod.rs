@@ -2,12 +2,16 @@
 //!
 //! A bare [`RateLimit`] applies to the limiter's window. A [`Quota`] is a count with its own window.
 
+#[cfg(feature = "middleware")]
+mod ban;
 mod count;
 mod quotas;
 mod rate;
 mod ratio;
 mod values;
 
+#[cfg(feature = "middleware")]
+pub use ban::Ban;
 pub use count::Quota;
 pub use quotas::Quotas;
 pub use rate::RateLimit;

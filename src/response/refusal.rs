@@ -59,6 +59,8 @@ pub enum RefusalReason {
     Limited,
     /// The request costs more than a limit ever admits, so no wait helps. That includes every request if the limit is 0.
     ExceedsLimit,
+    /// The key is banned after too many refusals; see [`Limit::ban`](crate::Limit::ban).
+    Banned,
     /// The request has no key.
     MissingKey,
     /// The store could not decide.
@@ -82,6 +84,7 @@ impl<'a> RefusalContext<'a> {
     #[must_use]
     pub fn reason(&self) -> RefusalReason {
         match self.refusal {
+            Refusal::Limited(limited) if limited.by.limit.is_ban => RefusalReason::Banned,
             Refusal::Limited(limited) if limited.by.decision.never_fits() => RefusalReason::ExceedsLimit,
             Refusal::Limited(_) => RefusalReason::Limited,
             Refusal::MissingKey(_) => RefusalReason::MissingKey,

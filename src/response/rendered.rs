@@ -11,6 +11,8 @@ pub(crate) struct Rendered {
     pub(super) policy: Policy,
     pub(super) templates: RefusalTemplates,
     pub(super) fields: Option<Fields>,
+    /// Whether the limit is a ban.
+    pub(super) is_ban: bool,
 }
 
 impl Rendered {

@@ -76,9 +76,15 @@ impl Responder {
             templates: RefusalTemplates::new(&policy, *body, message.clone(), self.rejected, shed),
             fields: Fields::new(*headers, also_headers, &policy)?,
             policy,
+            is_ban: false,
         };
         self.check_size(&rendered)?;
         Ok(rendered)
+    }
+
+    /// Does the same for a ban.
+    pub(crate) fn render_ban(&self, policy: Policy) -> Result<Rendered, ConfigError> {
+        Ok(Rendered { is_ban: true, ..self.render(policy, false)? })
     }
 
     /// gRPC clients refuse header lists above a size (8 kB with some defaults), and then lose the status.

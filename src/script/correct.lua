@@ -1,7 +1,7 @@
 -- Corrections: the same as `Window::set` and `Window::refund`, and deletion.
 --
 -- ARGV[1] continues with: operation u8, span u32, then
---   set:    comparator u8, operand u48, count u40, units to keep u8
+--   set:    comparator u8, operand u48, count u40, units to keep u8, age in ticks u32
 --   refund: stamp u48, units u40
 --   charge: entries u8, each: age in ms u32, units u40
 -- Reply: whether it was done or the key was known u8, units live before u40, and after u40.
@@ -55,13 +55,13 @@ local function keep_leases()
   leases = #stay > 0 and stay or nil
 end
 
-local function set(count, which)
+local function set(count, which, age)
   roll()
   if which == REPLACE then keep_leases() end
   local spent, first, live, lent = view(span)
   count = max(count - lent, 0)
   if which == REPLACE then
-    words, n, merged, base = '', 0, 0, total
+    words, n, merged, base, open = '', 0, 0, total, max(now - age, 0)
     total = (total + count) % M40
   elseif which == NEWEST then
     if count >= live then
@@ -100,12 +100,12 @@ shed = load(KEYS[1])
 if not shed then return redis.error_reply('WRONGTYPE the key of a limit holds a value of another type') end
 local before, done = used(), known
 if operation == SET then
-  local comparator, operand, count, which = unpack('<I1I6I5I1', policy, at)
+  local comparator, operand, count, which, age = unpack('<I1I6I5I1I4', policy, at)
   done = matches(comparator, operand, before)
   if done then
     -- A lower total, or 0, also ends the shedding.
     if count < before or count == 0 then shed = '' end
-    set(count, which)
+    set(count, which, age)
     local _, _, live = view(kept)
     dirty = known or count > 0
     if dirty and live == 0 and not leases and epoch == 0 then

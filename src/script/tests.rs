@@ -354,7 +354,8 @@ fn trace(setup: &Setup, steps: usize, server: &Server) -> usize {
                     3 => RateLimitComparator::Lt(random.u64(0..=largest)),
                     _ => RateLimitComparator::Gt(random.u64(0..largest)),
                 };
-                let mode = [SetMode::Replace, SetMode::Newest, SetMode::Oldest][random.usize(0..3)];
+                let replace = SetMode::Replace { age: random.u32(0..=span) };
+                let mode = [replace, SetMode::Newest, SetMode::Oldest][random.usize(0..3)];
                 let count = random.u64(0..=largest);
                 twins.correct(now, span, Correction::Set { comparator, count, mode });
             }

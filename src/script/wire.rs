@@ -112,11 +112,13 @@ impl EncodedPolicy {
                 out.push(comparator);
                 put(&mut out, operand.min(MOST_TICK), 6);
                 put(&mut out, count.min(crate::quota::MAX_CAPACITY), 5);
-                out.push(match mode {
-                    SetMode::Replace => 0,
-                    SetMode::Newest => 1,
-                    SetMode::Oldest => 2,
-                });
+                let (units, age) = match mode {
+                    SetMode::Replace { age } => (0, age),
+                    SetMode::Newest => (1, 0),
+                    SetMode::Oldest => (2, 0),
+                };
+                out.push(units);
+                put(&mut out, u64::from(age), 4);
             }
             Correction::Refund { stamp, units } => {
                 put(&mut out, stamp.min(MOST_TICK), 6);

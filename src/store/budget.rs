@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::decision::Decision;
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
@@ -48,11 +49,12 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
         BudgetResponse::Ready(Ok(Decision::allowed(u64::MAX, 0)))
     }
 
-    /// Sets the key's units in use, dated now, for all budgets with the policy's name. With 0 it forgets the key.
+    /// Sets the key's units in use for all budgets with the policy's name. With 0 it forgets the key.
     ///
-    /// It checks no limit, so `count` may be above it; it is capped at 2^39. The default is an error.
-    fn set(&self, key: &[u8], count: u64) -> BudgetChange {
-        let _ = (key, count);
+    /// The units are dated `age` ago, so they leave each window that much earlier. It checks no limit, so `count` may be
+    /// above it; it is capped at 2^39. The default is an error.
+    fn set(&self, key: &[u8], count: u64, age: Duration) -> BudgetChange {
+        let _ = (key, count, age);
         let error = StoreError::new(StoreErrorKind::NotConfigured, "this store cannot set the units of a key");
         Box::pin(std::future::ready(Err(error)))
     }

@@ -93,8 +93,9 @@ impl Decisions {
         self.parts.get(index)?.as_ref()
     }
 
+    /// Records the decision of a part.
     #[inline]
-    pub(super) fn record(&mut self, index: usize, is_enforced: bool, decision: Decision) {
+    pub(crate) fn record(&mut self, index: usize, is_enforced: bool, decision: Decision) {
         self.is_limited |= is_enforced && !decision.is_allowed();
         if let Some(part) = self.parts.get_mut(index) {
             *part = Some(decision);

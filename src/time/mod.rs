@@ -11,4 +11,4 @@ mod ticks;
 
 pub use self::clock::{Clock, ManualClock, PreciseClock};
 pub(crate) use self::source::TimeSource;
-pub(crate) use self::ticks::{Ticks, millis};
+pub(crate) use self::ticks::{Ticks, millis, millis_up};

@@ -9,6 +9,10 @@ use super::clock::{Clock, PreciseClock};
 /// A step back by more than this is a correction of the clock. For a smaller step, the time stands still.
 const CORRECTION_MS: u64 = 60_000;
 
+/// The time of a store when its clock shows 0: 32 years, which most bucket sizes divide. So units can be dated before
+/// the clock's origin, which may be the start of the machine.
+pub(crate) const ORIGIN_MS: u64 = 1_008_000_000_000;
+
 /// The clock of a store. Reading the system's clock needs no virtual call.
 #[derive(Clone)]
 pub(crate) enum TimeSource {
@@ -39,8 +43,8 @@ impl TimeSource {
     #[inline]
     pub(crate) fn now_ms(&self) -> u64 {
         match self {
-            Self::System(clock) => clock.now_ms(),
-            Self::Custom(custom) => custom.now_ms(),
+            Self::System(clock) => clock.now_ms().saturating_add(ORIGIN_MS),
+            Self::Custom(custom) => custom.now_ms().saturating_add(ORIGIN_MS),
         }
     }
 
@@ -107,7 +111,7 @@ mod tests {
 
     fn at(clock: &ManualClock, time: &TimeSource, ms: u64) -> u64 {
         clock.set_ms(ms);
-        time.now_ms()
+        time.now_ms() - ORIGIN_MS
     }
 
     fn manual() -> (ManualClock, TimeSource) {

@@ -55,7 +55,7 @@ mod portable {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use crate::time::source::TimeSource;
+    use crate::time::source::{ORIGIN_MS, TimeSource};
     use rustix::time::{ClockId, Timespec, clock_gettime};
 
     fn nanos(time: Timespec) -> i128 {
@@ -71,7 +71,7 @@ mod tests {
         let store = TimeSource::system();
         for _ in 0..300_000 {
             let before = nanos(clock_gettime(ClockId::Boottime)) / 1_000_000;
-            let reading = i128::from(store.now_ms());
+            let reading = i128::from(store.now_ms() - ORIGIN_MS);
             let after = nanos(clock_gettime(ClockId::Boottime)) / 1_000_000;
             assert!((before..=after).contains(&reading), "{before} <= {reading} <= {after}");
         }

@@ -7,6 +7,11 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Milliseconds, rounded up.
+pub(crate) fn millis_up(duration: Duration) -> u64 {
+    millis(duration).saturating_add(u64::from(!duration.subsec_nanos().is_multiple_of(1_000_000)))
+}
+
 /// Tick arithmetic. It divides time into buckets of one size, aligned to the clock's origin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticks {

@@ -3,6 +3,7 @@
 
 mod answers;
 mod axum_server;
+mod ban;
 mod client_ip;
 mod control;
 mod cors;

@@ -2,6 +2,7 @@
 #![cfg(all(target_os = "linux", feature = "redis-tokio"))]
 #![allow(clippy::unwrap_used)]
 
+mod bans;
 mod calls;
 #[cfg(feature = "redis-cluster")]
 mod cluster;

@@ -18,9 +18,9 @@ fn the_running_total_wraps_without_effect() {
         assert!(!refused.is_allowed());
         assert_eq!(window.used(now + 11, 10), 0);
         absolute(&mut window, now + 11, 0, &limits, &horizon, true);
-        window.set(now, cost, SetMode::Replace, 10, &horizon);
+        window.set(now, cost, SetMode::Replace { age: 0 }, 10, &horizon);
         assert_eq!(window.used(now + 4, 10), cost);
-        window.set(now, 0, SetMode::Replace, 10, &horizon);
+        window.set(now, 0, SetMode::Replace { age: 0 }, 10, &horizon);
     }
 }
 
@@ -140,7 +140,7 @@ fn an_admission_is_described_by_the_limit_that_binds() {
     let limits = [limit(2, 100, 0), limit(100, 6_000, 0)];
     let horizon = horizon(&limits, 256);
     let mut window = Window::new(0);
-    window.set(0, 53, SetMode::Replace, 6_000, &horizon);
+    window.set(0, 53, SetMode::Replace { age: 0 }, 6_000, &horizon);
     let now = 200;
     let outcome = absolute(&mut window, now, 1, &limits, &horizon, true);
     assert_eq!((outcome.binding, outcome.used, outcome.fits_at), (1, 54, 0));

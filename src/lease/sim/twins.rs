@@ -248,7 +248,7 @@ impl Course {
                 }
                 4..10 => {
                     let count = caller.random.u64(0..=largest);
-                    let (comparator, mode) = (RateLimitComparator::Always, SetMode::Replace);
+                    let (comparator, mode) = (RateLimitComparator::Always, SetMode::Replace { age: 0 });
                     let corrected = real.correct(now, span, Correction::Set { comparator, count, mode });
                     assert_eq!((corrected.before, corrected.after), model.set(now, span, count), "{}", told());
                 }
@@ -382,7 +382,7 @@ fn ended_leases_leave_the_list_and_stay_charged() {
 #[test]
 fn a_report_counts_once_even_if_the_key_changes() {
     let server = Server::start(Flavor::Debian);
-    let set = Correction::Set { comparator: RateLimitComparator::Always, count: 0, mode: SetMode::Replace };
+    let set = Correction::Set { comparator: RateLimitComparator::Always, count: 0, mode: SetMode::Replace { age: 0 } };
     for (key, change) in [("set", set), ("delete", Correction::Delete)] {
         let (mut real, limit) = real_key(&server, key, 100);
         let policy = Policy { limits: &[limit], lending: every(50, 0.0) };

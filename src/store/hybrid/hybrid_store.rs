@@ -2,22 +2,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::answers::Answers;
 use super::calls::HybridLimits;
-use super::state::{Shared, Wanted};
+use super::hybrid_budget::HybridBudget;
+use super::state::Shared;
 use super::table::KeyTable;
 use super::task;
-use crate::correction::RateLimitComparator;
-use crate::decision::{Charge, Decision};
-use crate::engine::{Limit, SetMode};
+use super::watched::WatchedBudget;
+use crate::engine::Limit;
 use crate::error::ConfigError;
 use crate::keyspace::Settings;
-use crate::lease::{KeyState, OwnedLimitSet};
+use crate::lease::OwnedLimitSet;
 use crate::policy::Policy;
 use crate::quota::{SyncIntervalMs, Tolerance};
-use crate::redis::{Client, OnDrop};
-use crate::runtime;
-use crate::script::Correction;
-use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
+use crate::redis::Client;
+use crate::store::budget::{Budget, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
 /// Limits in Redis, shared by all instances, with decisions from memory. Clones share the store.
@@ -127,79 +126,9 @@ impl Store for HybridStore {
         let (table, opened) = shared.named.open(policy, &here, new)?;
         let is_suppressed = matches!(policy.strategy(), Strategy::Suppressed(_));
         let limits = OwnedLimitSet::new(limits, is_suppressed, shared.tolerance);
-        Ok(Arc::new(HybridBudget { shared: Arc::clone(shared), table, limits, opened }))
-    }
-}
-
-/// One policy's limits on the keys of its name.
-struct HybridBudget {
-    shared: Arc<Shared>,
-    table: Arc<KeyTable>,
-    limits: OwnedLimitSet,
-    opened: Arc<Policy>,
-}
-
-impl Budget for HybridBudget {
-    fn decide(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
-        let on_store_error = self.opened.on_store_error();
-        let wanted = Wanted { key: ask.key, cost: ask.cost, limits: self.limits.borrow(), on_store_error };
-        self.shared.decide(&self.table, &wanted, || self.limits.clone())
-    }
-
-    fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
-        let (table, print) = (&self.table, self.table.fingerprint(key));
-        let Charge::Window { tick, units } = decision.charge else {
-            table.with(print, |state: &mut KeyState| state.refund(cost, decision.charge, &table.here));
-            return;
-        };
-        let units = cost.min(units);
-        if units == 0 {
-            return;
-        }
-        let (shared, table, key) = (Arc::clone(&self.shared), Arc::clone(table), Box::<[u8]>::from(key));
-        let refund = Correction::Refund { stamp: tick, units };
-        let _ = runtime::spawn(async move {
-            // Redis may have applied it even if no reply arrived.
-            let _changed = OnDrop(|| {
-                table.with(print, KeyState::clear_refusals);
-            });
-            let _ = shared.redis.correct(&table.keys, &key, refund).await;
-        });
-    }
-
-    fn set(&self, key: &[u8], count: u64) -> BudgetChange {
-        let (shared, table, key) = (Arc::clone(&self.shared), Arc::clone(&self.table), Box::<[u8]>::from(key));
-        Box::pin(async move {
-            match count {
-                0 => shared.forget(&table, &key).await.map(drop)?,
-                _ => {
-                    shared.set(&table, &key, RateLimitComparator::Always, (count, SetMode::Replace)).await.map(drop)?;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
-        let (now, print) = (self.shared.time.now_ms(), self.table.fingerprint(ask.key));
-        // A key that is known here may hold units for this instance, which Redis counts as used.
-        if ask.cost <= 1
-            && let Some(Some(decision)) =
-                self.table.with(print, |state| state.peek(now, &self.limits.borrow(), &self.shared.params))
-        {
-            return BudgetResponse::Ready(Ok(decision));
-        }
-        let (shared, table, limits) = (Arc::clone(&self.shared), Arc::clone(&self.table), self.limits.clone());
-        let (key, cost) = (Box::<[u8]>::from(ask.key), ask.cost);
-        BudgetResponse::Pending(Box::pin(async move {
-            let decision = shared.redis.look_at_cap(&table.keys, &key, cost, &limits.scaled).await?;
-            Ok(limits.unscale(decision))
-        }))
-    }
-}
-
-impl fmt::Debug for HybridBudget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HybridBudget").field("policy", &self.opened).finish_non_exhaustive()
+        let glances = Arc::new(Answers::new());
+        let budget = HybridBudget { shared: Arc::clone(shared), table, limits, opened, glances };
+        let is_empty = policy.quotas().iter().all(|quota| quota.count() == 0);
+        Ok(if is_empty { Arc::new(WatchedBudget::new(budget)) } else { Arc::new(budget) })
     }
 }

@@ -4,15 +4,18 @@
 //! for a full key until units are free. A lease decides all other requests. [`lease`](crate::lease) is the state
 //! machine. The drivers here execute it: `decide` for requests, `sync` for round trips, and `task` for later work.
 
+mod answers;
 mod calls;
 mod corrections;
 mod decide;
+mod hybrid_budget;
 mod hybrid_store;
 mod schedule;
 mod state;
 mod sync;
 mod table;
 mod task;
+mod watched;
 
 pub use self::calls::HybridLimits;
 pub use self::hybrid_store::HybridStore;

@@ -118,7 +118,7 @@ impl<'a, K: StrategyKind> LocalLimits<'a, K> {
         comparator: RateLimitComparator,
         count: u64,
     ) -> SetOutcome {
-        self.set(key.as_ref(), rate, comparator, count, SetMode::Replace)
+        self.set(key.as_ref(), rate, comparator, count, SetMode::Replace { age: 0 })
     }
 
     /// Like [`set_if`](Self::set_if), but keeps as much of the history as fits into `count`.

@@ -1,6 +1,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::calls::LocalLimits;
 use crate::correction::RateLimitComparator;
@@ -118,9 +119,10 @@ impl Budget for LocalBudget {
         BudgetResponse::Ready(Ok(self.windows.look(&self.table, ask.key, ask.cost, &self.limits, self.is_suppressed)))
     }
 
-    fn set(&self, key: &[u8], count: u64) -> BudgetChange {
+    fn set(&self, key: &[u8], count: u64, age: Duration) -> BudgetChange {
         let (always, span) = (RateLimitComparator::Always, self.table.longest_span());
-        let outcome = self.windows.set(&self.table, key, always, (count, SetMode::Replace), span);
+        let replace = SetMode::Replace { age: self.windows.geometry.ticks_in(age) };
+        let outcome = self.windows.set(&self.table, key, always, (count, replace), span);
         // A full table forgets an unknown key in any case.
         let is_set = outcome.matched || count == 0;
         let full = || StoreError::new(StoreErrorKind::Unavailable, "the store is full, and does not know the key");

@@ -116,7 +116,7 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
         comparator: RateLimitComparator,
         count: u64,
     ) -> Result<SetOutcome, StoreError> {
-        self.set(key.as_ref(), rate, comparator, count, SetMode::Replace).await
+        self.set(key.as_ref(), rate, comparator, count, SetMode::Replace { age: 0 }).await
     }
 
     /// Like [`set_if`](Self::set_if), but keeps as much of the history as fits into `count`.

@@ -83,7 +83,7 @@ impl DenyCache {
         // A larger cost does not fit either, but only the server knows how long it must wait.
         let is_it = |entry: &&Entry| cost == entry.cost && now < entry.until && entry.limits == Limit::digest(limits);
         if let Some(entry) = entries.iter().find(is_it) {
-            return Some(later(entry.refusal, now.saturating_duration_since(entry.received)));
+            return Some(entry.refusal.later(now.saturating_duration_since(entry.received)));
         }
         let are_over = entries.iter().all(|entry| now >= entry.until);
         drop(entries);
@@ -188,19 +188,6 @@ impl DenyCache {
             stays
         });
     }
-}
-
-/// Returns a decision that charged nothing with the rest of its waits, after a time in which nothing changed.
-pub(super) fn later(decision: Decision, passed: Duration) -> Decision {
-    if decision.retry_after().is_none() {
-        return decision;
-    }
-    // A refusal still refuses.
-    let least = u64::from(!decision.is_allowed());
-    let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
-    let retry_after_ms = decision.retry_after_ms.saturating_sub(passed).max(least);
-    let reset_after_ms = decision.reset_after_ms.saturating_sub(passed);
-    Decision { retry_after_ms, reset_after_ms, ..decision }
 }
 
 #[cfg(test)]

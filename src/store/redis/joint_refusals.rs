@@ -7,7 +7,7 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::deny_cache::{RoundTrip, later};
+use super::deny_cache::RoundTrip;
 use crate::decision::Decision;
 use crate::keyspace::fingerprint::{Fingerprint, Secret};
 
@@ -42,7 +42,7 @@ impl JointRefusals {
         let place = table.place(print).lock().unwrap_or_else(PoisonError::into_inner);
         let entry = place.as_ref().filter(|entry| entry.print == print && entry.changes == changes)?;
         let passed = now.saturating_duration_since(entry.received);
-        (now < entry.until).then(|| entry.decisions.iter().map(|decision| later(*decision, passed)).collect())
+        (now < entry.until).then(|| entry.decisions.iter().map(|decision| decision.later(passed)).collect())
     }
 
     /// Remembers the decisions of a refusal. It stands for at most `wait`.

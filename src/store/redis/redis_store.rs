@@ -1,6 +1,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::calls::RedisLimits;
 use super::state::{LimitHandle, Shared, Wanted};
@@ -152,15 +153,15 @@ impl Budget for RedisBudget {
         self.shared.peek(&self.account, &self.wanted(ask))
     }
 
-    fn set(&self, key: &[u8], count: u64) -> BudgetChange {
+    fn set(&self, key: &[u8], count: u64, age: Duration) -> BudgetChange {
         let (shared, account, key) = (Arc::clone(&self.shared), self.account.clone(), Box::<[u8]>::from(key));
+        let replace = SetMode::Replace { age: shared.client.geometry.ticks_in(age) };
         Box::pin(async move {
             match count {
                 0 => shared.forget(&account, &key).await.map(drop)?,
-                _ => shared
-                    .set(&account.keys, &key, RateLimitComparator::Always, (count, SetMode::Replace))
-                    .await
-                    .map(drop)?,
+                _ => {
+                    shared.set(&account.keys, &key, RateLimitComparator::Always, (count, replace)).await.map(drop)?;
+                }
             }
             Ok(())
         })
