@@ -1,9 +1,11 @@
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+
+use super::unsettled::Tail;
 
 pin_project! {
     /// The response body of a limited service: the inner service's body, or that of a refusal.
@@ -19,6 +21,8 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Inner { #[pin] body: B },
+        // Its end settles charges.
+        Watched { #[pin] body: B, tail: Box<Tail> },
         // Empty after it is read.
         Full { data: Bytes },
     }
@@ -27,6 +31,10 @@ pin_project! {
 impl<B> RateLimitBody<B> {
     pub(super) fn inner(body: B) -> Self {
         Self { kind: Kind::Inner { body } }
+    }
+
+    pub(super) fn watched(body: B, tail: Tail) -> Self {
+        Self { kind: Kind::Watched { body, tail: Box::new(tail) } }
     }
 
     pub(super) fn full(data: Bytes) -> Self {
@@ -48,6 +56,20 @@ impl<B: Body<Data = Bytes>> Body for RateLimitBody<B> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
             KindProj::Inner { body } => body.poll_frame(cx),
+            KindProj::Watched { mut body, tail } => {
+                let frame = ready!(body.as_mut().poll_frame(cx));
+                match &frame {
+                    Some(Ok(frame)) => {
+                        tail.see(frame);
+                        if body.is_end_stream() {
+                            tail.settle(None, true);
+                        }
+                    }
+                    Some(Err(_)) => tail.settle(None, false),
+                    None => tail.settle(None, true),
+                }
+                Poll::Ready(frame)
+            }
             KindProj::Full { data } if data.is_empty() => Poll::Ready(None),
             KindProj::Full { data } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
         }
@@ -57,13 +79,20 @@ impl<B: Body<Data = Bytes>> Body for RateLimitBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Inner { body } => body.is_end_stream(),
+            Kind::Watched { body, tail } => {
+                let is_ended = body.is_end_stream();
+                if is_ended {
+                    tail.ended();
+                }
+                is_ended
+            }
             Kind::Full { data } => data.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Inner { body } => body.size_hint(),
+            Kind::Inner { body } | Kind::Watched { body, .. } => body.size_hint(),
             Kind::Full { data } => SizeHint::with_exact(data.len() as u64),
         }
     }

@@ -15,6 +15,7 @@ use super::mode::ModeCell;
 use super::rate_limit_layer::RateLimitLayer;
 use super::routes::Routes;
 use super::rules::Rules;
+use super::settle::Settles;
 use super::state::{LayerState, Plain, Stores, Successor};
 use super::tier::{Tier, Tiers};
 use crate::error::ConfigError;
@@ -56,6 +57,7 @@ impl RateLimitLayerBuilder {
             own_stores: old.map_or_else(Vec::new, |old| old.stores.own.to_vec()),
             old,
             cost: cost_source(self.cost, &self.costs)?,
+            settles: self.settles,
             on_store_error: self.on_store_error,
             names: HashSet::new(),
         };
@@ -100,6 +102,7 @@ struct Building<'a> {
     /// The local stores of this layer, by the length of their buckets in milliseconds.
     own_stores: Vec<(u64, Arc<dyn Store>)>,
     cost: Option<Arc<Cost>>,
+    settles: Settles,
     on_store_error: OnStoreError,
     names: HashSet<Arc<str>>,
 }
@@ -159,6 +162,7 @@ impl Building<'_> {
             quotas,
             cost: CostSource(cost_source(limit.cost.or_else(|| self.cost.clone()), &limit.costs)?),
             ban,
+            settles: limit.settles.or(&self.settles),
             mode: Arc::new(ModeCell::new(limit.mode)),
             tiers,
             admits_on_error: self.on_store_error == OnStoreError::Allow,

@@ -8,6 +8,7 @@ use super::into_store::IntoStore;
 use super::limit::{Cost, Limit};
 use super::on_missing_key::OnMissingKey;
 use super::rate_limit_layer::RateLimitLayer;
+use super::settle::{BodyEnd, Charge, ResponseView, Settles};
 use crate::error::ConfigError;
 use crate::key::{FromFn, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
 use crate::policy::OnStoreError;
@@ -38,6 +39,8 @@ pub struct RateLimitLayerBuilder {
     /// The cost of a request for the limits without a cost of their own.
     pub(super) cost: Option<Arc<Cost>>,
     pub(super) costs: Vec<(String, u64)>,
+    /// For the limits without functions of their own.
+    pub(super) settles: Settles,
     pub(super) store: Option<Arc<dyn Store>>,
     pub(super) rejected: Option<u16>,
     pub(super) shed: Option<u16>,
@@ -111,6 +114,7 @@ impl RateLimitLayerBuilder {
             limits: Vec::new(),
             cost: None,
             costs: Vec::new(),
+            settles: Settles::default(),
             store: None,
             rejected: None,
             shed: None,
@@ -353,6 +357,19 @@ impl RateLimitLayerBuilder {
     /// ```
     pub fn costs<R: Into<String>>(mut self, costs: impl IntoIterator<Item = (R, u64)>) -> Self {
         self.costs.extend(costs.into_iter().map(|(route, cost)| (route.into(), cost)));
+        self
+    }
+
+    /// Sets a function that keeps, refunds or raises the charge when the head of the response is known; see
+    /// [`Limit::settle`]. It applies to the limits without such functions of their own.
+    pub fn settle(mut self, settle: impl Fn(&mut Charge, &ResponseView<'_>) + Send + Sync + 'static) -> Self {
+        self.settles.head = Some(Arc::new(settle));
+        self
+    }
+
+    /// Does the same when the body of the response ends; see [`Limit::settle_at_end`].
+    pub fn settle_at_end(mut self, settle: impl Fn(&mut Charge, &BodyEnd<'_>) + Send + Sync + 'static) -> Self {
+        self.settles.end = Some(Arc::new(settle));
         self
     }
 

@@ -10,6 +10,7 @@ use super::limit::{ChooseQuotas, Cost};
 use super::mode::ModeCell;
 use super::quota_lookup::{Answer, Found, QuotaLookup, Waiter};
 use super::routes::Routes;
+use super::settle::Settles;
 use super::tier::{Tier, Tiers};
 use crate::key::{KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
 use crate::quota::Quotas;
@@ -21,6 +22,7 @@ pub(super) struct BuiltLimit {
     pub(super) quotas: QuotaSource,
     pub(super) cost: CostSource,
     pub(super) ban: Option<Arc<BuiltBan>>,
+    pub(super) settles: Settles,
     pub(super) mode: Arc<ModeCell>,
     pub(super) tiers: Tiers,
     pub(super) admits_on_error: bool,
@@ -219,10 +221,10 @@ impl BuiltLimit {
         }
     }
 
-    /// The tier of every request, if the limit asks nothing of a request but its key and its cost.
+    /// The tier of every request, if the limit needs nothing of a request but its key and its cost.
     pub(super) fn plain(&self) -> Option<&Arc<Tier>> {
         let has_routes = matches!(&self.quotas, QuotaSource::Table { routes, .. } if !routes.is_empty());
-        let asks_more = has_routes || self.key.lookup.is_some() || self.ban.is_some();
+        let asks_more = has_routes || self.key.lookup.is_some() || self.ban.is_some() || self.settles.is_some();
         if asks_more { None } else { self.base() }
     }
 }

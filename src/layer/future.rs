@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::drain::{Drain, Unread, announce_close};
+use super::settle::ResponseView;
 use super::several::Several;
 use super::state::LayerState;
 use super::steps::{Admission, Entry, Headers, Outcome, Progress, Refused};
@@ -173,8 +174,16 @@ where
                 }
                 StateProj::Annotated { future, headers, layer } => {
                     return future.poll(cx).map_ok(|mut response| {
+                        // A function that settles sees the response of the handler.
+                        let tail = match headers {
+                            Headers::Unsettled(unsettled) => unsettled.settle(&ResponseView::new(&response)),
+                            _ => None,
+                        };
                         layer.add(headers, response.status(), response.headers_mut());
-                        response.map(RateLimitBody::inner)
+                        response.map(|body| match tail {
+                            None => RateLimitBody::inner(body),
+                            Some(tail) => RateLimitBody::watched(body, tail),
+                        })
                     });
                 }
                 StateProj::Refused { response } => {

@@ -1,17 +1,18 @@
 //! The limits of one request, for its handler.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::background::in_background;
 use super::ban::{BuiltBan, no_ban};
 use super::built_limit::TierRef;
+use super::settle::{Charge, Settles};
 use super::state::LayerState;
 use super::tier::Tier;
 use crate::decision::Decision;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::store::BudgetRequest;
+use crate::store::{BudgetRequest, BudgetResponse};
 
 /// The limits of one request, in the request's extensions; see
 /// [`RateLimitLayerBuilder::handle`](crate::RateLimitLayerBuilder::handle).
@@ -50,8 +51,25 @@ pub(super) struct Applied {
     pub(super) is_enforced: bool,
     /// `None` if the store failed, and the request was admitted nevertheless.
     pub(super) decision: Option<Decision>,
-    /// The units of this request that were charged and not refunded.
-    pub(super) charged: AtomicU64,
+    pub(super) charges: Mutex<Charges>,
+}
+
+/// The units of a request that are charged to one limit and not refunded.
+pub(super) struct Charges {
+    /// Of the layer's decision.
+    first: u64,
+    /// Of later decisions.
+    later: Vec<(Decision, u64)>,
+}
+
+impl Charges {
+    pub(super) fn new(first: u64) -> Mutex<Self> {
+        Mutex::new(Self { first, later: Vec::new() })
+    }
+
+    fn units(&self) -> u64 {
+        self.later.iter().map(|(_, units)| units).sum::<u64>() + self.first
+    }
 }
 
 /// One limit of a request; see [`RateLimitHandle::limits`].
@@ -64,6 +82,46 @@ pub struct LimitStatus<'a> {
     pub decision: Option<&'a Decision>,
     /// Whether the limit refuses requests with this key.
     pub is_enforced: bool,
+}
+
+impl Applied {
+    fn charges(&self) -> MutexGuard<'_, Charges> {
+        self.charges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the charge of a later decision.
+    fn record(&self, decision: &Decision, units: u64) {
+        if decision.is_allowed() && units > 0 {
+            self.charges().later.push((*decision, units));
+        }
+    }
+
+    /// Refunds the newest of the charged units; returns their number.
+    fn refund(&self, tier: &Tier, units: u64) -> u64 {
+        let mut left = units;
+        while left > 0 {
+            let mut charges = self.charges();
+            let (decision, units) = match (charges.later.pop(), &self.decision) {
+                (Some((decision, charged)), _) => {
+                    let taken = charged.min(left);
+                    if charged > taken {
+                        charges.later.push((decision, charged - taken));
+                    }
+                    (decision, taken)
+                }
+                (None, Some(decision)) if charges.first > 0 => {
+                    let taken = charges.first.min(left);
+                    charges.first -= taken;
+                    (*decision, taken)
+                }
+                _ => break,
+            };
+            drop(charges);
+            tier.budget.refund(&self.key, units, &decision);
+            left -= units;
+        }
+        units - left
+    }
 }
 
 impl RateLimitHandle {
@@ -102,22 +160,17 @@ impl RateLimitHandle {
     /// [`NotConfigured`](StoreErrorKind::NotConfigured) if no such limit applies to the request.
     pub async fn charge(&self, name: &str, units: u64) -> Result<Decision, StoreError> {
         let (applied, tier) = self.tier(name)?;
-        tier.budget.decide(BudgetRequest::new(&applied.key, units)).complete().await
+        let decision = tier.budget.decide(BudgetRequest::new(&applied.key, units)).complete().await?;
+        applied.record(&decision, units);
+        Ok(decision)
     }
 
-    /// Returns units of this request to the limit with this name, at most as many as the layer charged for it.
+    /// Returns units of this request to the limit with this name, at most as many as were charged for it.
     ///
     /// It does not wait; a store in Redis gets the refund soon. Returns the number of units.
     pub fn refund(&self, name: &str, units: u64) -> u64 {
         let Ok((applied, tier)) = self.tier(name) else { return 0 };
-        let Some(decision) = &applied.decision else { return 0 };
-        let take = |charged: u64| Some(charged - charged.min(units));
-        let charged = applied.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
-        let units = charged.min(units);
-        if units > 0 {
-            tier.budget.refund(&applied.key, units, decision);
-        }
-        units
+        applied.refund(tier, units)
     }
 
     /// Forgets the history of this request's key for the limit with this name, including this request. A ban of the key
@@ -129,7 +182,7 @@ impl RateLimitHandle {
     /// [`NotConfigured`](StoreErrorKind::NotConfigured) if no such limit applies to the request.
     pub async fn reset(&self, name: &str) -> Result<(), StoreError> {
         let (applied, tier) = self.tier(name)?;
-        applied.charged.store(0, Ordering::Relaxed);
+        *applied.charges() = Charges { first: 0, later: Vec::new() };
         tier.budget.set(&applied.key, 0, Duration::ZERO).await?;
         match self.ban(applied) {
             Ok(ban) => ban.unblock(&applied.key).await,
@@ -185,6 +238,37 @@ impl RateLimitHandle {
     pub async fn block(&self, name: &str, time: Duration) -> Result<(), StoreError> {
         let (applied, _) = self.tier(name)?;
         self.ban(applied)?.block(&applied.key, time).await
+    }
+
+    /// Settles the charge of each limit.
+    pub(super) fn settle(&self, settle: impl Fn(&Settles, &mut Charge)) {
+        for (at, applied) in self.limits.iter().enumerate() {
+            let limit = &self.layer.limits[applied.index];
+            let Some(tier) = limit.tier(&applied.tier).filter(|_| limit.settles.is_some()) else { continue };
+            let charged = applied.charges().units();
+            let mut charge = Charge::new(charged);
+            settle(&limit.settles, &mut charge);
+            applied.refund(tier, charged.saturating_sub(charge.units()));
+            match charge.units().saturating_sub(charged) {
+                0 => {}
+                more => match tier.budget.decide(BudgetRequest::new(&applied.key, more)) {
+                    BudgetResponse::Ready(result) => drop(result.map(|decision| applied.record(&decision, more))),
+                    BudgetResponse::Pending(pending) => {
+                        let limits = Arc::clone(&self.limits);
+                        in_background(async move { drop(pending.await.map(|it| limits[at].record(&it, more))) });
+                    }
+                },
+            }
+            if let (Some(ban), 1..) = (&limit.ban, charge.refusals()) {
+                let (ban, limits, refusals) = (Arc::clone(ban), Arc::clone(&self.limits), charge.refusals());
+                in_background(async move { drop(ban.penalise(&limits[at].key, refusals).await) });
+            }
+        }
+    }
+
+    /// The functions that settle the charges.
+    pub(super) fn settles(&self) -> impl Iterator<Item = &Settles> {
+        self.limits.iter().map(|applied| &self.layer.limits[applied.index].settles)
     }
 
     fn ban(&self, applied: &Applied) -> Result<&BuiltBan, StoreError> {

@@ -8,6 +8,7 @@
 //!
 //! The page `guide::layer_order` lists the layers that belong outside the limit, and those that belong inside.
 
+mod background;
 mod ban;
 mod body;
 mod build;
@@ -32,10 +33,12 @@ mod rate_limit_layer;
 mod routes;
 mod rules;
 mod service;
+mod settle;
 mod several;
 mod state;
 mod steps;
 mod tier;
+mod unsettled;
 
 pub use self::body::RateLimitBody;
 pub use self::builder::RateLimitLayerBuilder;
@@ -48,3 +51,4 @@ pub use self::mode::LimitMode;
 pub use self::on_missing_key::OnMissingKey;
 pub use self::rate_limit_layer::RateLimitLayer;
 pub use self::service::RateLimitService;
+pub use self::settle::{BodyEnd, Charge, ResponseView};

@@ -131,7 +131,7 @@ impl Several {
                 key: asked.key.as_bytes().into(),
                 is_enforced: asked.is_enforced,
                 decision,
-                charged: charged.into(),
+                charges: handle::Charges::new(charged),
             }
         };
         RateLimitHandle::new(layer, self.applied.iter().enumerate().map(limit))

@@ -13,6 +13,7 @@ use super::on_missing_key::OnMissingKey;
 use super::rules::Rule;
 use super::several::{Several, SeveralHeaders, Strikes};
 use super::state::LayerState;
+use super::unsettled::Unsettled;
 use crate::decision::Decision;
 use crate::key::{Fault, KeyWriter, MissingKey, RequestView};
 use crate::response::{HeadersToAdd, Judged, Limited, Refusal, Responder};
@@ -89,6 +90,8 @@ pub(super) enum Refused<'a> {
 pub(super) enum Headers {
     Plain(HeadersToAdd),
     Several(SeveralHeaders),
+    /// With charges that the response settles.
+    Unsettled(Box<Unsettled>),
 }
 
 impl LayerState {
@@ -308,10 +311,19 @@ impl LayerState {
         {
             insert_decision(decision, request);
         }
-        if self.handle_in_request {
-            request.insert(several.handle(self));
+        let headers = several.headers(&self.limits);
+        let is_unsettled = several.applied.iter().any(|asked| self.limits[asked.index].settles.is_some());
+        if !self.handle_in_request && !is_unsettled {
+            return headers.map(Headers::Several);
         }
-        several.headers(&self.limits).map(Headers::Several)
+        let limits = several.handle(self);
+        if self.handle_in_request {
+            request.insert(limits.clone());
+        }
+        match is_unsettled {
+            true => Some(Headers::Unsettled(Box::new(Unsettled { limits, headers }))),
+            false => headers.map(Headers::Several),
+        }
     }
 
     /// Adds headers to the response to an admitted request.
@@ -322,12 +334,19 @@ impl LayerState {
                     Responder::add(rendered, to_add, status, headers);
                 }
             }
-            Headers::Several(several) => {
-                for (index, tier, to_add) in several {
-                    if let Some(tier) = self.limits[*index].tier(tier) {
-                        Responder::add(&tier.rendered, to_add, status, headers);
-                    }
+            Headers::Several(several) => self.add_several(several, status, headers),
+            Headers::Unsettled(unsettled) => {
+                if let Some(several) = &unsettled.headers {
+                    self.add_several(several, status, headers);
                 }
+            }
+        }
+    }
+
+    fn add_several(&self, several: &SeveralHeaders, status: StatusCode, headers: &mut HeaderMap) {
+        for (index, tier, to_add) in several {
+            if let Some(tier) = self.limits[*index].tier(tier) {
+                Responder::add(&tier.rendered, to_add, status, headers);
             }
         }
     }

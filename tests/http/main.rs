@@ -16,6 +16,7 @@ mod lookup;
 mod one_budget;
 mod quota_lookup;
 mod readers;
+mod settle;
 mod stacked;
 #[path = "../support/mod.rs"]
 mod support;

@@ -11,6 +11,7 @@ mod memory;
 mod multi_instance;
 mod outages;
 mod refusals;
+mod settle;
 #[path = "../support/mod.rs"]
 mod support;
 mod together;
