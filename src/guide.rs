@@ -43,6 +43,7 @@ macro_rules! links {
 [diagnostics]: crate::guide::diagnostics
 [limits-and-memory]: crate::guide::limits_and_memory
 [example-grpc-methods]: https://docs.rs/crate/tower-weir/latest/source/examples/grpc_methods.rs
+[example-login]: https://docs.rs/crate/tower-weir/latest/source/examples/login.rs
 [example-shadow-rollout]: https://docs.rs/crate/tower-weir/latest/source/examples/shadow_rollout.rs
 [example-tiers]: https://docs.rs/crate/tower-weir/latest/source/examples/tiers.rs
 

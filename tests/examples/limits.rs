@@ -29,8 +29,15 @@ impl Caller {
     }
 
     async fn send(&self, method: Method, path: &str, header: (&str, &str)) -> Seen {
-        let request = self.client.request(method, format!("http://{}{path}", self.server.address));
-        let response = request.header(header.0, header.1).send().await.unwrap();
+        self.receive(self.request(method, path).header(header.0, header.1)).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.server.address))
+    }
+
+    async fn receive(&self, request: reqwest::RequestBuilder) -> Seen {
+        let response = request.send().await.unwrap();
         let text = |value: &reqwest::header::HeaderValue| value.to_str().unwrap().to_owned();
         Seen {
             status: response.status().as_u16(),
@@ -209,4 +216,33 @@ async fn a_limit_goes_from_shadow_to_a_part_of_the_users_to_all() {
     assert_eq!(caller.statuses(user("bob")).await, [200; 5]);
     assert_eq!(admin(Method::POST, "/admin/enforce_for/101").await.status, 400);
     assert_eq!(admin(Method::POST, "/admin/often").await.status, 404);
+}
+
+#[tokio::test]
+async fn only_failed_logins_count_and_guessing_is_locked_out() {
+    let caller = Caller::start("login", &[]);
+    let login = async |account: &str, password: &'static str| {
+        let seen = caller.receive(caller.request(Method::POST, &format!("/login/{account}")).body(password)).await;
+        (seen.status, seen.wait)
+    };
+    for _ in 0..20 {
+        assert_eq!(login("bob", "secret").await.0, 200, "successes do not count");
+    }
+    for _ in 0..2 {
+        assert_eq!([login("bob", "guess").await.0, login("bob", "guess").await.0], [401; 2]);
+        assert_eq!(login("bob", "secret").await.0, 200, "a success clears the account");
+    }
+    // The fifth to the seventh failure of the address.
+    for _ in 0..3 {
+        assert_eq!(login("ann", "guess").await.0, 401);
+    }
+    let (status, wait) = login("ann", "secret").await;
+    assert!(status == 429 && wait.is_some_and(|wait| (800..=901).contains(&wait)), "{status} {wait:?}");
+    for account in ["joe", "eve", "mia"] {
+        assert_eq!(login(account, "guess").await.0, 401);
+    }
+    let (status, wait) = login("sue", "secret").await;
+    assert!(status == 429 && wait < Some(902), "{status} {wait:?}");
+    let (status, wait) = login("sue", "secret").await;
+    assert!(status == 429 && wait > Some(3_500), "the address is locked out: {status} {wait:?}");
 }
