@@ -76,11 +76,13 @@ impl RateLimitLayerBuilder {
         };
         let new_discards = || (!building.own_stores.is_empty()).then(|| Arc::new(DropCounter));
         Ok(LayerState {
-            limits,
             plain,
             rules: Rules::new(self.exemptions.build()?, self.denials.build()?),
             decision_in_request: self.decision_in_request,
             handle_in_request: self.handle_in_request,
+            may_block: limits.iter().any(BuiltLimit::may_block),
+            has_bans: limits.iter().any(|limit| limit.ban.is_some()),
+            settles: limits.iter().any(|limit| limit.settles.is_some()),
             drain: self.drain,
             on_missing_key: self.on_missing_key,
             stores: Stores {
@@ -89,6 +91,7 @@ impl RateLimitLayerBuilder {
                 own: building.own_stores.into(),
             },
             responder: building.responder,
+            limits,
             successor: Successor::default(),
         })
     }

@@ -213,6 +213,14 @@ impl BuiltLimit {
         }
     }
 
+    /// Whether a request may have a quota of 0.
+    pub(super) fn may_block(&self) -> bool {
+        match &self.quotas {
+            QuotaSource::Table { .. } => self.all_tiers().iter().any(|tier| tier.is_blocked),
+            QuotaSource::Function(_) | QuotaSource::Lookup(_) => true,
+        }
+    }
+
     /// The tier of a reference.
     pub(super) fn tier<'a>(&'a self, tier: &'a TierRef) -> Option<&'a Tier> {
         match tier {

@@ -34,10 +34,10 @@ pub(super) type Shown<'a> = ArrayVec<Judged<'a>, MAX_LIMITS>;
 
 impl Several {
     /// Asks the budgets of all limits. Without a future, the decisions are complete.
-    pub(super) fn decide(&mut self, limits: &[BuiltLimit]) -> Option<PendingDecisions> {
+    pub(super) fn decide(&mut self, limits: &[BuiltLimit], has_bans: bool) -> Option<PendingDecisions> {
         let mut parts = ArrayVec::<Part<'_>, MAX_LIMITS>::new();
         self.bans.clear();
-        for (at, asked) in self.applied.iter().enumerate() {
+        for (at, asked) in self.applied.iter().enumerate().filter(|_| has_bans) {
             if let Some(ban) = &limits[asked.index].ban {
                 self.bans.push(at as u8);
                 parts.push(part(&limits[asked.index], asked, &ban.tier, 0));

@@ -27,6 +27,12 @@ pub(super) struct LayerState {
     pub(super) rules: Rules,
     pub(super) decision_in_request: bool,
     pub(super) handle_in_request: bool,
+    /// Whether a limit may have a quota of 0.
+    pub(super) may_block: bool,
+    /// Whether a limit has a ban.
+    pub(super) has_bans: bool,
+    /// Whether a limit settles its charges by the response.
+    pub(super) settles: bool,
     pub(super) stores: Stores,
     pub(super) successor: Successor,
 }

@@ -167,14 +167,16 @@ impl LayerState {
             let refuses = asked.is_enforced && asked.cost > 0;
             refuses && self.limits[asked.index].tier(&asked.tier).is_some_and(|tier| tier.is_blocked)
         };
-        if let Some(blocked) = several.applied.iter().position(is_blocked) {
+        if self.may_block
+            && let Some(blocked) = several.applied.iter().position(is_blocked)
+        {
             // No wait helps, whatever the other limits decide.
             several.applied.swap(0, blocked);
             several.applied.truncate(1);
         }
         match several.applied.is_empty() {
             true => Decide::Unlimited,
-            false => several.decide(&self.limits).map_or(Decide::Complete, Decide::Pending),
+            false => several.decide(&self.limits, self.has_bans).map_or(Decide::Complete, Decide::Pending),
         }
     }
 
@@ -312,7 +314,8 @@ impl LayerState {
             insert_decision(decision, request);
         }
         let headers = several.headers(&self.limits);
-        let is_unsettled = several.applied.iter().any(|asked| self.limits[asked.index].settles.is_some());
+        let settles = || several.applied.iter().any(|asked| self.limits[asked.index].settles.is_some());
+        let is_unsettled = self.settles && settles();
         if !self.handle_in_request && !is_unsettled {
             return headers.map(Headers::Several);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::decision::Decision;
@@ -27,7 +28,32 @@ pub(super) struct Tiers {
     policy: Policy,
     responder: Arc<Responder>,
     is_global: bool,
-    opened: RwLock<HashMap<Quotas, Arc<Tier>>>,
+    opened: RwLock<HashMap<Quotas, Arc<Tier>, BuildHasherDefault<QuotasHasher>>>,
+}
+
+/// FxHash, as in Firefox. No client chooses quotas, so nobody can make them collide.
+#[derive(Default)]
+struct QuotasHasher(u64);
+
+impl Hasher for QuotasHasher {
+    fn finish(&self) -> u64 {
+        // The table takes the top bits too, and multiplication leaves the low ones weak.
+        self.0.rotate_left(26)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    #[inline]
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
 }
 
 /// The most tiers of a limit that stay open. Beyond them, all are opened anew when they are needed, which costs a few
