@@ -179,6 +179,33 @@ pub enum ConfigError {
     NoRedisUrl,
     /// URLs of one cluster, or of its sentinels, that differ in user, password or protocol.
     RedisUrlsDiffer,
+    /// A text that is not a key.
+    InvalidKey(String),
+    /// A word that is not one of the possible values.
+    UnknownWord {
+        /// The given text.
+        text: String,
+        /// The possible values, or examples of them.
+        known: &'static [&'static str],
+    },
+    /// A text that names a function in the code, which cannot be read back.
+    CodeInText(String),
+    /// A line that is not a row of a policy's table.
+    InvalidRow(String),
+    /// A mistake in one field of a configuration.
+    InvalidField {
+        /// The field, such as `limits[1].quotas`.
+        field: String,
+        /// The mistake.
+        error: Box<ConfigError>,
+    },
+    /// A mistake in one line of a policy's table.
+    InvalidLine {
+        /// The line; the first line is 1.
+        line: usize,
+        /// The mistake.
+        error: Box<ConfigError>,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -225,7 +252,9 @@ impl fmt::Display for ConfigError {
                 "{text:?} is not a ban; write a number of refusals, their window and a time, as in \"20 in 1h for 1d\", \
                  or \"manual for 1d\""
             ),
-            Self::NoQuota => f.write_str("no quota; write .quota(\"100/s\".parse()?) on the builder"),
+            Self::NoQuota => f.write_str(
+                "no quota; write .quota(\"100/s\".parse()?) on the builder, or quotas = \"100/s\" in a configuration",
+            ),
             Self::TooManyQuotas { most } => {
                 write!(f, "more than {most} quotas for one name; write fewer, or name each limit separately")
             }
@@ -282,14 +311,13 @@ impl fmt::Display for ConfigError {
             Self::UnknownLimit { name, known } => write!(f, "no limit has the name {name:?}; write one of {known:?}"),
             Self::DuplicateLimitName(name) => write!(
                 f,
-                "two limits have the name {name:?}, so they would share their history; write another .name(\"..\") for \
-                 one of them"
+                "two limits have the name {name:?}, so they would share their history; write another name for one of them"
             ),
             Self::TooManyLimits { most } => {
                 write!(f, "more than {most} limits and bans in one layer; write fewer, or several quotas for one limit")
             }
             Self::InvalidPercentage(percent) => {
-                write!(f, "{percent} is not a percentage of the keys; write 0 to 100, as in .enforced_for(5.0)")
+                write!(f, "{percent} is not a percentage of the keys; write 0 to 100, as in .enforced_for(5.0) or \"enforce for 5%\"")
             }
             Self::InvalidQuotaCache => f.write_str(
                 "the cache of quotas has no lookup or no keys; write .quota_lookup(..).cache(10_000, \
@@ -358,6 +386,27 @@ impl fmt::Display for ConfigError {
                 "the Redis URLs differ in more than host and port; write the same user, password, database, protocol \
                  and TLS in all",
             ),
+            Self::InvalidKey(text) => write!(
+                f,
+                "{text:?} is not a key; write one of client-ip, client-ip behind 10.0.0.0/8, client-ip hops 1, header \
+                 x-tenant, cookie session, method, route (feature axum), grpc-service, grpc-method and global. Write \
+                 hashed before header or cookie, and + between keys"
+            ),
+            Self::UnknownWord { text, known } => {
+                write!(f, "{text:?} is unknown; write one of {}", known.join(", "))
+            }
+            Self::CodeInText(text) => write!(
+                f,
+                "{text:?} is code, which a text cannot contain; write a value, or set it on the builder, and the rest \
+                 with .config(..)"
+            ),
+            Self::InvalidRow(text) => write!(
+                f,
+                "{text:?} is not a row; write a limit in five cells (limit, per, quotas, strategy, mode), with two or \
+                 more blanks between cells. Below it, write \"  /search  20/s\" or \"  cost  /search  5\""
+            ),
+            Self::InvalidField { field, error } => write!(f, "{field}: {error}"),
+            Self::InvalidLine { line, error } => write!(f, "line {line}: {error}"),
         }
     }
 }

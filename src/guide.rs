@@ -5,7 +5,7 @@
 //! | how quotas, windows and decisions work | [`concepts`] |
 //! | which store to use | [`choosing_a_store`] |
 //! | who is limited, and which requests are exempt or denied | [`keys`] |
-//! | several limits, tiers, quotas by route, costs and modes | [`limits`] |
+//! | several limits, tiers, quotas by route, costs, modes, and a policy as a file | [`limits`] |
 //! | how to find the client behind a proxy | [`client_ip`] |
 //! | what a refused client sees, over HTTP and gRPC | [`responses`] |
 //! | why a refused upload needs care | [`uploads`] |
@@ -44,6 +44,9 @@ macro_rules! links {
 [limits-and-memory]: crate::guide::limits_and_memory
 [example-grpc-methods]: https://docs.rs/crate/tower-weir/latest/source/examples/grpc_methods.rs
 [example-login]: https://docs.rs/crate/tower-weir/latest/source/examples/login.rs
+[rate-limit-config]: crate::RateLimitConfig
+[parsed-key]: crate::key::ParsedKey
+[example-policy-file]: https://docs.rs/crate/tower-weir/latest/source/examples/policy_file.rs
 [example-shadow-rollout]: https://docs.rs/crate/tower-weir/latest/source/examples/shadow_rollout.rs
 [example-tiers]: https://docs.rs/crate/tower-weir/latest/source/examples/tiers.rs
 
@@ -108,6 +111,7 @@ page!(
         "Global",
         "RateLimitLayerBuilder::key_fn",
         "RateLimitLayerBuilder::key_lookup",
+        "key::ParsedKey",
         "key::MissingKey",
         "layer::OnMissingKey",
         "key::Networks",
@@ -120,7 +124,7 @@ page!(
 page!(
     limits,
     "../docs/limits.md",
-    ["axum", "tonic"],
+    ["axum", "serde", "tonic"],
     [
         "Limit",
         "Quotas",
@@ -131,6 +135,10 @@ page!(
         "RateLimitLayer::control",
         "layer::LimitMode",
         "layer::Control::update",
+        "RateLimitConfig",
+        "RateLimitLayer::from_config",
+        "RateLimitLayerBuilder::config",
+        "layer::Control::reload",
         "layer::RateLimitHandle",
         "store::decide_together"
     ]

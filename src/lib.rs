@@ -34,6 +34,7 @@
 //! | quotas, windows, strategies | [concepts](guide::concepts) | [`Quota`], [`RateLimit`], [`Decision`] |
 //! | who is limited | [keys](guide::keys) | [`KeyExtractor`], [`Extension`](key::Extension), [`Header`](key::Header), [`Global`] |
 //! | several limits, tiers, routes, costs, modes | [limits](guide::limits) | [`Limit`], [`Quotas`], [`RateLimitHandle`](layer::RateLimitHandle) |
+//! | a policy as a file and as a table | [limits](guide::limits#a-policy-as-a-file-and-as-a-table) | [`RateLimitConfig`] |
 //! | clients behind a proxy | [client addresses](guide::client_ip) | [`ClientIp`] |
 //! | requests without a limit | [keys](guide::keys#requests-without-a-limit) | [`RateLimitLayerBuilder::exempt`] |
 //! | denied requests | [keys](guide::keys#denied-requests) | [`RateLimitLayerBuilder::deny_networks`] |
@@ -60,7 +61,7 @@
 //! | `axum` | the peer address from axum's `ConnectInfo`, and the key `Route` |
 //! | `tonic` | the peer address from tonic's `TcpConnectInfo` |
 //! | `tracing` | logs through `tracing` instead of standard error |
-//! | `serde` | `Serialize` and `Deserialize` for quotas and the other values |
+//! | `serde` | `Serialize` and `Deserialize` for a layer's configuration, quotas and the other values |
 //! | `redis-tokio` | the Redis and the hybrid store, on tokio |
 //! | `redis-smol` | the same on smol, or on any other runtime; with both features, a tokio runtime is used if one runs |
 //! | `redis-cluster` | `RedisOptions::cluster`; needs one of the two features above, as the next two do |
@@ -113,7 +114,7 @@ pub use self::error::{ConfigError, StoreError, StoreErrorKind};
 #[cfg(feature = "middleware")]
 pub use self::key::{ClientIp, Global, KeyExtractor};
 #[cfg(feature = "middleware")]
-pub use self::layer::{Limit, RateLimitLayer, RateLimitLayerBuilder};
+pub use self::layer::{Limit, RateLimitConfig, RateLimitLayer, RateLimitLayerBuilder};
 pub use self::limiter::{RateLimiter, RateLimiterBuilder, RateLimiterOptions};
 pub use self::policy::OnStoreError;
 #[cfg(feature = "middleware")]

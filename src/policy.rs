@@ -25,6 +25,38 @@ pub enum OnStoreError {
     Allow,
 }
 
+/// Gives an enumeration a text form with one word for each value.
+macro_rules! words {
+    ($type:ident: $($word:literal => $value:ident),+) => {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $(Self::$value => $word),+ })
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = $crate::error::ConfigError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok(Self::$value),)+
+                    _ => Err($crate::error::ConfigError::UnknownWord {
+                        text: $crate::error::shortened(text),
+                        known: &[$($word),+],
+                    }),
+                }
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        $crate::quota::serde_text!($type);
+    };
+}
+#[cfg(feature = "middleware")]
+pub(crate) use words;
+
+words!(OnStoreError: "local-share" => LocalShare, "reject" => Reject, "allow" => Allow);
+
 /// The definition of a limit for a store: a name, one or more quotas, and a strategy.
 ///
 /// A name and a key identify a history. If two policies use the same store and the same name, they share their

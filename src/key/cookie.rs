@@ -1,8 +1,10 @@
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderValue, header};
 
 use super::{digest, percent};
 use crate::error::{ConfigError, shortened};
-use crate::key::extractor::KeyExtractor;
+use crate::key::extractor::{CODE, KeyExtractor};
 use crate::key::missing_key::MissingKey;
 use crate::key::request_view::RequestView;
 use crate::key::writer::KeyWriter;
@@ -82,6 +84,11 @@ impl KeyExtractor for Cookie {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.name.as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    fn text(&self) -> Cow<'static, str> {
+        let hashed = if self.is_hashed { "hashed " } else { "" };
+        self.name.as_ref().map_or(CODE.into(), |name| format!("{hashed}cookie {name}").into())
     }
 }
 

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::missing_key::MissingKey;
@@ -56,7 +57,18 @@ pub trait KeyExtractor: Send + Sync + 'static {
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
+
+    /// The text of the key in the table of a layer's policy.
+    ///
+    /// The keys of this crate return a text that parses as an equal [`ParsedKey`](crate::key::ParsedKey). The default
+    /// is `(code)`, which cannot be read back.
+    fn text(&self) -> Cow<'static, str> {
+        CODE.into()
+    }
 }
+
+/// What a policy's table contains in place of a function.
+pub(crate) const CODE: &str = "(code)";
 
 impl<K: KeyExtractor + ?Sized> KeyExtractor for Arc<K> {
     fn key(&self, req: &RequestView<'_>, out: &mut KeyWriter) -> Result<(), MissingKey> {
@@ -69,5 +81,9 @@ impl<K: KeyExtractor + ?Sized> KeyExtractor for Arc<K> {
 
     fn check(&self) -> Result<(), ConfigError> {
         (**self).check()
+    }
+
+    fn text(&self) -> Cow<'static, str> {
+        (**self).text()
     }
 }

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use super::extractor::KeyExtractor;
 use super::missing_key::MissingKey;
 use super::request_view::RequestView;
@@ -14,5 +16,9 @@ impl KeyExtractor for Global {
 
     fn is_global(&self) -> bool {
         true
+    }
+
+    fn text(&self) -> Cow<'static, str> {
+        "global".into()
     }
 }

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use crate::key::extractor::KeyExtractor;
 use crate::key::missing_key::MissingKey;
 use crate::key::request_view::RequestView;
@@ -70,6 +72,10 @@ impl KeyExtractor for GrpcService {
     fn is_global(&self) -> bool {
         true
     }
+
+    fn text(&self) -> Cow<'static, str> {
+        "grpc-service".into()
+    }
 }
 
 impl KeyExtractor for GrpcMethod {
@@ -81,6 +87,10 @@ impl KeyExtractor for GrpcMethod {
 
     fn is_global(&self) -> bool {
         true
+    }
+
+    fn text(&self) -> Cow<'static, str> {
+        "grpc-method".into()
     }
 }
 

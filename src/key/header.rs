@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -5,7 +6,7 @@ use http::HeaderName;
 use super::cardinality::CardinalitySketch;
 use super::{credentials, digest};
 use crate::error::{ConfigError, shortened};
-use crate::key::extractor::KeyExtractor;
+use crate::key::extractor::{CODE, KeyExtractor};
 use crate::key::missing_key::MissingKey;
 use crate::key::request_view::RequestView;
 use crate::key::writer::KeyWriter;
@@ -101,6 +102,11 @@ impl KeyExtractor for Header {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.name.as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    fn text(&self) -> Cow<'static, str> {
+        let hashed = if matches!(self.form, Form::Hashed) { "hashed " } else { "" };
+        self.name.as_ref().map_or(CODE.into(), |name| format!("{hashed}header {name}").into())
     }
 }
 

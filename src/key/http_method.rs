@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use crate::key::extractor::KeyExtractor;
 use crate::key::missing_key::MissingKey;
 use crate::key::request_view::RequestView;
@@ -35,6 +37,10 @@ impl KeyExtractor for HttpMethod {
 
     fn is_global(&self) -> bool {
         true
+    }
+
+    fn text(&self) -> Cow<'static, str> {
+        "method".into()
     }
 }
 

@@ -1,5 +1,7 @@
+use std::borrow::Cow;
+
 use crate::error::ConfigError;
-use crate::key::extractor::KeyExtractor;
+use crate::key::extractor::{CODE, KeyExtractor};
 use crate::key::missing_key::MissingKey;
 use crate::key::request_view::RequestView;
 use crate::key::writer::KeyWriter;
@@ -22,8 +24,26 @@ macro_rules! joined_keys {
                 $(self.$index.check()?;)+
                 Ok(())
             }
+
+            fn text(&self) -> Cow<'static, str> {
+                joined_text(&[$(self.$index.text()),+])
+            }
         }
     };
+}
+
+/// What stands between the texts of joined keys.
+pub(super) const PLUS: &str = " + ";
+
+/// The text of joined keys. A text has no parentheses, so a part that is joined itself cannot be read back.
+pub(super) fn joined_text(parts: &[Cow<'static, str>]) -> Cow<'static, str> {
+    match parts {
+        [part] => part.clone(),
+        parts => {
+            let part = |text: &'_ Cow<'static, str>| if text.contains(PLUS) { CODE.into() } else { text.clone() };
+            parts.iter().map(part).collect::<Vec<_>>().join(PLUS).into()
+        }
+    }
 }
 
 joined_keys!("Two": A.0, B.1);

@@ -21,6 +21,9 @@ mod joined;
 mod lookup;
 mod missing_key;
 mod networks;
+#[cfg(feature = "serde")]
+mod networks_as_data;
+mod parsed_key;
 mod percent;
 mod request_view;
 #[cfg(feature = "axum")]
@@ -33,6 +36,7 @@ mod writer;
 pub use self::client_ip::ClientIp;
 pub use self::cookie::Cookie;
 pub use self::extension::Extension;
+pub(crate) use self::extractor::CODE;
 pub use self::extractor::KeyExtractor;
 pub(crate) use self::from_fn::FromFn;
 pub use self::from_fn::IntoKey;
@@ -45,6 +49,7 @@ pub(crate) use self::lookup::{Lookup, PendingKey};
 pub(crate) use self::missing_key::Fault;
 pub use self::missing_key::MissingKey;
 pub use self::networks::{IntoNetworks, Networks};
+pub use self::parsed_key::ParsedKey;
 pub use self::request_view::RequestView;
 pub(crate) use self::request_view::content_length;
 #[cfg(feature = "axum")]

@@ -1,5 +1,6 @@
 //! A list of networks.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -108,6 +109,28 @@ impl Networks {
         }
     }
 
+    /// The addresses of all lists.
+    pub(crate) fn union<'a>(lists: impl IntoIterator<Item = &'a Self>) -> Self {
+        Self::from_ranges(lists.into_iter().flat_map(|list| {
+            let v4 = list.v4.0.iter().map(|(first, last)| Range::V4(*first, *last));
+            v4.chain(list.v6.0.iter().map(|(first, last)| Range::V6(*first, *last)))
+        }))
+    }
+
+    /// The smallest list of networks with these addresses, as texts.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = String> {
+        let v4 = self.v4.0.iter().flat_map(|(first, last)| {
+            let blocks = blocks(first.to_bits().into(), last.to_bits().into(), 32);
+            // A number below 2^32.
+            blocks.map(|(base, bits)| text(Ipv4Addr::from_bits(base as u32).into(), bits, 32))
+        });
+        let v6 = self.v6.0.iter().flat_map(|(first, last)| {
+            let blocks = blocks(first.to_bits(), last.to_bits(), 128);
+            blocks.map(|(base, bits)| text(Ipv6Addr::from_bits(base).into(), bits, 128))
+        });
+        v4.chain(v6)
+    }
+
     /// A network with all addresses of its family, if the list covers one.
     pub(crate) fn everything(&self) -> Option<&'static str> {
         match (self.v4.0.first(), self.v6.0.first()) {
@@ -116,6 +139,31 @@ impl Networks {
             _ => None,
         }
     }
+}
+
+impl fmt::Display for Networks {
+    /// Writes the smallest list of networks with the same addresses, with blanks between them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.texts().collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// The aligned blocks from `first` to `last`, each with its base and the bits of its prefix.
+fn blocks(first: u128, last: u128, width: u32) -> impl Iterator<Item = (u128, u32)> {
+    let mut next = Some(first);
+    std::iter::from_fn(move || {
+        let base = next.filter(|base| *base <= last)?;
+        // The largest block that begins here and does not pass the last address.
+        let fits = |host: &u32| u128::MAX.checked_shl(*host).map_or(base == 0, |mask| base & !mask == 0);
+        let end = |host: u32| base | !u128::MAX.checked_shl(host).unwrap_or(0);
+        let host = (0..=width).rev().find(|host| fits(host) && end(*host) <= last)?;
+        next = end(host).checked_add(1);
+        Some((base, width - host))
+    })
+}
+
+fn text(base: IpAddr, bits: u32, width: u32) -> String {
+    if bits == width { base.to_string() } else { format!("{base}/{bits}") }
 }
 
 /// Ranges in ascending order, with a gap between each two, so that equal lists have equal ranges.
@@ -253,6 +301,18 @@ mod tests {
                 };
                 prop_assert_eq!(networks.contains(mapped), want);
             }
+        }
+
+        #[test]
+        fn a_list_parses_from_its_text(
+            texts in prop::collection::vec(network(), 1..12),
+            others in prop::collection::vec(network(), 1..4),
+        ) {
+            let (networks, more) = (Networks::new(&texts).unwrap(), Networks::new(&others).unwrap());
+            let read = Networks::new(networks.to_string().split(' ')).unwrap();
+            prop_assert_eq!(&read, &networks, "{}", networks);
+            prop_assert!(networks.texts().count() <= texts.len(), "{} is longer than {:?}", networks, texts);
+            prop_assert_eq!(Networks::union([&networks, &more]), Networks::new([texts, others].concat()).unwrap());
         }
 
         #[test]

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use axum::extract::MatchedPath;
 
 use crate::key::extractor::KeyExtractor;
@@ -41,5 +43,9 @@ impl KeyExtractor for Route {
 
     fn is_global(&self) -> bool {
         true
+    }
+
+    fn text(&self) -> Cow<'static, str> {
+        "route".into()
     }
 }

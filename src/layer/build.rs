@@ -40,32 +40,33 @@ impl RateLimitLayerBuilder {
 
     /// Builds the state of a layer, or the one that replaces `old`, whose stores it uses again.
     pub(super) fn build_state(self, old: Option<&LayerState>) -> Result<LayerState, ConfigError> {
-        let mut limits = self.limits;
-        if limits.is_empty() || !self.short.is_untouched() {
-            limits.insert(0, self.short);
+        let source = Box::new(self.clone());
+        let this = self.merged();
+        if let Some(error) = &this.exemptions.invalid {
+            return Err(error.clone());
         }
-        let bans = limits.iter().filter(|limit| limit.ban.is_some()).count();
-        if limits.len() + bans > MAX_LIMITS {
-            return Err(ConfigError::TooManyLimits { most: MAX_LIMITS });
+        let place = |limit: &Limit| std::iter::repeat_n(limit.place, 1 + usize::from(limit.ban.is_some()));
+        if let Some(place) = this.limits.iter().flat_map(place).nth(MAX_LIMITS) {
+            return Err(place.wrap(ConfigError::TooManyLimits { most: MAX_LIMITS }));
         }
-        let rejected = status(self.rejected)?.unwrap_or(StatusCode::TOO_MANY_REQUESTS);
-        let denied = status(self.denials.status)?.unwrap_or(StatusCode::FORBIDDEN);
-        let denied = (!self.denials.predicates.is_empty()).then_some(denied);
+        let rejected = status(this.rejected)?.unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+        let denied = status(this.denials.status)?.unwrap_or(StatusCode::FORBIDDEN);
+        let denied = (!this.denials.is_empty()).then_some(denied);
         let mut building = Building {
-            responder: Arc::new(Responder::new(self.answers, rejected, status(self.shed)?, denied)),
-            store: self.store.or_else(|| old.and_then(|old| old.stores.given.clone())),
+            responder: Arc::new(Responder::new(this.answers, rejected, status(this.shed)?, denied)),
+            store: this.store.or_else(|| old.and_then(|old| old.stores.given.clone())),
             own_stores: old.map_or_else(Vec::new, |old| old.stores.own.to_vec()),
             old,
-            cost: cost_source(self.cost, &self.costs)?,
-            settles: self.settles,
-            on_store_error: self.on_store_error,
+            cost: cost_source(this.cost, &this.costs)?,
+            settles: this.settles,
+            on_store_error: this.on_store_error,
             names: HashSet::new(),
         };
         let limits: Box<[BuiltLimit]> =
-            limits.into_iter().map(|limit| building.limit(limit)).collect::<Result<_, _>>()?;
+            this.limits.into_iter().map(|limit| building.limit(limit)).collect::<Result<_, _>>()?;
         let plain = match &*limits {
             // A handle needs the parts of the decision.
-            _ if self.handle_in_request => None,
+            _ if this.handle_in_request => None,
             [limit] => limit.plain().map(|tier| Plain {
                 key: Arc::clone(&limit.key.extractor),
                 tier: Arc::clone(tier),
@@ -77,14 +78,14 @@ impl RateLimitLayerBuilder {
         let new_discards = || (!building.own_stores.is_empty()).then(|| Arc::new(DropCounter));
         Ok(LayerState {
             plain,
-            rules: Rules::new(self.exemptions.build()?, self.denials.build()?),
-            decision_in_request: self.decision_in_request,
-            handle_in_request: self.handle_in_request,
+            rules: Rules::new(this.exemptions.build()?, this.denials.build()?),
+            decision_in_request: this.decision_in_request,
+            handle_in_request: this.handle_in_request,
             may_block: limits.iter().any(BuiltLimit::may_block),
             has_bans: limits.iter().any(|limit| limit.ban.is_some()),
             settles: limits.iter().any(|limit| limit.settles.is_some()),
-            drain: self.drain,
-            on_missing_key: self.on_missing_key,
+            drain: this.drain,
+            on_missing_key: this.on_missing_key,
             stores: Stores {
                 _discards: old.and_then(|old| old.stores._discards.clone()).or_else(new_discards),
                 given: building.store,
@@ -93,6 +94,7 @@ impl RateLimitLayerBuilder {
             responder: building.responder,
             limits,
             successor: Successor::default(),
+            source,
         })
     }
 }
@@ -111,8 +113,15 @@ struct Building<'a> {
 }
 
 impl Building<'_> {
+    /// Opens a limit. An error has the field if the limit comes from a configuration.
     fn limit(&mut self, limit: Limit) -> Result<BuiltLimit, ConfigError> {
-        let name = limit.name.clone().unwrap_or_else(|| Policy::UNNAMED.into());
+        let place = limit.place;
+        self.open(limit).map_err(|error| place.wrap(error))
+    }
+
+    fn open(&mut self, limit: Limit) -> Result<BuiltLimit, ConfigError> {
+        let place = limit.place;
+        let name: Arc<str> = limit.given_name().into();
         limit.check(&name)?;
         self.take_name(&name)?;
         let key = key_source(limit.key, limit.lookup)?;
@@ -123,7 +132,7 @@ impl Building<'_> {
         let is_global = key.extractor.is_global() && key.lookup.is_none();
         let mut routes = Routes::default();
         for (route, quotas) in limit.routes {
-            routes.insert(&route, quotas)?;
+            routes.insert(&route, quotas).map_err(|error| place.wrap_route(&route, error))?;
         }
         let all: Vec<Quota> = limit.quotas.iter().chain(routes.values().flat_map(Quotas::as_slice)).copied().collect();
         // The store of the old limit has its histories.
@@ -156,7 +165,10 @@ impl Building<'_> {
                 },
                 routes: routes.try_map(|route, quotas| match quotas.is_unlimited() {
                     true => Ok(None),
-                    false => tiers.open(&format!("{name}:{route}"), &quotas).map(|tier| Some(Arc::new(tier))),
+                    false => {
+                        let opened = tiers.open(&format!("{name}:{route}"), &quotas);
+                        opened.map(|tier| Some(Arc::new(tier))).map_err(|error| place.wrap_route(route, error))
+                    }
                 })?,
             },
         };
@@ -166,7 +178,7 @@ impl Building<'_> {
             cost: CostSource(cost_source(limit.cost.or_else(|| self.cost.clone()), &limit.costs)?),
             ban,
             settles: limit.settles.or(&self.settles),
-            mode: Arc::new(ModeCell::new(limit.mode)),
+            mode: limit.current_mode.unwrap_or_else(|| Arc::new(ModeCell::new(limit.mode))),
             tiers,
             admits_on_error: self.on_store_error == OnStoreError::Allow,
         })
@@ -224,7 +236,7 @@ impl Building<'_> {
 
 impl Limit {
     /// Whether no setter was called.
-    fn is_untouched(&self) -> bool {
+    pub(super) fn is_untouched(&self) -> bool {
         let has_key = self.key.is_some() || self.lookup.is_some();
         !self.has_table() && !has_key && self.name.is_none() && self.suppressed.is_none() && self.error.is_none()
     }

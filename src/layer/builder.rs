@@ -1,13 +1,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::config::RateLimitConfig;
 use super::deny::Denials;
 use super::drain::DrainOptions;
 use super::exempt::Exemptions;
 use super::into_store::IntoStore;
 use super::limit::{Cost, Limit};
 use super::on_missing_key::OnMissingKey;
-use super::rate_limit_layer::RateLimitLayer;
 use super::settle::{BodyEnd, Charge, ResponseView, Settles};
 use crate::error::ConfigError;
 use crate::key::{FromFn, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
@@ -16,7 +16,7 @@ use crate::quota::{Quota, Quotas};
 use crate::response;
 use crate::store::Store;
 
-/// Builds a [`RateLimitLayer`].
+/// Builds a [`RateLimitLayer`](crate::RateLimitLayer).
 ///
 /// # Examples
 ///
@@ -36,6 +36,8 @@ pub struct RateLimitLayerBuilder {
     /// The limit that the builder's own setters define.
     pub(super) short: Limit,
     pub(super) limits: Vec<Limit>,
+    /// What `merged` adds to what the code sets.
+    pub(super) config: Option<RateLimitConfig>,
     /// The cost of a request for the limits without a cost of their own.
     pub(super) cost: Option<Arc<Cost>>,
     pub(super) costs: Vec<(String, u64)>,
@@ -54,64 +56,12 @@ pub struct RateLimitLayerBuilder {
     pub(super) on_store_error: OnStoreError,
 }
 
-impl RateLimitLayer {
-    /// Creates a layer that admits `n` requests in any second from each peer address. With 0 it refuses everything.
-    #[must_use]
-    pub fn per_second(n: u64) -> Self {
-        Self::simple(Quota::clamped(n, 1_000))
-    }
-
-    /// Creates a layer that admits `n` requests in any minute from each peer address. With 0 it refuses everything.
-    #[must_use]
-    pub fn per_minute(n: u64) -> Self {
-        Self::simple(Quota::clamped(n, 60_000))
-    }
-
-    /// Creates a layer that admits `n` requests in any hour from each peer address. With 0 it refuses everything.
-    #[must_use]
-    pub fn per_hour(n: u64) -> Self {
-        Self::simple(Quota::clamped(n, 3_600_000))
-    }
-
-    /// Creates a layer that admits `n` requests in any 24 hours from each peer address. With 0 it refuses everything.
-    #[must_use]
-    pub fn per_day(n: u64) -> Self {
-        Self::simple(Quota::clamped(n, 86_400_000))
-    }
-
-    /// Creates a layer that limits nothing, for an optional limit.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tower_weir::RateLimitLayer;
-    ///
-    /// let limit: Option<RateLimitLayer> = None; // from the configuration
-    /// let layer = limit.unwrap_or_else(RateLimitLayer::disabled);
-    /// ```
-    #[must_use]
-    #[allow(clippy::expect_used)]
-    pub fn disabled() -> Self {
-        let builder = Self::builder().quota(Quota::reject_all()).enabled(false);
-        builder.build().expect("one quota is always possible")
-    }
-
-    /// Creates a builder.
-    pub fn builder() -> RateLimitLayerBuilder {
-        RateLimitLayerBuilder::new()
-    }
-
-    #[allow(clippy::expect_used)]
-    fn simple(quota: Quota) -> Self {
-        Self::builder().quota(quota).build().expect("one quota of at most a day is always possible")
-    }
-}
-
 impl RateLimitLayerBuilder {
     pub(super) fn new() -> Self {
         Self {
             short: Limit::without_key(),
             limits: Vec::new(),
+            config: None,
             cost: None,
             costs: Vec::new(),
             settles: Settles::default(),

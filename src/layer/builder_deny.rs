@@ -43,7 +43,7 @@ impl RateLimitLayerBuilder {
     /// all clients of one family.
     ///
     /// If a network is invalid or the list is empty, [`build`](Self::build) returns an error. A search in 10 000
-    /// networks takes 14 steps. Each call adds a list and reads the address again, so prefer one long list to several.
+    /// networks takes 14 steps. Each call adds a list. The lists of equal readers `ip` are one list.
     ///
     /// # Examples
     ///

@@ -65,8 +65,8 @@ impl RateLimitLayerBuilder {
     /// cannot be read is not exempt. Behind a proxy, [`ClientIp::peer`] reads the proxy's address, and a network with
     /// that address exempts all clients of the proxy.
     ///
-    /// If a network is invalid or the list is empty, [`build`](Self::build) returns an error. The same is true of a
-    /// list that contains all of `0.0.0.0/0` or `::/0`. Each call adds a list.
+    /// If a network is invalid or the list is empty, [`build`](Self::build) returns an error. The same is true if the
+    /// networks contain all of `0.0.0.0/0` or `::/0`. Each call adds a list.
     ///
     /// # Examples
     ///
@@ -99,7 +99,7 @@ impl RateLimitLayerBuilder {
     /// # Ok::<(), tower_weir::ConfigError>(())
     /// ```
     pub fn exempt_grpc_health(mut self) -> Self {
-        self.exemptions.add_service("grpc.health.v1.Health");
+        self.exemptions.grpc_health = true;
         self
     }
 
@@ -116,8 +116,7 @@ impl RateLimitLayerBuilder {
     /// # Ok::<(), tower_weir::ConfigError>(())
     /// ```
     pub fn exempt_grpc_reflection(mut self) -> Self {
-        self.exemptions.add_service("grpc.reflection.v1.ServerReflection");
-        self.exemptions.add_service("grpc.reflection.v1alpha.ServerReflection");
+        self.exemptions.grpc_reflection = true;
         self
     }
 

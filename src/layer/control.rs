@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::ban::{BuiltBan, no_ban};
 use super::builder::RateLimitLayerBuilder;
 use super::built_limit::BuiltLimit;
+use super::config::RateLimitConfig;
 use super::current::Current;
 use super::mode::LimitMode;
 use super::rate_limit_layer::RateLimitLayer;
@@ -106,6 +107,30 @@ impl Control {
     /// ```
     pub fn update(&self, builder: RateLimitLayerBuilder) -> Result<(), ConfigError> {
         self.current.update(|old| builder.build_state(Some(old)))
+    }
+
+    /// Replaces the configuration of the layer, for all later requests. What the code set stays.
+    ///
+    /// Limits with the same name keep their histories, as with [`update`](Self::update). The limits of the
+    /// configuration have the modes in it, and the limits of the code keep the modes that they have. The layer may have
+    /// had no configuration before.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`ConfigError`] that `build` would return. The layer is then unchanged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::RateLimitLayer;
+    ///
+    /// let layer = RateLimitLayer::from_config("client  client-ip  50/s  absolute  enforce".parse()?)?;
+    /// layer.control().reload("client  client-ip  80/s  absolute  enforce".parse()?)?;
+    /// assert!(layer.to_string().contains("80/s"));
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    pub fn reload(&self, config: RateLimitConfig) -> Result<(), ConfigError> {
+        self.current.update(|old| old.source.reloaded(old, config).build_state(Some(old)))
     }
 }
 

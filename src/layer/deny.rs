@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::client_networks::{self, ClientNetworks};
 use super::rules::Predicate;
 use crate::error::ConfigError;
 use crate::key::{ClientIp, KeyExtractor, Networks};
@@ -9,7 +10,9 @@ use crate::key::{ClientIp, KeyExtractor, Networks};
 /// The configured denials of one layer.
 #[derive(Clone, Default)]
 pub(super) struct Denials {
+    /// The cases of the code.
     pub(super) predicates: Vec<Arc<Predicate>>,
+    pub(super) networks: ClientNetworks,
     /// The given status, which the builder checks.
     pub(super) status: Option<u16>,
     /// The first invalid list, which `build` returns.
@@ -19,13 +22,21 @@ pub(super) struct Denials {
 impl Denials {
     pub(super) fn add_networks(&mut self, ip: ClientIp, networks: Result<Networks, ConfigError>) {
         match ip.check().and(networks) {
-            Ok(networks) => self.predicates.push(Arc::new(move |request| ip.is_denied(&networks, request))),
+            Ok(networks) => client_networks::add(&mut self.networks, ip, &networks),
             Err(error) => drop(self.invalid.get_or_insert(error)),
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.predicates.is_empty() && self.networks.is_empty()
+    }
+
     /// Returns the predicates; a request is denied if one of them is true.
     pub(super) fn build(self) -> Result<Vec<Arc<Predicate>>, ConfigError> {
-        self.invalid.map_or(Ok(self.predicates), Err)
+        let Self { mut predicates, networks, invalid, .. } = self;
+        for (ip, networks) in networks {
+            predicates.push(Arc::new(move |request| ip.is_denied(&networks, request)));
+        }
+        invalid.map_or(Ok(predicates), Err)
     }
 }

@@ -3,8 +3,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::config::Place;
 use super::into_store::IntoStore;
-use super::mode::LimitMode;
+use super::mode::{LimitMode, ModeCell};
 use super::quota_lookup::QuotaLookup;
 use super::settle::{BodyEnd, Charge, ResponseView, Settles};
 use crate::error::ConfigError;
@@ -53,9 +54,13 @@ pub struct Limit {
     pub(super) settles: Settles,
     pub(super) ban: Option<Ban>,
     pub(super) mode: LimitMode,
+    /// The mode that a limit of an older state has, which a control may change at any time.
+    pub(super) current_mode: Option<Arc<ModeCell>>,
     pub(super) store: Option<Arc<dyn Store>>,
     /// The first mistake, which `build` reports.
     pub(super) error: Option<ConfigError>,
+    /// Where the limit was defined.
+    pub(super) place: Place,
 }
 
 impl Limit {
@@ -88,8 +93,10 @@ impl Limit {
             settles: Settles::default(),
             ban: None,
             mode: LimitMode::Enforce,
+            current_mode: None,
             store: None,
             error: None,
+            place: Place::Code,
         }
     }
 

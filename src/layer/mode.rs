@@ -1,8 +1,14 @@
 //! Whether a limit refuses requests.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::error::{ConfigError, shortened};
+
 /// What a limit does with a request that has no room.
+///
+/// The text forms are `enforce`, `shadow`, `enforce for 5%` and `off`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum LimitMode {
@@ -47,6 +53,42 @@ impl LimitMode {
         !matches!(self, Self::EnforceFor(percent) if !(0.0..=100.0).contains(&percent))
     }
 }
+
+impl fmt::Display for LimitMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enforce => f.write_str("enforce"),
+            Self::Shadow => f.write_str("shadow"),
+            Self::EnforceFor(percent) => write!(f, "enforce for {percent}%"),
+            Self::Off => f.write_str("off"),
+        }
+    }
+}
+
+impl FromStr for LimitMode {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let unknown = || ConfigError::UnknownWord {
+            text: shortened(text),
+            known: &["enforce", "shadow", "enforce for 5%", "off"],
+        };
+        Ok(match text {
+            "enforce" => Self::Enforce,
+            "shadow" => Self::Shadow,
+            "off" => Self::Off,
+            _ => {
+                let percent = text.strip_prefix("enforce for ").and_then(|part| part.trim().strip_suffix('%'));
+                let percent = percent.and_then(|part| part.trim().parse().ok()).ok_or_else(unknown)?;
+                let mode = Self::EnforceFor(percent);
+                if mode.is_valid() { mode } else { return Err(ConfigError::InvalidPercentage(percent)) }
+            }
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+crate::quota::serde_text!(LimitMode);
 
 impl ModeCell {
     pub(super) fn new(mode: LimitMode) -> Self {
@@ -118,6 +160,27 @@ mod tests {
             assert!(!LimitMode::EnforceFor(odd).is_valid());
         }
         assert!(LimitMode::EnforceFor(0.0).is_valid() && LimitMode::EnforceFor(100.0).is_valid());
+    }
+
+    #[test]
+    fn a_mode_has_a_text() {
+        for (mode, text) in [
+            (LimitMode::Enforce, "enforce"),
+            (LimitMode::Shadow, "shadow"),
+            (LimitMode::EnforceFor(12.5), "enforce for 12.5%"),
+            (LimitMode::EnforceFor(0.0), "enforce for 0%"),
+            (LimitMode::Off, "off"),
+        ] {
+            assert_eq!((mode.to_string(), text.parse()), (text.to_owned(), Ok(mode)));
+        }
+        assert_eq!("enforce for  5 %".parse(), Ok(LimitMode::EnforceFor(5.0)));
+        for text in ["", "on", "Enforce", "enforce for", "enforce for 5", "enforce for all%"] {
+            let error = text.parse::<LimitMode>().unwrap_err().to_string();
+            assert!(error.contains("write one of enforce, shadow, enforce for 5%, off"), "{error}");
+        }
+        for text in ["enforce for 101%", "enforce for -1%", "enforce for NaN%"] {
+            assert!(matches!(text.parse::<LimitMode>(), Err(ConfigError::InvalidPercentage(_))), "{text}");
+        }
     }
 
     /// The part grows: no key that is enforced at a percentage is free at a higher one.

@@ -1,3 +1,5 @@
+use crate::policy::words;
+
 /// The behavior for a request without a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -14,3 +16,5 @@ pub enum OnMissingKey {
     /// instead.
     Allow,
 }
+
+words!(OnMissingKey: "reject" => Reject, "shared" => Shared, "allow" => Allow);

@@ -91,6 +91,16 @@ impl<T> Routes<T> {
     }
 }
 
+/// Reads a method, such as `POST`.
+///
+/// # Errors
+///
+/// Returns [`ConfigError::UnknownWord`] for a text that is not the name of a method.
+pub(super) fn method(name: &str) -> Result<Method, ConfigError> {
+    let known = &["GET", "POST", "PUT", "PATCH", "DELETE", "another method in upper case"];
+    parse_method(name).ok_or_else(|| ConfigError::UnknownWord { text: shortened(name), known })
+}
+
 fn parse_method(name: &str) -> Option<Method> {
     // Methods are case-sensitive, and no server knows a lower-case one.
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::builder::RateLimitLayerBuilder;
 use super::built_limit::BuiltLimit;
 use super::drain::DrainOptions;
 use super::limit::Cost;
@@ -35,6 +36,8 @@ pub(super) struct LayerState {
     pub(super) settles: bool,
     pub(super) stores: Stores,
     pub(super) successor: Successor,
+    /// The builder that the state was built from, for a new configuration and for the table.
+    pub(super) source: Box<RateLimitLayerBuilder>,
 }
 
 /// The stores of a layer, which its successor uses again.

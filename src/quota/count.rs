@@ -251,7 +251,7 @@ impl TryFrom<String> for Quota {
 }
 
 #[cfg(feature = "serde")]
-super::serde_as!(Quota, String, ToString::to_string);
+super::serde_text!(Quota);
 
 #[cfg(test)]
 mod tests {

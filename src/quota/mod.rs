@@ -2,6 +2,8 @@
 //!
 //! A bare [`RateLimit`] applies to the limiter's window. A [`Quota`] is a count with its own window.
 
+#[cfg(feature = "serde")]
+mod as_text;
 #[cfg(feature = "middleware")]
 mod ban;
 mod count;
@@ -42,5 +44,7 @@ macro_rules! serde_as {
         }
     };
 }
+#[cfg(feature = "serde")]
+pub(crate) use as_text::{FromText, serde_text};
 #[cfg(feature = "serde")]
 pub(crate) use serde_as;

@@ -24,6 +24,7 @@ mod retry_after;
 
 pub use self::cors::EXPOSED_HEADERS;
 pub(crate) use self::cors::is_preflight;
+pub(crate) use self::headers::check_name;
 pub use self::headers::{RateLimitHeaders, ResetFormat};
 pub use self::protocol::Protocol;
 pub(crate) use self::refusal::{Judged, Limited, Refusal};

@@ -62,12 +62,37 @@ fn user(name: &str) -> (&str, &str) {
     ("x-user", name)
 }
 
-/// A file of plans, replaced in one step.
-struct Plans(PathBuf);
+/// A file of the test, which is replaced in one step.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str) -> Self {
+        Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    fn write(&self, text: &str) {
+        let new = self.0.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &self.0).unwrap();
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A file of plans.
+struct Plans(File);
 
 impl Plans {
     fn create() -> Self {
-        let plans = Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("plans-{}.json", std::process::id())));
+        let plans = Self(File::new("plans.json"));
         // The windows are long, so that no unit leaves them during the test.
         plans.write("\"3/h\"", "free", "suspended");
         plans
@@ -87,22 +112,14 @@ impl Plans {
                 ]
             }}"#
         );
-        let new = self.0.with_extension("new");
-        std::fs::write(&new, text).unwrap();
-        std::fs::rename(new, &self.0).unwrap();
-    }
-}
-
-impl Drop for Plans {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        self.0.write(&text);
     }
 }
 
 #[tokio::test]
 async fn tiers_follow_the_file_of_plans() {
     let plans = Plans::create();
-    let caller = Caller::start("tiers", &[plans.0.to_str().unwrap()]);
+    let caller = Caller::start("tiers", &[plans.0.path()]);
     let key = |value| ("x-api-key", value);
 
     assert_eq!(caller.statuses(("x-other", "ann")).await, [401]);
@@ -134,6 +151,36 @@ async fn tiers_follow_the_file_of_plans() {
     caller.server.line_with("new plans");
     assert_eq!(caller.send(Method::GET, "/", key("bob")).await.wait, None);
     assert_eq!(caller.statuses(key("eve")).await, [200; 10]);
+}
+
+#[tokio::test]
+async fn a_policy_follows_its_file() {
+    let file = File::new("policy.toml");
+    let policy = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/policy.toml")).unwrap();
+    // The windows are long, so that no unit leaves them during the test.
+    let policy = policy.replace("/10s", "/2h");
+    file.write(&policy);
+    let caller = Caller::start("policy_file", &[file.path()]);
+    let ann = ("x-client", "ann");
+    caller.server.line_with("client         header x-client  3/2h, 1000/h  absolute  enforce");
+    assert_eq!(caller.statuses(ann).await, [200, 200, 200, 429]);
+    assert_eq!(caller.statuses(("x-client", "bob")).await, [200]);
+    let login = async || caller.send(Method::POST, "/login", ann).await.status;
+    assert_eq!([login().await, login().await], [200, 429]);
+    assert_eq!(caller.send(Method::GET, "/health", ann).await.status, 200);
+
+    file.write(&policy.replace("3/2h", "5/2h").replace("shadow", "off"));
+    caller.server.line_with("service        global           100/s         absolute  off");
+    assert_eq!(caller.statuses(ann).await, [200, 200, 429], "three are in use");
+
+    // A mistake changes nothing.
+    file.write(&policy.replace("3/2h", "often"));
+    caller.server.line_with("TOML parse error at line 9, column 11");
+    caller.server.line_with("\"often\" is not a quota; write a count above 0 and a period");
+    caller.server.line_with("The old policy stays.");
+    file.write(&policy.replace("\"service\"", "\"client\""));
+    caller.server.line_with("limits[1].name: two limits have the name \"client\"");
+    assert_eq!(caller.statuses(ann).await, [429]);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! The examples as what they are: programs, on real sockets, with the requests that their comments name.
-#![cfg(all(feature = "axum", feature = "tonic"))]
+#![cfg(all(feature = "axum", feature = "serde", feature = "tonic"))]
 #![allow(clippy::unwrap_used)]
 
 mod grpc;

@@ -14,6 +14,7 @@ mod layer;
 mod limits;
 mod lookup;
 mod one_budget;
+mod policy;
 mod quota_lookup;
 mod readers;
 mod settle;

@@ -14,7 +14,9 @@ mod proxies;
 mod proxy_detector;
 mod reverse_elements;
 mod source;
+pub(super) mod text;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::network::{Address, Prefixes};
@@ -62,6 +64,11 @@ use crate::error::ConfigError;
 /// 500 unless `on_missing_key` changes it. An unterminated quote in `Forwarded` is the client's mistake, and the
 /// response is 400.
 ///
+/// # Text
+///
+/// A text begins with `client-ip`, which alone is [`peer`](Self::peer). Options follow in any order, as in
+/// `client-ip behind 10.0.0.0/8 unix: header x-real-ip v6-prefix 56`, or `client-ip hops 2 header forwarded`.
+///
 /// # Examples
 ///
 /// ```
@@ -73,7 +80,7 @@ use crate::error::ConfigError;
 ///     .build()?;
 /// # Ok::<(), tower_weir::ConfigError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClientIp {
     trust: Trust,
     /// The declared header, or `X-Forwarded-For` if none was declared.
@@ -84,7 +91,7 @@ pub struct ClientIp {
 }
 
 /// Which senders of a client's address are trusted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Trust {
     Nobody,
     Proxies(Proxies),
@@ -408,5 +415,9 @@ impl KeyExtractor for ClientIp {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.invalid.clone().map_or(Ok(()), Err)
+    }
+
+    fn text(&self) -> Cow<'static, str> {
+        self.to_string().into()
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::error::ConfigError;
 
 /// The bits of an address that form its key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Prefixes {
     pub(super) v4: u32,
     pub(super) v6: u128,

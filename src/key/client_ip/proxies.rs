@@ -1,5 +1,6 @@
 //! The networks of trusted proxies.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::{ConfigError, shortened};
@@ -7,7 +8,7 @@ use crate::key::cidr::{Cidr, HostBits};
 use crate::key::networks::Networks;
 
 /// The trusted proxies, by address.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Proxies {
     networks: Networks,
     unix: bool,
@@ -48,6 +49,23 @@ impl Proxies {
 
     pub(super) fn is_unix_trusted(&self) -> bool {
         self.unix
+    }
+}
+
+impl fmt::Display for Proxies {
+    /// Writes the texts that `parse` reads, with blanks between them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut texts: Vec<String> = Vec::new();
+        for text in self.networks.texts() {
+            match &*text {
+                // Two halves are accepted, and the whole is not.
+                "0.0.0.0/0" => texts.extend(["0.0.0.0/1", "128.0.0.0/1"].map(String::from)),
+                "::/0" => texts.extend(["::/1", "8000::/1"].map(String::from)),
+                _ => texts.push(text),
+            }
+        }
+        texts.extend(self.unix.then(|| "unix:".to_owned()));
+        f.write_str(&texts.join(" "))
     }
 }
 

@@ -18,7 +18,7 @@ const FORWARDED: HeaderName = http::header::FORWARDED;
 const COMMON: [HeaderName; 3] = [X_FORWARDED_FOR, FORWARDED, HeaderName::from_static("x-real-ip")];
 
 /// The header with the address of a client behind proxies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Source {
     XForwardedFor,
     Forwarded,
@@ -37,6 +37,15 @@ impl Source {
             "cloudfront-viewer-address" => Self::Viewer(name),
             _ => Self::Single(name),
         })
+    }
+
+    /// The name of the header.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+            Self::Single(name) | Self::Viewer(name) => name.as_str(),
+        }
     }
 
     /// Whether a request has this header, or a common one with the same purpose.

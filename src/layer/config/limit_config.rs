@@ -1,0 +1,50 @@
+use crate::key::ParsedKey;
+use crate::layer::mode::LimitMode;
+use crate::policy::Policy;
+use crate::quota::{Ban, HardLimitFactor, Quotas};
+
+/// One limit of a [`RateLimitConfig`](super::RateLimitConfig).
+///
+/// The fields are those of a [`Limit`](crate::Limit), as far as they are data.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct LimitConfig {
+    /// The name; the default is `default`. See [`Limit::name`](crate::Limit::name).
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "super::forms::name"))]
+    pub name: String,
+    /// The key, such as `client-ip behind 10.0.0.0/8`; the default is `client-ip`. See [`ParsedKey`].
+    pub per: ParsedKey,
+    /// The quotas, such as `100/s`; the default is `unlimited`, which limits only the listed routes.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Quotas::is_unlimited"))]
+    pub quotas: Quotas,
+    /// Other quotas for some routes. See [`Limit::routes`](crate::Limit::routes).
+    #[cfg_attr(feature = "serde", serde(with = "super::forms::routes", skip_serializing_if = "Vec::is_empty"))]
+    pub routes: Vec<(String, Quotas)>,
+    /// The units that requests to some routes cost. See [`Limit::costs`](crate::Limit::costs).
+    #[cfg_attr(feature = "serde", serde(with = "super::forms::routes", skip_serializing_if = "Vec::is_empty"))]
+    pub costs: Vec<(String, u64)>,
+    /// The hard limit factor of the suppressed strategy; the default is the absolute strategy.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub suppressed: Option<HardLimitFactor>,
+    /// The ban, such as `20 in 1h for 1d`; the default is none. See [`Limit::ban`](crate::Limit::ban).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub ban: Option<Ban>,
+    /// The mode: `enforce` (the default), `shadow`, `enforce for 5%` or `off`.
+    pub mode: LimitMode,
+}
+
+impl Default for LimitConfig {
+    fn default() -> Self {
+        Self {
+            name: Policy::UNNAMED.to_owned(),
+            per: ParsedKey::default(),
+            quotas: Quotas::UNLIMITED,
+            routes: Vec::new(),
+            costs: Vec::new(),
+            suppressed: None,
+            ban: None,
+            mode: LimitMode::default(),
+        }
+    }
+}
