@@ -69,6 +69,8 @@ pub enum ConfigError {
     },
     /// A bound of zero keys.
     ZeroMaxKeys,
+    /// A bound of zero waiting calls.
+    ZeroMaxWaiting,
     /// A limiter without Redis, used for a limit that needs Redis.
     NoRedis,
     /// A bucket longer than a Redis store supports.
@@ -259,6 +261,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "more than {most} quotas for one name; write fewer, or name each limit separately")
             }
             Self::ZeroMaxKeys => f.write_str("max_keys is zero; write at least 1"),
+            Self::ZeroMaxWaiting => f.write_str("max_waiting or max_waiting_per_key is zero; write at least 1"),
             Self::NoRedis => f.write_str(
                 "the limiter has no Redis; write .redis_url(\"redis://host:6379\") on its builder, or use rl.local()",
             ),
@@ -441,6 +444,8 @@ pub enum StoreErrorKind {
     Protocol,
     /// The limiter was built without this store.
     NotConfigured,
+    /// Too many calls wait for units already, so this call cannot wait.
+    QueueFull,
 }
 
 impl StoreError {
@@ -457,6 +462,14 @@ impl StoreError {
     pub(crate) fn no_redis() -> Self {
         let text = "this limiter has no Redis; write .redis_url(\"redis://host:6379\") on its builder";
         Self::new(StoreErrorKind::NotConfigured, text)
+    }
+
+    /// The error of a call that cannot wait, because a bound on waiting calls is reached.
+    #[cold]
+    pub(crate) fn queue_full() -> Self {
+        let text = "too many calls wait for units; respond with a refusal, or raise max_waiting(..) and \
+                    max_waiting_per_key(..) on the limiter's builder";
+        Self::new(StoreErrorKind::QueueFull, text)
     }
 
     /// Adds the error that caused this one.

@@ -145,6 +145,11 @@ impl WindowGeometry {
         Decision { charge, retry_after_ms, ..decision }
     }
 
+    /// How long a unit counts at most: for its window, the clock's lag, and the rest of its bucket.
+    pub(crate) fn hold_ms(&self, limit: &Limit) -> u64 {
+        self.ticks.start_ms(u64::from(limit.span) + 1)
+    }
+
     /// The window of a limit, rounded up to buckets.
     #[cfg(feature = "_redis")]
     pub(crate) fn window_ms(&self, limit: &Limit) -> u64 {

@@ -6,6 +6,7 @@
 //! | which store to use | [`choosing_a_store`] |
 //! | who is limited, and which requests are exempt or denied | [`keys`] |
 //! | several limits, tiers, quotas by route, costs, modes, and a policy as a file | [`limits`] |
+//! | how workers, clients and requests wait instead of being refused | [`waiting`] |
 //! | how to find the client behind a proxy | [`client_ip`] |
 //! | what a refused client sees, over HTTP and gRPC | [`responses`] |
 //! | why a refused upload needs care | [`uploads`] |
@@ -41,7 +42,9 @@ macro_rules! links {
 [hybrid-bound]: crate::guide::hybrid#the-bound
 [mixing]: crate::guide::hybrid#mixing-redis-and-hybrid-instances
 [diagnostics]: crate::guide::diagnostics
+[waiting]: crate::guide::waiting
 [limits-and-memory]: crate::guide::limits_and_memory
+[example-client-side]: https://docs.rs/crate/tower-weir/latest/source/examples/client_side.rs
 [example-grpc-methods]: https://docs.rs/crate/tower-weir/latest/source/examples/grpc_methods.rs
 [example-login]: https://docs.rs/crate/tower-weir/latest/source/examples/login.rs
 [rate-limit-config]: crate::RateLimitConfig
@@ -141,6 +144,19 @@ page!(
         "layer::Control::reload",
         "layer::RateLimitHandle",
         "store::decide_together"
+    ]
+);
+page!(
+    waiting,
+    "../docs/waiting.md",
+    ["middleware"],
+    [
+        "store::LocalLimits::until_allowed",
+        "RateLimiterBuilder::max_waiting",
+        "RateLimitLayer::outgoing",
+        "RateLimitLayerBuilder::wait_at_most",
+        "RateLimitLayerBuilder::heed_retry_after",
+        "key::TargetHost"
     ]
 );
 page!(

@@ -2,7 +2,7 @@
 //! Exact rate limiting for Tower, axum and tonic.
 //!
 //! [`RateLimitLayer`] wraps an axum `Router`, a tonic `Server` or any `Service<http::Request<_>>`. [`RateLimiter`] is
-//! the engine, and also works alone. The [`guide`] explains both in sixteen short pages.
+//! the engine, and also works alone. The [`guide`] explains both in seventeen short pages.
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
@@ -35,6 +35,7 @@
 //! | who is limited | [keys](guide::keys) | [`KeyExtractor`], [`Extension`](key::Extension), [`Header`](key::Header), [`Global`] |
 //! | several limits, tiers, routes, costs, modes | [limits](guide::limits) | [`Limit`], [`Quotas`], [`RateLimitHandle`](layer::RateLimitHandle) |
 //! | a policy as a file and as a table | [limits](guide::limits#a-policy-as-a-file-and-as-a-table) | [`RateLimitConfig`] |
+//! | waiting instead of refusing, outgoing requests | [waiting](guide::waiting) | [`RateLimitLayer::outgoing`] |
 //! | clients behind a proxy | [client addresses](guide::client_ip) | [`ClientIp`] |
 //! | requests without a limit | [keys](guide::keys#requests-without-a-limit) | [`RateLimitLayerBuilder::exempt`] |
 //! | denied requests | [keys](guide::keys#denied-requests) | [`RateLimitLayerBuilder::deny_networks`] |

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::ConfigError;
-use crate::keyspace::Settings;
+use crate::keyspace::{QueueBounds, Settings};
 use crate::quota::{HardLimitFactor, RateGroupSizeMs, SyncIntervalMs, Tolerance, WindowSizeSeconds};
 #[cfg(feature = "_redis")]
 use crate::redis::{Client, RedisOptions};
@@ -63,7 +63,11 @@ impl RateLimiter {
             window_seconds: options.window_size_seconds.get(),
             hard: options.hard_limit_factor,
             max_keys: options.max_keys,
+            queues: QueueBounds { total: options.max_waiting, per_key: options.max_waiting_per_key },
         };
+        if settings.queues.total == 0 || settings.queues.per_key == 0 {
+            return Err(ConfigError::ZeroMaxWaiting);
+        }
         #[cfg(feature = "_redis")]
         let (redis, hybrid) = match &options.redis {
             Some(redis) => {
@@ -160,6 +164,10 @@ pub struct RateLimiterOptions {
     ///
     /// The store forgets a key once its window is empty. If all keys are in use, unknown keys share 1024 budgets.
     pub max_keys: usize,
+    /// The maximum number of calls of `until_allowed` that wait at a time in each store, at least 1; the default is 65 536.
+    pub max_waiting: usize,
+    /// The maximum number of these calls for one key, at least 1; the default is 1024.
+    pub max_waiting_per_key: usize,
     /// The clock; the default is [`PreciseClock`](crate::time::PreciseClock).
     pub clock: Option<Arc<dyn Clock>>,
     /// How often the hybrid store syncs with Redis; default 50 ms.
@@ -178,6 +186,8 @@ impl Default for RateLimiterOptions {
             rate_group_size_ms: RateGroupSizeMs::default(),
             hard_limit_factor: HardLimitFactor::default(),
             max_keys: 1_000_000,
+            max_waiting: 65_536,
+            max_waiting_per_key: 1_024,
             clock: None,
             sync_interval_ms: SyncIntervalMs::default(),
             tolerance: Tolerance::default(),
@@ -228,6 +238,22 @@ impl RateLimiterBuilder {
     /// Sets the maximum number of keys that one limit retains; the default is one million.
     pub fn max_keys(mut self, max_keys: usize) -> Self {
         self.options.max_keys = max_keys;
+        self
+    }
+
+    /// Sets the maximum number of calls of [`until_allowed`](crate::store::LocalLimits::until_allowed) that wait at a
+    /// time in each store; the default is 65 536.
+    ///
+    /// Beyond it, a call that would have to wait returns an error of the kind
+    /// [`QueueFull`](crate::StoreErrorKind::QueueFull).
+    pub fn max_waiting(mut self, max_waiting: usize) -> Self {
+        self.options.max_waiting = max_waiting;
+        self
+    }
+
+    /// Sets the maximum number of these calls for one key; the default is 1024.
+    pub fn max_waiting_per_key(mut self, max_waiting: usize) -> Self {
+        self.options.max_waiting_per_key = max_waiting;
         self
     }
 

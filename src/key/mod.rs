@@ -28,6 +28,7 @@ mod percent;
 mod request_view;
 #[cfg(feature = "axum")]
 mod route;
+mod target_host;
 #[cfg(test)]
 mod tests;
 mod writable;
@@ -54,4 +55,5 @@ pub use self::request_view::RequestView;
 pub(crate) use self::request_view::content_length;
 #[cfg(feature = "axum")]
 pub use self::route::Route;
+pub use self::target_host::TargetHost;
 pub use self::writer::{Key, KeyWriter};

@@ -1,12 +1,12 @@
-//! Keyed storage: one window per key and one table per limit, bounded and swept.
+//! Keyed storage: one window per key and one table per limit, bounded and swept; and the queues of waiting calls.
 //!
 //! It stores no key, but a keyed fingerprint of 128 bits.
 
 pub(crate) mod cleanup;
 pub(crate) mod fingerprint;
 mod overflow;
-#[cfg(any(feature = "_redis", feature = "middleware"))]
 pub(crate) mod prehashed;
+mod queues;
 pub(crate) mod registry;
 pub(crate) mod sharded_map;
 mod standing_refusal;
@@ -17,6 +17,7 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::queues::{Ahead, QueueBounds, Queues, Ticket, Told};
 pub(crate) use self::together::{Step, decide_together};
 pub(crate) use self::window_table::{Place, WindowTable};
 pub(crate) use self::windows::{Settings, Windows};

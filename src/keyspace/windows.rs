@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use super::cleanup::{self, Sweep};
 use super::fingerprint::Fingerprint;
+use super::queues::QueueBounds;
 use super::registry::{Kept as _, PolicyRegistry};
 use super::window_table::{Brief, Place, WindowTable};
 use crate::correction::{RateLimitComparator, SetOutcome};
@@ -24,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) window_seconds: u64,
     pub(crate) hard: HardLimitFactor,
     pub(crate) max_keys: usize,
+    pub(crate) queues: QueueBounds,
 }
 
 /// See the module documentation.
@@ -39,7 +41,7 @@ pub(crate) struct Windows {
 
 impl Windows {
     pub(crate) fn new(settings: Settings) -> Result<Arc<Self>, ConfigError> {
-        let Settings { time, bucket_ms, window_seconds, hard, max_keys } = settings;
+        let Settings { time, bucket_ms, window_seconds, hard, max_keys, queues: _ } = settings;
         if max_keys == 0 {
             return Err(ConfigError::ZeroMaxKeys);
         }

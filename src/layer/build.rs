@@ -64,9 +64,10 @@ impl RateLimitLayerBuilder {
         };
         let limits: Box<[BuiltLimit]> =
             this.limits.into_iter().map(|limit| building.limit(limit)).collect::<Result<_, _>>()?;
+        let room = this.waiting.room(old.and_then(|old| old.room.as_ref()))?;
         let plain = match &*limits {
-            // A handle needs the parts of the decision.
-            _ if this.handle_in_request => None,
+            // A handle needs the parts of the decision, and so does a request that waits.
+            _ if this.handle_in_request || room.is_some() => None,
             [limit] => limit.plain().map(|tier| Plain {
                 key: Arc::clone(&limit.key.extractor),
                 tier: Arc::clone(tier),
@@ -78,6 +79,7 @@ impl RateLimitLayerBuilder {
         let new_discards = || (!building.own_stores.is_empty()).then(|| Arc::new(DropCounter));
         Ok(LayerState {
             plain,
+            room,
             rules: Rules::new(this.exemptions.build()?, this.denials.build()?),
             decision_in_request: this.decision_in_request,
             handle_in_request: this.handle_in_request,

@@ -8,7 +8,8 @@ use super::exempt::Exemptions;
 use super::into_store::IntoStore;
 use super::limit::{Cost, Limit};
 use super::on_missing_key::OnMissingKey;
-use super::settle::{BodyEnd, Charge, ResponseView, Settles};
+use super::settle::Settles;
+use super::waiting::WaitConfig;
 use crate::error::ConfigError;
 use crate::key::{FromFn, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
 use crate::policy::OnStoreError;
@@ -54,6 +55,7 @@ pub struct RateLimitLayerBuilder {
     pub(super) drain: DrainOptions,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) on_store_error: OnStoreError,
+    pub(super) waiting: WaitConfig,
 }
 
 impl RateLimitLayerBuilder {
@@ -76,6 +78,7 @@ impl RateLimitLayerBuilder {
             drain: DrainOptions::default(),
             on_missing_key: OnMissingKey::default(),
             on_store_error: OnStoreError::default(),
+            waiting: WaitConfig::default(),
         }
     }
 
@@ -307,19 +310,6 @@ impl RateLimitLayerBuilder {
     /// ```
     pub fn costs<R: Into<String>>(mut self, costs: impl IntoIterator<Item = (R, u64)>) -> Self {
         self.costs.extend(costs.into_iter().map(|(route, cost)| (route.into(), cost)));
-        self
-    }
-
-    /// Sets a function that keeps, refunds or raises the charge when the head of the response is known; see
-    /// [`Limit::settle`]. It applies to the limits without such functions of their own.
-    pub fn settle(mut self, settle: impl Fn(&mut Charge, &ResponseView<'_>) + Send + Sync + 'static) -> Self {
-        self.settles.head = Some(Arc::new(settle));
-        self
-    }
-
-    /// Does the same when the body of the response ends; see [`Limit::settle_at_end`].
-    pub fn settle_at_end(mut self, settle: impl Fn(&mut Charge, &BodyEnd<'_>) + Send + Sync + 'static) -> Self {
-        self.settles.end = Some(Arc::new(settle));
         self
     }
 

@@ -11,10 +11,11 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::drain::{Drain, Unread, announce_close};
+use super::outcome::{Admission, Headers, Outcome, Refused};
 use super::settle::ResponseView;
 use super::several::Several;
 use super::state::LayerState;
-use super::steps::{Admission, Entry, Headers, Outcome, Progress, Refused};
+use super::steps::{Entry, Progress};
 use crate::key::RequestView;
 use crate::store::BudgetResponse;
 
@@ -175,10 +176,11 @@ where
                 StateProj::Annotated { future, headers, layer } => {
                     return future.poll(cx).map_ok(|mut response| {
                         // A function that settles sees the response of the handler.
-                        let tail = match headers {
-                            Headers::Unsettled(unsettled) => unsettled.settle(&ResponseView::new(&response)),
+                        let unsettled = match headers {
+                            Headers::Followed(followed) => followed.unsettled.as_ref(),
                             _ => None,
                         };
+                        let tail = unsettled.and_then(|it| it.settle(&ResponseView::new(&response)));
                         layer.add(headers, response.status(), response.headers_mut());
                         response.map(|body| match tail {
                             None => RateLimitBody::inner(body),

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
@@ -10,9 +11,10 @@ use super::built_limit::{Asked, BuiltLimit, TierRef};
 use super::handle::{self, RateLimitHandle};
 use super::state::LayerState;
 use super::tier::Tier;
+use super::waiting;
 use crate::decision::Decision;
 use crate::response::{HeadersToAdd, Judged, Responder};
-use crate::store::{BudgetRequest, Decisions, MAX_LIMITS, Part, PendingDecisions, decide_into};
+use crate::store::{BudgetRequest, Decisions, MAX_LIMITS, Part, PendingDecisions, WaitingRoom, decide_into};
 
 /// The limits that apply to a request, and their decisions.
 #[derive(Default)]
@@ -35,20 +37,28 @@ pub(super) type Shown<'a> = ArrayVec<Judged<'a>, MAX_LIMITS>;
 impl Several {
     /// Asks the budgets of all limits. Without a future, the decisions are complete.
     pub(super) fn decide(&mut self, limits: &[BuiltLimit], has_bans: bool) -> Option<PendingDecisions> {
-        let mut parts = ArrayVec::<Part<'_>, MAX_LIMITS>::new();
+        let mut parts = ArrayVec::new();
         self.bans.clear();
-        for (at, asked) in self.applied.iter().enumerate().filter(|_| has_bans) {
-            if let Some(ban) = &limits[asked.index].ban {
-                self.bans.push(at as u8);
-                parts.push(part(&limits[asked.index], asked, &ban.tier, 0));
-            }
+        if has_bans {
+            collect_bans(&self.applied, limits, &mut self.bans, &mut parts);
         }
-        for asked in &self.applied {
-            if let Some(tier) = limits[asked.index].tier(&asked.tier) {
-                parts.push(part(&limits[asked.index], asked, tier, asked.cost));
-            }
-        }
+        collect(&self.applied, limits, &mut parts);
         decide_into(&parts, &mut self.decisions)
+    }
+
+    /// Does the same in a layer with a waiting room: a request that would be refused waits, for at most a time.
+    #[cold]
+    pub(super) fn decide_or_wait(
+        &mut self,
+        limits: &[BuiltLimit],
+        room: &Arc<WaitingRoom>,
+        max_wait: Duration,
+    ) -> Option<PendingDecisions> {
+        let mut parts = ArrayVec::new();
+        self.bans.clear();
+        collect_bans(&self.applied, limits, &mut self.bans, &mut parts);
+        collect(&self.applied, limits, &mut parts);
+        room.decide_into(waiting::place(room, &self.applied), &parts, max_wait, &mut self.decisions)
     }
 
     /// The decision of the limit at a position in `applied`.
@@ -153,6 +163,31 @@ impl Several {
         }
         headers.sort_by_key(|(tightness, ..)| *tightness);
         Some(headers.into_iter().map(|(_, index, tier, to_add)| (index, tier, to_add)).collect())
+    }
+}
+
+/// Collects the bans of the limits that apply, as parts of the decision.
+fn collect_bans<'a>(
+    applied: &'a [Asked],
+    limits: &'a [BuiltLimit],
+    bans: &mut ArrayVec<u8, MAX_LIMITS>,
+    parts: &mut ArrayVec<Part<'a>, MAX_LIMITS>,
+) {
+    for (at, asked) in applied.iter().enumerate() {
+        if let Some(ban) = &limits[asked.index].ban {
+            bans.push(at as u8);
+            parts.push(part(&limits[asked.index], asked, &ban.tier, 0));
+        }
+    }
+}
+
+/// Collects the limits that apply, in place, because the parts are large.
+#[inline(always)]
+fn collect<'a>(applied: &'a [Asked], limits: &'a [BuiltLimit], parts: &mut ArrayVec<Part<'a>, MAX_LIMITS>) {
+    for asked in applied {
+        if let Some(tier) = limits[asked.index].tier(&asked.tier) {
+            parts.push(part(&limits[asked.index], asked, tier, asked.cost));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::rules::Rules;
 use super::tier::Tier;
 use crate::key::KeyExtractor;
 use crate::response::{Rendered, Responder};
-use crate::store::Store;
+use crate::store::{Store, WaitingRoom};
 use crate::telemetry::DropCounter;
 
 pub(super) struct LayerState {
@@ -26,6 +26,8 @@ pub(super) struct LayerState {
     pub(super) drain: DrainOptions,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) rules: Rules,
+    /// Where requests wait instead of being refused.
+    pub(super) room: Option<Arc<WaitingRoom>>,
     pub(super) decision_in_request: bool,
     pub(super) handle_in_request: bool,
     /// Whether a limit may have a quota of 0.

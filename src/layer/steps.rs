@@ -1,22 +1,14 @@
-//! The steps of a request: keys, quotas, costs, one decision, and the preparation of the response.
+//! The steps of a request to its decision: keys, quotas, costs, and one decision on all limits.
 
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::request::Parts;
-use http::{Extensions, HeaderMap, Response, StatusCode};
-
 use super::built_limit::{Asked, Begun};
-use super::handle::RateLimitHandle;
 use super::on_missing_key::OnMissingKey;
 use super::rules::Rule;
-use super::several::{Several, SeveralHeaders, Strikes};
+use super::several::{Several, Strikes};
 use super::state::LayerState;
-use super::unsettled::Unsettled;
-use crate::decision::Decision;
+use super::waiting;
 use crate::key::{Fault, KeyWriter, MissingKey, RequestView};
-use crate::response::{HeadersToAdd, Judged, Limited, Refusal, Responder};
 use crate::store::{BudgetRequest, BudgetResponse, PendingDecisions};
 use crate::telemetry::{self, Notice};
 
@@ -60,38 +52,6 @@ enum Decide {
     Unlimited,
     Complete,
     Pending(PendingDecisions),
-}
-
-/// The outcome for a request.
-pub(super) enum Outcome<'a> {
-    Admitted(Admission<'a>),
-    Refused(Refused<'a>),
-}
-
-/// What admitted a request.
-#[derive(Clone, Copy)]
-pub(super) enum Admission<'a> {
-    Unlimited,
-    Plain(&'a Decision),
-    Several(&'a Several),
-}
-
-/// What refused a request.
-#[derive(Clone, Copy)]
-pub(super) enum Refused<'a> {
-    Plain(&'a Decision),
-    Several(&'a Several),
-    NoKey(Fault),
-    Unavailable,
-    Denied,
-}
-
-/// The headers for the response to an admitted request.
-pub(super) enum Headers {
-    Plain(HeadersToAdd),
-    Several(SeveralHeaders),
-    /// With charges that the response settles.
-    Unsettled(Box<Unsettled>),
 }
 
 impl LayerState {
@@ -143,7 +103,7 @@ impl LayerState {
         if is_pending {
             return Progress::Looking(Box::new(std::mem::take(several)));
         }
-        match self.decide(several) {
+        match self.decide(request, several) {
             Decide::Unlimited => Progress::Unlimited,
             Decide::Complete => match several.strike(&self.limits) {
                 None => Progress::Decided(None),
@@ -162,7 +122,7 @@ impl LayerState {
     }
 
     /// Asks the budgets of the limits that apply.
-    fn decide(&self, several: &mut Several) -> Decide {
+    fn decide(&self, request: &RequestView<'_>, several: &mut Several) -> Decide {
         let is_blocked = |asked: &Asked| {
             let refuses = asked.is_enforced && asked.cost > 0;
             refuses && self.limits[asked.index].tier(&asked.tier).is_some_and(|tier| tier.is_blocked)
@@ -176,7 +136,13 @@ impl LayerState {
         }
         match several.applied.is_empty() {
             true => Decide::Unlimited,
-            false => several.decide(&self.limits, self.has_bans).map_or(Decide::Complete, Decide::Pending),
+            false => {
+                let pending = match &self.room {
+                    None => several.decide(&self.limits, self.has_bans),
+                    Some(room) => several.decide_or_wait(&self.limits, room, waiting::longest_wait(room, request)),
+                };
+                pending.map_or(Decide::Complete, Decide::Pending)
+            }
         }
     }
 
@@ -248,137 +214,11 @@ impl LayerState {
         if several.applied.iter().any(|asked| asked.pending.is_some()) {
             return Poll::Pending;
         }
-        Poll::Ready(match self.decide(several) {
+        Poll::Ready(match self.decide(request, several) {
             Decide::Unlimited => Progress::Unlimited,
             Decide::Complete => self.conclude(std::mem::take(several)),
             Decide::Pending(pending) => Progress::Deciding(std::mem::take(several), pending),
         })
-    }
-
-    /// The outcome, or `None` if the request waits for I/O. `several` has the decisions if there is no box.
-    #[inline]
-    pub(super) fn outcome<'a>(&self, progress: &'a Progress, several: Option<&'a Several>) -> Option<Outcome<'a>> {
-        Some(match progress {
-            Progress::Looking(_)
-            | Progress::Deciding(..)
-            | Progress::Striking(..)
-            | Progress::Store(BudgetResponse::Pending(_)) => return None,
-            Progress::Store(BudgetResponse::Ready(Ok(decision))) => match decision.is_allowed() {
-                true => Outcome::Admitted(Admission::Plain(decision)),
-                false => Outcome::Refused(Refused::Plain(decision)),
-            },
-            Progress::Store(BudgetResponse::Ready(Err(_))) => match self.limits[0].admits_on_error {
-                true => Outcome::Admitted(Admission::Unlimited),
-                false => Outcome::Refused(Refused::Unavailable),
-            },
-            Progress::Decided(boxed) => {
-                let several = boxed.as_deref().or(several)?;
-                match several.decisions() {
-                    decisions if decisions.is_allowed() => Outcome::Admitted(Admission::Several(several)),
-                    decisions if decisions.is_unavailable() => Outcome::Refused(Refused::Unavailable),
-                    _ => Outcome::Refused(Refused::Several(several)),
-                }
-            }
-            Progress::Denied => Outcome::Refused(Refused::Denied),
-            Progress::NoKey(fault) => Outcome::Refused(Refused::NoKey(*fault)),
-            Progress::Unavailable => Outcome::Refused(Refused::Unavailable),
-            Progress::Unlimited => Outcome::Admitted(Admission::Unlimited),
-        })
-    }
-
-    /// Prepares an admitted request, and the headers for its response.
-    #[inline]
-    pub(super) fn admit(self: &Arc<Self>, admission: Admission<'_>, request: &mut Extensions) -> Option<Headers> {
-        match admission {
-            Admission::Unlimited => {
-                if self.handle_in_request {
-                    request.insert(RateLimitHandle::new(self, []));
-                }
-                None
-            }
-            Admission::Plain(decision) => {
-                if self.decision_in_request {
-                    insert_decision(*decision, request);
-                }
-                Responder::admitted(self.plain_rendered()?, decision).map(Headers::Plain)
-            }
-            Admission::Several(several) => self.admit_several(several, request),
-        }
-    }
-
-    #[inline(never)]
-    fn admit_several(self: &Arc<Self>, several: &Several, request: &mut Extensions) -> Option<Headers> {
-        if self.decision_in_request
-            && let Some(decision) = several.tightest(&self.limits)
-        {
-            insert_decision(decision, request);
-        }
-        let headers = several.headers(&self.limits);
-        let settles = || several.applied.iter().any(|asked| self.limits[asked.index].settles.is_some());
-        let is_unsettled = self.settles && settles();
-        if !self.handle_in_request && !is_unsettled {
-            return headers.map(Headers::Several);
-        }
-        let limits = several.handle(self);
-        if self.handle_in_request {
-            request.insert(limits.clone());
-        }
-        match is_unsettled {
-            true => Some(Headers::Unsettled(Box::new(Unsettled { limits, headers }))),
-            false => headers.map(Headers::Several),
-        }
-    }
-
-    /// Adds headers to the response to an admitted request.
-    pub(super) fn add(&self, to_add: &Headers, status: StatusCode, headers: &mut HeaderMap) {
-        match to_add {
-            Headers::Plain(to_add) => {
-                if let Some(rendered) = self.plain_rendered() {
-                    Responder::add(rendered, to_add, status, headers);
-                }
-            }
-            Headers::Several(several) => self.add_several(several, status, headers),
-            Headers::Unsettled(unsettled) => {
-                if let Some(several) = &unsettled.headers {
-                    self.add_several(several, status, headers);
-                }
-            }
-        }
-    }
-
-    fn add_several(&self, several: &SeveralHeaders, status: StatusCode, headers: &mut HeaderMap) {
-        for (index, tier, to_add) in several {
-            if let Some(tier) = self.limits[*index].tier(tier) {
-                Responder::add(&tier.rendered, to_add, status, headers);
-            }
-        }
-    }
-
-    /// The response to a refused request. It takes headers and extensions out of the request.
-    pub(super) fn refuse(&self, refused: Refused<'_>, request: &mut Parts) -> Response<Bytes> {
-        let policy = self.limits[0].tiers.policy();
-        let refusal = match refused {
-            Refused::Plain(decision) => match self.plain_rendered() {
-                Some(limit) => Refusal::Limited(Limited { by: Judged { limit, decision }, all: &[] }),
-                None => Refusal::Unavailable,
-            },
-            Refused::Several(several) => return self.refuse_several(several, request),
-            Refused::NoKey(fault) => Refusal::MissingKey(fault),
-            Refused::Unavailable => Refusal::Unavailable,
-            Refused::Denied => Refusal::Denied,
-        };
-        self.responder.refuse(refusal, policy, request)
-    }
-
-    #[inline(never)]
-    fn refuse_several(&self, several: &Several, request: &mut Parts) -> Response<Bytes> {
-        let shown = several.shown(&self.limits);
-        // The tightest is the one with the longest wait.
-        let refusal = match shown.first() {
-            Some(by) => Refusal::Limited(Limited { by: *by, all: &shown }),
-            None => Refusal::Unavailable,
-        };
-        self.responder.refuse(refusal, self.limits[0].tiers.policy(), request)
     }
 
     /// Continues with a request that has no key for a limit.
@@ -401,10 +241,4 @@ impl LayerState {
             OnMissingKey::Reject => Begun::NoKey(missing),
         }
     }
-}
-
-/// A function of its own, because few layers need it.
-#[cold]
-fn insert_decision(decision: Decision, extensions: &mut Extensions) {
-    extensions.insert(decision);
 }

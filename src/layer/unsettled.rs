@@ -10,24 +10,24 @@ use http_body::Frame;
 
 use super::handle::RateLimitHandle;
 use super::settle::{BodyEnd, ResponseView};
-use super::several::SeveralHeaders;
 
-/// The charges of an admitted request that wait for its response, and the headers for the response.
-pub(super) struct Unsettled {
-    pub(super) limits: RateLimitHandle,
-    pub(super) headers: Option<SeveralHeaders>,
-}
+/// The charges of an admitted request that wait for its response.
+pub(super) struct Unsettled(RateLimitHandle);
 
 impl Unsettled {
+    pub(super) fn new(limits: RateLimitHandle) -> Self {
+        Self(limits)
+    }
+
     /// Settles what depends on the head of the response. Returns what depends on the end of its body.
     pub(super) fn settle(&self, response: &ResponseView<'_>) -> Option<Tail> {
-        self.limits.settle(|settles, charge| {
+        self.0.settle(|settles, charge| {
             if let Some(head) = &settles.head {
                 head(charge, response);
             }
         });
-        let waits = self.limits.settles().any(|settles| settles.end.is_some());
-        waits.then(|| Tail::new(self.limits.clone(), response))
+        let waits = self.0.settles().any(|settles| settles.end.is_some());
+        waits.then(|| Tail::new(self.0.clone(), response))
     }
 }
 

@@ -32,3 +32,4 @@ pub use self::refusal::{RefusalContext, RefusalReason};
 pub use self::refusal_body::RefusalBody;
 pub(crate) use self::rendered::Rendered;
 pub(crate) use self::responder::{HeadersToAdd, Options, Responder};
+pub(crate) use self::retry_after::longest as longest_retry_after;

@@ -31,6 +31,11 @@ pub(super) fn raise(headers: &mut HeaderMap, seconds: u64) {
     }
 }
 
+/// The longest readable wait of the field.
+pub(crate) fn longest(headers: &HeaderMap) -> Option<Duration> {
+    headers.get_all(RETRY_AFTER).iter().filter_map(delay).max().map(Duration::from_secs)
+}
+
 /// Whether the field contains a readable wait.
 pub(super) fn is_set(headers: &HeaderMap) -> bool {
     headers.get_all(RETRY_AFTER).iter().any(|value| delay(value).is_some())

@@ -25,6 +25,10 @@ impl Carrier {
         Self
     }
 
+    pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(&self, future: F) -> Result<(), F> {
+        Err(future)
+    }
+
     pub(super) fn is_over(&self) -> bool {
         false
     }

@@ -69,6 +69,12 @@ impl Carrier {
         Self(on_tokio::Carrier::here())
     }
 
+    /// Runs a future in the background on that runtime, also if the caller has left it.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<(), NoRuntime> {
+        let Err(future) = self.0.spawn(future) else { return Ok(()) };
+        on_smol::spawn(future).map_err(|_| NoRuntime::ABSENT)
+    }
+
     /// Whether the runtime was shut down, which drops its tasks silently.
     pub(crate) fn is_over(&self) -> bool {
         self.0.is_over()

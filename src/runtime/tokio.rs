@@ -15,13 +15,7 @@ pub(super) fn is_here() -> bool {
 }
 
 pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> Result<(), F> {
-    match Handle::try_current() {
-        Ok(handle) => {
-            drop(handle.spawn(future));
-            Ok(())
-        }
-        Err(_) => Err(future),
-    }
+    Carrier::here().spawn(future)
 }
 
 /// The caller's runtime, if it is a tokio runtime.
@@ -31,6 +25,16 @@ pub(super) struct Carrier(Option<Handle>);
 impl Carrier {
     pub(super) fn here() -> Self {
         Self(Handle::try_current().ok())
+    }
+
+    pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(&self, future: F) -> Result<(), F> {
+        match &self.0 {
+            Some(handle) => {
+                drop(handle.spawn(future));
+                Ok(())
+            }
+            None => Err(future),
+        }
     }
 
     /// Whether it was shut down. A runtime refuses new tasks before it drops its first task.

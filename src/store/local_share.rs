@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
     use crate::geometry::WindowGeometry;
-    use crate::keyspace::Settings;
+    use crate::keyspace::{QueueBounds, Settings};
     use crate::quota::RateLimit;
     use crate::time::TimeSource;
 
@@ -116,6 +116,7 @@ mod tests {
             window_seconds: 60,
             hard: Default::default(),
             max_keys: 1_000,
+            queues: QueueBounds { total: 1, per_key: 1 },
         };
         LocalShare::new(&Windows::new(settings).unwrap(), None, &[]).unwrap()
     }

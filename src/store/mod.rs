@@ -12,7 +12,10 @@ mod part;
 #[cfg(feature = "_redis")]
 pub(crate) mod redis;
 mod reserve;
+#[cfg(feature = "middleware")]
+mod room;
 mod together;
+mod waiting;
 
 pub use self::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
 #[cfg(feature = "_redis")]
@@ -21,6 +24,8 @@ pub use self::local::{LocalLimits, LocalStore};
 pub use self::part::{Decisions, DecisionsResponse, MAX_LIMITS, Part, PendingDecisions};
 #[cfg(feature = "_redis")]
 pub use self::redis::{RedisLimits, RedisStore};
+#[cfg(feature = "middleware")]
+pub(crate) use self::room::{WaitOptions, WaitingRoom};
 #[cfg(feature = "middleware")]
 pub(crate) use self::together::decide_into;
 pub use self::together::decide_together;

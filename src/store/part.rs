@@ -62,6 +62,14 @@ pub struct Decisions {
 }
 
 impl Decisions {
+    /// Decisions on a number of parts, none of which is made.
+    #[cfg(feature = "middleware")]
+    pub(super) fn of(parts: usize) -> Self {
+        let mut decisions = Self::default();
+        decisions.clear(parts);
+        decisions
+    }
+
     /// Starts again, for a number of parts without decisions.
     pub(super) fn clear(&mut self, parts: usize) {
         (self.is_limited, self.is_unavailable) = (false, parts > MAX_LIMITS);

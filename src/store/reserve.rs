@@ -103,7 +103,8 @@ struct Reservation {
     charges: Charges,
 }
 
-struct OwnedPart {
+/// A [`Part`] that owns what it refers to.
+pub(super) struct OwnedPart {
     budget: Arc<dyn Budget>,
     key: Box<[u8]>,
     cost: u64,
@@ -112,12 +113,12 @@ struct OwnedPart {
 }
 
 impl OwnedPart {
-    fn of(part: &Part<'_>) -> Self {
+    pub(super) fn of(part: &Part<'_>) -> Self {
         let Part { budget, ask, is_enforced, admits_on_error } = *part;
         Self { budget: Arc::clone(budget), key: ask.key.into(), cost: ask.cost, is_enforced, admits_on_error }
     }
 
-    fn part(&self) -> Part<'_> {
+    pub(super) fn part(&self) -> Part<'_> {
         let Self { budget, key, cost, is_enforced, admits_on_error } = self;
         let ask = BudgetRequest::new(key, *cost);
         Part { budget, ask, is_enforced: *is_enforced, admits_on_error: *admits_on_error }

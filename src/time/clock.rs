@@ -1,7 +1,8 @@
 //! Sources of time.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use super::system::System;
@@ -30,6 +31,16 @@ pub trait Clock: Send + Sync + 'static {
     /// unit that much longer, and adds the lag to every wait.
     fn lag_ms(&self) -> u64 {
         0
+    }
+
+    /// Registers a task to wake once when the time next moves, and returns true. Returns false, which is the default, if
+    /// the clock moves by itself.
+    ///
+    /// A call that waits for units then uses a timer in real time. A [`ManualClock`] wakes such calls, so that a test
+    /// need not sleep.
+    fn wake_when_moved(&self, waker: &Waker) -> bool {
+        let _ = waker;
+        false
     }
 }
 
@@ -87,7 +98,16 @@ impl Clock for PreciseClock {
 /// # Ok::<(), tower_weir::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct ManualClock(Arc<AtomicU64>);
+pub struct ManualClock(Arc<ManualTime>);
+
+#[derive(Debug, Default)]
+struct ManualTime {
+    now_ms: AtomicU64,
+    /// The tasks to wake when the time moves.
+    waiting: Mutex<Vec<Waker>>,
+    /// Whether there are any. It is set before such a task reads the time again, so none is missed.
+    is_waited_for: AtomicBool,
+}
 
 impl ManualClock {
     /// Creates a clock at time zero.
@@ -96,21 +116,46 @@ impl ManualClock {
         Self::default()
     }
 
-    /// Moves the time forward, and drops fractions of a millisecond.
+    /// Moves the time forward, and drops fractions of a millisecond. Wakes the calls that wait for units.
     pub fn advance(&self, by: Duration) {
         let later = |now: u64| Some(now.saturating_add(millis(by)));
-        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later);
+        let _ = self.0.now_ms.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later);
+        self.wake();
     }
 
     /// Sets the time, in milliseconds since the clock's origin. The time may go backwards.
     pub fn set_ms(&self, now_ms: u64) {
-        self.0.store(now_ms, Ordering::SeqCst);
+        self.0.now_ms.store(now_ms, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if self.0.is_waited_for.load(Ordering::SeqCst) {
+            self.wake_waiting();
+        }
+    }
+
+    #[cold]
+    fn wake_waiting(&self) {
+        self.0.is_waited_for.store(false, Ordering::SeqCst);
+        let waiting = std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.0.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn wake_when_moved(&self, waker: &Waker) -> bool {
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // A call may register repeatedly before the time moves.
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+        self.0.is_waited_for.store(true, Ordering::SeqCst);
+        true
     }
 }
 
@@ -122,6 +167,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
     fn lag_ms(&self) -> u64 {
         (**self).lag_ms()
+    }
+
+    fn wake_when_moved(&self, waker: &Waker) -> bool {
+        (**self).wake_when_moved(waker)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 
 use super::clock::{Clock, PreciseClock};
 
@@ -52,6 +53,14 @@ impl TimeSource {
         match self {
             Self::System(clock) => clock.lag_ms(),
             Self::Custom(custom) => custom.clock.lag_ms(),
+        }
+    }
+
+    /// Registers a task with a clock that others move; see [`Clock::wake_when_moved`].
+    pub(crate) fn wake_when_moved(&self, waker: &Waker) -> bool {
+        match self {
+            Self::System(_) => false,
+            Self::Custom(custom) => custom.clock.wake_when_moved(waker),
         }
     }
 }

@@ -5,3 +5,4 @@ mod full_table;
 mod names;
 mod time;
 mod together;
+mod waiting;

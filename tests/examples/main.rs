@@ -2,6 +2,7 @@
 #![cfg(all(feature = "axum", feature = "serde", feature = "tonic"))]
 #![allow(clippy::unwrap_used)]
 
+mod clients;
 mod grpc;
 mod limits;
 mod programs;

@@ -23,3 +23,4 @@ mod stacked;
 mod support;
 mod tonic_server;
 mod uploads;
+mod waiting;

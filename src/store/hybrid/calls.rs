@@ -219,7 +219,7 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         Ok(shared.redis.factor(&shared.main.keys, key, &own.scaled).await?)
     }
 
-    fn limits(shared: &Shared, rate: &RateLimit) -> [Limit; 1] {
+    pub(super) fn limits(shared: &Shared, rate: &RateLimit) -> [Limit; 1] {
         [shared.redis.geometry.limit(rate, K::IS_SUPPRESSED)]
     }
 
@@ -227,15 +227,15 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
         LimitSet { limits, is_suppressed: K::IS_SUPPRESSED, limits_id: limits_id(limits, K::IS_SUPPRESSED) }
     }
 
-    fn wanted<'w>(shared: &Shared, key: &'w [u8], cost: u64, limits: &'w [Limit]) -> Wanted<'w> {
+    pub(super) fn wanted<'w>(shared: &Shared, key: &'w [u8], cost: u64, limits: &'w [Limit]) -> Wanted<'w> {
         Wanted { key, cost, limits: Self::limit_set(limits), on_store_error: shared.on_store_error }
     }
 
-    fn own(shared: &Shared, limits: &[Limit]) -> OwnedLimitSet {
+    pub(super) fn own(shared: &Shared, limits: &[Limit]) -> OwnedLimitSet {
         OwnedLimitSet::new(limits.into(), K::IS_SUPPRESSED, shared.tolerance)
     }
 
-    fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
+    pub(super) fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
         self.shared.ok_or_else(StoreError::no_redis)
     }
 }

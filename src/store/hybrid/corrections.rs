@@ -46,6 +46,15 @@ impl Shared {
         Ok(SetOutcome { matched: corrected.done, previous_total, current_total })
     }
 
+    /// Takes back units that Redis charged, with best effort.
+    pub(super) async fn refund(&self, table: &KeyTable, key: &[u8], stamp: u64, units: u64) {
+        // Redis may have applied it even if no reply arrived.
+        let _changed = OnDrop(|| {
+            table.with(table.fingerprint(key), KeyState::clear_refusals);
+        });
+        let _ = self.redis.correct(&table.keys, key, Correction::Refund { stamp, units }).await;
+    }
+
     /// Forgets a key. Other instances keep the units that they hold.
     pub(super) async fn forget(
         self: &Arc<Self>,

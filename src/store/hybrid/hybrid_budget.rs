@@ -13,7 +13,6 @@ use crate::lease::{KeyState, OwnedLimitSet};
 use crate::policy::{OnStoreError, Policy};
 use crate::redis::OnDrop;
 use crate::runtime;
-use crate::script::Correction;
 use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse};
 
 /// One policy's limits on the keys of its name.
@@ -60,14 +59,7 @@ impl Budget for HybridBudget {
             return;
         }
         let (shared, table, key) = (Arc::clone(&self.shared), Arc::clone(table), Box::<[u8]>::from(key));
-        let refund = Correction::Refund { stamp: tick, units };
-        let _ = runtime::spawn(async move {
-            // Redis may have applied it even if no reply arrived.
-            let _changed = OnDrop(|| {
-                table.with(print, KeyState::clear_refusals);
-            });
-            let _ = shared.redis.correct(&table.keys, &key, refund).await;
-        });
+        let _ = runtime::spawn(async move { shared.refund(&table, &key, tick, units).await });
     }
 
     fn set(&self, key: &[u8], count: u64, age: Duration) -> BudgetChange {

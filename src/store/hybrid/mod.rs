@@ -15,6 +15,7 @@ mod state;
 mod sync;
 mod table;
 mod task;
+mod wait;
 mod watched;
 
 pub use self::calls::HybridLimits;

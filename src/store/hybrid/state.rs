@@ -7,8 +7,8 @@ use super::schedule::SyncSchedule;
 use super::table::KeyTable;
 use crate::error::ConfigError;
 use crate::geometry::WindowGeometry;
-use crate::keyspace::Settings;
 use crate::keyspace::registry::PolicyRegistry;
+use crate::keyspace::{Queues, Settings};
 use crate::lease::{LimitSet, NameSource, OwnedLimitSet, StoreContext, StoreParams};
 use crate::policy::OnStoreError;
 use crate::quota::{SyncIntervalMs, Tolerance};
@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) max_keys: usize,
     pub(super) names: NameSource,
     pub(super) on_store_error: OnStoreError,
+    /// The calls that wait.
+    pub(super) queues: Arc<Queues>,
     /// The keys of the engine's own calls.
     pub(super) main: Arc<KeyTable>,
     /// The keys of the limits that layers opened.
@@ -78,6 +80,7 @@ impl Shared {
             names: NameSource::default(),
             on_store_error: redis.on_store_error,
             redis: Arc::clone(redis),
+            queues: Queues::new(settings.queues),
             main: Arc::new(main),
             named: PolicyRegistry::new(TimeSource::system()),
             schedule: SyncSchedule::new(),

@@ -8,26 +8,29 @@ use crate::correction::RateLimitComparator;
 use crate::decision::{Charge, Decision};
 use crate::engine::{Limit, Outcome, SetMode};
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
-use crate::keyspace::{Place, Settings, Step, WindowTable, Windows};
+use crate::keyspace::{Place, Queues, Settings, Step, WindowTable, Windows};
 use crate::policy::Policy;
 use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
+#[cfg(feature = "middleware")]
+use crate::time::TimeSource;
 
 /// A local store: the engine's limits in this process, and a store for layers. Clones share its state.
 ///
 /// See [`RateLimiter::local`](crate::RateLimiter::local).
 #[derive(Clone)]
-pub struct LocalStore(pub(super) Arc<Windows>);
+pub struct LocalStore(pub(super) Arc<Windows>, pub(super) Arc<Queues>);
 
 impl LocalStore {
     pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
-        Windows::new(settings).map(Self)
+        let queues = Queues::new(settings.queues);
+        Ok(Self(Windows::new(settings)?, queues))
     }
 
     /// Limits with the absolute strategy: they admit requests that fit and reject the rest.
     #[inline]
     pub fn absolute(&self) -> LocalLimits<'_, Absolute> {
-        LocalLimits::new(&self.0)
+        LocalLimits::new(&self.0, &self.1)
     }
 
     /// Limits with the suppressed strategy: they thin an overload smoothly.
@@ -35,7 +38,7 @@ impl LocalStore {
     /// They share the histories of [`absolute`](Self::absolute): a key's units count for both.
     #[inline]
     pub fn suppressed(&self) -> LocalLimits<'_, Suppressed> {
-        LocalLimits::new(&self.0)
+        LocalLimits::new(&self.0, &self.1)
     }
 
     /// The number of keys that the store retains, over all limits.
@@ -102,6 +105,13 @@ impl LocalBudget {
         let decision = self.windows.geometry.decision(outcome, charged, &self.limits, now_ms);
         Decision { is_overflow: place == Place::Shared, ..decision }
     }
+}
+
+/// The clock of a budget of a local store.
+#[cfg(feature = "middleware")]
+pub(crate) fn clock(budget: &Arc<dyn Budget>) -> Option<TimeSource> {
+    let budget = budget.as_any()?.downcast_ref::<LocalBudget>()?;
+    Some(budget.windows.time.clone())
 }
 
 impl Budget for LocalBudget {

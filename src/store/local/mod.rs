@@ -6,10 +6,13 @@
 mod calls;
 mod local_store;
 mod together;
+mod wait;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::calls::LocalLimits;
 pub use self::local_store::LocalStore;
+#[cfg(feature = "middleware")]
+pub(super) use self::local_store::clock;
 pub(super) use self::together::decide_together;

@@ -169,11 +169,11 @@ impl<'a, K: StrategyKind> RedisLimits<'a, K> {
         Ok(shared.client.factor(&shared.main.keys.space, key, &limits).await?)
     }
 
-    fn limits(shared: &Shared, rate: &RateLimit) -> Arc<[Limit]> {
+    pub(super) fn limits(shared: &Shared, rate: &RateLimit) -> Arc<[Limit]> {
         Arc::new([shared.client.geometry.limit(rate, K::IS_SUPPRESSED)])
     }
 
-    fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
+    pub(super) fn shared(&self) -> Result<&'a Arc<Shared>, StoreError> {
         self.shared.ok_or_else(StoreError::no_redis)
     }
 }

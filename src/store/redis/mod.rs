@@ -10,6 +10,7 @@ mod policy_cache;
 mod redis_store;
 mod state;
 mod together;
+mod wait;
 
 pub use self::calls::RedisLimits;
 pub use self::redis_store::RedisStore;

@@ -12,6 +12,7 @@ mod policies;
 mod stores;
 mod suppressed;
 mod timed;
+mod waiting;
 
 use self::stores::{Kind, Rig};
 

@@ -199,6 +199,21 @@ impl Rig {
         }
     }
 
+    /// Waits for units, by the absolute strategy.
+    pub(crate) async fn until_allowed(
+        &self,
+        key: &[u8],
+        rate: &RateLimit,
+        n: u64,
+        max_wait: Duration,
+    ) -> RateLimitDecision {
+        match self.place {
+            Place::Local => self.rl.local().absolute().until_allowed(key, rate, n, max_wait).await.unwrap(),
+            Place::Redis => self.rl.redis().absolute().until_allowed(key, rate, n, max_wait).await.unwrap(),
+            Place::Hybrid => self.rl.hybrid().absolute().until_allowed(key, rate, n, max_wait).await.unwrap(),
+        }
+    }
+
     /// Decides without waiting, if the store has this call. Returns `None` if it cannot decide at once.
     pub(crate) fn try_inc(
         &self,
