@@ -356,7 +356,7 @@ impl ClientIp {
         Ok(found.address)
     }
 
-    #[inline]
+    #[inline(always)]
     fn found(&self, req: &RequestView<'_>) -> Result<Found, MissingKey> {
         if self.invalid.is_some() {
             return Err(MissingKey::server_fault("the client address configuration is invalid"));
