@@ -47,6 +47,7 @@ macro_rules! links {
 [example-client-side]: https://docs.rs/crate/tower-weir/latest/source/examples/client_side.rs
 [example-grpc-methods]: https://docs.rs/crate/tower-weir/latest/source/examples/grpc_methods.rs
 [example-login]: https://docs.rs/crate/tower-weir/latest/source/examples/login.rs
+[example-upload-quota]: https://docs.rs/crate/tower-weir/latest/source/examples/upload_quota.rs
 [rate-limit-config]: crate::RateLimitConfig
 [parsed-key]: crate::key::ParsedKey
 [example-policy-file]: https://docs.rs/crate/tower-weir/latest/source/examples/policy_file.rs

@@ -33,7 +33,7 @@
 //! |---|---|---|
 //! | quotas, windows, strategies | [concepts](guide::concepts) | [`Quota`], [`RateLimit`], [`Decision`] |
 //! | who is limited | [keys](guide::keys) | [`KeyExtractor`], [`Extension`](key::Extension), [`Header`](key::Header), [`Global`] |
-//! | several limits, tiers, routes, costs, modes | [limits](guide::limits) | [`Limit`], [`Quotas`], [`RateLimitHandle`](layer::RateLimitHandle) |
+//! | several limits, tiers, routes, costs, bans, modes | [limits](guide::limits) | [`Limit`], [`Quotas`], [`RateLimitHandle`](layer::RateLimitHandle) |
 //! | a policy as a file and as a table | [limits](guide::limits#a-policy-as-a-file-and-as-a-table) | [`RateLimitConfig`] |
 //! | waiting instead of refusing, outgoing requests | [waiting](guide::waiting) | [`RateLimitLayer::outgoing`] |
 //! | clients behind a proxy | [client addresses](guide::client_ip) | [`ClientIp`] |

@@ -1,5 +1,6 @@
 //! The examples on axum: tiers, routes, several limits and a rollout.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -292,4 +293,32 @@ async fn only_failed_logins_count_and_guessing_is_locked_out() {
     assert!(status == 429 && wait < Some(902), "{status} {wait:?}");
     let (status, wait) = login("sue", "secret").await;
     assert!(status == 429 && wait > Some(3_500), "the address is locked out: {status} {wait:?}");
+}
+
+/// An upload is charged what was received, whether it declares its length or not.
+#[tokio::test]
+async fn uploads_are_charged_the_bytes_that_were_received() {
+    let caller = Caller::start("upload_quota", &[]);
+    let upload = async |bytes: usize, is_declared: bool| {
+        let body = match is_declared {
+            true => reqwest::Body::from(vec![7; bytes]),
+            false => {
+                reqwest::Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter([Ok::<_, Infallible>(
+                    http_body::Frame::data(bytes::Bytes::from(vec![7; bytes])),
+                )])))
+            }
+        };
+        let seen = caller.receive(caller.request(Method::PUT, "/files/a").body(body)).await;
+        (seen.status, seen.wait)
+    };
+    // Each is charged 100 000 until it is received.
+    for _ in 0..20 {
+        assert_eq!(upload(1_000, false).await, (201, None));
+    }
+    assert_eq!(upload(90_000, true).await, (201, None));
+    assert_eq!(upload(89_000, true).await, (201, None));
+    let (status, wait) = upload(1_001, true).await;
+    assert!(status == 429 && wait.is_some_and(|wait| (3_500..=3_601).contains(&wait)), "{status} {wait:?}");
+    assert_eq!(upload(1_000, true).await, (201, None));
+    assert_eq!(upload(300_000, true).await, (429, None), "no wait helps");
 }

@@ -8,8 +8,17 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-const EXAMPLES: [&str; 8] =
-    ["client_side", "grpc_methods", "login", "policy_file", "routes", "shadow_rollout", "tenant_and_global", "tiers"];
+const EXAMPLES: [&str; 9] = [
+    "client_side",
+    "grpc_methods",
+    "login",
+    "policy_file",
+    "routes",
+    "shadow_rollout",
+    "tenant_and_global",
+    "tiers",
+    "upload_quota",
+];
 
 /// The features of this build, so that cargo has nothing else to compile.
 fn features() -> String {

@@ -8,36 +8,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::any;
-use http::{Request, Response};
+use http::Request;
 use proptest::prelude::*;
 use tower::ServiceExt;
-use tower_weir::key::Header;
 use tower_weir::layer::RateLimitHandle;
 use tower_weir::response::{RateLimitHeaders, RefusalReason};
-use tower_weir::{
-    Ban, ConfigError, Global, Limit, ManualClock, RateLimitLayer, RateLimitLayerBuilder, RateLimiter, StoreErrorKind,
-};
+use tower_weir::{Ban, ConfigError, Global, Limit, RateLimitLayer, StoreErrorKind};
 
+use crate::limits::{app, ask, builder, client};
 use crate::support::http::{retry_after, within};
-
-fn builder() -> (RateLimitLayerBuilder, ManualClock) {
-    let clock = ManualClock::new();
-    let rl = RateLimiter::builder().clock(clock.clone()).build().unwrap();
-    (RateLimitLayer::builder().limiter(rl.local()), clock)
-}
-
-fn client() -> Limit {
-    Limit::per(Header::new("x-client")).name("client")
-}
-
-fn app(layer: &RateLimitLayer) -> Router {
-    Router::new().fallback(any(async || "hello")).layer(layer.clone())
-}
-
-async fn ask(app: &Router, who: &str) -> Response<Body> {
-    let request = Request::get("/").header("x-client", who).body(Body::empty()).unwrap();
-    within(app.clone().oneshot(request)).await.unwrap()
-}
 
 async fn outcome(app: &Router, who: &str) -> (u16, Option<u64>) {
     let response = ask(app, who).await;

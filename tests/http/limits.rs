@@ -23,17 +23,17 @@ use tower_weir::{
 use crate::support::http::{retry_after, within};
 
 /// A layer on a store of its own with a clock that stands still.
-fn builder() -> (RateLimitLayerBuilder, ManualClock) {
+pub(crate) fn builder() -> (RateLimitLayerBuilder, ManualClock) {
     let clock = ManualClock::new();
     let rl = RateLimiter::builder().clock(clock.clone()).build().unwrap();
     (RateLimitLayer::builder().limiter(rl.local()), clock)
 }
 
-fn client() -> Limit {
+pub(crate) fn client() -> Limit {
     Limit::per(Header::new("x-client")).name("client")
 }
 
-fn app(layer: &RateLimitLayer) -> Router {
+pub(crate) fn app(layer: &RateLimitLayer) -> Router {
     Router::new().fallback(any(async || "hello")).layer(layer.clone())
 }
 
@@ -41,7 +41,7 @@ async fn send(app: &Router, request: http::request::Builder) -> Response<Body> {
     within(app.clone().oneshot(request.body(Body::empty()).unwrap())).await.unwrap()
 }
 
-async fn ask(app: &Router, who: &str) -> Response<Body> {
+pub(crate) async fn ask(app: &Router, who: &str) -> Response<Body> {
     send(app, Request::get("/").header("x-client", who)).await
 }
 
