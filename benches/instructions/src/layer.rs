@@ -26,6 +26,8 @@ pub const PATHS: &[Path] = &[
         limited("1/h", |layer| layer.limit(global("1000000000/s")), StatusCode::TOO_MANY_REQUESTS)
     }),
     ("layer-tiers", || several(|layer| layer.limit(tiers()))),
+    ("layer-ban", || several(|layer| layer.limit(client().ban("1000 in 1h for 1h")))),
+    ("layer-settle", || several(|layer| layer.limit(client()).settle(|charge, _| charge.refund()))),
 ];
 
 /// Requests that exist at a time.
@@ -37,6 +39,10 @@ const BATCHES: usize = 2_000;
 
 fn with_headers(layer: RateLimitLayerBuilder) -> RateLimitLayerBuilder {
     layer.headers(RateLimitHeaders::Draft8)
+}
+
+fn client() -> Limit {
+    Limit::per(ClientIp::peer()).quota("1000000000/s")
 }
 
 fn global(quota: &str) -> Limit {

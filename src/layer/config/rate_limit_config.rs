@@ -49,7 +49,7 @@ use crate::policy::OnStoreError;
 /// let config: RateLimitConfig = policy.parse()?;
 /// assert_eq!(config.limits[0].routes[0].0, "POST /login");
 /// let layer = RateLimitLayer::from_config(config)?;
-/// # assert!(layer.to_string().contains("tenant         header x-tenant  500/s         suppressed 1.2  shadow"), "{layer}");
+/// # assert!(layer.to_string().contains("tenant         header x-tenant  500/s            suppressed 1.2  shadow"), "{layer}");
 ///
 /// let error = policy.replace("5/min", "often").parse::<RateLimitConfig>().unwrap_err();
 /// assert!(error.to_string().starts_with("line 4: \"often\" is not a quota"));
