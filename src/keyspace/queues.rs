@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use super::fingerprint::{Fingerprint, Secret};
@@ -33,6 +33,23 @@ pub(crate) struct Queues {
     /// The number of tickets. It changes only under the lock.
     tickets: AtomicUsize,
     queues: Mutex<HashMap<Fingerprint, Queue, Prehashed>>,
+}
+
+/// The queues of a store. They are created with the first call that may wait, because most stores have none.
+#[derive(Debug)]
+pub(crate) struct LazyQueues {
+    bounds: QueueBounds,
+    queues: OnceLock<Arc<Queues>>,
+}
+
+impl LazyQueues {
+    pub(crate) fn new(bounds: QueueBounds) -> Self {
+        Self { bounds, queues: OnceLock::new() }
+    }
+
+    pub(crate) fn get(&self) -> &Arc<Queues> {
+        self.queues.get_or_init(|| Queues::new(self.bounds))
+    }
 }
 
 /// The calls that wait for one key. It exists only while it is not empty.

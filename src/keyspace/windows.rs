@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use super::cleanup::{self, Sweep};
 use super::fingerprint::Fingerprint;
-use super::queues::QueueBounds;
+use super::queues::{LazyQueues, QueueBounds};
 use super::registry::{Kept as _, PolicyRegistry};
 use super::window_table::{Brief, Place, WindowTable};
 use crate::correction::{RateLimitComparator, SetOutcome};
@@ -37,11 +37,13 @@ pub(crate) struct Windows {
     pub(crate) main: Arc<WindowTable>,
     /// The keys of the limits that layers opened.
     pub(crate) named: PolicyRegistry<WindowTable>,
+    /// The engine's own calls that wait.
+    pub(crate) queues: LazyQueues,
 }
 
 impl Windows {
     pub(crate) fn new(settings: Settings) -> Result<Arc<Self>, ConfigError> {
-        let Settings { time, bucket_ms, window_seconds, hard, max_keys, queues: _ } = settings;
+        let Settings { time, bucket_ms, window_seconds, hard, max_keys, queues } = settings;
         if max_keys == 0 {
             return Err(ConfigError::ZeroMaxKeys);
         }
@@ -50,7 +52,8 @@ impl Windows {
         let main = WindowTable::new(max_keys, false);
         main.keep_history(&[geometry.span()]);
         let named = PolicyRegistry::new(time.clone());
-        Ok(Arc::new(Self { time, geometry, max_keys, main: Arc::new(main), named }))
+        let queues = LazyQueues::new(queues);
+        Ok(Arc::new(Self { time, geometry, max_keys, main: Arc::new(main), named, queues }))
     }
 
     /// Returns the table of a policy's name, and the policy, which the caller must hold while it is in use.

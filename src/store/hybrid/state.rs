@@ -8,7 +8,7 @@ use super::table::KeyTable;
 use crate::error::ConfigError;
 use crate::geometry::WindowGeometry;
 use crate::keyspace::registry::PolicyRegistry;
-use crate::keyspace::{Queues, Settings};
+use crate::keyspace::{LazyQueues, Settings};
 use crate::lease::{LimitSet, NameSource, OwnedLimitSet, StoreContext, StoreParams};
 use crate::policy::OnStoreError;
 use crate::quota::{SyncIntervalMs, Tolerance};
@@ -25,7 +25,7 @@ pub(super) struct Shared {
     pub(super) names: NameSource,
     pub(super) on_store_error: OnStoreError,
     /// The calls that wait.
-    pub(super) queues: Arc<Queues>,
+    pub(super) queues: LazyQueues,
     /// The keys of the engine's own calls.
     pub(super) main: Arc<KeyTable>,
     /// The keys of the limits that layers opened.
@@ -80,7 +80,7 @@ impl Shared {
             names: NameSource::default(),
             on_store_error: redis.on_store_error,
             redis: Arc::clone(redis),
-            queues: Queues::new(settings.queues),
+            queues: LazyQueues::new(settings.queues),
             main: Arc::new(main),
             named: PolicyRegistry::new(TimeSource::system()),
             schedule: SyncSchedule::new(),

@@ -38,7 +38,7 @@ impl HybridLimits<'_, Absolute> {
         let limits = Self::limits(shared, rate);
         let own = Self::own(shared, &limits);
         let ask = HybridAsk { shared, key: key.as_ref(), cost: n, limits, own, carrier: Carrier::here() };
-        match waiting::until_allowed(&shared.queues, &shared.time, &ask, max_wait).await {
+        match waiting::until_allowed(shared.queues.get(), &shared.time, &ask, max_wait).await {
             Err(error) if error.kind() != StoreErrorKind::QueueFull && shared.on_store_error == OnStoreError::Allow => {
                 Ok(RateLimitDecision::Allowed)
             }

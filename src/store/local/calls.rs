@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use crate::correction::{HistoryPreservation, RateLimitComparator, SetOutcome};
 use crate::decision::{Decision, RateLimitDecision, SuppressionSnapshot};
 use crate::engine::{self, SetMode};
-use crate::keyspace::{Queues, Windows};
+use crate::keyspace::Windows;
 use crate::quota::RateLimit;
 use crate::strategy::{Absolute, StrategyKind, Suppressed};
 
@@ -21,14 +20,13 @@ use crate::strategy::{Absolute, StrategyKind, Suppressed};
 #[must_use]
 pub struct LocalLimits<'a, K> {
     pub(super) windows: &'a Windows,
-    pub(super) queues: &'a Arc<Queues>,
     kind: PhantomData<K>,
 }
 
 impl<'a, K: StrategyKind> LocalLimits<'a, K> {
     #[inline]
-    pub(super) fn new(windows: &'a Windows, queues: &'a Arc<Queues>) -> Self {
-        Self { windows, queues, kind: PhantomData }
+    pub(super) fn new(windows: &'a Windows) -> Self {
+        Self { windows, kind: PhantomData }
     }
 
     /// Asks for `n` units and charges them if they are admitted, all or none.

@@ -8,7 +8,7 @@ use crate::correction::RateLimitComparator;
 use crate::decision::{Charge, Decision};
 use crate::engine::{Limit, Outcome, SetMode};
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
-use crate::keyspace::{Place, Queues, Settings, Step, WindowTable, Windows};
+use crate::keyspace::{Place, Settings, Step, WindowTable, Windows};
 use crate::policy::Policy;
 use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
@@ -19,18 +19,17 @@ use crate::time::TimeSource;
 ///
 /// See [`RateLimiter::local`](crate::RateLimiter::local).
 #[derive(Clone)]
-pub struct LocalStore(pub(super) Arc<Windows>, pub(super) Arc<Queues>);
+pub struct LocalStore(pub(super) Arc<Windows>);
 
 impl LocalStore {
     pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
-        let queues = Queues::new(settings.queues);
-        Ok(Self(Windows::new(settings)?, queues))
+        Windows::new(settings).map(Self)
     }
 
     /// Limits with the absolute strategy: they admit requests that fit and reject the rest.
     #[inline]
     pub fn absolute(&self) -> LocalLimits<'_, Absolute> {
-        LocalLimits::new(&self.0, &self.1)
+        LocalLimits::new(&self.0)
     }
 
     /// Limits with the suppressed strategy: they thin an overload smoothly.
@@ -38,7 +37,7 @@ impl LocalStore {
     /// They share the histories of [`absolute`](Self::absolute): a key's units count for both.
     #[inline]
     pub fn suppressed(&self) -> LocalLimits<'_, Suppressed> {
-        LocalLimits::new(&self.0, &self.1)
+        LocalLimits::new(&self.0)
     }
 
     /// The number of keys that the store retains, over all limits.

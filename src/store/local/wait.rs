@@ -63,7 +63,7 @@ impl LocalLimits<'_, Absolute> {
     ) -> Result<RateLimitDecision, StoreError> {
         let limit = self.windows.geometry.limit(rate, false);
         let ask = LocalAsk { windows: self.windows, key: key.as_ref(), cost: n, limit };
-        let decision = waiting::until_allowed(self.queues, &self.windows.time, &ask, max_wait).await?;
+        let decision = waiting::until_allowed(self.windows.queues.get(), &self.windows.time, &ask, max_wait).await?;
         Ok(decision.into())
     }
 }

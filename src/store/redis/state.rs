@@ -11,7 +11,7 @@ use crate::decision::{Charge, Decision};
 use crate::engine::{Limit, SetMode};
 use crate::error::{ConfigError, StoreError};
 use crate::keyspace::registry::{Kept, PolicyRegistry};
-use crate::keyspace::{Queues, Settings, Windows};
+use crate::keyspace::{Settings, Windows};
 use crate::policy::OnStoreError;
 use crate::redis::{Client, Failure, Keyspace, OnDrop};
 use crate::runtime;
@@ -29,8 +29,7 @@ pub(super) struct Shared {
     has_deny_cache: bool,
     /// The refusals of requests with several limits.
     pub(super) refused: JointRefusals,
-    /// The calls that wait, by this instance's clock.
-    pub(super) queues: Arc<Queues>,
+    /// The clock of calls that wait.
     pub(super) time: TimeSource,
     /// The keys of the engine's own calls.
     pub(super) main: LimitHandle,
@@ -105,7 +104,6 @@ impl Shared {
             windows,
             has_deny_cache,
             refused: JointRefusals::default(),
-            queues: Queues::new(settings.queues),
             time: TimeSource::system(),
             main: LimitHandle { keys: Arc::new(keys), share, policy: Arc::default() },
             named: PolicyRegistry::new(TimeSource::system()),

@@ -52,7 +52,7 @@ impl RedisLimits<'_, Absolute> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
         let ask = RedisAsk { shared, key: key.as_ref(), cost: n, limits, carrier: Carrier::here() };
-        match waiting::until_allowed(&shared.queues, &shared.time, &ask, max_wait).await {
+        match waiting::until_allowed(shared.windows.queues.get(), &shared.time, &ask, max_wait).await {
             Err(error)
                 if error.kind() != StoreErrorKind::QueueFull && shared.client.on_store_error == OnStoreError::Allow =>
             {
