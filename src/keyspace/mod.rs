@@ -17,7 +17,9 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::queues::{Ahead, LazyQueues, QueueBounds, Queues, Ticket, Told};
+#[cfg(feature = "_redis")]
+pub(crate) use self::queues::LazyQueues;
+pub(crate) use self::queues::{Ahead, QueueBounds, Queues, Ticket, Told};
 pub(crate) use self::together::{Step, decide_together};
 pub(crate) use self::window_table::{Place, WindowTable};
 pub(crate) use self::windows::{Settings, Windows};
