@@ -1,4 +1,5 @@
 //! Calls that wait for units of a local store.
+#![allow(clippy::unwrap_used)]
 
 mod calls;
 mod model;
