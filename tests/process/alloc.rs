@@ -482,6 +482,7 @@ fn a_layer_costs_little_before_its_first_request() {
     let mut layer = None;
     let quota = "10/s".parse().unwrap();
     let kept = bytes_kept(|| layer = Some(tower_weir::RateLimitLayer::builder().quota(quota).build().unwrap()));
-    assert!(kept < 4_096, "{kept} bytes");
+    // A quarter of it is what the layer prints and reloads.
+    assert!(kept < 6_144, "{kept} bytes");
     drop(layer);
 }
