@@ -69,6 +69,8 @@ pub struct Policy {
     on_store_error: OnStoreError,
     /// Whether policies with other quotas share the name on purpose.
     shares_name: bool,
+    /// Whether the response settles the charges.
+    is_settled: bool,
 }
 
 impl Policy {
@@ -79,7 +81,14 @@ impl Policy {
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, quotas: impl Into<Arc<[Quota]>>, strategy: Strategy) -> Self {
         let on_store_error = OnStoreError::default();
-        Self { name: name.into(), quotas: quotas.into(), strategy, on_store_error, shares_name: false }
+        Self {
+            name: name.into(),
+            quotas: quotas.into(),
+            strategy,
+            on_store_error,
+            shares_name: false,
+            is_settled: false,
+        }
     }
 
     /// Sets the behavior if the store cannot decide; the default is [`OnStoreError::LocalShare`].
@@ -94,6 +103,20 @@ impl Policy {
     pub(crate) fn sharing_its_name(mut self) -> Self {
         self.shares_name = true;
         self
+    }
+
+    /// Sets that the response settles the charges. The store must then be able to refund a charge for as long as it
+    /// counts.
+    #[cfg(feature = "middleware")]
+    pub(crate) fn settled(mut self) -> Self {
+        self.is_settled = true;
+        self
+    }
+
+    /// Whether the response settles the charges.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
     }
 
     /// The same policy with another name and other quotas.

@@ -19,7 +19,7 @@ mod tests;
 
 #[cfg(feature = "_redis")]
 pub(crate) use self::queues::LazyQueues;
-pub(crate) use self::queues::{Ahead, QueueBounds, Queues, Ticket, Told};
+pub(crate) use self::queues::{Ahead, HeadRefusal, QueueBounds, Queues, Ticket};
 pub(crate) use self::together::{Step, decide_together};
 pub(crate) use self::window_table::{Place, WindowTable};
 pub(crate) use self::windows::{Settings, Windows};

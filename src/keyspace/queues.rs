@@ -58,8 +58,8 @@ struct Queue {
     /// Their tickets are in ascending order.
     waiting: VecDeque<Waiting>,
     next_ticket: u64,
-    /// What the store told the head.
-    told: Option<Told>,
+    /// The last refusal of the head.
+    refused: Option<HeadRefusal>,
 }
 
 struct Waiting {
@@ -73,7 +73,7 @@ struct Waiting {
 
 /// A refusal of the head, and when the head asks again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
+pub(crate) struct HeadRefusal {
     pub(crate) ask_at: u64,
     pub(crate) refusal: Decision,
 }
@@ -85,7 +85,7 @@ pub(crate) struct Ahead {
     pub(crate) units: u64,
     /// Whether they have the same limit as this call.
     pub(crate) is_same_limit: bool,
-    pub(crate) told: Option<Told>,
+    pub(crate) refused: Option<HeadRefusal>,
 }
 
 /// A place in a queue. Dropping it gives up the place.
@@ -154,7 +154,7 @@ impl Queue {
         if position > 0 {
             return (own, None);
         }
-        self.told = None;
+        self.refused = None;
         (own, self.waiting.front_mut().and_then(|waiting| waiting.waker.take()))
     }
 }
@@ -174,18 +174,18 @@ impl Ticket {
             (units.saturating_add(waiting.cost), is_same && waiting.capacity == capacity)
         };
         let (units, is_same_limit) = earlier.fold((0, true), sum);
-        let ahead = Ahead { units, is_same_limit, told: queue.told };
+        let ahead = Ahead { units, is_same_limit, refused: queue.refused };
         drop(queues);
         drop(outdated);
         Some(ahead)
     }
 
-    /// Records what the store told the head, and wakes the later calls that cannot wait for so long.
-    pub(crate) fn record(&self, told: Told) {
+    /// Records a refusal of the head, and wakes the later calls that cannot wait for so long.
+    pub(crate) fn record(&self, refused: HeadRefusal) {
         let mut queues = self.queues.lock();
         let Some(queue) = queues.get_mut(&self.key) else { return };
-        queue.told = Some(told);
-        let is_too_late = |waiting: &&mut Waiting| waiting.deadline < told.ask_at;
+        queue.refused = Some(refused);
+        let is_too_late = |waiting: &&mut Waiting| waiting.deadline < refused.ask_at;
         let wakers = queue.waiting.iter_mut().skip(1).filter(is_too_late).filter_map(|waiting| waiting.waker.take());
         let wakers: Vec<Waker> = wakers.collect();
         drop(queues);
@@ -239,18 +239,18 @@ mod tests {
 
     /// The next call may ask for less, and be admitted earlier.
     #[test]
-    fn what_the_head_was_told_ends_with_its_turn() {
+    fn the_refusal_of_a_head_ends_with_its_turn() {
         let queues = Queues::new(QueueBounds { total: 10, per_key: 10 });
         let join = || queues.join(queues.fingerprint(b"k"), (1, 1), 0).unwrap();
         let [first, second, third] = [join(), join(), join()];
-        let told = || third.ahead(Waker::noop()).map(|ahead| ahead.told.map(|told| told.ask_at));
-        assert_eq!(told(), Some(None));
-        first.record(Told { ask_at: 7, refusal: Decision::rejected(1, 1, None) });
-        assert_eq!(told(), Some(Some(7)));
+        let refused = || third.ahead(Waker::noop()).map(|ahead| ahead.refused.map(|refused| refused.ask_at));
+        assert_eq!(refused(), Some(None));
+        first.record(HeadRefusal { ask_at: 7, refusal: Decision::rejected(1, 1, None) });
+        assert_eq!(refused(), Some(Some(7)));
         drop(first);
-        assert_eq!(told(), Some(None));
+        assert_eq!(refused(), Some(None));
         drop(second);
-        assert_eq!(told(), None, "it has the turn");
+        assert_eq!(refused(), None, "it has the turn");
     }
 
     /// A waker that owns a call, as the task of some runtimes does. Its drop ends the call.

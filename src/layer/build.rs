@@ -151,7 +151,11 @@ impl Building<'_> {
             Some(store) => store,
             None => self.own_store(&all)?,
         };
+        let settles = limit.settles.or(&self.settles);
         let mut policy = Policy::new(Arc::clone(&name), [], strategy).with_on_store_error(self.on_store_error);
+        if settles.is_some() {
+            policy = policy.settled();
+        }
         // An update opens a limit while its predecessor is still in use.
         if limit.choose.is_some() || limit.quota_lookup.is_some() || self.old.is_some() {
             policy = policy.sharing_its_name();
@@ -179,7 +183,7 @@ impl Building<'_> {
             quotas,
             cost: CostSource(cost_source(limit.cost.or_else(|| self.cost.clone()), &limit.costs)?),
             ban,
-            settles: limit.settles.or(&self.settles),
+            settles,
             mode: limit.current_mode.unwrap_or_else(|| Arc::new(ModeCell::new(limit.mode))),
             tiers,
             admits_on_error: self.on_store_error == OnStoreError::Allow,

@@ -13,7 +13,8 @@ impl Limit {
     /// the request. Without a response, the charge stays: if the client hangs up, the handler panics, or the inner
     /// service fails. The function does not see refusals by this layer.
     ///
-    /// A refund needs no wait; a store in Redis gets it soon.
+    /// A refund needs no wait; a store in Redis gets it soon. On a hybrid store, this limit asks Redis for each request,
+    /// because the units of a lease cannot be refunded after its end.
     ///
     /// # Examples
     ///

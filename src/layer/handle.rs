@@ -167,7 +167,9 @@ impl RateLimitHandle {
 
     /// Returns units of this request to the limit with this name, at most as many as were charged for it.
     ///
-    /// It does not wait; a store in Redis gets the refund soon. Returns the number of units.
+    /// It does not wait; a store in Redis gets the refund soon. On a hybrid store, units are refunded only while the
+    /// instance holds the lease that was charged, which is at most two seconds. A limit that
+    /// [settles](crate::Limit::settle) its charges has no leases. Returns the number of units.
     pub fn refund(&self, name: &str, units: u64) -> u64 {
         let Ok((applied, tier)) = self.tier(name) else { return 0 };
         applied.refund(tier, units)

@@ -59,7 +59,7 @@ pub struct Limit {
     pub(super) store: Option<Arc<dyn Store>>,
     /// The first mistake, which `build` reports.
     pub(super) error: Option<ConfigError>,
-    /// Where the limit was defined.
+    /// The place of the definition, for errors.
     pub(super) place: Place,
 }
 

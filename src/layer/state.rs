@@ -26,7 +26,7 @@ pub(super) struct LayerState {
     pub(super) drain: DrainOptions,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) rules: Rules,
-    /// Where requests wait instead of being refused.
+    /// The room of requests that wait instead of being refused.
     pub(super) room: Option<Arc<WaitingRoom>>,
     pub(super) decision_in_request: bool,
     pub(super) handle_in_request: bool,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::correction::RateLimitComparator;
 use crate::decision::Decision;
-use crate::engine::{Limit, Outcome, Retention, Window};
+use crate::engine::{Limit, Outcome, Retention, SetMode, Window};
 use crate::error::ConfigError;
 use crate::geometry::{EMPTY_SHARES, Shares};
 use crate::keyspace::{Place, Step, WindowTable, Windows};
@@ -86,6 +87,12 @@ impl LocalShare {
     /// Takes back up to `units` that a decision of this share charged at a tick.
     pub(crate) fn refund(&self, key: &[u8], units: u64, tick: u64) {
         self.windows.refund(&self.table, key, units, tick);
+    }
+
+    /// Sets the units of a key, dated so many ticks ago.
+    pub(crate) fn set(&self, key: &[u8], count: u64, age: u32) {
+        let (always, replace) = (RateLimitComparator::Always, SetMode::Replace { age });
+        self.windows.set(&self.table, key, always, (count, replace), self.table.longest_span());
     }
 
     /// Forgets a key.

@@ -115,16 +115,27 @@ async fn a_known_ban_stands_while_redis_is_down() {
     let server = Server::start(Flavor::available()[0]);
     let options = redis(server.url()).on_store_error(OnStoreError::LocalShare).deadline(Duration::from_millis(100));
     let rl = builder(options, 60, 50).build().unwrap();
-    let layer = layer(rl.hybrid());
-    key(&layer, "a").block(Duration::from_secs(7_200)).await.unwrap();
+    let layers = [layer(rl.redis()), layer(rl.hybrid())];
+    let hours = Duration::from_secs(7_200);
+    for (layer, client) in layers.iter().zip(["of redis", "of hybrid"]) {
+        key(layer, client).block(hours).await.unwrap();
+        key(layer, "unblocked").block(hours).await.unwrap();
+        key(layer, "unblocked").unblock().await.unwrap();
+    }
     drop(server);
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(2_500) {
-        assert!(is_banned(ask(&layer, "a").await));
+        for (layer, client) in layers.iter().zip(["of redis", "of hybrid"]) {
+            assert!(is_banned(ask(layer, client).await), "{client}");
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(ask(&layer, "b").await.0, "a client that is not banned is decided by the share");
-    assert!(key(&layer, "b").block(Duration::from_secs(1)).await.is_err(), "a ban needs Redis");
+    for layer in &layers {
+        for client in ["another", "unblocked"] {
+            assert!(ask(layer, client).await.0, "a client that is not banned is decided by the share: {layer:?}");
+        }
+        assert!(key(layer, "another").block(hours).await.is_err(), "a ban needs Redis");
+    }
 }
 
 /// The keys of a limit and of its ban are in one slot, so one call decides on both.

@@ -29,6 +29,19 @@ async fn used(layer: &RateLimitLayer) -> u64 {
     layer.control().limit("bytes").unwrap().global().usage().await.unwrap().unwrap().used()
 }
 
+/// Waits until so many units are in use.
+async fn until_used(layer: &RateLimitLayer, want: u64, about: &str) {
+    let began = Instant::now();
+    loop {
+        let used = used(layer).await;
+        if used == want {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{about}: {used} of {want} in use");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Two instances serve tasks whose responses are shorter or longer than expected, or are dropped half read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_use_in_the_end_is_what_was_settled() {
@@ -68,21 +81,27 @@ async fn what_is_in_use_in_the_end_is_what_was_settled() {
             });
             join_all(tasks).await.into_iter().for_each(Result::unwrap);
             let (want, began) = (settled.load(Ordering::Relaxed), Instant::now());
-            // A hybrid instance holds units that it has not spent.
-            if store == "hybrid" {
-                for limiter in &limiters {
-                    limiter.hybrid().shutdown().await;
-                }
-            }
-            loop {
-                let used = used(&layers[0]).await;
-                if used == want {
-                    break;
-                }
-                assert!(began.elapsed() < Duration::from_secs(30), "{flavor}, {store}: {used} of {want} settled");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until_used(&layers[0], want, &format!("{flavor}, {store}")).await;
             println!("{flavor}, {store}: {want} units, {:?} after the last response", began.elapsed());
         }
     }
+}
+
+/// A lease ends after at most two seconds. The charge of a longer request is settled nevertheless.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_longer_than_a_lease_is_settled() {
+    let server = Server::start(Flavor::available()[0]);
+    let layer = layer(limiter(&server, 60, 50).hybrid());
+    let service = service_fn(|_: Request<()>| async move {
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        Ok::<_, Infallible>(Response::new(StreamBody::new(stream::iter([Ok::<_, Infallible>(Frame::data(
+            Bytes::from_static(&[7; 3]),
+        ))]))))
+    });
+    let ask = async || {
+        let response = layer.layer(service).oneshot(Request::new(())).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    };
+    tokio::join!(ask(), ask(), ask());
+    until_used(&layer, 9, "three long requests").await;
 }

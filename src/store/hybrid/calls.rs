@@ -228,7 +228,8 @@ impl<'a, K: StrategyKind> HybridLimits<'a, K> {
     }
 
     pub(super) fn wanted<'w>(shared: &Shared, key: &'w [u8], cost: u64, limits: &'w [Limit]) -> Wanted<'w> {
-        Wanted { key, cost, limits: Self::limit_set(limits), on_store_error: shared.on_store_error }
+        let (limits, on_store_error) = (Self::limit_set(limits), shared.on_store_error);
+        Wanted { key, cost, limits, on_store_error, is_leased: true }
     }
 
     pub(super) fn own(shared: &Shared, limits: &[Limit]) -> OwnedLimitSet {

@@ -88,11 +88,15 @@ impl Shared {
         limits: OwnedLimitSet,
     ) -> BudgetResponse {
         let (shared, key_ref) = (Arc::clone(self), table.key_ref(wanted.key));
-        let (key, cost, on_store_error) = (Box::<[u8]>::from(wanted.key), wanted.cost, wanted.on_store_error);
+        let Wanted { cost, on_store_error, is_leased, .. } = *wanted;
+        let key = Box::<[u8]>::from(wanted.key);
         // No work starts before the first poll, so a future that is never polled leaves no state behind.
         BudgetResponse::Pending(Box::pin(async move {
-            let wanted = Wanted { key: &key, cost, limits: limits.borrow(), on_store_error };
-            let result = shared.decide_with_redis(&key_ref, &wanted, is_known, &limits).await;
+            let wanted = Wanted { key: &key, cost, limits: limits.borrow(), on_store_error, is_leased };
+            let result = match is_leased {
+                true => shared.decide_with_redis(&key_ref, &wanted, is_known, &limits).await,
+                false => shared.decide_unleased(&key_ref, &wanted, &limits).await,
+            };
             result.or_else(|failure| shared.without_redis(&key_ref, &wanted, || limits.clone(), failure))
         }))
     }
@@ -129,6 +133,19 @@ impl Shared {
             }
             is_retry = true;
         }
+    }
+
+    /// Decides in Redis, without a lease. A charge can then be refunded for as long as it counts.
+    async fn decide_unleased(
+        &self,
+        key: &KeyRef,
+        wanted: &Wanted<'_>,
+        limits: &OwnedLimitSet,
+    ) -> Result<Decision, Failure> {
+        // Its state keeps refusals, and the admissions of this instance's share.
+        key.table.with_new(key.print, wanted.key, self.time.now_ms(), &self.params, |_| ());
+        let asked = runtime::timeout(self.redis.dispatcher.deadline(), self.ask_alone(key, wanted, limits))?.await;
+        asked.unwrap_or(Err(Failure::timeout()))
     }
 
     fn next(

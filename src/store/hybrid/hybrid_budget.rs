@@ -44,7 +44,8 @@ impl HybridBudget {
 impl Budget for HybridBudget {
     fn decide(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
         let on_store_error = self.opened.on_store_error();
-        let wanted = Wanted { key: ask.key, cost: ask.cost, limits: self.limits.borrow(), on_store_error };
+        let is_leased = !self.opened.is_settled();
+        let wanted = Wanted { key: ask.key, cost: ask.cost, limits: self.limits.borrow(), on_store_error, is_leased };
         self.shared.decide(&self.table, &wanted, || self.limits.clone())
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Wanted<'a> {
     pub(super) cost: u64,
     pub(super) limits: LimitSet<'a>,
     pub(super) on_store_error: OnStoreError,
+    /// Whether units may be leased for the request. The units of a lease that has ended cannot be refunded.
+    pub(super) is_leased: bool,
 }
 
 impl Shared {

@@ -155,13 +155,18 @@ impl Budget for RedisBudget {
 
     fn set(&self, key: &[u8], count: u64, age: Duration) -> BudgetChange {
         let (shared, account, key) = (Arc::clone(&self.shared), self.account.clone(), Box::<[u8]>::from(key));
-        let replace = SetMode::Replace { age: shared.client.geometry.ticks_in(age) };
+        let age = shared.client.geometry.ticks_in(age);
+        // Its units are no admissions, of which a share has its own count.
+        let is_ban = self.limits.iter().all(|limit| limit.capacity == 0);
         Box::pin(async move {
-            match count {
-                0 => shared.forget(&account, &key).await.map(drop)?,
-                _ => {
-                    shared.set(&account.keys, &key, RateLimitComparator::Always, (count, replace)).await.map(drop)?;
-                }
+            if count == 0 {
+                shared.forget(&account, &key).await?;
+                return Ok(());
+            }
+            let replace = (count, SetMode::Replace { age });
+            shared.set(&account.keys, &key, RateLimitComparator::Always, replace).await?;
+            if let Some(share) = account.share.filter(|_| is_ban) {
+                share.set(&key, count, age);
             }
             Ok(())
         })

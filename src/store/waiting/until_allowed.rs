@@ -9,7 +9,7 @@ use super::in_flight::InFlight;
 use super::sleep::Sleep;
 use crate::decision::{Decision, Verdict};
 use crate::error::StoreError;
-use crate::keyspace::{Ahead, Queues, Ticket, Told};
+use crate::keyspace::{Ahead, HeadRefusal, Queues, Ticket};
 use crate::time::{TimeSource, millis};
 
 /// Waits for an admission, for at most `max_wait`. Otherwise returns the refusal, as soon as it is known.
@@ -40,7 +40,7 @@ pub(in crate::store) async fn until_allowed<A: Ask>(
     loop {
         let decision = InFlight::new(ask, &ticket).await?;
         let Some(ask_at) = next_try(&decision, time.now_ms(), deadline) else { return Ok(decision) };
-        ticket.record(Told { ask_at, refusal: decision });
+        ticket.record(HeadRefusal { ask_at, refusal: decision });
         Sleep::until(time, ask_at).await;
     }
 }
@@ -80,10 +80,10 @@ fn behind<A: Ask>(ask: &A, ahead: &Ahead, now: u64) -> Decision {
     };
     let in_rounds = rounds.saturating_mul(ask.hold_ms());
     let foreseen = ask.foresee(rest);
-    let (known, wait) = match (&foreseen, &ahead.told) {
+    let (known, wait) = match (&foreseen, &ahead.refused) {
         (Some(decision), _) if decision.is_allowed() => (*decision, in_rounds),
         (Some(decision), _) => (*decision, decision.retry_after_ms.saturating_add(in_rounds)),
-        (None, Some(told)) => (told.refusal, told.ask_at.saturating_sub(now).max(in_rounds)),
+        (None, Some(refused)) => (refused.refusal, refused.ask_at.saturating_sub(now).max(in_rounds)),
         (None, None) => (Decision::rejected(capacity, capacity, None), in_rounds),
     };
     let free_then = match (foreseen, rounds) {
