@@ -118,19 +118,25 @@ async fn a_charge_is_raised_if_it_fits_and_otherwise_stays() {
     assert_eq!(status(&app, "/200").await, 429);
 }
 
-/// A raise at the head is refunded at the end.
+/// The end refunds what the head has raised, if it did.
 #[tokio::test]
 async fn the_end_settles_after_the_head() {
-    let limit = client().quota("100/h").settle(|charge, _| charge.set(50)).settle_at_end(|charge, end| {
-        assert_eq!(charge.units(), 50);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sees = Arc::clone(&seen);
+    let limit = client().quota("100/h").settle(|charge, _| charge.set(50)).settle_at_end(move |charge, end| {
+        sees.lock().unwrap().push(charge.units());
         charge.set(end.bytes());
     });
     let layer = layer(limit);
     let app = Router::new().fallback(any(async || "1234567")).layer(layer.clone());
-    let response = within(app.oneshot(request("/"))).await.unwrap();
-    assert_eq!(used(&layer).await, 50);
-    assert_eq!(to_bytes(response.into_body(), 100).await.unwrap(), "1234567");
-    assert_eq!(used(&layer).await, 7);
+    for (before, raised, after) in [(0, 50, 7), (60, 61, 67)] {
+        key(&layer).set(before).await.unwrap();
+        let response = within(app.clone().oneshot(request("/"))).await.unwrap();
+        assert_eq!(used(&layer).await, raised);
+        assert_eq!(to_bytes(response.into_body(), 100).await.unwrap(), "1234567");
+        assert_eq!(used(&layer).await, after);
+    }
+    assert_eq!(*seen.lock().unwrap(), [50, 1], "the second raise did not fit");
 }
 
 #[tokio::test]
