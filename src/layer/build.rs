@@ -201,7 +201,7 @@ impl Building<'_> {
         let (strikes, refusing) = (ban.strikes()?, ban.refusing()?);
         let store = match store {
             Some(store) => store,
-            None => self.own_store(&[&[refusing][..], strikes.as_slice()].concat())?,
+            None => self.own_store(&strikes.into_iter().chain([refusing]).collect::<Vec<_>>())?,
         };
         let mut policy = |suffix: &str, quota: Quota| {
             let name: Arc<str> = format!("{limit}:{suffix}").into();

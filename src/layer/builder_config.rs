@@ -1,4 +1,4 @@
-//! The builder's setter for a configuration, and what it adds to the other setters.
+//! The builder's setter for a configuration, which adds to the other setters.
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use super::state::LayerState;
 use super::tier::Tier;
 use crate::decision::Decision;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::store::{BudgetRequest, BudgetResponse};
+use crate::store::BudgetRequest;
 
 /// The limits of one request, in the request's extensions; see
 /// [`RateLimitLayerBuilder::handle`](crate::RateLimitLayerBuilder::handle).
@@ -251,15 +251,11 @@ impl RateLimitHandle {
             let mut charge = Charge::new(charged);
             settle(&limit.settles, &mut charge);
             applied.refund(tier, charged.saturating_sub(charge.units()));
-            match charge.units().saturating_sub(charged) {
-                0 => {}
-                more => match tier.budget.decide(BudgetRequest::new(&applied.key, more)) {
-                    BudgetResponse::Ready(result) => drop(result.map(|decision| applied.record(&decision, more))),
-                    BudgetResponse::Pending(pending) => {
-                        let limits = Arc::clone(&self.limits);
-                        in_background(async move { drop(pending.await.map(|it| limits[at].record(&it, more))) });
-                    }
-                },
+            let more = charge.units().saturating_sub(charged);
+            if more > 0 {
+                let (limits, response) =
+                    (Arc::clone(&self.limits), tier.budget.decide(BudgetRequest::new(&applied.key, more)));
+                in_background(async move { drop(response.complete().await.map(|it| limits[at].record(&it, more))) });
             }
             if let (Some(ban), 1..) = (&limit.ban, charge.refusals()) {
                 let (ban, limits, refusals) = (Arc::clone(ban), Arc::clone(&self.limits), charge.refusals());

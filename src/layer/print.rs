@@ -102,7 +102,7 @@ fn key_text(limit: &Limit) -> String {
     }
 }
 
-/// The lines of what is not a limit.
+/// The lines after the limits.
 fn rule_rows(builder: &RateLimitLayerBuilder) -> Vec<Row> {
     let (exempt, deny) = (&builder.exemptions, &builder.denials);
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Row>();

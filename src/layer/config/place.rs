@@ -1,4 +1,4 @@
-//! Where a part of a layer was defined, for errors.
+//! The place of a definition, for errors.
 
 use crate::error::ConfigError;
 

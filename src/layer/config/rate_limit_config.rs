@@ -9,7 +9,7 @@ use crate::layer::on_missing_key::OnMissingKey;
 use crate::layer::routes::Routes;
 use crate::policy::OnStoreError;
 
-/// The limits and lists of a layer as data: what a file contains, and what a review signs.
+/// The limits and lists of a layer as data, for a file and for a review.
 ///
 /// A layer is built with [`RateLimitLayer::from_config`](crate::RateLimitLayer::from_config), or, if a part of it is
 /// code, with [`RateLimitLayerBuilder::config`](crate::RateLimitLayerBuilder::config).
@@ -133,7 +133,7 @@ impl Default for RateLimitConfig {
 }
 
 impl RateLimitConfig {
-    /// The first mistake in what is not a limit. A file that was read has none, but the fields can be set in the code.
+    /// The first mistake outside the limits. A file that was read has none, but the fields can be set in the code.
     pub(crate) fn mistake(&self) -> Option<ConfigError> {
         let mut routes = Routes::default();
         let cost = |(route, units): &(String, u64)| {

@@ -1,22 +1,26 @@
 //! What Redis replied about keys for a short time, where this instance has no state of its own to answer from.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use crate::decision::Decision;
-use crate::keyspace::fingerprint::{Fingerprint, Secret};
+use crate::keyspace::fingerprint::Fingerprint;
 use crate::keyspace::prehashed::Prehashed;
 
 /// The most keys whose answers are kept.
 const MOST_KEYS: usize = 65_536;
 
 /// The newest answer for each of a bounded number of keys.
+#[derive(Default)]
 pub(super) struct Answers {
-    secret: Secret,
-    newest: Cache<Fingerprint, Answer, UnitWeighter, Prehashed>,
+    /// Created with the first answer, because most budgets need none.
+    newest: OnceLock<Newest>,
 }
+
+type Newest = Cache<Fingerprint, Answer, UnitWeighter, Prehashed>;
 
 /// A decision without a charge.
 #[derive(Clone, Copy)]
@@ -58,30 +62,24 @@ impl Answer {
 }
 
 impl Answers {
-    pub(super) fn new() -> Self {
-        let most = MOST_KEYS as u64;
-        let newest = Cache::with(MOST_KEYS, most, UnitWeighter, Prehashed::default(), DefaultLifecycle::default());
-        Self { secret: Secret::random(), newest }
-    }
-
-    pub(super) fn print(&self, key: &[u8]) -> Fingerprint {
-        self.secret.fingerprint(key)
-    }
-
     /// The answer for a cost that stands, and is at most so old.
     pub(super) fn get(&self, print: Fingerprint, cost: u64, most: Duration) -> Option<(Answer, Instant)> {
-        let (answer, now) = (self.newest.get(&print)?, Instant::now());
+        let (answer, now) = (self.newest.get()?.get(&print)?, Instant::now());
         (answer.cost == cost && answer.age(now) <= most && answer.stands(now)).then_some((answer, now))
     }
 
     /// Keeps an answer, unless a later question has one already.
     pub(super) fn insert(&self, print: Fingerprint, answer: Answer) {
-        if self.newest.get(&print).is_none_or(|known| known.asked <= answer.asked) {
-            self.newest.insert(print, answer);
+        let newest = self.newest.get_or_init(|| {
+            let most = MOST_KEYS as u64;
+            Cache::with(MOST_KEYS, most, UnitWeighter, Prehashed::default(), DefaultLifecycle::default())
+        });
+        if newest.get(&print).is_none_or(|known| known.asked <= answer.asked) {
+            newest.insert(print, answer);
         }
     }
 
     pub(super) fn forget(&self, print: Fingerprint) {
-        self.newest.remove(&print);
+        self.newest.get().map(|newest| newest.remove(&print));
     }
 }

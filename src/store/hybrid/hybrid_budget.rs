@@ -68,7 +68,7 @@ impl Budget for HybridBudget {
         let replace = SetMode::Replace { age: shared.redis.geometry.ticks_in(age) };
         let glances = Arc::clone(&self.glances);
         Box::pin(async move {
-            let _changed = OnDrop(|| glances.forget(glances.print(&key)));
+            let _changed = OnDrop(|| glances.forget(table.fingerprint(&key)));
             match count {
                 0 => shared.forget(&table, &key).await.map(drop)?,
                 _ => {
@@ -89,9 +89,8 @@ impl Budget for HybridBudget {
             return BudgetResponse::Ready(Ok(decision));
         }
         // A flood that another limit refuses must not become one call for each request.
-        let glance = self.glances.print(ask.key);
         if ask.cost > 0
-            && let Some((answer, now)) = self.glances.get(glance, ask.cost, GLANCE)
+            && let Some((answer, now)) = self.glances.get(print, ask.cost, GLANCE)
         {
             return BudgetResponse::Ready(Ok(answer.at(now)));
         }
@@ -99,7 +98,7 @@ impl Budget for HybridBudget {
         BudgetResponse::Pending(Box::pin(async move {
             let asked = Instant::now();
             let decision = budget.look(&key, cost).await?;
-            budget.glances.insert(glance, Answer::new(asked, cost, decision));
+            budget.glances.insert(print, Answer::new(asked, cost, decision));
             Ok(decision)
         }))
     }

@@ -126,7 +126,7 @@ impl Store for HybridStore {
         let (table, opened) = shared.named.open(policy, &here, new)?;
         let is_suppressed = matches!(policy.strategy(), Strategy::Suppressed(_));
         let limits = OwnedLimitSet::new(limits, is_suppressed, shared.tolerance);
-        let glances = Arc::new(Answers::new());
+        let glances = Arc::<Answers>::default();
         let budget = HybridBudget { shared: Arc::clone(shared), table, limits, opened, glances };
         let is_empty = policy.quotas().iter().all(|quota| quota.count() == 0);
         Ok(if is_empty { Arc::new(WatchedBudget::new(budget)) } else { Arc::new(budget) })

@@ -7,11 +7,10 @@ use super::calls::HybridLimits;
 use super::state::{Shared, Wanted};
 use crate::decision::{Charge, Decision, RateLimitDecision};
 use crate::engine::Limit;
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::keyspace::fingerprint::Fingerprint;
 use crate::keyspace::{Queues, Ticket};
 use crate::lease::OwnedLimitSet;
-use crate::policy::OnStoreError;
 use crate::quota::RateLimit;
 use crate::runtime::Carrier;
 use crate::store::budget::BudgetResponse;
@@ -38,12 +37,8 @@ impl HybridLimits<'_, Absolute> {
         let limits = Self::limits(shared, rate);
         let own = Self::own(shared, &limits);
         let ask = HybridAsk { shared, key: key.as_ref(), cost: n, limits, own, carrier: Carrier::here() };
-        match waiting::until_allowed(shared.queues.get(), &shared.time, &ask, max_wait).await {
-            Err(error) if error.kind() != StoreErrorKind::QueueFull && shared.on_store_error == OnStoreError::Allow => {
-                Ok(RateLimitDecision::Allowed)
-            }
-            result => result.map(Into::into),
-        }
+        let result = waiting::until_allowed(shared.queues.get(), &shared.time, &ask, max_wait).await;
+        waiting::or_admitted(result, shared.on_store_error)
     }
 }
 

@@ -32,7 +32,7 @@ struct Watched {
 
 impl WatchedBudget {
     pub(super) fn new(redis: HybridBudget) -> Self {
-        Self(Arc::new(Watched { redis, answers: Answers::new() }))
+        Self(Arc::new(Watched { redis, answers: Answers::default() }))
     }
 }
 
@@ -59,14 +59,17 @@ impl Budget for WatchedBudget {
         if ask.cost > 0 {
             return self.0.redis.decide(ask);
         }
-        let print = self.0.answers.print(ask.key);
-        let (watched, key) = (Arc::clone(&self.0), Box::<[u8]>::from(ask.key));
-        let ask = async move { watched.ask(&key, print).await };
+        let print = self.0.redis.table.fingerprint(ask.key);
+        let ask = || {
+            let (watched, key) = (Arc::clone(&self.0), Box::<[u8]>::from(ask.key));
+            async move { watched.ask(&key, print).await }
+        };
         let Some((answer, now)) = self.0.answers.get(print, 0, STALE) else {
-            return BudgetResponse::Pending(Box::pin(ask));
+            return BudgetResponse::Pending(Box::pin(ask()));
         };
         if answer.age(now) >= FRESH && !answer.is_renewed() {
             self.0.answers.insert(print, answer.renewed());
+            let ask = ask();
             let _ = runtime::spawn(async { drop(ask.await) });
         }
         BudgetResponse::Ready(Ok(answer.at(now)))
@@ -81,7 +84,7 @@ impl Budget for WatchedBudget {
     }
 
     fn set(&self, key: &[u8], count: u64, age: Duration) -> BudgetChange {
-        let (watched, print) = (Arc::clone(&self.0), self.0.answers.print(key));
+        let (watched, print) = (Arc::clone(&self.0), self.0.redis.table.fingerprint(key));
         let (set, key) = (self.0.redis.set(key, count, age), Box::<[u8]>::from(key));
         Box::pin(async move {
             let result = set.await;

@@ -7,10 +7,9 @@ use super::calls::RedisLimits;
 use super::state::{Shared, Wanted};
 use crate::decision::{Charge, Decision, RateLimitDecision};
 use crate::engine::Limit;
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::keyspace::fingerprint::Fingerprint;
 use crate::keyspace::{Queues, Ticket};
-use crate::policy::OnStoreError;
 use crate::quota::RateLimit;
 use crate::runtime::Carrier;
 use crate::script::{Correction, Mode};
@@ -35,7 +34,7 @@ impl RedisLimits<'_, Absolute> {
     /// # Errors
     ///
     /// Those of [`inc`](Self::inc); a failure of Redis ends the wait. In addition, an error of the kind
-    /// [`QueueFull`](StoreErrorKind::QueueFull), as for
+    /// [`QueueFull`](crate::StoreErrorKind::QueueFull), as for
     /// [`LocalLimits::until_allowed`](crate::store::LocalLimits::until_allowed).
     ///
     /// # Cancellation
@@ -52,14 +51,8 @@ impl RedisLimits<'_, Absolute> {
         let shared = self.shared()?;
         let limits = Self::limits(shared, rate);
         let ask = RedisAsk { shared, key: key.as_ref(), cost: n, limits, carrier: Carrier::here() };
-        match waiting::until_allowed(shared.windows.queues.get(), &shared.time, &ask, max_wait).await {
-            Err(error)
-                if error.kind() != StoreErrorKind::QueueFull && shared.client.on_store_error == OnStoreError::Allow =>
-            {
-                Ok(RateLimitDecision::Allowed)
-            }
-            result => result.map(Into::into),
-        }
+        let result = waiting::until_allowed(shared.windows.queues.get(), &shared.time, &ask, max_wait).await;
+        waiting::or_admitted(result, shared.client.on_store_error)
     }
 }
 

@@ -14,4 +14,6 @@ pub(in crate::store) use self::ask::Ask;
 pub(in crate::store) use self::ask::PendingDecision;
 #[cfg(feature = "_redis")]
 pub(in crate::store) use self::in_flight::settle;
+#[cfg(feature = "_redis")]
+pub(in crate::store) use self::until_allowed::or_admitted;
 pub(in crate::store) use self::until_allowed::until_allowed;

@@ -7,9 +7,15 @@ use std::time::Duration;
 use super::ask::Ask;
 use super::in_flight::InFlight;
 use super::sleep::Sleep;
+#[cfg(feature = "_redis")]
+use crate::decision::RateLimitDecision;
 use crate::decision::{Decision, Verdict};
 use crate::error::StoreError;
+#[cfg(feature = "_redis")]
+use crate::error::StoreErrorKind;
 use crate::keyspace::{Ahead, HeadRefusal, Queues, Ticket};
+#[cfg(feature = "_redis")]
+use crate::policy::OnStoreError;
 use crate::time::{TimeSource, millis};
 
 /// Waits for an admission, for at most `max_wait`. Otherwise returns the refusal, as soon as it is known.
@@ -42,6 +48,20 @@ pub(in crate::store) async fn until_allowed<A: Ask>(
         let Some(ask_at) = next_try(&decision, time.now_ms(), deadline) else { return Ok(decision) };
         ticket.record(HeadRefusal { ask_at, refusal: decision });
         Sleep::until(time, ask_at).await;
+    }
+}
+
+/// Applies the policy of a store that failed. A full queue is no failure of the store.
+#[cfg(feature = "_redis")]
+pub(in crate::store) fn or_admitted(
+    result: Result<Decision, StoreError>,
+    on_store_error: OnStoreError,
+) -> Result<RateLimitDecision, StoreError> {
+    match result {
+        Err(error) if error.kind() != StoreErrorKind::QueueFull && on_store_error == OnStoreError::Allow => {
+            Ok(RateLimitDecision::Allowed)
+        }
+        result => result.map(Into::into),
     }
 }
 

@@ -1,4 +1,4 @@
-//! When a call ends, how many can wait, and what a dropped call leaves behind.
+//! The end of a waiting call, the bounds on waiting calls, and dropped calls.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

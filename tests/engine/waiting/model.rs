@@ -65,7 +65,7 @@ fn step(most: u64) -> impl Generator<Value = Step> {
     ]
 }
 
-/// A call that waits, and what it asks for.
+/// A waiting call and its request.
 struct Waiting {
     task: Task,
     units: u64,
