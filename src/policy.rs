@@ -107,7 +107,7 @@ impl Policy {
 
     /// Sets that the response settles the charges. The store must then be able to refund a charge for as long as it
     /// counts.
-    #[cfg(feature = "middleware")]
+    #[cfg(any(feature = "middleware", feature = "_redis"))]
     pub(crate) fn settled(mut self) -> Self {
         self.is_settled = true;
         self

@@ -23,6 +23,13 @@ pub(crate) fn absolute(
     decide_all_limits(window, now, cost, limits, horizon, charge)
 }
 
+/// The units that fit all limits at `now`.
+pub(crate) fn room(window: &Window, now: u64, limits: &[Limit]) -> u64 {
+    let now = window.clamp(now);
+    let free = |limit: &Limit| limit.capacity.saturating_sub(window.look_back(now, limit.span).used);
+    limits.iter().map(free).min().unwrap_or(0)
+}
+
 /// The ticks from and until which a refusal at `now` has the same figures, if no request changes the window.
 pub(crate) fn stands(window: &Window, now: u64, limits: &[Limit]) -> (u64, u64) {
     let now = window.clamp(now);

@@ -42,7 +42,7 @@ mod word;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use absolute::{absolute, stands};
+pub(crate) use absolute::{absolute, room, stands};
 #[cfg(feature = "_redis")]
 pub(crate) use demand::Dither;
 #[cfg(feature = "_redis")]

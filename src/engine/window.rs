@@ -302,6 +302,16 @@ impl Window {
         refunded
     }
 
+    /// Moves up to `units` with the stamp `stamp` to `now`; returns their number and their new stamp.
+    ///
+    /// Units that have left the window cannot be moved, and stay outside.
+    pub(crate) fn redate(&mut self, now: u64, stamp: u64, units: u64, horizon: &Retention) -> (u64, u64) {
+        let now = self.clamp(now);
+        let moved = self.refund(now, stamp, units, horizon);
+        self.charge(now, moved, horizon);
+        (moved, now)
+    }
+
     /// Sets the number of live units within `span` to `count`, which is capped at 2^39.
     ///
     /// A lower total, or 0, also ends the shedding: units shed before no longer count.

@@ -108,7 +108,7 @@ proptest! {
                     if let Some(window) = plain.windows.get_mut(&key) {
                         window.refund(now, now - back, cost, &plain.horizon);
                     }
-                    table.settle(&[key], |window, horizon| {
+                    table.settle(table.fingerprint(&[key]), |window, horizon| {
                         window.refund(now, now - back, cost, horizon);
                     });
                 }
@@ -180,7 +180,7 @@ fn a_change_ends_a_published_refusal_at_once() {
             assert!(start.elapsed() < LONG, "no published refusal was read");
             round += 1;
             assert!(!table.absolute(print, 7, 1, &limits).0.is_allowed(), "round {round}");
-            table.settle(b"key", |window, horizon| assert_eq!(window.refund(7, 7, 1, horizon), 1));
+            table.settle(table.fingerprint(b"key"), |window, horizon| assert_eq!(window.refund(7, 7, 1, horizon), 1));
             assert!(table.absolute(print, 7, 1, &limits).0.is_allowed(), "round {round}: the unit was refunded");
         }
         is_done.store(true, Ordering::Relaxed);

@@ -246,15 +246,13 @@ impl WindowTable {
         self.overflow.hold(print, |shared| look(&mut self.fresh(shared, now), &self.horizon))
     }
 
-    /// Changes a key's window if the key is known, otherwise the window that it may have shared.
-    pub(crate) fn settle(&self, key: &[u8], settle: impl Fn(&mut Window, &Retention)) {
-        let print = self.map.fingerprint(key);
+    /// Changes a key's window if the key is known, otherwise the window that it may have shared. Returns `None` if there
+    /// is neither.
+    pub(crate) fn settle<R>(&self, print: Fingerprint, settle: impl Fn(&mut Window, &Retention) -> R) -> Option<R> {
         self.overflow.hold(print, |shared| {
             let known = self.map.known(print, |window| settle(window, &self.horizon));
-            if let (None, Some(shared)) = (known, shared) {
-                settle(shared, &self.shared_horizon);
-            }
-        });
+            known.or_else(|| shared.map(|shared| settle(shared, &self.shared_horizon)))
+        })
     }
 
     /// Returns the initial window of an unknown key. It is empty, or contains all units of its shared window, because

@@ -178,13 +178,36 @@ impl Windows {
         }
     }
 
+    /// Charges `cost` units of a key of one table by the absolute strategy, or as many as fit if `is_partial`. Returns
+    /// the decision, and the units that were charged.
+    pub(crate) fn reserve(
+        &self,
+        table: &WindowTable,
+        key: &[u8],
+        cost: u64,
+        limits: &[Limit],
+        is_partial: bool,
+    ) -> (Decision, u64) {
+        let now_ms = self.time.now_ms();
+        let now = self.geometry.at(now_ms);
+        let decide = |window: &mut Window, horizon: &Retention| {
+            let fits = if is_partial { engine::room(window, now, limits).min(cost) } else { cost };
+            // Without room, the refusal describes the whole cost.
+            let cost = if fits == 0 { cost } else { fits };
+            (engine::absolute(window, now, cost, limits, horizon, true), cost)
+        };
+        let keep = |(outcome, cost): &(Outcome, u64)| outcome.is_allowed() && *cost > 0;
+        let ((outcome, cost), place) = table.with(table.fingerprint(key), now, decide, keep);
+        let decision = self.geometry.decision(&outcome, cost, limits, now_ms);
+        let units = if outcome.is_allowed() { cost } else { 0 };
+        (Decision { is_overflow: place == Place::Shared, ..decision }, units)
+    }
+
     /// Takes back up to `units` that a decision charged at a tick.
     pub(crate) fn refund(&self, table: &WindowTable, key: &[u8], units: u64, tick: u64) {
         let now = self.now();
         if units > 0 {
-            table.settle(key, |window, horizon| {
-                window.refund(now, tick, units, horizon);
-            });
+            table.settle(table.fingerprint(key), |window, horizon| window.refund(now, tick, units, horizon));
         }
     }
 

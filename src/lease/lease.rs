@@ -29,6 +29,12 @@ pub(crate) fn min_elapsed(ms: u64) -> u64 {
     ms - ms.saturating_mul(2).div_ceil(DRIFT + 1)
 }
 
+/// The least time on one clock of which [`min_elapsed`] is `ms`.
+pub(crate) fn life_for(ms: u64) -> u64 {
+    // The inverse of 1 - 2/(n + 1).
+    ms.saturating_add(ms.saturating_mul(2).div_ceil(DRIFT - 1)).saturating_add(1)
+}
+
 impl Lease {
     /// Creates a lease of `units`, which can be spent from `now` until `deadline`.
     pub(crate) fn new(id: LeaseId, units: u64, now: u64, deadline: u64, bucket_ms: u64) -> Self {
@@ -153,6 +159,7 @@ mod tests {
             let (slow, fast) = (DRIFT - 1, DRIFT + 1);
             assert!(min_elapsed(ms) * fast <= ms * slow, "{ms}");
             assert!((min_elapsed(ms) + 1) * fast > ms * slow, "{ms} becomes {}", min_elapsed(ms));
+            assert!(min_elapsed(life_for(ms)) >= ms && life_for(ms) <= ms + 2 * ms.div_ceil(7) + 2, "{ms}");
         }
     }
 }

@@ -19,6 +19,7 @@ mod sim;
 
 pub(crate) use self::events::{Action, Answer, Asked, Reaction, Request, RoundTrip, TimerAction};
 pub(crate) use self::key_state::KeyState;
+pub(crate) use self::lease::{Lease, life_for, min_elapsed};
 pub(crate) use self::limit_set::{LimitSet, OwnedLimitSet, limits_id};
 pub(crate) use self::names::NameSource;
 pub(crate) use self::params::{StoreContext, StoreParams};

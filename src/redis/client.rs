@@ -15,7 +15,7 @@ use crate::error::ConfigError;
 use crate::geometry::WindowGeometry;
 use crate::keyspace::Settings;
 use crate::policy::OnStoreError;
-use crate::script::{self, CORRECT, Correction, CorrectionReply, EncodedPolicy, Mode, ScriptReply};
+use crate::script::{self, CORRECT, Correction, CorrectionReply, EncodedPolicy, LeaseId, Mode, ScriptReply};
 
 /// A connection to Redis, with the state that all stores of one limiter share.
 pub(crate) struct Client {
@@ -158,7 +158,29 @@ impl Client {
         correction: Correction,
     ) -> Result<CorrectionReply, Failure> {
         let policy = EncodedPolicy::correct(self.geometry.bucket_ms(), &keys.horizon, self.geometry.span(), correction);
-        let answer = self.dispatcher.run(&CORRECT, &keys.names.name(key), &policy).await?;
+        self.correct_by(keys, key, &policy).await
+    }
+
+    /// Ends a reservation: keeps the spent units, oldest first, and frees the rest. It applies at most once.
+    pub(crate) async fn commit(
+        &self,
+        keys: &Keyspace,
+        key: &[u8],
+        id: LeaseId,
+        spent: &[(Duration, u64)],
+    ) -> Result<CorrectionReply, Failure> {
+        let (bucket_ms, span) = (self.geometry.bucket_ms(), self.geometry.span());
+        let policy = EncodedPolicy::commit(bucket_ms, &keys.horizon, span, id, spent.iter().copied());
+        self.correct_by(keys, key, &policy).await
+    }
+
+    async fn correct_by(
+        &self,
+        keys: &Keyspace,
+        key: &[u8],
+        policy: &EncodedPolicy,
+    ) -> Result<CorrectionReply, Failure> {
+        let answer = self.dispatcher.run(&CORRECT, &keys.names.name(key), policy).await?;
         CorrectionReply::read(&answer).ok_or_else(Failure::unreadable)
     }
 }

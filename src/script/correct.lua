@@ -1,11 +1,18 @@
--- Corrections: the same as `Window::set` and `Window::refund`, and deletion.
+-- Corrections: the same as `Window::set` and `Window::refund`, deletion, and reservations.
+--
+-- A reservation takes the units of a decision out of the log and into a lease. Its end replaces the lease by the spent
+-- units, each dated not before it was spent. Without an end it counts as spent at the last tick at which it may be.
 --
 -- ARGV[1] continues with: operation u8, span u32, then
 --   set:    comparator u8, operand u48, count u40, units to keep u8, age in ticks u32
 --   refund: stamp u48, units u40
---   charge: entries u8, each: age in ms u32, units u40
--- Reply: whether it was done or the key was known u8, units live before u40, and after u40.
-local SET, REFUND, CHARGE = 0, 1, 3
+--   charge: entries
+--   hold:   id 12, life in ms u32, stamp u48, units u40
+--   commit: id 12, entries
+-- entries = number u8, each: age in ms u32, units u40
+-- Reply: whether it was done or the key was known u8, units live before u40, and after u40. After a hold: units held.
+local SET, REFUND, CHARGE, HOLD, COMMIT = 0, 1, 3, 4, 5
+local MOST_HOLDS = 1024
 local EQUAL, LESS, GREATER, UNEQUAL = 0, 1, 2, 3
 local REPLACE, NEWEST = 0, 1
 
@@ -82,23 +89,59 @@ local function set(count, which, age)
   end
 end
 
+-- Takes back units with a stamp; returns their number.
 local function refund(stamp, cost)
-  if stamp > open or now - stamp > kept then return end
+  if stamp > open or now - stamp > kept then return 0 end
   local first = first_where(0, function(age) return open - age >= stamp end)
   local age, cum = 0, total
   if first < n then age, cum = word(first) end
   -- A later bucket has units of that stamp only if they were merged into it.
-  if open - age ~= stamp and first >= merged then return end
+  if open - age ~= stamp and first >= merged then return 0 end
   local _, before = 0, base
   if first > 0 then _, before = word(first - 1) end
   local units = min(cost, (cum - before) % M40)
   retotal(first, function(of) return (of - units) % M40 end)
   total, dirty = (total - units) % M40, true
+  return units
+end
+
+-- Charges the entries of a message from a place on, and at most so many units.
+local function charge_entries(from, left)
+  local entries
+  entries, from = unpack('<I1', policy, from)
+  for _ = 1, entries do
+    local age, units
+    age, units, from = unpack('<I4I5', policy, from)
+    units = min(units, left)
+    if units > 0 then charge(min(floor((max(now_ms, now * bucket) - age) / bucket), now), units) end
+    left = left - units
+  end
+end
+
+-- Moves units with a stamp into a lease; returns the units that it holds.
+local function hold(name, life_ms, stamp, units)
+  local place = find(name)
+  if place then return leases[place][3] end
+  units = refund(stamp, units)
+  if units > 0 and (not leases or #leases < MOST_HOLDS) then
+    insert(name, max(floor((now_ms + life_ms) / bucket), now), units, 0)
+    return units
+  end
+  return 0
+end
+
+-- Deletes a key that is empty, unless instances know its epoch.
+local function delete_empty()
+  local _, _, live = view(kept)
+  if dirty and live == 0 and not leases and epoch == 0 then
+    call('DEL', KEYS[1])
+    dirty = false
+  end
 end
 
 shed = load(KEYS[1])
 if not shed then return redis.error_reply('WRONGTYPE the key of a limit holds a value of another type') end
-local before, done = used(), known
+local before, done, held = used(), known, nil
 if operation == SET then
   local comparator, operand, count, which, age = unpack('<I1I6I5I1I4', policy, at)
   done = matches(comparator, operand, before)
@@ -106,20 +149,20 @@ if operation == SET then
     -- A lower total, or 0, also ends the shedding.
     if count < before or count == 0 then shed = '' end
     set(count, which, age)
-    local _, _, live = view(kept)
     dirty = known or count > 0
-    if dirty and live == 0 and not leases and epoch == 0 then
-      -- An empty key is not kept.
-      call('DEL', KEYS[1])
-      dirty = false
-    end
+    delete_empty()
   end
 elseif operation == CHARGE then
-  local entries, from = unpack('<I1', policy, at)
-  for _ = 1, entries do
-    local age, units
-    age, units, from = unpack('<I4I5', policy, from)
-    charge(min(floor((max(now_ms, now * bucket) - age) / bucket), now), units)
+  charge_entries(at, M40)
+elseif operation == HOLD then
+  held = known and hold(unpack('<c12I4I6I5', policy, at)) or 0
+elseif operation == COMMIT then
+  local name, entries_at = unpack('<c12', policy, at)
+  local place = find(name)
+  done = place ~= nil
+  if place then
+    charge_entries(entries_at, remove(place)[3])
+    delete_empty()
   end
 elseif operation == REFUND then
   if known then refund(unpack('<I6I5', policy, at)) end
@@ -135,4 +178,4 @@ elseif known then
   end
 end
 if dirty then store(KEYS[1], shed) end
-return pack('<I1I5I5', done and 1 or 0, before, used())
+return pack('<I1I5I5', done and 1 or 0, before, held or used())

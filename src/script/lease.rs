@@ -111,7 +111,7 @@ impl SyncRequest {
     }
 }
 
-fn put_id(out: &mut Vec<u8>, id: LeaseId) {
+pub(super) fn put_id(out: &mut Vec<u8>, id: LeaseId) {
     put(out, id.nonce, 8);
     put(out, u64::from(id.counter), 4);
 }

@@ -31,8 +31,10 @@ macro_rules! decide {
             include_str!("window.lua"),
             include_str!("limits.lua"),
             include_str!("charge.lua"),
+            "local report, lend\nif interval > 0 then\n",
+            include_str!("leases.lua"),
             include_str!("lease.lua"),
-            "return (function()\n",
+            "end\nreturn (function()\n",
             include_str!("decide.lua"),
             "return (function()\n",
             include_str!("suppressed.lua"),
@@ -48,12 +50,13 @@ pub(crate) static DECIDE: LazyLock<Script> = LazyLock::new(|| Script::new(decide
 pub(crate) static JOINT: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("joint_head.lua"), decide!(), include_str!("joint.lua"))));
 
-/// Sets, refunds and deletes a key.
+/// Sets, refunds and deletes a key, and reserves units.
 pub(crate) static CORRECT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("head.lua"),
         include_str!("window.lua"),
         include_str!("charge.lua"),
+        include_str!("leases.lua"),
         include_str!("correct.lua"),
     ))
 });

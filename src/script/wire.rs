@@ -3,7 +3,9 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::lease::{LeaseId, put_id};
 use crate::correction::RateLimitComparator;
 use crate::decision::Verdict;
 use crate::engine::{Limit, NEVER, Outcome, Retention, SetMode, factor_in_band, retry_tick};
@@ -97,9 +99,7 @@ impl EncodedPolicy {
 
     /// The argument of a correction.
     pub(crate) fn correct(bucket_ms: u64, horizon: &Retention, span: u32, correction: Correction) -> Self {
-        let mut out = shape(bucket_ms, horizon, Plain::default());
-        out.push(correction.operation());
-        put(&mut out, u64::from(span), 4);
+        let mut out = operation(bucket_ms, horizon, span, correction.operation());
         match correction {
             Correction::Set { comparator, count, mode } => {
                 let (comparator, operand) = match comparator {
@@ -124,6 +124,12 @@ impl EncodedPolicy {
                 put(&mut out, stamp.min(MOST_TICK), 6);
                 put(&mut out, units.min(MOST_UNITS), 5);
             }
+            Correction::Hold { id, life_ms, stamp, units } => {
+                put_id(&mut out, id);
+                put(&mut out, u64::from(life_ms), 4);
+                put(&mut out, stamp.min(MOST_TICK), 6);
+                put(&mut out, units.min(MOST_UNITS), 5);
+            }
             Correction::Delete => {}
         }
         Self::light(out)
@@ -134,18 +140,25 @@ impl EncodedPolicy {
         bucket_ms: u64,
         horizon: &Retention,
         span: u32,
-        entries: impl IntoIterator<Item = (std::time::Duration, u64)>,
+        entries: impl IntoIterator<Item = (Duration, u64)>,
     ) -> Self {
-        let mut out = shape(bucket_ms, horizon, Plain::default());
-        out.push(CHARGE);
-        put(&mut out, u64::from(span), 4);
-        let count_at = out.len();
-        out.push(0);
-        for (age, units) in entries.into_iter().take(usize::from(u8::MAX)) {
-            out[count_at] += 1;
-            put(&mut out, u64::try_from(age.as_millis()).unwrap_or(u64::MAX).min(u64::from(u32::MAX)), 4);
-            put(&mut out, units.min(MOST_UNITS), 5);
-        }
+        let mut out = operation(bucket_ms, horizon, span, CHARGE);
+        put_entries(&mut out, entries);
+        Self::light(out)
+    }
+
+    /// The argument of a correction that ends a reservation: it keeps the spent units, with at most 255 entries, oldest
+    /// first, and frees the rest.
+    pub(crate) fn commit(
+        bucket_ms: u64,
+        horizon: &Retention,
+        span: u32,
+        id: LeaseId,
+        entries: impl IntoIterator<Item = (Duration, u64)>,
+    ) -> Self {
+        let mut out = operation(bucket_ms, horizon, span, COMMIT);
+        put_id(&mut out, id);
+        put_entries(&mut out, entries);
         Self::light(out)
     }
 
@@ -174,12 +187,47 @@ impl EncodedPolicy {
 
 /// The operation of [`EncodedPolicy::charge`]; [`Correction::operation`] has the others.
 const CHARGE: u8 = 3;
+/// The operation of [`EncodedPolicy::commit`].
+const COMMIT: u8 = 5;
+
+/// The beginning of a correction's argument.
+fn operation(bucket_ms: u64, horizon: &Retention, span: u32, operation: u8) -> Vec<u8> {
+    let mut out = shape(bucket_ms, horizon, Plain::default());
+    out.push(operation);
+    put(&mut out, u64::from(span), 4);
+    out
+}
+
+/// Appends spent units with their ages.
+fn put_entries(out: &mut Vec<u8>, entries: impl IntoIterator<Item = (Duration, u64)>) {
+    let count_at = out.len();
+    out.push(0);
+    for (age, units) in entries.into_iter().take(usize::from(u8::MAX)) {
+        out[count_at] += 1;
+        put(out, crate::time::millis(age).min(u64::from(u32::MAX)), 4);
+        put(out, units.min(MOST_UNITS), 5);
+    }
+}
 
 /// A change of a key other than a decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Correction {
-    Set { comparator: RateLimitComparator, count: u64, mode: SetMode },
-    Refund { stamp: u64, units: u64 },
+    Set {
+        comparator: RateLimitComparator,
+        count: u64,
+        mode: SetMode,
+    },
+    Refund {
+        stamp: u64,
+        units: u64,
+    },
+    /// Reserves the units of a decision, for as long as they may be spent.
+    Hold {
+        id: LeaseId,
+        life_ms: u32,
+        stamp: u64,
+        units: u64,
+    },
     Delete,
 }
 
@@ -189,6 +237,7 @@ impl Correction {
             Self::Set { .. } => 0,
             Self::Refund { .. } => 1,
             Self::Delete => 2,
+            Self::Hold { .. } => 4,
         }
     }
 }
@@ -199,6 +248,7 @@ pub(crate) struct CorrectionReply {
     /// Whether the correction was applied; for a deletion, whether the key was known.
     pub(crate) done: bool,
     pub(crate) before: u64,
+    /// The units live afterwards; after [`Correction::Hold`], the reserved units.
     pub(crate) after: u64,
 }
 

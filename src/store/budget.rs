@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hold::BudgetHold;
 use crate::decision::Decision;
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
 use crate::policy::Policy;
@@ -57,6 +58,15 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
         let _ = (key, count, age);
         let error = StoreError::new(StoreErrorKind::NotConfigured, "this store cannot set the units of a key");
         Box::pin(std::future::ready(Err(error)))
+    }
+
+    /// Holds units that a decision charged, so that they can be spent for `ttl`; returns `None` if the store cannot.
+    ///
+    /// A spent unit then counts for a window from the instant at which it was spent, and not from the decision. Units
+    /// that are not spent return when the hold is dropped. `units` is at most what the decision charged.
+    fn hold(&self, key: &[u8], units: u64, decision: &Decision, ttl: Duration) -> Option<BudgetHold> {
+        let _ = (key, units, decision, ttl);
+        None
     }
 
     /// The budget itself, if its store can decide on several budgets in one step.

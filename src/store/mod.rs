@@ -3,6 +3,7 @@
 //! Implement the two traits for a store of your own. The layer accepts any store.
 
 mod budget;
+mod hold;
 #[cfg(feature = "_redis")]
 pub(crate) mod hybrid;
 pub(crate) mod local;
@@ -11,6 +12,9 @@ pub(crate) mod local_share;
 mod part;
 #[cfg(feature = "_redis")]
 pub(crate) mod redis;
+#[cfg(feature = "_redis")]
+mod remote_hold;
+mod reservation;
 mod reserve;
 #[cfg(feature = "middleware")]
 mod room;
@@ -18,12 +22,14 @@ mod together;
 mod waiting;
 
 pub use self::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
+pub use self::hold::{BudgetHold, Hold};
 #[cfg(feature = "_redis")]
 pub use self::hybrid::{HybridLimits, HybridStore, Usage};
-pub use self::local::{LocalLimits, LocalStore};
+pub use self::local::{LocalLimits, LocalReservation, LocalStore};
 pub use self::part::{Decisions, DecisionsResponse, MAX_LIMITS, Part, PendingDecisions};
 #[cfg(feature = "_redis")]
 pub use self::redis::{RedisLimits, RedisStore};
+pub use self::reservation::{Commit, Reservation};
 #[cfg(feature = "middleware")]
 pub(crate) use self::room::{WaitOptions, WaitingRoom};
 #[cfg(feature = "middleware")]

@@ -3,6 +3,7 @@
 mod api_examples;
 mod full_table;
 mod names;
+mod reservations;
 mod time;
 mod together;
 mod waiting;

@@ -14,6 +14,8 @@ use crate::policy::{OnStoreError, Policy};
 use crate::redis::OnDrop;
 use crate::runtime;
 use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse};
+use crate::store::hold::BudgetHold;
+use crate::store::remote_hold::{HeldKey, RemoteHold};
 
 /// One policy's limits on the keys of its name.
 #[derive(Clone)]
@@ -77,6 +79,17 @@ impl Budget for HybridBudget {
             }
             Ok(())
         })
+    }
+
+    fn hold(&self, key: &[u8], units: u64, decision: &Decision, ttl: Duration) -> Option<BudgetHold> {
+        let Charge::Window { tick, .. } = decision.charge else { return None };
+        let (shared, table) = (Arc::clone(&self.shared), Arc::clone(&self.table));
+        let (client, keys) = (Arc::clone(&shared.redis), Arc::clone(&table.keys));
+        let on_change = Box::new(move |key: &[u8]| {
+            table.with(table.fingerprint(key), KeyState::clear_refusals);
+        });
+        let held = HeldKey { client, keys, key: key.into(), on_change };
+        Some(Box::pin(async move { RemoteHold::begin(held, (tick, units), ttl, &shared.names).await }))
     }
 
     fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {

@@ -10,6 +10,7 @@ mod corrections;
 mod decide;
 mod hybrid_budget;
 mod hybrid_store;
+mod reservation;
 mod schedule;
 mod state;
 mod sync;

@@ -15,7 +15,7 @@ const WORDS_PER_SPAN: usize = 32;
 /// The states of the keys of one limit's name, at most `max_keys` of them.
 pub(super) struct KeyTable {
     /// The keys' names in Redis, and how long Redis retains their history, by its clock.
-    pub(super) keys: Keyspace,
+    pub(super) keys: Arc<Keyspace>,
     /// How long this instance retains its own admissions, by its own clock and that clock's lag.
     pub(super) here: Retention,
     map: ShardedMap<KeyState>,
@@ -25,7 +25,7 @@ impl KeyTable {
     pub(super) fn new(keys: Keyspace, max_keys: usize) -> Self {
         // A coarse history is sufficient for this instance's share and for resubmissions.
         let here = Retention::new(WORDS_PER_SPAN);
-        Self { keys, here, map: ShardedMap::new(max_keys) }
+        Self { keys: Arc::new(keys), here, map: ShardedMap::new(max_keys) }
     }
 
     /// A key of the table.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calls::LocalLimits;
+use super::hold::LocalHold;
 use crate::correction::RateLimitComparator;
 use crate::decision::{Charge, Decision};
 use crate::engine::{Limit, Outcome, SetMode};
@@ -11,6 +12,7 @@ use crate::error::{ConfigError, StoreError, StoreErrorKind};
 use crate::keyspace::{Place, Settings, Step, WindowTable, Windows};
 use crate::policy::Policy;
 use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
+use crate::store::hold::{BudgetHold, Hold};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 #[cfg(feature = "middleware")]
 use crate::time::TimeSource;
@@ -136,6 +138,12 @@ impl Budget for LocalBudget {
         let is_set = outcome.matched || count == 0;
         let full = || StoreError::new(StoreErrorKind::Unavailable, "the store is full, and does not know the key");
         Box::pin(std::future::ready(if is_set { Ok(()) } else { Err(full()) }))
+    }
+
+    fn hold(&self, key: &[u8], units: u64, decision: &Decision, ttl: Duration) -> Option<BudgetHold> {
+        let Charge::Window { tick, .. } = decision.charge else { return None };
+        let hold = LocalHold::new(&self.windows, &self.table, key, (tick, units), ttl);
+        Some(Box::pin(std::future::ready(Ok::<Box<dyn Hold>, _>(Box::new(hold)))))
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

@@ -4,7 +4,9 @@
 //! key's lock. The store keeps only a fingerprint of the key. A decision on a known key allocates nothing.
 
 mod calls;
+mod hold;
 mod local_store;
+mod reservation;
 mod together;
 mod wait;
 
@@ -15,4 +17,5 @@ pub use self::calls::LocalLimits;
 pub use self::local_store::LocalStore;
 #[cfg(feature = "middleware")]
 pub(super) use self::local_store::clock;
+pub use self::reservation::LocalReservation;
 pub(super) use self::together::decide_together;

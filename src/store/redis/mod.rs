@@ -8,6 +8,7 @@ mod deny_cache;
 mod joint_refusals;
 mod policy_cache;
 mod redis_store;
+mod reservation;
 mod state;
 mod together;
 mod wait;

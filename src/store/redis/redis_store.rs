@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::calls::RedisLimits;
 use super::state::{LimitHandle, Shared, Wanted};
 use crate::correction::RateLimitComparator;
-use crate::decision::Decision;
+use crate::decision::{Charge, Decision};
 use crate::engine::{Limit, SetMode};
 use crate::error::ConfigError;
 use crate::keyspace::Settings;
@@ -14,7 +14,9 @@ use crate::policy::{OnStoreError, Policy};
 use crate::redis::Client;
 use crate::script::Mode;
 use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
+use crate::store::hold::BudgetHold;
 use crate::store::local_share::LocalShare;
+use crate::store::remote_hold::{HeldKey, RemoteHold};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 
 /// Limits in Redis, shared by all instances that use the same server and prefix. Cloning shares it.
@@ -170,6 +172,15 @@ impl Budget for RedisBudget {
             }
             Ok(())
         })
+    }
+
+    fn hold(&self, key: &[u8], units: u64, decision: &Decision, ttl: Duration) -> Option<BudgetHold> {
+        let Charge::Window { tick, .. } = decision.charge else { return None };
+        let (shared, keys) = (Arc::clone(&self.shared), Arc::clone(&self.account.keys));
+        let space = Arc::clone(&keys.space);
+        let on_change = Box::new(move |key: &[u8]| keys.forget(key));
+        let held = HeldKey { client: Arc::clone(&shared.client), keys: space, key: key.into(), on_change };
+        Some(Box::pin(async move { RemoteHold::begin(held, (tick, units), ttl, &shared.names).await }))
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

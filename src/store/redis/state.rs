@@ -12,6 +12,7 @@ use crate::engine::{Limit, SetMode};
 use crate::error::{ConfigError, StoreError};
 use crate::keyspace::registry::{Kept, PolicyRegistry};
 use crate::keyspace::{Settings, Windows};
+use crate::lease::NameSource;
 use crate::policy::OnStoreError;
 use crate::redis::{Client, Failure, Keyspace, OnDrop};
 use crate::runtime;
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     has_deny_cache: bool,
     /// The refusals of requests with several limits.
     pub(super) refused: JointRefusals,
+    /// The names of holds.
+    pub(super) names: NameSource,
     /// The clock of calls that wait.
     pub(super) time: TimeSource,
     /// The keys of the engine's own calls.
@@ -83,7 +86,7 @@ impl LimitKeys {
         self.denied.as_ref().map(|denied| denied.changes(key))
     }
 
-    fn forget(&self, key: &[u8]) {
+    pub(super) fn forget(&self, key: &[u8]) {
         if let Some(denied) = &self.denied {
             denied.forget(key);
         }
@@ -104,6 +107,7 @@ impl Shared {
             windows,
             has_deny_cache,
             refused: JointRefusals::default(),
+            names: NameSource::default(),
             time: TimeSource::system(),
             main: LimitHandle { keys: Arc::new(keys), share, policy: Arc::default() },
             named: PolicyRegistry::new(TimeSource::system()),

@@ -1,0 +1,73 @@
+//! Units of a decision that are spent over time.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use super::budget::BudgetChange;
+use crate::error::StoreError;
+
+/// Units that a decision charged, and that are spent over time; see [`Budget::hold`](super::Budget::hold).
+///
+/// Each unit counts from before it is spent until a window after it. When the hold is dropped, the rest is free again.
+pub trait Hold: fmt::Debug + Send + Sync {
+    /// Spends units now. Returns false, and spends none, if fewer are left, or if the time of the hold is over.
+    fn spend(&mut self, units: u64) -> bool;
+
+    /// The units that are not spent.
+    fn left(&self) -> u64;
+
+    /// Frees the rest. The future completes when the store knows; without it, the store is informed in the background.
+    fn end(&mut self) -> BudgetChange;
+}
+
+/// A hold of units, after I/O. If it fails, or is dropped, the units stay charged.
+pub type BudgetHold = Pin<Box<dyn Future<Output = Result<Box<dyn Hold>, StoreError>> + Send>>;
+
+/// Units that stay dated at their decision. The rest is refunded by a function.
+pub(crate) struct Undated<F: FnMut(u64)> {
+    left: u64,
+    refund: F,
+}
+
+impl<F: FnMut(u64)> Undated<F> {
+    pub(crate) fn new(units: u64, refund: F) -> Self {
+        Self { left: units, refund }
+    }
+
+    fn refund(&mut self) {
+        match std::mem::take(&mut self.left) {
+            0 => {}
+            left => (self.refund)(left),
+        }
+    }
+}
+
+impl<F: FnMut(u64) + Send + Sync> Hold for Undated<F> {
+    fn spend(&mut self, units: u64) -> bool {
+        let left = self.left.checked_sub(units);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+
+    fn left(&self) -> u64 {
+        self.left
+    }
+
+    fn end(&mut self) -> BudgetChange {
+        self.refund();
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+impl<F: FnMut(u64)> Drop for Undated<F> {
+    fn drop(&mut self) {
+        self.refund();
+    }
+}
+
+impl<F: FnMut(u64)> fmt::Debug for Undated<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Undated").field("left", &self.left).finish_non_exhaustive()
+    }
+}
