@@ -133,6 +133,10 @@ pub enum ConfigError {
     InvalidQuotaCache,
     /// A limit whose quotas are defined in more than one way.
     QuotasConflict(String),
+    /// A limit that meters responses, and also settles their charges or is suppressed.
+    MeterConflict(String),
+    /// A limit with [`at_limit`](crate::Limit::at_limit) that meters nothing.
+    AtLimitWithoutMeter(String),
     /// An empty list of methods to limit.
     NoMethod,
     /// Two families of header fields that write the same header.
@@ -331,6 +335,14 @@ impl fmt::Display for ConfigError {
                 "the limit {name:?} defines its quotas in several ways; write .quota(..) and .routes(..), or one function, \
                  or one lookup"
             ),
+            Self::MeterConflict(name) => write!(
+                f,
+                "the limit {name:?} meters responses, so it cannot settle or be suppressed; write a second limit with \
+                 .settle(..) or .suppressed(..)"
+            ),
+            Self::AtLimitWithoutMeter(name) => {
+                write!(f, "the limit {name:?} has .at_limit(..) and no meter; write .meter(..) or .meter_bytes() before it")
+            }
             Self::NoMethod => f.write_str(
                 "no method to limit; write at least one, as in .methods([Method::POST]), or .enabled(false)",
             ),

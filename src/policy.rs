@@ -113,6 +113,13 @@ impl Policy {
         self
     }
 
+    /// The same policy for charges that are final.
+    #[cfg(feature = "middleware")]
+    pub(crate) fn unsettled(mut self) -> Self {
+        self.is_settled = false;
+        self
+    }
+
     /// Whether the response settles the charges.
     #[cfg(feature = "_redis")]
     pub(crate) fn is_settled(&self) -> bool {

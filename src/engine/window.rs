@@ -203,7 +203,6 @@ impl Window {
     }
 
     /// Adds `cost` units that were admitted elsewhere, at `now`. It adds at most the largest capacity of any limit.
-    #[cfg(any(test, feature = "_redis"))]
     pub(crate) fn record_external(&mut self, now: u64, cost: u64, horizon: &Retention) {
         let now = self.clamp(now);
         let room = MAX_CAPACITY.saturating_sub(self.used(now, horizon.keep()));

@@ -203,6 +203,13 @@ impl Windows {
         (Decision { is_overflow: place == Place::Shared, ..decision }, units)
     }
 
+    /// Charges units of a key of one table, whatever its limits.
+    pub(crate) fn record(&self, table: &WindowTable, key: &[u8], units: u64) {
+        let now = self.now();
+        let charge = |window: &mut Window, horizon: &Retention| window.record_external(now, units, horizon);
+        table.with(table.fingerprint(key), now, charge, |()| true);
+    }
+
     /// Takes back up to `units` that a decision charged at a tick.
     pub(crate) fn refund(&self, table: &WindowTable, key: &[u8], units: u64, tick: u64) {
         let now = self.now();

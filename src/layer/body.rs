@@ -1,10 +1,11 @@
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::body_error::RateLimitBodyError;
 use super::unsettled::Tail;
 
 pin_project! {
@@ -21,7 +22,7 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        // Its end settles charges.
+        // Its frames are charged, or its end settles charges.
         Watched { #[pin] body: B, tail: Box<Tail> },
         // Empty after it is read.
         Full { data: Bytes },
@@ -51,25 +52,14 @@ impl<B> Default for RateLimitBody<B> {
 
 impl<B: Body<Data = Bytes>> Body for RateLimitBody<B> {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = RateLimitBodyError<B::Error>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.project().kind.project() {
-            KindProj::Inner { body } => body.poll_frame(cx),
-            KindProj::Watched { mut body, tail } => {
-                let frame = ready!(body.as_mut().poll_frame(cx));
-                match &frame {
-                    Some(Ok(frame)) => {
-                        tail.see(frame);
-                        if body.is_end_stream() {
-                            tail.settle(None, true);
-                        }
-                    }
-                    Some(Err(_)) => tail.settle(None, false),
-                    None => tail.settle(None, true),
-                }
-                Poll::Ready(frame)
+            KindProj::Inner { body } => {
+                body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(RateLimitBodyError::Inner)))
             }
+            KindProj::Watched { body, tail } => tail.poll_frame(body, cx),
             KindProj::Full { data } if data.is_empty() => Poll::Ready(None),
             KindProj::Full { data } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
         }
@@ -80,7 +70,7 @@ impl<B: Body<Data = Bytes>> Body for RateLimitBody<B> {
         match &self.kind {
             Kind::Inner { body } => body.is_end_stream(),
             Kind::Watched { body, tail } => {
-                let is_ended = body.is_end_stream();
+                let is_ended = tail.is_end_stream(body);
                 if is_ended {
                     tail.ended();
                 }
@@ -92,7 +82,8 @@ impl<B: Body<Data = Bytes>> Body for RateLimitBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Inner { body } | Kind::Watched { body, .. } => body.size_hint(),
+            Kind::Inner { body } => body.size_hint(),
+            Kind::Watched { body, tail } => tail.size_hint(body.size_hint()),
             Kind::Full { data } => SizeHint::with_exact(data.len() as u64),
         }
     }

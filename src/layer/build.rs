@@ -11,6 +11,7 @@ use super::built_limit::{BuiltLimit, CostSource, KeySource, QuotaSource};
 use super::current::Current;
 use super::into_store::IntoStore as _;
 use super::limit::{Cost, Limit};
+use super::meter::Metering;
 use super::mode::ModeCell;
 use super::rate_limit_layer::RateLimitLayer;
 use super::routes::Routes;
@@ -85,7 +86,7 @@ impl RateLimitLayerBuilder {
             handle_in_request: this.handle_in_request,
             may_block: limits.iter().any(BuiltLimit::may_block),
             has_bans: limits.iter().any(|limit| limit.ban.is_some()),
-            settles: limits.iter().any(|limit| limit.settles.is_some()),
+            settles: limits.iter().any(BuiltLimit::follows_response),
             drain: this.drain,
             on_missing_key: this.on_missing_key,
             stores: Stores {
@@ -151,16 +152,18 @@ impl Building<'_> {
             Some(store) => store,
             None => self.own_store(&all)?,
         };
-        let settles = limit.settles.or(&self.settles);
+        let at_limit = limit.at_limit.unwrap_or_default();
+        let metering = limit.metering.map(|units| Arc::new(Metering { units, at_limit }));
+        let settles = if metering.is_some() { Settles::default() } else { limit.settles.or(&self.settles) };
         let mut policy = Policy::new(Arc::clone(&name), [], strategy).with_on_store_error(self.on_store_error);
-        if settles.is_some() {
+        if settles.is_some() || metering.is_some() {
             policy = policy.settled();
         }
         // An update opens a limit while its predecessor is still in use.
         if limit.choose.is_some() || limit.quota_lookup.is_some() || self.old.is_some() {
             policy = policy.sharing_its_name();
         }
-        let tiers = Tiers::new(store, policy, Arc::clone(&self.responder), is_global);
+        let tiers = Tiers::new(store, policy, Arc::clone(&self.responder), is_global, metering.is_some());
         let quotas = match (limit.choose, limit.quota_lookup) {
             (Some(choose), _) => QuotaSource::Function(choose),
             (None, Some(lookup)) => QuotaSource::Lookup(lookup),
@@ -184,6 +187,7 @@ impl Building<'_> {
             cost: CostSource(cost_source(limit.cost.or_else(|| self.cost.clone()), &limit.costs)?),
             ban,
             settles,
+            metering,
             mode: limit.current_mode.unwrap_or_else(|| Arc::new(ModeCell::new(limit.mode))),
             tiers,
             admits_on_error: self.on_store_error == OnStoreError::Allow,
@@ -212,7 +216,7 @@ impl Building<'_> {
         let strikes = strikes.map(|quota| store.open(&policy("strikes", quota)?)).transpose()?;
         let banned = policy("ban", refusing)?;
         let budget = store.open(&banned)?;
-        let tier = Tier { budget, rendered: self.responder.render_ban(banned)?, is_blocked: false };
+        let tier = Tier { budget, frames: None, rendered: self.responder.render_ban(banned)?, is_blocked: false };
         Ok(BuiltBan { tier, strikes, lasting: refusing.window(), store })
     }
 
@@ -255,6 +259,12 @@ impl Limit {
     fn check(&self, name: &str) -> Result<(), ConfigError> {
         if let Some(error) = &self.error {
             return Err(error.clone());
+        }
+        if self.at_limit.is_some() && self.metering.is_none() {
+            return Err(ConfigError::AtLimitWithoutMeter(name.to_owned()));
+        }
+        if self.metering.is_some() && (self.settles.is_some() || self.suppressed.is_some()) {
+            return Err(ConfigError::MeterConflict(name.to_owned()));
         }
         match [self.has_table(), self.choose.is_some(), self.quota_lookup.is_some()]
             .into_iter()

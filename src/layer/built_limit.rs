@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use super::ban::BuiltBan;
 use super::limit::{ChooseQuotas, Cost};
+use super::meter::Metering;
 use super::mode::ModeCell;
 use super::quota_lookup::{Answer, Found, QuotaLookup, Waiter};
 use super::routes::Routes;
@@ -23,6 +24,7 @@ pub(super) struct BuiltLimit {
     pub(super) cost: CostSource,
     pub(super) ban: Option<Arc<BuiltBan>>,
     pub(super) settles: Settles,
+    pub(super) metering: Option<Arc<Metering>>,
     pub(super) mode: Arc<ModeCell>,
     pub(super) tiers: Tiers,
     pub(super) admits_on_error: bool,
@@ -229,10 +231,15 @@ impl BuiltLimit {
         }
     }
 
+    /// Whether the response changes the charge of its request.
+    pub(super) fn follows_response(&self) -> bool {
+        self.settles.is_some() || self.metering.is_some()
+    }
+
     /// The tier of every request, if the limit needs nothing of a request but its key and its cost.
     pub(super) fn plain(&self) -> Option<&Arc<Tier>> {
         let has_routes = matches!(&self.quotas, QuotaSource::Table { routes, .. } if !routes.is_empty());
-        let asks_more = has_routes || self.key.lookup.is_some() || self.ban.is_some() || self.settles.is_some();
+        let asks_more = has_routes || self.key.lookup.is_some() || self.ban.is_some() || self.follows_response();
         if asks_more { None } else { self.base() }
     }
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use super::background::in_background;
 use super::ban::{BuiltBan, no_ban};
 use super::built_limit::TierRef;
+use super::meter::MeteredLimit;
 use super::settle::{Charge, Settles};
 use super::state::LayerState;
 use super::tier::Tier;
 use crate::decision::Decision;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::quota::Quota;
 use crate::store::BudgetRequest;
 
 /// The limits of one request, in the request's extensions; see
@@ -262,6 +264,25 @@ impl RateLimitHandle {
                 in_background(async move { drop(ban.penalise(&limits[at].key, refusals).await) });
             }
         }
+    }
+
+    /// Takes the charges of the limits that meter the response.
+    pub(super) fn metered(&self) -> impl Iterator<Item = MeteredLimit> {
+        self.limits.iter().filter_map(|applied| {
+            let limit = &self.layer.limits[applied.index];
+            let tier = limit.tier(&applied.tier)?;
+            let quotas = tier.rendered.policy().quotas();
+            Some(MeteredLimit {
+                metering: Arc::clone(limit.metering.as_ref()?),
+                budget: Arc::clone(&tier.budget),
+                frames: Arc::clone(tier.frames.as_ref()?),
+                key: applied.key.clone(),
+                is_enforced: applied.is_enforced,
+                admits_on_error: limit.admits_on_error,
+                capacity: quotas.iter().map(Quota::count).min().unwrap_or(0),
+                charge: applied.decision.map(|decision| (decision, std::mem::take(&mut applied.charges().first))),
+            })
+        })
     }
 
     /// The functions that settle the charges.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::config::Place;
 use super::into_store::IntoStore;
+use super::meter::{AtLimit, Units};
 use super::mode::{LimitMode, ModeCell};
 use super::quota_lookup::QuotaLookup;
 use super::settle::Settles;
@@ -52,6 +53,8 @@ pub struct Limit {
     pub(super) cost: Option<Arc<Cost>>,
     pub(super) costs: Vec<(String, u64)>,
     pub(super) settles: Settles,
+    pub(super) metering: Option<Units>,
+    pub(super) at_limit: Option<AtLimit>,
     pub(super) ban: Option<Ban>,
     pub(super) mode: LimitMode,
     /// The mode that a limit of an older state has, which a control may change at any time.
@@ -91,6 +94,8 @@ impl Limit {
             cost: None,
             costs: Vec::new(),
             settles: Settles::default(),
+            metering: None,
+            at_limit: None,
             ban: None,
             mode: LimitMode::Enforce,
             current_mode: None,

@@ -118,7 +118,7 @@ impl LayerState {
             insert_decision(decision, request);
         }
         let headers = several.headers(&self.limits);
-        let settles = || several.applied.iter().any(|asked| self.limits[asked.index].settles.is_some());
+        let settles = || several.applied.iter().any(|asked| self.limits[asked.index].follows_response());
         let is_unsettled = self.settles && settles();
         let handle = (self.handle_in_request || is_unsettled).then(|| several.handle(self));
         if self.handle_in_request

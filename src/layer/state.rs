@@ -34,7 +34,7 @@ pub(super) struct LayerState {
     pub(super) may_block: bool,
     /// Whether a limit has a ban.
     pub(super) has_bans: bool,
-    /// Whether a limit settles its charges by the response.
+    /// Whether a limit settles or meters its charges by the response.
     pub(super) settles: bool,
     pub(super) stores: Stores,
     pub(super) successor: Successor,

@@ -16,6 +16,8 @@ use crate::store::{Budget, BudgetRequest, BudgetResponse, Store};
 #[derive(Debug)]
 pub(super) struct Tier {
     pub(super) budget: Arc<dyn Budget>,
+    /// Decides on the frames of a metered response. On a hybrid store, it uses leases.
+    pub(super) frames: Option<Arc<dyn Budget>>,
     pub(super) rendered: Rendered,
     /// Whether no request ever fits.
     pub(super) is_blocked: bool,
@@ -28,6 +30,7 @@ pub(super) struct Tiers {
     policy: Policy,
     responder: Arc<Responder>,
     is_global: bool,
+    is_metered: bool,
     opened: RwLock<HashMap<Quotas, Arc<Tier>, BuildHasherDefault<QuotasHasher>>>,
 }
 
@@ -61,8 +64,14 @@ impl Hasher for QuotasHasher {
 const MOST_TIERS: usize = 1_024;
 
 impl Tiers {
-    pub(super) fn new(store: Arc<dyn Store>, policy: Policy, responder: Arc<Responder>, is_global: bool) -> Self {
-        Self { store, policy, responder, is_global, opened: RwLock::default() }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        policy: Policy,
+        responder: Arc<Responder>,
+        is_global: bool,
+        is_metered: bool,
+    ) -> Self {
+        Self { store, policy, responder, is_global, is_metered, opened: RwLock::default() }
     }
 
     pub(super) fn store(&self) -> &Arc<dyn Store> {
@@ -104,7 +113,11 @@ impl Tiers {
             true => Arc::new(Blocked),
             false => self.store.open(&policy)?,
         };
-        Ok(Tier { budget, rendered: self.responder.render(policy, self.is_global)?, is_blocked })
+        let frames = match self.is_metered && !is_blocked {
+            true => Some(self.store.open(&policy.clone().unsettled())?),
+            false => None,
+        };
+        Ok(Tier { budget, frames, rendered: self.responder.render(policy, self.is_global)?, is_blocked })
     }
 }
 

@@ -2,13 +2,17 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use http_body::Frame;
+use http_body::{Body, Frame, SizeHint};
 
+use super::body_error::RateLimitBodyError;
 use super::handle::RateLimitHandle;
+use super::meter::Meter;
 use super::settle::{BodyEnd, ResponseView};
 
 /// The charges of an admitted request that wait for its response.
@@ -26,14 +30,16 @@ impl Unsettled {
                 head(charge, response);
             }
         });
-        let waits = self.0.settles().any(|settles| settles.end.is_some());
-        waits.then(|| Tail::new(self.0.clone(), response))
+        let meter = Meter::new(&self.0, response);
+        let waits = meter.is_some() || self.0.settles().any(|settles| settles.end.is_some());
+        waits.then(|| Tail::new(self.0.clone(), response, meter))
     }
 }
 
 /// Watches the body of a response, and settles its charges once, when it ends or is dropped.
 pub(super) struct Tail {
     limits: RateLimitHandle,
+    meter: Option<Meter>,
     status: StatusCode,
     grpc_status: Option<u16>,
     bytes: u64,
@@ -43,17 +49,59 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    fn new(limits: RateLimitHandle, response: &ResponseView<'_>) -> Self {
+    fn new(limits: RateLimitHandle, response: &ResponseView<'_>, meter: Option<Meter>) -> Self {
         let (status, grpc_status) = (response.status(), response.grpc_status());
-        Self { limits, status, grpc_status, bytes: 0, is_ended: AtomicBool::new(false), is_settled: false }
+        Self { limits, meter, status, grpc_status, bytes: 0, is_ended: AtomicBool::new(false), is_settled: false }
+    }
+
+    /// Polls the body, and counts its frames.
+    pub(super) fn poll_frame<B: Body<Data = Bytes>>(
+        &mut self,
+        mut body: Pin<&mut B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RateLimitBodyError<B::Error>>>> {
+        let frame = match &mut self.meter {
+            Some(meter) => ready!(meter.poll_frame(body.as_mut(), cx)),
+            None => ready!(body.as_mut().poll_frame(cx)).map(|frame| frame.map_err(RateLimitBodyError::Inner)),
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                self.see(frame);
+                if self.is_end_stream(&*body) {
+                    self.settle(None, !self.is_limited());
+                }
+            }
+            Some(Err(_)) => self.settle(None, false),
+            None => self.settle(None, !self.is_limited()),
+        }
+        Poll::Ready(frame)
+    }
+
+    /// Whether a limit ended the response before its end.
+    fn is_limited(&self) -> bool {
+        self.meter.as_ref().is_some_and(Meter::is_over)
+    }
+
+    /// Whether nothing follows. A reader that knows may drop the body without a further poll.
+    pub(super) fn is_end_stream<B: Body<Data = Bytes>>(&self, body: &B) -> bool {
+        match &self.meter {
+            Some(meter) if meter.is_over() => true,
+            Some(meter) => meter.is_idle() && body.is_end_stream(),
+            None => body.is_end_stream(),
+        }
+    }
+
+    /// The size of the rest of the response.
+    pub(super) fn size_hint(&self, inner: SizeHint) -> SizeHint {
+        self.meter.as_ref().map_or(inner, |meter| meter.size_hint(&inner))
     }
 
     /// Counts a frame.
-    pub(super) fn see(&mut self, frame: &Frame<Bytes>) {
+    fn see(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
             self.bytes = self.bytes.saturating_add(data.len() as u64);
         } else if let Some(trailers) = frame.trailers_ref() {
-            self.settle(Some(trailers), true);
+            self.settle(Some(trailers), !self.is_limited());
         }
     }
 
@@ -67,6 +115,7 @@ impl Tail {
         if std::mem::replace(&mut self.is_settled, true) {
             return;
         }
+        self.meter.iter_mut().for_each(Meter::close);
         let Self { status, grpc_status, bytes, .. } = *self;
         let end = BodyEnd { status, grpc_status, trailers, bytes, is_complete };
         self.limits.settle(|settles, charge| {

@@ -174,6 +174,13 @@ impl Client {
         self.correct_by(keys, key, &policy).await
     }
 
+    /// Charges units, whatever the limits.
+    pub(crate) async fn record(&self, keys: &Keyspace, key: &[u8], units: u64) -> Result<CorrectionReply, Failure> {
+        let (bucket_ms, span) = (self.geometry.bucket_ms(), self.geometry.span());
+        let policy = EncodedPolicy::charge(bucket_ms, &keys.horizon, span, [(Duration::ZERO, units)]);
+        self.correct_by(keys, key, &policy).await
+    }
+
     async fn correct_by(
         &self,
         keys: &Keyspace,

@@ -69,6 +69,13 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Charges units that were used although they did not fit. The default is an error.
+    fn record(&self, key: &[u8], units: u64) -> BudgetChange {
+        let _ = (key, units);
+        let error = StoreError::new(StoreErrorKind::NotConfigured, "this store cannot charge units beyond a limit");
+        Box::pin(std::future::ready(Err(error)))
+    }
+
     /// The budget itself, if its store can decide on several budgets in one step.
     #[doc(hidden)]
     fn as_any(&self) -> Option<&dyn Any> {

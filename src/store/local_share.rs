@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::correction::RateLimitComparator;
 use crate::decision::Decision;
-use crate::engine::{Limit, Outcome, Retention, SetMode, Window};
+use crate::engine::{Limit, Outcome, SetMode};
 use crate::error::ConfigError;
 use crate::geometry::{EMPTY_SHARES, Shares};
 use crate::keyspace::{Place, Step, WindowTable, Windows};
@@ -35,9 +35,7 @@ impl LocalShare {
 
     /// Records an admission by the other store, whatever the share would have decided.
     pub(crate) fn record(&self, key: &[u8], cost: u64) {
-        let now = self.windows.now();
-        let charge = |window: &mut Window, horizon: &Retention| window.record_external(now, cost, horizon);
-        self.table.with(self.table.fingerprint(key), now, charge, |()| true);
+        self.windows.record(&self.table, key, cost);
     }
 
     /// Decides by this instance's share of each limit, as one of `instances`.

@@ -25,15 +25,21 @@ pub use self::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Stor
 pub use self::hold::{BudgetHold, Hold};
 #[cfg(feature = "_redis")]
 pub use self::hybrid::{HybridLimits, HybridStore, Usage};
+#[cfg(feature = "middleware")]
+pub(crate) use self::local::clock;
 pub use self::local::{LocalLimits, LocalReservation, LocalStore};
 pub use self::part::{Decisions, DecisionsResponse, MAX_LIMITS, Part, PendingDecisions};
 #[cfg(feature = "_redis")]
 pub use self::redis::{RedisLimits, RedisStore};
+#[cfg(feature = "middleware")]
+pub(crate) use self::reservation::hold;
 pub use self::reservation::{Commit, Reservation};
 #[cfg(feature = "middleware")]
 pub(crate) use self::room::{WaitOptions, WaitingRoom};
 #[cfg(feature = "middleware")]
 pub(crate) use self::together::decide_into;
 pub use self::together::decide_together;
+#[cfg(feature = "middleware")]
+pub(crate) use self::waiting::Sleep;
 pub use crate::policy::Policy;
 pub use crate::strategy::{Absolute, Strategy, StrategyKind, Suppressed};

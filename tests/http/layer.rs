@@ -23,7 +23,7 @@ use tower::util::BoxCloneService;
 use tower::util::ServiceFn;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_weir::key::{Header, KeyWriter};
-use tower_weir::layer::{RateLimitBody, RateLimitService, ResponseFuture};
+use tower_weir::layer::{RateLimitBody, RateLimitBodyError, RateLimitService, ResponseFuture};
 use tower_weir::limiter::Verdict;
 use tower_weir::response::RateLimitHeaders;
 use tower_weir::store::{BudgetRequest, BudgetResponse};
@@ -536,7 +536,7 @@ async fn a_body_of_the_inner_service_passes_through_with_its_trailers_and_errors
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), want);
     }
     assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap()["grpc-status"], "0");
-    assert_eq!(body.frame().await.unwrap().unwrap_err(), Boom);
+    assert_eq!(body.frame().await.unwrap().unwrap_err(), RateLimitBodyError::Inner(Boom));
     assert!(body.frame().await.is_none());
 }
 

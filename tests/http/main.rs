@@ -13,6 +13,7 @@ mod keys;
 mod layer;
 mod limits;
 mod lookup;
+mod meter;
 mod one_budget;
 mod policy;
 mod quota_lookup;

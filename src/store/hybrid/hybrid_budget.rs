@@ -92,6 +92,11 @@ impl Budget for HybridBudget {
         Some(Box::pin(async move { RemoteHold::begin(held, (tick, units), ttl, &shared.names).await }))
     }
 
+    fn record(&self, key: &[u8], units: u64) -> BudgetChange {
+        let (shared, table, key) = (Arc::clone(&self.shared), Arc::clone(&self.table), Box::<[u8]>::from(key));
+        Box::pin(async move { Ok(shared.redis.record(&table.keys, &key, units).await.map(drop)?) })
+    }
+
     fn peek(&self, ask: BudgetRequest<'_>) -> BudgetResponse {
         let (now, print) = (self.shared.time.now_ms(), self.table.fingerprint(ask.key));
         // A key that is known here may hold units for this instance, which Redis counts as used.

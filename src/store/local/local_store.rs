@@ -146,6 +146,11 @@ impl Budget for LocalBudget {
         Some(Box::pin(std::future::ready(Ok::<Box<dyn Hold>, _>(Box::new(hold)))))
     }
 
+    fn record(&self, key: &[u8], units: u64) -> BudgetChange {
+        self.windows.record(&self.table, key, units);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn as_any(&self) -> Option<&dyn Any> {
         Some(self)
     }

@@ -16,6 +16,6 @@ mod tests;
 pub use self::calls::LocalLimits;
 pub use self::local_store::LocalStore;
 #[cfg(feature = "middleware")]
-pub(super) use self::local_store::clock;
+pub(crate) use self::local_store::clock;
 pub use self::reservation::LocalReservation;
 pub(super) use self::together::decide_together;

@@ -183,6 +183,11 @@ impl Budget for RedisBudget {
         Some(Box::pin(async move { RemoteHold::begin(held, (tick, units), ttl, &shared.names).await }))
     }
 
+    fn record(&self, key: &[u8], units: u64) -> BudgetChange {
+        let (shared, keys, key) = (Arc::clone(&self.shared), Arc::clone(&self.account.keys), Box::<[u8]>::from(key));
+        Box::pin(async move { Ok(shared.client.record(&keys.space, &key, units).await.map(drop)?) })
+    }
+
     fn as_any(&self) -> Option<&dyn Any> {
         Some(self)
     }

@@ -14,6 +14,8 @@ pub(in crate::store) use self::ask::Ask;
 pub(in crate::store) use self::ask::PendingDecision;
 #[cfg(feature = "_redis")]
 pub(in crate::store) use self::in_flight::settle;
+#[cfg(feature = "middleware")]
+pub(crate) use self::sleep::Sleep;
 #[cfg(feature = "_redis")]
 pub(in crate::store) use self::until_allowed::or_admitted;
 pub(in crate::store) use self::until_allowed::until_allowed;

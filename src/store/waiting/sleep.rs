@@ -11,19 +11,19 @@ use crate::time::TimeSource;
 const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// Sleeps until an instant of a clock, on any runtime. It ends at once if the instant has passed.
-pub(super) struct Sleep<'a> {
-    time: &'a TimeSource,
+pub(crate) struct Sleep {
+    time: TimeSource,
     until_ms: u64,
     timer: Option<Delay>,
 }
 
-impl<'a> Sleep<'a> {
-    pub(super) fn until(time: &'a TimeSource, until_ms: u64) -> Self {
-        Self { time, until_ms, timer: None }
+impl Sleep {
+    pub(crate) fn until(time: &TimeSource, until_ms: u64) -> Self {
+        Self { time: time.clone(), until_ms, timer: None }
     }
 }
 
-impl Future for Sleep<'_> {
+impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
