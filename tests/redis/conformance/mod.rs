@@ -9,6 +9,7 @@
 
 mod engine;
 mod policies;
+mod reservations;
 mod stores;
 mod suppressed;
 mod timed;

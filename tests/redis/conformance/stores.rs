@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tower_weir::limiter::SetOutcome;
-use tower_weir::store::{Absolute, HybridLimits, LocalLimits, RedisLimits, Store, Suppressed};
+use tower_weir::store::{
+    Absolute, Commit, HybridLimits, LocalLimits, LocalReservation, RedisLimits, Reservation, Store, Suppressed,
+};
 use tower_weir::time::PreciseClock;
 use tower_weir::{
     Decision, HardLimitFactor, HistoryPreservation, OnStoreError, RateLimit, RateLimitComparator, RateLimitDecision,
@@ -99,6 +101,42 @@ enum Place {
     Local,
     Redis,
     Hybrid,
+}
+
+/// A reservation of any store.
+pub(crate) enum Reserved {
+    Local(LocalReservation),
+    Remote(Reservation),
+}
+
+impl Reserved {
+    pub(crate) fn units(&self) -> u64 {
+        match self {
+            Self::Local(reservation) => reservation.units(),
+            Self::Remote(reservation) => reservation.units(),
+        }
+    }
+
+    pub(crate) fn left(&self) -> u64 {
+        match self {
+            Self::Local(reservation) => reservation.left(),
+            Self::Remote(reservation) => reservation.left(),
+        }
+    }
+
+    pub(crate) fn spend(&mut self, units: u64) -> bool {
+        match self {
+            Self::Local(reservation) => reservation.spend(units),
+            Self::Remote(reservation) => reservation.spend(units),
+        }
+    }
+
+    pub(crate) async fn commit(self, actual: u64) -> Commit {
+        match self {
+            Self::Local(reservation) => reservation.commit(actual),
+            Self::Remote(reservation) => reservation.commit(actual).await.unwrap(),
+        }
+    }
 }
 
 /// A store to be tested, whose keys no other test touches.
@@ -212,6 +250,37 @@ impl Rig {
             Place::Redis => self.rl.redis().absolute().until_allowed(key, rate, n, max_wait).await.unwrap(),
             Place::Hybrid => self.rl.hybrid().absolute().until_allowed(key, rate, n, max_wait).await.unwrap(),
         }
+    }
+
+    /// Reserves units, all or none, or as many as fit; through the other instance if `is_twin`.
+    pub(crate) async fn reserve(
+        &self,
+        is_twin: bool,
+        key: &[u8],
+        rate: &RateLimit,
+        n: u64,
+        ttl: Duration,
+        is_partial: bool,
+    ) -> Reserved {
+        let rl = if is_twin { &self.twin } else { &self.rl };
+        match (self.place, is_partial) {
+            (Place::Local, false) => Reserved::Local(rl.local().absolute().reserve(key, rate, n, ttl)),
+            (Place::Local, true) => Reserved::Local(rl.local().absolute().reserve_up_to(key, rate, n, ttl)),
+            (Place::Redis, false) => Reserved::Remote(rl.redis().absolute().reserve(key, rate, n, ttl).await.unwrap()),
+            (Place::Redis, true) => {
+                Reserved::Remote(rl.redis().absolute().reserve_up_to(key, rate, n, ttl).await.unwrap())
+            }
+            (Place::Hybrid, false) => {
+                Reserved::Remote(rl.hybrid().absolute().reserve(key, rate, n, ttl).await.unwrap())
+            }
+            (Place::Hybrid, true) => {
+                Reserved::Remote(rl.hybrid().absolute().reserve_up_to(key, rate, n, ttl).await.unwrap())
+            }
+        }
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        self.place == Place::Local
     }
 
     /// Decides without waiting, if the store has this call. Returns `None` if it cannot decide at once.

@@ -21,7 +21,7 @@ use crate::support::servers::{Flavor, Server, SlowProxy};
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// A future that is dropped a while after its n-th poll, if it is not complete by then. In the meantime it is not polled.
-struct DropAfter<F> {
+pub(super) struct DropAfter<F> {
     inner: Option<Pin<Box<F>>>,
     polls: usize,
     /// When the last poll began.
@@ -31,7 +31,7 @@ struct DropAfter<F> {
 }
 
 impl<F: Future> DropAfter<F> {
-    fn new(inner: F, polls: usize, linger: Duration) -> Self {
+    pub(super) fn new(inner: F, polls: usize, linger: Duration) -> Self {
         Self { inner: Some(Box::pin(inner)), polls, polled_at: Instant::now(), linger, end: None }
     }
 }
@@ -61,10 +61,10 @@ impl<F: Future> Future for DropAfter<F> {
 }
 
 /// A future may be dropped at once, or after what it waits for has happened.
-const LINGERS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(30)];
+pub(super) const LINGERS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(30)];
 
 /// Runs a check on all stores at once, because each takes real time.
-async fn on_all<'a, F: Future<Output = ()>>(rigs: &'a [Rig], check: impl Fn(&'a Rig) -> F) {
+pub(super) async fn on_all<'a, F: Future<Output = ()>>(rigs: &'a [Rig], check: impl Fn(&'a Rig) -> F) {
     join_all(rigs.iter().map(check)).await;
 }
 
