@@ -21,7 +21,7 @@ pub trait Hold: fmt::Debug + Send + Sync {
     fn end(&mut self) -> BudgetChange;
 }
 
-/// A hold of units, after I/O. If it fails, or is dropped, the units stay charged.
+/// A hold of units, after I/O. If it fails, or is dropped, the units are free again.
 pub type BudgetHold = Pin<Box<dyn Future<Output = Result<Box<dyn Hold>, StoreError>> + Send>>;
 
 /// Units that stay dated at their decision. The rest is refunded by a function.

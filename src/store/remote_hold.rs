@@ -14,7 +14,7 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::lease::{Lease, NameSource, life_for, min_elapsed};
 use crate::redis::{Client, Failure, Keyspace};
 use crate::runtime::{self, Carrier};
-use crate::script::Correction;
+use crate::script::{Correction, LeaseId};
 use crate::time::{TimeSource, millis};
 
 /// The longest time of a hold.
@@ -45,10 +45,19 @@ struct Core {
     lease: Mutex<Option<Lease>>,
 }
 
+/// A hold whose units may be in the log or in a lease. Without an answer, they are freed wherever they are.
+struct Beginning {
+    held: Option<HeldKey>,
+    id: LeaseId,
+    stamp: u64,
+    units: u64,
+    carrier: Carrier,
+}
+
 impl RemoteHold {
     /// Moves units that a decision charged at a tick into a hold, from which they can be spent for `ttl`.
     ///
-    /// If a call fails or is dropped, the units stay charged. If the key has too many holds, they are refunded.
+    /// If it fails or is dropped, the units are free again.
     pub(crate) async fn begin(
         held: HeldKey,
         (stamp, units): (u64, u64),
@@ -60,16 +69,42 @@ impl RemoteHold {
         let life_ms = life_for(ttl_ms.saturating_add(time.lag_ms())).saturating_add(1);
         let asked_ms = time.now_ms();
         let hold = Correction::Hold { id, life_ms: u32::try_from(life_ms).unwrap_or(u32::MAX), stamp, units };
-        let reply = held.client.correct(&held.keys, &held.key, hold).await?;
-        if reply.after == 0 {
+        let (client, keys, bucket_ms) = (Arc::clone(&held.client), Arc::clone(&held.keys), held.bucket_ms());
+        let key = held.key.clone();
+        let mut beginning = Beginning { held: Some(held), id, stamp, units, carrier: Carrier::here() };
+        let reply = client.correct(&keys, &key, hold).await?;
+        let Some(held) = beginning.held.take().filter(|_| reply.after > 0) else {
             return Err(StoreError::new(StoreErrorKind::Unavailable, TOO_MANY));
-        }
-        let bucket_ms = held.client.geometry.bucket_ms();
+        };
         let lease = Lease::new(id, reply.after, asked_ms, asked_ms + ttl_ms, bucket_ms);
         let core = Arc::new(Core { held, time, carrier: Carrier::here(), lease: Mutex::new(Some(lease)) });
         let ended = Arc::downgrade(&core);
         let _ = runtime::spawn(async move { end_in_time(ended, ttl).await });
         Ok(Box::new(Self(core)))
+    }
+}
+
+impl HeldKey {
+    fn bucket_ms(&self) -> u64 {
+        self.client.geometry.bucket_ms()
+    }
+
+    /// Frees the units of a hold, or those that the log still has because the hold did not begin.
+    async fn free(&self, id: LeaseId, stamp: u64, units: u64) {
+        let ended = self.client.commit(&self.keys, &self.key, id, &[]).await;
+        if ended.is_ok_and(|reply| !reply.done) {
+            let _ = self.client.correct(&self.keys, &self.key, Correction::Refund { stamp, units }).await;
+        }
+        (self.on_change)(&self.key);
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            let Self { id, stamp, units, .. } = *self;
+            let _ = self.carrier.spawn(async move { held.free(id, stamp, units).await });
+        }
     }
 }
 
@@ -132,21 +167,40 @@ impl Hold for RemoteHold {
     }
 
     fn end(&mut self) -> BudgetChange {
-        // The lease is reported in the background if the future is dropped.
-        let (core, ending) = (Arc::clone(&self.0), Self(Arc::clone(&self.0)));
+        let mut ending = Ending::of(&self.0);
         Box::pin(async move {
-            let Some(lease) = core.take() else { return Ok(()) };
-            let _ending = ending;
-            core.report(&lease).await.map_err(Into::into)
+            if let Some(lease) = &ending.lease {
+                ending.core.report(lease).await?;
+            }
+            drop(ending.lease.take());
+            Ok(())
         })
     }
 }
 
 impl Drop for RemoteHold {
     fn drop(&mut self) {
-        if let Some(lease) = self.0.take() {
-            let core = Arc::clone(&self.0);
-            let _ = self.0.carrier.spawn(async move { core.report_surely(lease).await });
+        drop(Ending::of(&self.0));
+    }
+}
+
+/// The end of a hold. It is reported in the background, unless it is reported before.
+struct Ending {
+    core: Arc<Core>,
+    lease: Option<Lease>,
+}
+
+impl Ending {
+    fn of(core: &Arc<Core>) -> Self {
+        Self { core: Arc::clone(core), lease: core.take() }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            let core = Arc::clone(&self.core);
+            let _ = self.core.carrier.spawn(async move { core.report_surely(lease).await });
         }
     }
 }

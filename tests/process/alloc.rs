@@ -121,11 +121,14 @@ mod layer {
     use std::convert::Infallible;
     use std::future::{Ready, ready};
     use std::net::SocketAddr;
-    use std::pin::pin;
+    use std::pin::{Pin, pin};
     use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
 
+    use bytes::Bytes;
     use http::header::CONTENT_TYPE;
     use http::{HeaderValue, Request, Response};
+    use http_body::{Body, Frame};
     use tower::{Layer, Service};
     use tower_weir::key::{Cookie, GrpcService, Header, HttpMethod};
     use tower_weir::response::{RateLimitHeaders, ResetFormat};
@@ -194,6 +197,49 @@ mod layer {
             let requests: Vec<_> = requests(CALLS).collect();
             let run = || requests.into_iter().for_each(|request| assert_eq!(send(&mut service, request), 200));
             assert_eq!(allocations(run), 0, "{about}");
+        }
+    }
+
+    /// The frames of a response, which allocate nothing themselves.
+    struct Frames(usize);
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let left = self.0.checked_sub(1);
+            self.0 = left.unwrap_or(0);
+            Poll::Ready(left.map(|_| Ok(Frame::data(Bytes::from_static(b"data: token\n\n")))))
+        }
+    }
+
+    /// Frames that the reservation of the request pays, and frames that the limit pays, in one bucket and in many.
+    #[test]
+    fn a_metered_frame_allocates_nothing() {
+        let each = Duration::from_millis(10);
+        for (reserved, step) in [(1, Duration::ZERO), (1, each), (1_000_000, Duration::ZERO), (1_000_000, each)] {
+            let clock = ManualClock::new();
+            let rl = RateLimiter::builder().clock(clock.clone()).build().unwrap();
+            let limit = Limit::per(Global).quota("3000000/s").cost(move |_| reserved).meter(|data| data.len() as u64);
+            let layer = RateLimitLayer::builder().limit(limit).limiter(rl.local()).build().unwrap();
+            let serve = |_: Request<()>| ready(Ok::<_, Infallible>(Response::new(Frames(2 * CALLS))));
+            let mut service = layer.layer(tower::service_fn(serve));
+            let mut response = Box::pin(service.call(Request::new(())));
+            let Poll::Ready(Ok(response)) = response.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+                panic!("it waits");
+            };
+            let mut body = response.into_body();
+            let mut frames = |count: usize| {
+                for _ in 0..count {
+                    clock.advance(step);
+                    let frame = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+                    assert!(matches!(frame, Poll::Ready(Some(Ok(_)))));
+                }
+            };
+            // A key has all its memory after a window.
+            frames(CALLS);
+            assert_eq!(allocations(|| frames(CALLS)), 0, "{reserved} reserved, {step:?} between frames");
         }
     }
 

@@ -50,7 +50,8 @@ impl RedisLimits<'_, Absolute> {
     ///
     /// # Cancellation
     ///
-    /// If the call is dropped, its units may stay charged for a window and `ttl`.
+    /// If the call is dropped before the decision is known, its units may stay charged for a window. Afterwards they are
+    /// freed in the background.
     pub async fn reserve(
         &self,
         key: impl AsRef<[u8]>,
