@@ -125,6 +125,11 @@ impl KeyState {
         self.refuse_or_sync(now, request, params)
     }
 
+    /// Returns the valid refusal of a request that no lease may serve.
+    pub(crate) fn known_refusal(&self, now: u64, request: &Request<'_>, params: &StoreParams) -> Option<Decision> {
+        self.refusals.get(now, request.cost, request.limits.limits_id, params)
+    }
+
     fn spend_or_shed(&mut self, now: u64, request: &Request<'_>, params: &StoreParams) -> Action {
         let (cost, limits) = (request.cost, &request.limits);
         let left = self.lease.as_ref().map_or(0, |lease| lease.left(now));

@@ -257,6 +257,15 @@ fn a_body_that_is_dropped_keeps_what_was_sent() {
 }
 
 #[test]
+fn the_rest_returns_when_the_last_frame_was_read() {
+    let (layer, _) = layer(limit().cost(|_| 40));
+    let mut body = get(&layer, &[&[3], &[4]]).into_body();
+    assert_eq!((data(&mut body)[0], data(&mut body)[0]), (3, 4));
+    assert!(poll(&mut body).unwrap().is_none());
+    assert_eq!(used(&layer), 7, "the body still exists");
+}
+
+#[test]
 fn an_error_page_returns_the_cost_of_the_request() {
     let (layer, _) = layer(limit().cost(|_| 40));
     let response = Response::builder().status(StatusCode::BAD_GATEWAY).body(body(vec![])).unwrap();

@@ -8,6 +8,7 @@ mod calls;
 mod cluster;
 mod leases;
 mod memory;
+mod meter;
 mod multi_instance;
 mod outages;
 mod refusals;

@@ -72,7 +72,12 @@ impl Shared {
     ) -> (bool, Option<(Decision, Option<LeaseId>)>) {
         let (now, print) = (self.time.now_ms(), table.fingerprint(wanted.key));
         let request = Request { cost: wanted.cost, limits: wanted.limits, is_retry: false };
-        match table.with(print, |state| state.handle_request(now, &request, &self.params)) {
+        let visit = |state: &mut KeyState| match wanted.is_leased {
+            true => state.handle_request(now, &request, &self.params),
+            // Another policy may lease units of the same key.
+            false => state.known_refusal(now, &request, &self.params).map_or(Action::AskAlone, Action::Decided),
+        };
+        match table.with(print, visit) {
             Some(Action::Decided(decision)) => (true, Some((decision, None))),
             Some(Action::DecidedLow(decision, low)) => (true, Some((decision, Some(low)))),
             action => (action.is_some(), None),

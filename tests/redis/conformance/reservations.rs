@@ -43,6 +43,11 @@ async fn spent_units_never_exceed_the_limit() {
                     ledger.lock().unwrap().0.push(Admission { sent, received, cost });
                 };
                 while Instant::now() < end {
+                    // The hybrid store leases units for these.
+                    let sent = now();
+                    if rig.calls(Kind::Absolute).inc(b"k", rate, 1).await.is_allowed() {
+                        spent(sent, 1);
+                    }
                     let (n, is_partial) = (random.u64(1..20), random.bool());
                     let mut reserved = rig.reserve(random.bool(), b"k", rate, n, TTL, is_partial).await;
                     assert!(reserved.units() <= n && (is_partial || [0, n].contains(&reserved.units())));
@@ -100,6 +105,10 @@ async fn a_commit_keeps_refunds_or_raises() {
             assert_eq!((commit.charged, commit.is_complete()), (charged, is_complete), "{}: {actual}", rig.name);
             until_used(rig, key, charged).await;
         }
+        let mut dropped = rig.reserve(false, b"dropped", &rate, 40, ttl, false).await;
+        assert!(dropped.spend(15));
+        drop(dropped);
+        until_used(rig, b"dropped", 15).await;
         // As many as fit.
         assert!(rig.calls(Kind::Absolute).inc(b"part", &rate, 70).await.is_allowed());
         assert_eq!(rig.reserve(true, b"part", &rate, 50, ttl, false).await.units(), 0);
@@ -126,6 +135,23 @@ async fn a_reservation_ends_in_time() {
         let commit = reserved.commit(30).await;
         assert_eq!((commit.charged, commit.is_complete()), (30, true), "{}: more is a new request", rig.name);
         until_used(rig, b"k", 30).await;
+    })
+    .await;
+}
+
+/// Units that may still be spent count, also when the window in which they were reserved is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reservation_outlives_the_window() {
+    let rigs = Rig::all(1, 1.0);
+    let remote: Vec<Rig> = rigs.into_iter().filter(|rig| !rig.is_local()).collect();
+    on_all(&remote, |rig| async move {
+        let rate = rig.rate(50);
+        let mut reserved = rig.reserve(false, b"k", &rate, 50, Duration::from_secs(60), false).await;
+        sleep(WINDOW + WINDOW / 2).await;
+        assert!(!rig.twin(Kind::Absolute).inc(b"k", &rate, 1).await.is_allowed(), "{}", rig.name);
+        assert!(reserved.spend(50), "{}", rig.name);
+        assert_eq!(reserved.commit(50).await.charged, 50);
+        until_used(rig, b"k", 0).await;
     })
     .await;
 }
