@@ -137,6 +137,17 @@ pub enum ConfigError {
     MeterConflict(String),
     /// A limit with [`at_limit`](crate::Limit::at_limit) that meters nothing.
     AtLimitWithoutMeter(String),
+    /// A cap on requests in flight that is 0, or above 2^39.
+    InvalidInFlight(u64),
+    /// A time to live of a permit that is not 1 second to 1 day.
+    InvalidPermitTtl(String),
+    /// A cap on requests in flight with what it cannot have.
+    InFlightConflict {
+        /// The name of the limit.
+        limit: String,
+        /// The mistake, and what to write instead.
+        what: &'static str,
+    },
     /// An empty list of methods to limit.
     NoMethod,
     /// Two families of header fields that write the same header.
@@ -343,6 +354,17 @@ impl fmt::Display for ConfigError {
             Self::AtLimitWithoutMeter(name) => {
                 write!(f, "the limit {name:?} has .at_limit(..) and no meter; write .meter(..) or .meter_bytes() before it")
             }
+            Self::InvalidInFlight(most) => write!(
+                f,
+                "a cap of {most} requests in flight is not possible; write 1 to 549755813888, as in .in_flight(4), or \
+                 Quotas::BLOCKED to refuse everything"
+            ),
+            Self::InvalidPermitTtl(text) => write!(
+                f,
+                "{text} is not a time to live of a permit; write 1 second to 1 day, as in \
+                 .permit_ttl(Duration::from_secs(60)) or \"60s\""
+            ),
+            Self::InFlightConflict { limit, what } => write!(f, "the limit {limit:?} {what}"),
             Self::NoMethod => f.write_str(
                 "no method to limit; write at least one, as in .methods([Method::POST]), or .enabled(false)",
             ),

@@ -119,7 +119,7 @@ pub use self::layer::{Limit, RateLimitConfig, RateLimitLayer, RateLimitLayerBuil
 pub use self::limiter::{RateLimiter, RateLimiterBuilder, RateLimiterOptions};
 pub use self::policy::OnStoreError;
 #[cfg(feature = "middleware")]
-pub use self::quota::Ban;
+pub use self::quota::{Ban, PermitTtl};
 pub use self::quota::{
     HardLimitFactor, Quota, Quotas, RateGroupSizeMs, RateLimit, SyncIntervalMs, Tolerance, WindowSizeSeconds,
 };

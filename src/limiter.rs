@@ -72,8 +72,10 @@ impl RateLimiter {
         let (redis, hybrid) = match &options.redis {
             Some(redis) => {
                 let client = Client::new(redis, &settings)?;
-                let hybrid = HybridStore::new(&client, &settings, options.sync_interval_ms, options.tolerance)?;
-                (RedisStore::new(&client, redis.denies, &settings)?, hybrid)
+                let store = RedisStore::new(&client, redis.denies, &settings)?;
+                let (interval, tolerance) = (options.sync_interval_ms, options.tolerance);
+                let hybrid = HybridStore::new(&client, Arc::new(store.clone()), &settings, interval, tolerance)?;
+                (store, hybrid)
             }
             None => (RedisStore::none(), HybridStore::none()),
         };

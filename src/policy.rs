@@ -71,6 +71,8 @@ pub struct Policy {
     shares_name: bool,
     /// Whether the response settles the charges.
     is_settled: bool,
+    /// Whether a unit is a permit: it counts until it is refunded, and not for a window.
+    is_in_flight: bool,
 }
 
 impl Policy {
@@ -88,6 +90,7 @@ impl Policy {
             on_store_error,
             shares_name: false,
             is_settled: false,
+            is_in_flight: false,
         }
     }
 
@@ -124,6 +127,22 @@ impl Policy {
     #[cfg(feature = "_redis")]
     pub(crate) fn is_settled(&self) -> bool {
         self.is_settled
+    }
+
+    /// Sets that each unit is a permit, which counts until it is refunded. If the process that holds it may end without a
+    /// refund, a permit counts for the window of the quota after the process last renewed it.
+    #[cfg(feature = "middleware")]
+    pub(crate) fn in_flight(mut self) -> Self {
+        self.is_in_flight = true;
+        self
+    }
+
+    /// Whether the limit caps requests in flight. Each unit is then a permit, which counts until it is refunded. If the
+    /// store cannot know that the process that holds a permit has ended, the permit counts for the window of the quota
+    /// after its last sign of life.
+    #[must_use]
+    pub fn is_in_flight(&self) -> bool {
+        self.is_in_flight
     }
 
     /// The same policy with another name and other quotas.

@@ -355,6 +355,23 @@ impl Window {
         }
     }
 
+    /// Whether the window holds no unit, live or not.
+    pub(crate) fn is_free(&self) -> bool {
+        self.base.cum() == self.open.cum()
+    }
+
+    /// The tick of a decision on permits, which do not expire: that of the window while it holds any.
+    pub(crate) fn held_at(&self, now: u64) -> u64 {
+        if self.is_free() { self.clamp(now) } else { self.tick() }
+    }
+
+    /// Returns permits, whenever they were charged.
+    #[cfg(feature = "_redis")]
+    pub(crate) fn release(&mut self, permits: u64) {
+        let held = between(self.base.cum(), self.open.cum());
+        self.open = self.open.with_cum(self.open.cum().wrapping_sub(permits.min(held)));
+    }
+
     /// Whether no unit is live at `now` for the longest span.
     pub(crate) fn is_empty(&self, now: u64, horizon: &Retention) -> bool {
         self.used(now, horizon.keep()) == 0

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::fingerprint::Fingerprint;
-use crate::engine::{Retention, Window};
+use crate::engine::Window;
 use crate::telemetry::{self, Notice};
 
 /// The number of shared windows. A key always uses the same one, whichever other keys use it.
@@ -56,14 +56,13 @@ impl Overflow {
     }
 
     /// Frees the windows if all of them are idle.
-    pub(super) fn tidy(&self, now: u64, horizon: &Retention) {
+    pub(super) fn tidy(&self, is_idle: impl Fn(&Window) -> bool) {
         if self.windows().is_none() {
             return;
         }
         self.replace(|shared| {
-            let is_idle = |window: &mut Mutex<Window>| {
-                window.get_mut().unwrap_or_else(PoisonError::into_inner).is_idle(now, horizon)
-            };
+            let is_idle =
+                |window: &mut Mutex<Window>| is_idle(window.get_mut().unwrap_or_else(PoisonError::into_inner));
             if shared.as_deref_mut().is_some_and(|windows| windows.iter_mut().all(is_idle)) {
                 *shared = None;
             }

@@ -68,6 +68,7 @@ fn descend(steps: &mut [Step<'_>], fits: bool) -> bool {
     let (is_last, rest) = (rest.is_empty(), RefCell::new(rest));
     let below = |outcome: &Outcome| descend(&mut rest.borrow_mut(), fits && (outcome.is_allowed() || !is_enforced));
     let decide = |window: &mut Window, horizon: &Retention| -> (Outcome, bool) {
+        let now = step.table.at(window, now);
         if !step.is_suppressed {
             // The usual case needs no look into the history before the charge.
             if let ([limit], true, false) = (step.limits, fits, is_last)

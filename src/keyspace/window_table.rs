@@ -28,6 +28,11 @@ pub(crate) struct WindowTable {
     forced: AtomicU64,
     /// The windows that new keys share while the table is full of live keys.
     overflow: Overflow,
+    /// Whether units are permits: each counts until it is refunded, however long that takes. Time then stands still for
+    /// a key while it holds any, so no permit expires or merges.
+    ///
+    /// All permits of a key are in one place. A key that has permits in a shared window gets no window of its own.
+    holds_permits: bool,
 }
 
 /// A decision on a known key.
@@ -59,7 +64,29 @@ impl WindowTable {
             shared_horizon: Retention::new(SHARED_WORDS_PER_SPAN),
             forced: AtomicU64::new(0),
             overflow: Overflow::new(),
+            holds_permits: false,
         }
+    }
+
+    /// A table whose units are permits.
+    pub(crate) fn of_permits(max_keys: usize) -> Self {
+        Self { holds_permits: true, ..Self::new(max_keys, false) }
+    }
+
+    #[inline]
+    pub(crate) fn holds_permits(&self) -> bool {
+        self.holds_permits
+    }
+
+    /// The tick of a decision on a window.
+    #[inline]
+    pub(crate) fn at(&self, window: &Window, now: u64) -> u64 {
+        if self.holds_permits { window.held_at(now) } else { now }
+    }
+
+    /// Whether a window holds nothing that may still count.
+    fn is_idle(&self, window: &Window, now: u64) -> bool {
+        if self.holds_permits { window.is_free() } else { window.is_idle(now, &self.horizon) }
     }
 
     pub(crate) fn rank(&self) -> u64 {
@@ -165,6 +192,14 @@ impl WindowTable {
         self.with(print, now, decide, |outcome| outcome.is_allowed() && cost > 0)
     }
 
+    /// Decides on permits of a key. No refusal is published, because each release ends it.
+    pub(crate) fn permit(&self, print: Fingerprint, now: u64, cost: u64, limits: &[Limit]) -> (Outcome, Place) {
+        let decide = |window: &mut Window, horizon: &Retention| {
+            engine::absolute(window, self.at(window, now), cost, limits, horizon, true)
+        };
+        self.with(print, now, decide, |outcome| outcome.is_allowed() && cost > 0)
+    }
+
     /// Runs a decision on a key's window under its lock; an unknown key is inserted if `keep` returns true.
     #[inline]
     pub(crate) fn with<R>(
@@ -217,7 +252,7 @@ impl WindowTable {
             return self.map.known(print, |window| correct(window, &self.horizon));
         }
         let entered = self.overflow.hold(print, |shared| {
-            let is_shared = shared.is_some_and(|shared| !shared.is_idle(now, &self.horizon));
+            let is_shared = shared.is_some_and(|shared| !self.is_idle(shared, now));
             self.enter(print, Window::new(now), correct, |result| keep(result, is_shared))
         });
         let (result, is_sweep_due) = self.count(entered);
@@ -259,7 +294,7 @@ impl WindowTable {
     /// this key may have used them.
     fn fresh(&self, shared: Option<&mut Window>, now: u64) -> Window {
         match shared {
-            Some(shared) if !shared.is_idle(now, &self.horizon) => shared.copied(),
+            Some(shared) if !self.is_idle(shared, now) => shared.copied(),
             _ => Window::new(now),
         }
     }
@@ -292,9 +327,15 @@ impl WindowTable {
             let (result, place) = self.with_overflow(print, now, decide);
             return (result, place, false);
         }
-        let entered = self.overflow.hold(print, |shared| self.enter(print, self.fresh(shared, now), decide, keep));
-        let (result, is_sweep_due) = self.count(entered);
-        (result, Place::Own, is_sweep_due)
+        let ((result, is_new), place) = self.overflow.hold(print, |shared| match shared {
+            Some(shared) if self.holds_permits && !shared.is_free() => {
+                let (result, place) = self.own_or_shared(print, shared, decide);
+                ((result, false), place)
+            }
+            shared => (self.enter(print, self.fresh(shared, now), decide, keep), Place::Own),
+        });
+        let (result, is_sweep_due) = self.count((result, is_new));
+        (result, place, is_sweep_due)
     }
 
     /// Runs a decision on a key's window, or on a fresh one. Returns the result, and whether to keep the fresh one.
@@ -333,10 +374,31 @@ impl WindowTable {
         now: u64,
         decide: impl Fn(&mut Window, &Retention) -> R,
     ) -> (R, Place) {
-        self.overflow.charge(print, now, |shared| match self.map.known(print, |window| decide(window, &self.horizon)) {
+        self.overflow.charge(print, now, |shared| self.own_or_shared(print, shared, decide))
+    }
+
+    /// Runs a decision while the caller holds the key's shared window.
+    fn own_or_shared<R>(
+        &self,
+        print: Fingerprint,
+        shared: &mut Window,
+        decide: impl Fn(&mut Window, &Retention) -> R,
+    ) -> (R, Place) {
+        match self.map.known(print, |window| decide(window, &self.horizon)) {
             Some(result) => (result, Place::Own),
             None => (decide(shared, &self.shared_horizon), Place::Shared),
-        })
+        }
+    }
+
+    /// Returns permits that were charged in a place.
+    pub(crate) fn release(&self, key: &[u8], place: Place, release: impl Fn(&mut Window, &Retention)) {
+        let print = self.map.fingerprint(key);
+        match place {
+            Place::Own => drop(self.map.known(print, |window| release(window, &self.horizon))),
+            Place::Shared => self.overflow.hold(print, |shared| {
+                shared.into_iter().for_each(|shared| release(shared, &self.shared_horizon));
+            }),
+        }
     }
 
     /// Reserves space for a new key. A full table first searches for idle keys. It does so once per tick, and as often
@@ -371,8 +433,8 @@ impl WindowTable {
     pub(crate) fn forget_empty(&self, key: &[u8], now: u64) {
         let print = self.map.fingerprint(key);
         self.overflow.hold(print, |shared| {
-            if shared.is_none_or(|shared| shared.is_idle(now, &self.horizon)) {
-                self.map.remove_if(print, |window| window.is_empty(now, &self.horizon));
+            if shared.is_none_or(|shared| self.is_idle(shared, now)) {
+                self.map.remove_if(print, |window| window.is_empty(self.at(window, now), &self.horizon));
             }
         });
     }
@@ -395,7 +457,7 @@ impl WindowTable {
                 self.sweep_step(now);
             }
         }
-        self.overflow.tidy(now, &self.horizon);
+        self.overflow.tidy(|window| self.is_idle(window, now));
     }
 
     /// Removes the idle keys of one shard, and frees unneeded memory; returns the number of visited keys.
@@ -405,7 +467,7 @@ impl WindowTable {
 
     /// Whether a window stays; frees what it does not need.
     fn keeps(&self, window: &mut Window, now: u64) -> bool {
-        let stays = !window.is_idle(now, &self.horizon);
+        let stays = !self.is_idle(window, now);
         if stays {
             window.drop_expired(&self.horizon);
             window.trim(now);

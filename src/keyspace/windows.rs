@@ -76,7 +76,10 @@ impl Windows {
     }
 
     fn new_table(&self, policy: &Policy) -> WindowTable {
-        WindowTable::new(self.max_keys, policy.strategy() != Strategy::Absolute)
+        match policy.is_in_flight() {
+            true => WindowTable::of_permits(self.max_keys),
+            false => WindowTable::new(self.max_keys, policy.strategy() != Strategy::Absolute),
+        }
     }
 
     /// The number of keys, over all limits.
@@ -127,7 +130,7 @@ impl Windows {
         let now_ms = self.time.now_ms();
         let now = self.geometry.at(now_ms);
         let outcome = table.peek(key, now, |window, horizon| match suppressed {
-            false => engine::absolute(window, now, cost, limits, horizon, false),
+            false => engine::absolute(window, table.at(window, now), cost, limits, horizon, false),
             true => engine::at_hard_cap(window, now, cost, limits),
         });
         self.geometry.decision(&outcome, 0, limits, now_ms)
@@ -173,6 +176,7 @@ impl Windows {
     ) -> (Outcome, Place) {
         let now = self.geometry.at(now_ms);
         match suppressed {
+            false if table.holds_permits() => table.permit(print, now, cost, limits),
             false => table.absolute(print, now, cost, limits),
             true => table.suppressed(print, now, cost, limits),
         }
@@ -206,7 +210,9 @@ impl Windows {
     /// Charges units of a key of one table, whatever its limits.
     pub(crate) fn record(&self, table: &WindowTable, key: &[u8], units: u64) {
         let now = self.now();
-        let charge = |window: &mut Window, horizon: &Retention| window.record_external(now, units, horizon);
+        let charge = |window: &mut Window, horizon: &Retention| {
+            window.record_external(table.at(window, now), units, horizon);
+        };
         table.with(table.fingerprint(key), now, charge, |()| true);
     }
 
@@ -215,6 +221,15 @@ impl Windows {
         let now = self.now();
         if units > 0 {
             table.settle(table.fingerprint(key), |window, horizon| window.refund(now, tick, units, horizon));
+        }
+    }
+
+    /// Returns permits that a decision charged in a place at a tick. A tick from before a reset has no effect.
+    pub(crate) fn release(&self, table: &WindowTable, key: &[u8], permits: u64, tick: u64, place: Place) {
+        if permits > 0 {
+            table.release(key, place, |window, horizon| {
+                window.refund(window.held_at(0), tick, permits, horizon);
+            });
         }
     }
 
@@ -229,7 +244,7 @@ impl Windows {
     ) -> SetOutcome {
         let now = self.now();
         let correct = |window: &mut Window, horizon: &Retention| {
-            let previous_total = window.used(now, span);
+            let previous_total = window.used(table.at(window, now), span);
             let matched = comparator.matches(previous_total);
             if matched {
                 window.set(now, count, mode, span, horizon);

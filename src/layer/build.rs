@@ -66,6 +66,11 @@ impl RateLimitLayerBuilder {
         let limits: Box<[BuiltLimit]> =
             this.limits.into_iter().map(|limit| building.limit(limit)).collect::<Result<_, _>>()?;
         let room = this.waiting.room(old.and_then(|old| old.room.as_ref()))?;
+        if let (Some(cap), false) = (limits.iter().find(|limit| limit.is_cap), this.waiting.max_wait.is_zero()) {
+            let limit = cap.tiers.policy().name().to_owned();
+            let what = "has a cap, for which no request can wait; write .wait_at_most(..) on a layer of its own";
+            return Err(ConfigError::InFlightConflict { limit, what });
+        }
         let plain = match &*limits {
             // A handle needs the parts of the decision, and so does a request that waits.
             _ if this.handle_in_request || room.is_some() => None,
@@ -87,6 +92,7 @@ impl RateLimitLayerBuilder {
             may_block: limits.iter().any(BuiltLimit::may_block),
             has_bans: limits.iter().any(|limit| limit.ban.is_some()),
             settles: limits.iter().any(BuiltLimit::follows_response),
+            has_caps: limits.iter().any(|limit| limit.is_cap),
             drain: this.drain,
             on_missing_key: this.on_missing_key,
             stores: Stores {
@@ -103,15 +109,15 @@ impl RateLimitLayerBuilder {
 }
 
 /// What the limits of a layer share while it is built.
-struct Building<'a> {
-    old: Option<&'a LayerState>,
-    responder: Arc<Responder>,
-    store: Option<Arc<dyn Store>>,
+pub(super) struct Building<'a> {
+    pub(super) old: Option<&'a LayerState>,
+    pub(super) responder: Arc<Responder>,
+    pub(super) store: Option<Arc<dyn Store>>,
     /// The local stores of this layer, by the length of their buckets in milliseconds.
     own_stores: Vec<(u64, Arc<dyn Store>)>,
     cost: Option<Arc<Cost>>,
     settles: Settles,
-    on_store_error: OnStoreError,
+    pub(super) on_store_error: OnStoreError,
     names: HashSet<Arc<str>>,
 }
 
@@ -125,7 +131,9 @@ impl Building<'_> {
     fn open(&mut self, limit: Limit) -> Result<BuiltLimit, ConfigError> {
         let place = limit.place;
         let name: Arc<str> = limit.given_name().into();
-        limit.check(&name)?;
+        if limit.check(&name)? {
+            return self.open_cap(limit, &name);
+        }
         self.take_name(&name)?;
         let key = key_source(limit.key, limit.lookup)?;
         let strategy = match limit.suppressed {
@@ -188,20 +196,26 @@ impl Building<'_> {
             ban,
             settles,
             metering,
+            is_cap: false,
             mode: limit.current_mode.unwrap_or_else(|| Arc::new(ModeCell::new(limit.mode))),
             tiers,
             admits_on_error: self.on_store_error == OnStoreError::Allow,
         })
     }
 
-    fn take_name(&mut self, name: &Arc<str>) -> Result<(), ConfigError> {
+    pub(super) fn take_name(&mut self, name: &Arc<str>) -> Result<(), ConfigError> {
         match self.names.insert(Arc::clone(name)) {
             true => Ok(()),
             false => Err(ConfigError::DuplicateLimitName(name.to_string())),
         }
     }
 
-    fn ban(&mut self, limit: &str, ban: Ban, store: Option<Arc<dyn Store>>) -> Result<BuiltBan, ConfigError> {
+    pub(super) fn ban(
+        &mut self,
+        limit: &str,
+        ban: Ban,
+        store: Option<Arc<dyn Store>>,
+    ) -> Result<BuiltBan, ConfigError> {
         let (strikes, refusing) = (ban.strikes()?, ban.refusing()?);
         let store = match store {
             Some(store) => store,
@@ -221,7 +235,7 @@ impl Building<'_> {
     }
 
     /// A local store with buckets that suit the quotas: 10 ms, finer for short windows, and larger for very long ones.
-    fn own_store(&mut self, quotas: &[Quota]) -> Result<Arc<dyn Store>, ConfigError> {
+    pub(super) fn own_store(&mut self, quotas: &[Quota]) -> Result<Arc<dyn Store>, ConfigError> {
         let windows = || quotas.iter().map(Quota::window_ms);
         let (shortest, longest) = (windows().min().unwrap_or(1_000), windows().max().unwrap_or(1_000));
         let bucket_ms = (shortest / 100).clamp(1, 10).max((longest >> 23) + 1);
@@ -248,7 +262,8 @@ impl Limit {
     /// Whether no setter was called.
     pub(super) fn is_untouched(&self) -> bool {
         let has_key = self.key.is_some() || self.lookup.is_some();
-        !self.has_table() && !has_key && self.name.is_none() && self.suppressed.is_none() && self.error.is_none()
+        let is_plain = self.name.is_none() && self.suppressed.is_none() && self.in_flight.is_untouched();
+        !self.has_table() && !has_key && is_plain && self.error.is_none()
     }
 
     /// Whether it has quotas that do not depend on a function.
@@ -256,7 +271,8 @@ impl Limit {
         !self.quotas.is_empty() || !self.routes.is_empty()
     }
 
-    fn check(&self, name: &str) -> Result<(), ConfigError> {
+    /// Checks the limit; returns whether it caps the requests in flight.
+    fn check(&self, name: &str) -> Result<bool, ConfigError> {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
@@ -266,19 +282,22 @@ impl Limit {
         if self.metering.is_some() && (self.settles.is_some() || self.suppressed.is_some()) {
             return Err(ConfigError::MeterConflict(name.to_owned()));
         }
+        if self.is_cap(name)? {
+            return Ok(true);
+        }
         match [self.has_table(), self.choose.is_some(), self.quota_lookup.is_some()]
             .into_iter()
             .filter(|has| *has)
             .count()
         {
             0 => Err(ConfigError::NoQuota),
-            1 => Ok(()),
+            1 => Ok(false),
             _ => Err(ConfigError::QuotasConflict(name.to_owned())),
         }
     }
 }
 
-fn key_source(key: Option<Arc<dyn KeyExtractor>>, lookup: Option<Lookup>) -> Result<KeySource, ConfigError> {
+pub(super) fn key_source(key: Option<Arc<dyn KeyExtractor>>, lookup: Option<Lookup>) -> Result<KeySource, ConfigError> {
     let source = match (key, lookup) {
         (None, None) => KeySource { extractor: Arc::new(ClientIp::peer()), lookup: None },
         (None, Some(lookup)) => KeySource { extractor: Arc::new(Global), lookup: Some(lookup) },

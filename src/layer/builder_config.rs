@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::builder::RateLimitLayerBuilder;
 use super::config::{LimitConfig, Place, RateLimitConfig};
+use super::in_flight::cap::Cap;
 use super::limit::Limit;
 use super::state::LayerState;
 use crate::policy::Policy;
@@ -104,6 +105,7 @@ impl LimitConfig {
             routes: self.routes.clone(),
             suppressed: self.suppressed.map(HardLimitFactor::get),
             costs: self.costs.clone(),
+            in_flight: Cap { most: self.in_flight, ttl: self.permit_ttl },
             ban: self.ban,
             place: Place::Limit(index),
             ..Limit::without_key()

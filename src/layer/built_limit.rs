@@ -25,6 +25,8 @@ pub(super) struct BuiltLimit {
     pub(super) ban: Option<Arc<BuiltBan>>,
     pub(super) settles: Settles,
     pub(super) metering: Option<Arc<Metering>>,
+    /// Whether it caps the requests in flight.
+    pub(super) is_cap: bool,
     pub(super) mode: Arc<ModeCell>,
     pub(super) tiers: Tiers,
     pub(super) admits_on_error: bool,
@@ -240,7 +242,7 @@ impl BuiltLimit {
     pub(super) fn plain(&self) -> Option<&Arc<Tier>> {
         let has_routes = matches!(&self.quotas, QuotaSource::Table { routes, .. } if !routes.is_empty());
         let asks_more = has_routes || self.key.lookup.is_some() || self.ban.is_some() || self.follows_response();
-        if asks_more { None } else { self.base() }
+        if asks_more || self.is_cap { None } else { self.base() }
     }
 }
 

@@ -9,6 +9,7 @@ use super::builder::RateLimitLayerBuilder;
 use super::built_limit::BuiltLimit;
 use super::config::RateLimitConfig;
 use super::current::Current;
+use super::in_flight::cap::{charges_a_cap, outlasts};
 use super::mode::LimitMode;
 use super::rate_limit_layer::RateLimitLayer;
 use super::several::tightness;
@@ -237,9 +238,11 @@ impl KeyControl {
     ///
     /// Returns a [`StoreError`] if the store cannot answer.
     pub async fn peek(&self, cost: u64) -> Result<Option<Decision>, StoreError> {
+        let is_cap = self.is_cap();
         let mut tightest: Option<Decision> = None;
         for tier in self.limit.visit(BuiltLimit::all_tiers).unwrap_or_default() {
             let decision = tier.budget.peek(BudgetRequest::new(&self.key, cost)).complete().await?;
+            let decision = if is_cap { outlasts(decision) } else { decision };
             tightest = tightest.into_iter().chain([decision]).min_by_key(tightness);
         }
         Ok(tightest)
@@ -310,6 +313,10 @@ impl KeyControl {
         Ok(decision.retry_after().filter(|_| !decision.is_allowed()))
     }
 
+    fn is_cap(&self) -> bool {
+        self.limit.visit(|limit| limit.is_cap).unwrap_or(false)
+    }
+
     fn ban(&self) -> Result<Arc<BuiltBan>, StoreError> {
         self.limit.visit(|limit| limit.ban.clone()).flatten().ok_or_else(no_ban)
     }
@@ -324,6 +331,9 @@ impl KeyControl {
     /// Returns a [`StoreError`] if the store cannot be reached, or if a local store is full and does not know the key.
     /// Some of the histories may be set then.
     pub async fn set(&self, count: u64) -> Result<(), StoreError> {
+        if count > 0 && self.is_cap() {
+            return Err(charges_a_cap());
+        }
         for tier in self.limit.visit(BuiltLimit::all_tiers).unwrap_or_default() {
             tier.budget.set(&self.key, count, Duration::ZERO).await?;
         }

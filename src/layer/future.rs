@@ -12,7 +12,6 @@ use tower_service::Service;
 use super::body::RateLimitBody;
 use super::drain::{Drain, Unread, announce_close};
 use super::outcome::{Admission, Headers, Outcome, Refused};
-use super::settle::ResponseView;
 use super::several::Several;
 use super::state::LayerState;
 use super::steps::{Entry, Progress};
@@ -174,19 +173,22 @@ where
                     return future.poll(cx).map_ok(|response| response.map(RateLimitBody::inner));
                 }
                 StateProj::Annotated { future, headers, layer } => {
-                    return future.poll(cx).map_ok(|mut response| {
+                    let result = ready!(future.poll(cx));
+                    if result.is_err() {
+                        headers.release();
+                    }
+                    return Poll::Ready(result.map(|mut response| {
                         // A function that settles sees the response of the handler.
-                        let unsettled = match headers {
-                            Headers::Followed(followed) => followed.unsettled.as_ref(),
+                        let tail = match headers {
+                            Headers::Followed(followed) => followed.tail(layer, &response),
                             _ => None,
                         };
-                        let tail = unsettled.and_then(|it| it.settle(&ResponseView::new(&response)));
                         layer.add(headers, response.status(), response.headers_mut());
                         response.map(|body| match tail {
                             None => RateLimitBody::inner(body),
                             Some(tail) => RateLimitBody::watched(body, tail),
                         })
-                    });
+                    }));
                 }
                 StateProj::Refused { response } => {
                     let Some(response) = response.take() else { return Poll::Pending };

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::background::in_background;
 use super::ban::{BuiltBan, no_ban};
 use super::built_limit::TierRef;
+use super::in_flight::cap::charges_a_cap;
+use super::in_flight::permits::{Permits, WeakPermits};
 use super::meter::MeteredLimit;
 use super::settle::{Charge, Settles};
 use super::state::LayerState;
@@ -43,6 +45,7 @@ use crate::store::BudgetRequest;
 pub struct RateLimitHandle {
     layer: Arc<LayerState>,
     limits: Arc<[Applied]>,
+    permits: WeakPermits,
 }
 
 /// One limit of the request.
@@ -127,8 +130,47 @@ impl Applied {
 }
 
 impl RateLimitHandle {
-    pub(super) fn new(layer: &Arc<LayerState>, limits: impl IntoIterator<Item = Applied>) -> Self {
-        Self { layer: Arc::clone(layer), limits: limits.into_iter().collect() }
+    pub(super) fn new(
+        layer: &Arc<LayerState>,
+        limits: impl IntoIterator<Item = Applied>,
+        permits: WeakPermits,
+    ) -> Self {
+        Self { layer: Arc::clone(layer), limits: limits.into_iter().collect(), permits }
+    }
+
+    /// The permits of this request, for limits that cap the [requests in flight](crate::Limit::in_flight).
+    ///
+    /// The request ends when its response has ended, and every clone of the permits is dropped. An upgraded connection
+    /// outlives its response, so move the permits into the task that serves it. They are empty if no cap applies, or if
+    /// the response has already ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// use axum::extract::Request;
+    /// use axum::http::StatusCode;
+    /// use tower_weir::layer::RateLimitHandle;
+    ///
+    /// /// Serves a protocol of its own on the connection.
+    /// async fn upgrade(limits: RateLimitHandle, mut request: Request) -> StatusCode {
+    ///     # struct Upgraded;
+    ///     # async fn on_upgrade(request: &mut Request) -> Upgraded { Upgraded }
+    ///     # async fn serve(connection: Upgraded) {}
+    ///     let permits = limits.permits();
+    ///     let _task = async move {
+    ///         serve(on_upgrade(&mut request).await).await;
+    ///         drop(permits);
+    ///     };
+    ///     # /*
+    ///     tokio::spawn(_task);
+    ///     # */
+    ///     StatusCode::SWITCHING_PROTOCOLS
+    /// }
+    /// # }
+    /// ```
+    pub fn permits(&self) -> Permits {
+        self.permits.upgrade()
     }
 
     /// The limits that apply to the request, in the order of the layer.
@@ -159,9 +201,13 @@ impl RateLimitHandle {
     /// # Errors
     ///
     /// Returns a [`StoreError`] if the store cannot decide, and of the kind
-    /// [`NotConfigured`](StoreErrorKind::NotConfigured) if no such limit applies to the request.
+    /// [`NotConfigured`](StoreErrorKind::NotConfigured) if no such limit applies to the request, or it caps the requests
+    /// in flight.
     pub async fn charge(&self, name: &str, units: u64) -> Result<Decision, StoreError> {
         let (applied, tier) = self.tier(name)?;
+        if self.layer.limits[applied.index].is_cap {
+            return Err(charges_a_cap());
+        }
         let decision = tier.budget.decide(BudgetRequest::new(&applied.key, units)).complete().await?;
         applied.record(&decision, units);
         Ok(decision)

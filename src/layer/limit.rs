@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Place;
+use super::in_flight::cap::Cap;
 use super::into_store::IntoStore;
 use super::meter::{AtLimit, Units};
 use super::mode::{LimitMode, ModeCell};
@@ -55,6 +56,7 @@ pub struct Limit {
     pub(super) settles: Settles,
     pub(super) metering: Option<Units>,
     pub(super) at_limit: Option<AtLimit>,
+    pub(super) in_flight: Cap,
     pub(super) ban: Option<Ban>,
     pub(super) mode: LimitMode,
     /// The mode that a limit of an older state has, which a control may change at any time.
@@ -96,6 +98,7 @@ impl Limit {
             settles: Settles::default(),
             metering: None,
             at_limit: None,
+            in_flight: Cap::default(),
             ban: None,
             mode: LimitMode::Enforce,
             current_mode: None,

@@ -7,10 +7,12 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, Response, StatusCode};
 
 use super::handle::RateLimitHandle;
+use super::in_flight::permits::{Permits, WeakPermits};
+use super::settle::ResponseView;
 use super::several::{Several, SeveralHeaders};
 use super::state::LayerState;
 use super::steps::Progress;
-use super::unsettled::Unsettled;
+use super::unsettled::{Tail, Unsettled};
 use super::waiting;
 use crate::decision::Decision;
 use crate::key::Fault;
@@ -54,8 +56,30 @@ pub(super) enum Headers {
 pub(super) struct Followed {
     headers: Option<SeveralHeaders>,
     pub(super) unsettled: Option<Unsettled>,
+    pub(super) permits: Permits,
     /// The place in the waiting room that pauses if the response asks for it.
     place: Option<Fingerprint>,
+}
+
+impl Headers {
+    /// Ends the request, for which no response follows.
+    pub(super) fn release(&mut self) {
+        if let Self::Followed(followed) = self {
+            followed.permits = Permits::default();
+        }
+    }
+}
+
+impl Followed {
+    /// What follows from the head of the response. Returns what waits for the end of its body.
+    pub(super) fn tail<B>(&mut self, layer: &Arc<LayerState>, response: &Response<B>) -> Option<Tail> {
+        let view = ResponseView::new(response);
+        let tail = self.unsettled.as_ref().and_then(|unsettled| unsettled.settle(&view));
+        match std::mem::take(&mut self.permits) {
+            permits if permits.is_empty() => tail,
+            permits => Some(tail.unwrap_or_else(|| Tail::without_charges(layer, &view)).holding(permits)),
+        }
+    }
 }
 
 impl LayerState {
@@ -96,7 +120,7 @@ impl LayerState {
         match admission {
             Admission::Unlimited => {
                 if self.handle_in_request {
-                    request.insert(RateLimitHandle::new(self, []));
+                    request.insert(RateLimitHandle::new(self, [], WeakPermits::default()));
                 }
                 None
             }
@@ -129,8 +153,9 @@ impl LayerState {
         let unsettled = handle.filter(|_| is_unsettled).map(Unsettled::new);
         let heeding = self.room.as_ref().filter(|room| room.heeds_pauses());
         let place = heeding.map(|room| waiting::place(room, &several.applied));
-        match unsettled.is_some() || place.is_some() {
-            true => Some(Headers::Followed(Box::new(Followed { headers, unsettled, place }))),
+        let permits = several.permits().clone();
+        match unsettled.is_some() || place.is_some() || !permits.is_empty() {
+            true => Some(Headers::Followed(Box::new(Followed { headers, unsettled, permits, place }))),
             false => headers.map(Headers::Several),
         }
     }

@@ -76,6 +76,7 @@ fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[Row]) -> fmt::Result {
 fn limit_rows(limit: &Limit) -> Vec<Row> {
     let quotas = match limit.choose.is_some() || limit.quota_lookup.is_some() {
         true => CODE.to_owned(),
+        false if limit.in_flight.most.is_some() => limit.in_flight.to_string(),
         false if limit.quotas.is_empty() => Quotas::UNLIMITED.to_string(),
         false => Quotas::from(limit.quotas.as_slice()).to_string(),
     };
@@ -87,6 +88,7 @@ fn limit_rows(limit: &Limit) -> Vec<Row> {
     rows.extend(routes.map(|(route, quotas)| indented(&first_cell(route), String::new(), quotas.to_string())));
     rows.extend(limit.costs.iter().map(|(route, units)| indented("cost", cell(route), units.to_string())));
     rows.extend(limit.cost.as_ref().map(|_| indented("cost", CODE.into(), String::new())));
+    rows.extend(limit.in_flight.ttl.map(|ttl| indented("permit-ttl", String::new(), ttl.to_string())));
     rows.extend(limit.ban.map(|ban| indented("ban", String::new(), ban.to_string())));
     rows.extend(limit.settles.is_some().then(|| indented("settle", String::new(), CODE.into())));
     rows

@@ -9,6 +9,9 @@ use arrayvec::ArrayVec;
 
 use super::built_limit::{Asked, BuiltLimit, TierRef};
 use super::handle::{self, RateLimitHandle};
+use super::in_flight::cap::outlasts;
+use super::in_flight::permits::{Permit, Permits};
+use super::in_flight::undecided::{Undecided, UndecidedCap};
 use super::state::LayerState;
 use super::tier::Tier;
 use super::waiting;
@@ -23,6 +26,8 @@ pub(super) struct Several {
     /// The limits with a ban, by their position in `applied`. Their bans are decided before the limits.
     bans: ArrayVec<u8, MAX_LIMITS>,
     decisions: Decisions,
+    /// Of the limits that cap the requests in flight, from the decision on.
+    permits: Permits,
 }
 
 /// Refusals that are being counted. The results are the decisions of bans that begin, with their position.
@@ -59,6 +64,37 @@ impl Several {
         collect_bans(&self.applied, limits, &mut self.bans, &mut parts);
         collect(&self.applied, limits, &mut parts);
         room.decide_into(waiting::place(room, &self.applied), &parts, max_wait, &mut self.decisions)
+    }
+
+    /// Makes sure that a decision on caps returns its permits if the request is dropped before it is made.
+    #[cold]
+    pub(super) fn guard(&self, limits: &[BuiltLimit], pending: PendingDecisions) -> PendingDecisions {
+        let cap = |(at, asked): (usize, &Asked)| {
+            let tier = limits[asked.index].tier(&asked.tier).filter(|_| limits[asked.index].is_cap)?;
+            let (at, budget) = (self.bans.len() + at, Arc::clone(&tier.budget));
+            Some(UndecidedCap { at, budget, key: asked.key.as_bytes().into() })
+        };
+        let caps: Vec<UndecidedCap> = self.applied.iter().enumerate().filter_map(cap).collect();
+        if caps.is_empty() { pending } else { Box::pin(Undecided::new(pending, caps)) }
+    }
+
+    /// Takes the permits that the decision charged. Nothing happens between the two.
+    #[cold]
+    pub(super) fn hold_permits(&mut self, limits: &[BuiltLimit]) {
+        let mut permits = Vec::new();
+        for (at, asked) in self.applied.iter().enumerate().filter(|(_, asked)| limits[asked.index].is_cap) {
+            let Some(tier) = limits[asked.index].tier(&asked.tier) else { continue };
+            let is_charged = |decision: &&Decision| self.decisions.is_allowed() && decision.is_allowed();
+            let decision = self.decision(at).filter(is_charged);
+            permits.extend(decision.map(|it| Permit::new(&tier.budget, asked.key.as_bytes(), *it)));
+            self.decisions.change(self.bans.len() + at, outlasts);
+        }
+        self.permits = Permits::new(permits);
+    }
+
+    /// The permits of an admitted request.
+    pub(super) fn permits(&self) -> &Permits {
+        &self.permits
     }
 
     /// The decision of the limit at a position in `applied`.
@@ -122,6 +158,12 @@ impl Several {
         let limited = self.applied.iter().enumerate().filter_map(judged);
         let mut shown: Shown<'a> = limited.chain(self.bans.iter().enumerate().filter_map(banned)).collect();
         shown.sort_by_key(|judged| tightness(judged.decision));
+        // A cap knows no wait, and a ban does.
+        if let Some(at) = shown.iter().position(|judged| judged.limit.is_ban())
+            && shown[0].limit.is_cap()
+        {
+            shown[..=at].rotate_right(1);
+        }
         shown
     }
 
@@ -134,7 +176,8 @@ impl Several {
     pub(super) fn handle(&self, layer: &Arc<LayerState>) -> RateLimitHandle {
         let limit = |(at, asked): (usize, &Asked)| {
             let decision = self.decision(at).copied();
-            let charged = decision.filter(Decision::is_allowed).map_or(0, |_| asked.cost);
+            let is_charged = |decision: &Decision| decision.is_allowed() && !layer.limits[asked.index].is_cap;
+            let charged = decision.filter(is_charged).map_or(0, |_| asked.cost);
             handle::Applied {
                 index: asked.index,
                 tier: asked.tier.clone(),
@@ -144,7 +187,7 @@ impl Several {
                 charges: handle::Charges::new(charged),
             }
         };
-        RateLimitHandle::new(layer, self.applied.iter().enumerate().map(limit))
+        RateLimitHandle::new(layer, self.applied.iter().enumerate().map(limit), self.permits.downgrade())
     }
 
     /// The headers for the response to an admitted request.

@@ -36,6 +36,8 @@ pub(super) struct LayerState {
     pub(super) has_bans: bool,
     /// Whether a limit settles or meters its charges by the response.
     pub(super) settles: bool,
+    /// Whether a limit caps the requests in flight.
+    pub(super) has_caps: bool,
     pub(super) stores: Stores,
     pub(super) successor: Successor,
     /// The builder that the state was built from, for a new configuration and for the table.

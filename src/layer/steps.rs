@@ -141,7 +141,16 @@ impl LayerState {
                     None => several.decide(&self.limits, self.has_bans),
                     Some(room) => several.decide_or_wait(&self.limits, room, waiting::longest_wait(room, request)),
                 };
-                pending.map_or(Decide::Complete, Decide::Pending)
+                match pending {
+                    Some(pending) if self.has_caps => Decide::Pending(several.guard(&self.limits, pending)),
+                    Some(pending) => Decide::Pending(pending),
+                    None => {
+                        if self.has_caps {
+                            several.hold_permits(&self.limits);
+                        }
+                        Decide::Complete
+                    }
+                }
             }
         }
     }
@@ -177,6 +186,9 @@ impl LayerState {
         }
         if let Progress::Deciding(several, pending) = progress {
             several.complete(ready!(pending.as_mut().poll(cx)));
+            if self.has_caps {
+                several.hold_permits(&self.limits);
+            }
             *progress = self.conclude(std::mem::take(several));
         }
         match progress {

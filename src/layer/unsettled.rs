@@ -4,6 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,8 +13,10 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::body_error::RateLimitBodyError;
 use super::handle::RateLimitHandle;
-use super::meter::Meter;
+use super::in_flight::permits::{Permits, WeakPermits};
+use super::meter::{Meter, Polled};
 use super::settle::{BodyEnd, ResponseView};
+use super::state::LayerState;
 
 /// The charges of an admitted request that wait for its response.
 pub(super) struct Unsettled(RateLimitHandle);
@@ -36,7 +39,7 @@ impl Unsettled {
     }
 }
 
-/// Watches the body of a response, and settles its charges once, when it ends or is dropped.
+/// Watches the body of a response. When it ends or is dropped, it settles the charges and returns the permits, once.
 pub(super) struct Tail {
     limits: RateLimitHandle,
     meter: Option<Meter>,
@@ -46,12 +49,31 @@ pub(super) struct Tail {
     /// Whether a reader saw that nothing follows. It may then drop the body without a further poll.
     is_ended: AtomicBool,
     is_settled: bool,
+    /// Returned as soon as a reader sees the end, through a shared reference.
+    permits: Mutex<Permits>,
 }
 
 impl Tail {
     fn new(limits: RateLimitHandle, response: &ResponseView<'_>, meter: Option<Meter>) -> Self {
         let (status, grpc_status) = (response.status(), response.grpc_status());
-        Self { limits, meter, status, grpc_status, bytes: 0, is_ended: AtomicBool::new(false), is_settled: false }
+        let (is_ended, permits) = (AtomicBool::new(false), Mutex::default());
+        Self { limits, meter, status, grpc_status, bytes: 0, is_ended, is_settled: false, permits }
+    }
+
+    /// A tail that settles nothing.
+    pub(super) fn without_charges(layer: &Arc<LayerState>, response: &ResponseView<'_>) -> Self {
+        Self::new(RateLimitHandle::new(layer, [], WeakPermits::default()), response, None)
+    }
+
+    /// Holds permits until the end of the body.
+    pub(super) fn holding(mut self, permits: Permits) -> Self {
+        self.permits = Mutex::new(permits);
+        self
+    }
+
+    fn release(&self) {
+        let permits = std::mem::take(&mut *self.permits.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(permits);
     }
 
     /// Polls the body, and counts its frames.
@@ -59,7 +81,7 @@ impl Tail {
         &mut self,
         mut body: Pin<&mut B>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, RateLimitBodyError<B::Error>>>> {
+    ) -> Polled<B::Error> {
         let frame = match &mut self.meter {
             Some(meter) => ready!(meter.poll_frame(body.as_mut(), cx)),
             None => ready!(body.as_mut().poll_frame(cx)).map(|frame| frame.map_err(RateLimitBodyError::Inner)),
@@ -108,6 +130,7 @@ impl Tail {
     /// Notes that nothing follows.
     pub(super) fn ended(&self) {
         self.is_ended.store(true, Ordering::Relaxed);
+        self.release();
     }
 
     /// Settles the charges, unless they are settled.
@@ -116,6 +139,7 @@ impl Tail {
             return;
         }
         self.meter.iter_mut().for_each(Meter::close);
+        self.release();
         let Self { status, grpc_status, bytes, .. } = *self;
         let end = BodyEnd { status, grpc_status, trailers, bytes, is_complete };
         self.limits.settle(|settles, charge| {

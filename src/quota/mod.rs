@@ -7,6 +7,8 @@ mod as_text;
 #[cfg(feature = "middleware")]
 mod ban;
 mod count;
+#[cfg(feature = "middleware")]
+mod permit_ttl;
 mod quotas;
 mod rate;
 mod ratio;
@@ -15,6 +17,8 @@ mod values;
 #[cfg(feature = "middleware")]
 pub use ban::Ban;
 pub use count::Quota;
+#[cfg(feature = "middleware")]
+pub use permit_ttl::PermitTtl;
 pub use quotas::Quotas;
 pub use rate::RateLimit;
 pub use values::{HardLimitFactor, RateGroupSizeMs, SyncIntervalMs, Tolerance, WindowSizeSeconds};

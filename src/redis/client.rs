@@ -150,6 +150,31 @@ impl Client {
         self.dispatcher.link().delete_matching(&keys.names.pattern()).await.map(drop)
     }
 
+    /// Takes units of a key from their ticks, and charges `units` now; returns their tick. `is_returning` is true at the
+    /// end of an outage, when no other calls are sent.
+    pub(crate) async fn renew(
+        &self,
+        keys: &Keyspace,
+        name: &[u8],
+        units: u64,
+        taken: &[(u64, u64)],
+        is_returning: bool,
+    ) -> Result<u64, Failure> {
+        let policy = EncodedPolicy::renew(self.geometry.bucket_ms(), &keys.horizon, units, taken);
+        let answer = match is_returning {
+            true => self.dispatcher.run_unjudged(&CORRECT, name, &policy).await?,
+            false => self.dispatcher.run(&CORRECT, name, &policy).await?,
+        };
+        CorrectionReply::read(&answer).map(|reply| reply.newest).ok_or_else(Failure::unreadable)
+    }
+
+    /// Refunds units of the key with a name.
+    pub(crate) async fn refund_name(&self, keys: &Keyspace, name: &[u8], stamp: u64, units: u64) {
+        let (refund, span) = (Correction::Refund { stamp, units }, self.geometry.span());
+        let policy = EncodedPolicy::correct(self.geometry.bucket_ms(), &keys.horizon, span, refund);
+        let _ = self.dispatcher.run(&CORRECT, name, &policy).await;
+    }
+
     /// Corrects a key. After an error or a cancellation, Redis may still have applied the correction.
     pub(crate) async fn correct(
         &self,

@@ -13,6 +13,7 @@ mod heartbeat;
 mod key_name;
 mod on_drop;
 mod options;
+mod returning;
 mod transport;
 
 #[cfg(test)]
@@ -24,4 +25,5 @@ pub(crate) use self::client::Client;
 pub(crate) use self::key_name::Keyspace;
 pub(crate) use self::on_drop::OnDrop;
 pub use self::options::RedisOptions;
+pub(crate) use self::returning::{Return, Returning};
 pub(crate) use self::transport::Failure;

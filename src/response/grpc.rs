@@ -52,6 +52,11 @@ pub(super) fn write_wait<'a>(
     headers.insert(PUSHBACK, pushback);
 }
 
+/// Removes the sign that forbids a retry.
+pub(super) fn allow_retry(headers: &mut HeaderMap) {
+    headers.remove(PUSHBACK);
+}
+
 /// A message as a header value.
 pub(super) fn encoded(message: &str) -> HeaderValue {
     // The encoded text is visible ASCII, so it is always a valid header value.

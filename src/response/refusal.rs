@@ -61,6 +61,8 @@ pub enum RefusalReason {
     ExceedsLimit,
     /// The key is banned after too many refusals; see [`Limit::ban`](crate::Limit::ban).
     Banned,
+    /// Too many requests of the key are in flight; see [`Limit::in_flight`](crate::Limit::in_flight).
+    InFlight,
     /// The request has no key.
     MissingKey,
     /// The store could not decide.
@@ -85,6 +87,7 @@ impl<'a> RefusalContext<'a> {
     pub fn reason(&self) -> RefusalReason {
         match self.refusal {
             Refusal::Limited(limited) if limited.by.limit.is_ban => RefusalReason::Banned,
+            Refusal::Limited(limited) if limited.by.limit.is_cap => RefusalReason::InFlight,
             Refusal::Limited(limited) if limited.by.decision.never_fits() => RefusalReason::ExceedsLimit,
             Refusal::Limited(_) => RefusalReason::Limited,
             Refusal::MissingKey(_) => RefusalReason::MissingKey,

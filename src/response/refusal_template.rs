@@ -27,10 +27,14 @@ pub(super) struct RefusalTemplates {
     rejected: Template,
     /// `None` if a shed request gets the same response as a rejected one.
     shed: Option<Template>,
+    /// Whether the refusals are those of a cap on requests in flight, for which no wait is known.
+    is_cap: bool,
 }
 
 /// The detail of a problem without a wait.
 const NEVER_FITS: &str = "the request exceeds the limit, so no wait helps";
+/// The detail and the gRPC message of a refusal by a cap.
+const IN_FLIGHT: &str = "too many requests in flight";
 
 /// A limit that refused a request.
 #[derive(Clone, Copy)]
@@ -99,6 +103,21 @@ impl RefusalTemplates {
             shed: (shed != rejected).then(|| template(shed)),
             names,
             message,
+            is_cap: false,
+        }
+    }
+
+    /// The refusals by a cap on requests in flight.
+    pub(super) fn of_cap(policy: &Policy, body: RefusalBody, message: Option<Arc<str>>, status: StatusCode) -> Self {
+        let message = message.unwrap_or_else(|| IN_FLIGHT.into());
+        let violation = |quota: &Quota| Violation {
+            subject: format!("policy:{}", policy.name()),
+            description: format!("limit {} in flight", quota.count()),
+        };
+        Self {
+            violations: policy.quotas().iter().map(violation).collect(),
+            is_cap: true,
+            ..Self::new(policy, body, Some(message), status, status)
         }
     }
 
@@ -127,6 +146,10 @@ impl RefusalTemplates {
         let headers = response.headers_mut();
         grpc::write_status(template.code, template.encoded_message.clone(), wire, headers);
         grpc::write_wait(template.code, &template.message, wait, violations, headers);
+        if self.is_cap {
+            // The client may try again, by its own policy.
+            grpc::allow_retry(headers);
+        }
     }
 
     fn body(&self, template: &Template, decision: &Decision, all: &[LimitedBy<'_>]) -> Bytes {
@@ -136,7 +159,7 @@ impl RefusalTemplates {
             _ => usize::MAX,
         };
         // The decision has the longest wait of all.
-        let is_special = all.len() > 1 || index == usize::MAX || decision.never_fits();
+        let is_special = all.len() > 1 || index == usize::MAX || (decision.never_fits() && !self.is_cap);
         if is_special && self.body == RefusalBody::Problem {
             return self.special_problem(template, decision, all);
         }

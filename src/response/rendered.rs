@@ -13,9 +13,21 @@ pub(crate) struct Rendered {
     pub(super) fields: Option<Fields>,
     /// Whether the limit is a ban.
     pub(super) is_ban: bool,
+    /// Whether the limit caps the requests in flight. It then has no fields.
+    pub(super) is_cap: bool,
 }
 
 impl Rendered {
+    /// Whether it is a ban.
+    pub(crate) fn is_ban(&self) -> bool {
+        self.is_ban
+    }
+
+    /// Whether it caps the requests in flight.
+    pub(crate) fn is_cap(&self) -> bool {
+        self.is_cap
+    }
+
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
     }

@@ -77,6 +77,7 @@ impl Responder {
             fields: Fields::new(*headers, also_headers, &policy)?,
             policy,
             is_ban: false,
+            is_cap: false,
         };
         self.check_size(&rendered)?;
         Ok(rendered)
@@ -85,6 +86,13 @@ impl Responder {
     /// Does the same for a ban.
     pub(crate) fn render_ban(&self, policy: Policy) -> Result<Rendered, ConfigError> {
         Ok(Rendered { is_ban: true, ..self.render(policy, false)? })
+    }
+
+    /// Does the same for a cap on requests in flight. It has no fields, because these describe windows.
+    pub(crate) fn render_cap(&self, policy: Policy) -> Result<Rendered, ConfigError> {
+        let Options { body, message, .. } = &self.options;
+        let templates = RefusalTemplates::of_cap(&policy, *body, message.clone(), self.rejected);
+        Ok(Rendered { templates, fields: None, is_cap: true, ..self.render(policy, false)? })
     }
 
     /// gRPC clients refuse header lists above a size (8 kB with some defaults), and then lose the status.
@@ -189,7 +197,8 @@ impl Responder {
         if let Some(wait) = wait {
             retry_after::raise(response.headers_mut(), retry_after::seconds(wait));
         }
-        if limited.by.limit.fields.is_none() || headers::are_set(response.headers()) {
+        let has_fields = limited.by.limit.fields.is_some() || limited.by.limit.is_cap;
+        if !has_fields || headers::are_set(response.headers()) {
             return;
         }
         for Judged { limit, decision } in limited.each() {

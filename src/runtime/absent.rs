@@ -29,6 +29,10 @@ impl Carrier {
         Err(future)
     }
 
+    pub(super) fn is_known(&self) -> bool {
+        false
+    }
+
     pub(super) fn is_over(&self) -> bool {
         false
     }

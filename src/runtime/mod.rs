@@ -75,6 +75,11 @@ impl Carrier {
         on_smol::spawn(future).map_err(|_| NoRuntime::ABSENT)
     }
 
+    /// Whether it is a tokio runtime that still runs its tasks.
+    pub(crate) fn is_live(&self) -> bool {
+        self.0.is_known() && !self.is_over()
+    }
+
     /// Whether the runtime was shut down, which drops its tasks silently.
     pub(crate) fn is_over(&self) -> bool {
         self.0.is_over()

@@ -37,6 +37,10 @@ impl Carrier {
         }
     }
 
+    pub(super) fn is_known(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether it was shut down. A runtime refuses new tasks before it drops its first task.
     pub(super) fn is_over(&self) -> bool {
         let task = self.0.as_ref().map(|handle| handle.spawn(std::future::ready(())));

@@ -9,9 +9,11 @@
 --   charge: entries
 --   hold:   id 12, life in ms u32, stamp u48, units u40
 --   commit: id 12, entries
+--   renew:  units to charge u40, entries u16, each: stamp u48, units to take u40; in the order of the stamps
 -- entries = number u8, each: age in ms u32, units u40
--- Reply: whether it was done or the key was known u8, units live before u40, and after u40. After a hold: units held.
-local SET, REFUND, CHARGE, HOLD, COMMIT = 0, 1, 3, 4, 5
+-- Reply: whether it was done or the key was known u8, units live before u40, and after u40 (after a hold, the units
+-- held), and the newest tick u48.
+local SET, REFUND, CHARGE, HOLD, COMMIT, RENEW = 0, 1, 3, 4, 5, 6
 local MOST_HOLDS = 1024
 local EQUAL, LESS, GREATER, UNEQUAL = 0, 1, 2, 3
 local REPLACE, NEWEST = 0, 1
@@ -139,6 +141,38 @@ local function delete_empty()
   end
 end
 
+-- Takes units from their ticks, each as `refund` does, and charges units now. It charges them whatever it found, because
+-- their permits are held. So a lost value, a correction or a lost reply never makes the count too low.
+local function renew(units, count, from)
+  local stamp, wanted, gone, before, out = nil, 0, 0, base, {}
+  local function next_entry()
+    if count == 0 then stamp = nil return end
+    count = count - 1
+    stamp, wanted, from = unpack('<I6I5', policy, from)
+  end
+  next_entry()
+  for i = 0, n do
+    local low, tick, cum = nil, open, total
+    if i < n then
+      low, cum = unpack('<I4I5', words, 9 * i + 1)
+      tick = open - (open - low) % M32
+    end
+    local left = (cum - before) % M40
+    while stamp and stamp <= tick do
+      if now - stamp <= kept and (stamp == tick or i < merged) then
+        local taken = min(wanted, left)
+        left, gone = left - taken, gone + taken
+      end
+      next_entry()
+    end
+    before = cum
+    if low then out[#out + 1] = pack('<I4I5', low, (cum - gone) % M40) end
+  end
+  words, total = table.concat(out), (total - gone) % M40
+  roll()
+  total, known, dirty = (total + units) % M40, true, true
+end
+
 shed = load(KEYS[1])
 if not shed then return redis.error_reply('WRONGTYPE the key of a limit holds a value of another type') end
 local before, done, held = used(), known, nil
@@ -164,6 +198,9 @@ elseif operation == COMMIT then
     charge_entries(entries_at, remove(place)[3])
     delete_empty()
   end
+elseif operation == RENEW then
+  local units, entries, from = unpack('<I5I2', policy, at)
+  renew(units, entries, from)
 elseif operation == REFUND then
   if known then refund(unpack('<I6I5', policy, at)) end
 elseif known then
@@ -178,4 +215,4 @@ elseif known then
   end
 end
 if dirty then store(KEYS[1], shed) end
-return pack('<I1I5I5', done and 1 or 0, before, held or used())
+return pack('<I1I5I5I6', done and 1 or 0, before, held or used(), open)

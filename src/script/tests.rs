@@ -4,6 +4,7 @@ mod damage;
 mod holds;
 mod joint;
 mod plain;
+mod renew;
 mod steps;
 
 use super::*;

@@ -162,6 +162,23 @@ impl EncodedPolicy {
         Self::light(out)
     }
 
+    /// The argument of a correction that takes units from their ticks and charges `units` now. The entries are in the
+    /// order of their ticks, and at most 65 535.
+    pub(crate) fn renew(bucket_ms: u64, horizon: &Retention, units: u64, entries: &[(u64, u64)]) -> Self {
+        let mut out = shape(bucket_ms, horizon, Plain::default());
+        let entries = &entries[..entries.len().min(usize::from(u16::MAX))];
+        out.reserve(16 + 11 * entries.len());
+        out.push(RENEW);
+        put(&mut out, u64::from(longest(horizon)), 4);
+        put(&mut out, units.min(MOST_UNITS), 5);
+        put(&mut out, entries.len() as u64, 2);
+        for (stamp, units) in entries {
+            put(&mut out, (*stamp).min(MOST_TICK), 6);
+            put(&mut out, (*units).min(MOST_UNITS), 5);
+        }
+        Self::light(out)
+    }
+
     /// A policy whose calls are never batched.
     fn light(bytes: Vec<u8>) -> Self {
         Self { bytes: bytes.into(), weight: 1 }
@@ -185,10 +202,12 @@ impl EncodedPolicy {
     }
 }
 
-/// The operation of [`EncodedPolicy::charge`]; [`Correction::operation`] has the others.
+/// The operations of [`EncodedPolicy::charge`] and [`EncodedPolicy::renew`]; [`Correction::operation`] has the others.
 const CHARGE: u8 = 3;
 /// The operation of [`EncodedPolicy::commit`].
 const COMMIT: u8 = 5;
+/// The operation of [`EncodedPolicy::renew`].
+const RENEW: u8 = 6;
 
 /// The beginning of a correction's argument.
 fn operation(bucket_ms: u64, horizon: &Retention, span: u32, operation: u8) -> Vec<u8> {
@@ -250,13 +269,15 @@ pub(crate) struct CorrectionReply {
     pub(crate) before: u64,
     /// The units live afterwards; after [`Correction::Hold`], the reserved units.
     pub(crate) after: u64,
+    /// The tick of the newest unit.
+    pub(crate) newest: u64,
 }
 
 impl CorrectionReply {
     pub(crate) fn read(answer: &[u8]) -> Option<Self> {
         let mut reader = Reader(answer);
         let (done, before, after) = (reader.number(1)? == 1, reader.number(5)?, reader.number(5)?);
-        Some(Self { done, before, after })
+        Some(Self { done, before, after, newest: reader.number(6)? })
     }
 }
 

@@ -76,6 +76,14 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
         Box::pin(std::future::ready(Err(error)))
     }
 
+    /// Whether each unit counts until it is refunded, however long that takes, for a policy that
+    /// [caps requests in flight](Policy::is_in_flight).
+    ///
+    /// With the default, which is no, a layer with such a limit is not built.
+    fn holds_permits(&self) -> bool {
+        false
+    }
+
     /// The budget itself, if its store can decide on several budgets in one step.
     #[doc(hidden)]
     fn as_any(&self) -> Option<&dyn Any> {

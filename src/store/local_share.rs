@@ -82,6 +82,11 @@ impl LocalShare {
         self.windows.look(&self.table, key, cost, parts, suppressed)
     }
 
+    /// Returns permits, whichever store admitted them. All permits of a key are in one place.
+    pub(crate) fn release(&self, key: &[u8], permits: u64) {
+        self.table.settle(self.table.fingerprint(key), |window, _| window.release(permits));
+    }
+
     /// Takes back up to `units` that a decision of this share charged at a tick.
     pub(crate) fn refund(&self, key: &[u8], units: u64, tick: u64) {
         self.windows.refund(&self.table, key, units, tick);

@@ -115,6 +115,14 @@ impl Decisions {
         self.is_unavailable |= is_needed;
     }
 
+    /// Changes the decision of a part.
+    #[cfg(feature = "middleware")]
+    pub(crate) fn change(&mut self, index: usize, change: impl FnOnce(Decision) -> Decision) {
+        if let Some(part) = self.parts.get_mut(index) {
+            *part = part.map(change);
+        }
+    }
+
     /// Marks a part as not charged.
     pub(super) fn uncharge(&mut self, index: usize, cost: u64) {
         if let Some(Some(decision)) = self.parts.get_mut(index) {

@@ -25,13 +25,16 @@ const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1
 /// The error of a hold without units.
 const TOO_MANY: &str = "the key has 1024 reservations already, or was reset meanwhile; reserve fewer at a time";
 
+/// Called with a key after its units changed.
+type OnChange = dyn Fn(&[u8]) + Send + Sync;
+
 /// The place of a hold's units.
 pub(crate) struct HeldKey {
     pub(crate) client: Arc<Client>,
     pub(crate) keys: Arc<Keyspace>,
     pub(crate) key: Box<[u8]>,
     /// Forgets what this instance knows of the key, after units became free.
-    pub(crate) on_change: Box<dyn Fn(&[u8]) + Send + Sync>,
+    pub(crate) on_change: Box<OnChange>,
 }
 
 /// Units in Redis that this process may spend.
@@ -172,7 +175,7 @@ impl Hold for RemoteHold {
             if let Some(lease) = &ending.lease {
                 ending.core.report(lease).await?;
             }
-            drop(ending.lease.take());
+            ending.reported();
             Ok(())
         })
     }
@@ -193,6 +196,10 @@ struct Ending {
 impl Ending {
     fn of(core: &Arc<Core>) -> Self {
         Self { core: Arc::clone(core), lease: core.take() }
+    }
+
+    fn reported(&mut self) {
+        self.lease = None;
     }
 }
 

@@ -9,6 +9,7 @@ mod control;
 mod cors;
 mod deny;
 mod exempt;
+mod in_flight;
 mod keys;
 mod layer;
 mod limits;

@@ -6,6 +6,7 @@ mod causes;
 mod conformance;
 mod exact;
 mod harness;
+mod in_flight;
 mod on_smol;
 #[path = "../support/mod.rs"]
 mod support;

@@ -122,9 +122,14 @@ type Asker = oneshot::Sender<Result<Decision, StoreError>>;
 
 /// A store of one's own that answers when the test says so.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Deferred(pub(crate) Arc<Mutex<VecDeque<Asker>>>);
+pub(crate) struct Deferred(pub(crate) Arc<Mutex<VecDeque<Asker>>>, Arc<AtomicUsize>);
 
 impl Deferred {
+    /// The number of refunds.
+    pub(crate) fn refunds(&self) -> usize {
+        self.1.load(Ordering::SeqCst)
+    }
+
     /// Admits the oldest request that waits, or tells it to come back in 1.5 s.
     pub(crate) fn settle(&self, is_admitted: bool) {
         let refusal = Decision::rejected(10, 10, Some(Duration::from_millis(1_500)));
@@ -148,7 +153,13 @@ impl Budget for Deferred {
         BudgetResponse::Pending(Box::pin(async move { receiver.await.unwrap_or_else(gone) }))
     }
 
-    fn refund(&self, _: &[u8], _: u64, _: &Decision) {}
+    fn refund(&self, _: &[u8], _: u64, _: &Decision) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn holds_permits(&self) -> bool {
+        true
+    }
 }
 
 /// A store that always answers the same.

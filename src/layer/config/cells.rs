@@ -6,8 +6,19 @@ use crate::error::{ConfigError, shortened};
 pub(crate) const BLANKS: &str = "  ";
 
 /// The words that begin a line, or an indented line, of another kind.
-const KEYWORDS: [&str; 10] =
-    ["ban", "cost", "deny", "enabled", "exempt", "limit", "methods", "on-missing-key", "on-store-error", "settle"];
+const KEYWORDS: [&str; 11] = [
+    "ban",
+    "cost",
+    "deny",
+    "enabled",
+    "exempt",
+    "limit",
+    "methods",
+    "on-missing-key",
+    "on-store-error",
+    "permit-ttl",
+    "settle",
+];
 
 /// A cell of a line.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 use crate::key::ParsedKey;
 use crate::layer::mode::LimitMode;
 use crate::policy::Policy;
-use crate::quota::{Ban, HardLimitFactor, Quotas};
+use crate::quota::{Ban, HardLimitFactor, PermitTtl, Quotas};
 
 /// One limit of a [`RateLimitConfig`](super::RateLimitConfig).
 ///
@@ -27,6 +27,13 @@ pub struct LimitConfig {
     /// The hard limit factor of the suppressed strategy; the default is the absolute strategy.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub suppressed: Option<HardLimitFactor>,
+    /// The cap on the requests in flight, such as 4; the default is none. See [`Limit::in_flight`](crate::Limit::in_flight).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub in_flight: Option<u64>,
+    /// For how long Redis counts the requests of an instance that ended without notice, such as `30s`. See
+    /// [`Limit::permit_ttl`](crate::Limit::permit_ttl).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub permit_ttl: Option<PermitTtl>,
     /// The ban, such as `20 in 1h for 1d`; the default is none. See [`Limit::ban`](crate::Limit::ban).
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub ban: Option<Ban>,
@@ -43,6 +50,8 @@ impl Default for LimitConfig {
             routes: Vec::new(),
             costs: Vec::new(),
             suppressed: None,
+            in_flight: None,
+            permit_ttl: None,
             ban: None,
             mode: LimitMode::default(),
         }

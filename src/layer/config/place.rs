@@ -25,6 +25,7 @@ impl Place {
             ConfigError::InvalidHardLimitFactor(_) => ".suppressed",
             ConfigError::InvalidPercentage(_) => ".mode",
             ConfigError::InvalidBan(_) => ".ban",
+            ConfigError::InvalidInFlight(_) | ConfigError::InFlightConflict { .. } => ".in_flight",
             // An error of a route's quotas is wrapped where the route is known.
             ConfigError::InvalidRoute(_) => ".costs",
             _ => ".quotas",

@@ -8,6 +8,7 @@ use super::rate_limit_config::RateLimitConfig;
 use crate::error::{ConfigError, shortened};
 use crate::key::{CODE, ClientIp, Networks};
 use crate::layer::exempt;
+use crate::layer::in_flight::cap::Cap;
 use crate::layer::routes::{Routes, method};
 use crate::quota::{HardLimitFactor, Quotas};
 use crate::response;
@@ -117,6 +118,12 @@ impl Reader {
                 Some(_) => Err(invalid(line)),
             };
         }
+        if first.is("permit-ttl") {
+            return match limit.permit_ttl.replace(value.text.parse()?) {
+                None => Ok(()),
+                Some(_) => Err(invalid(line)),
+            };
+        }
         if first.is("settle") {
             return Err(code_or(invalid(line), value));
         }
@@ -156,10 +163,12 @@ impl Reader {
 fn limit(line: &str, cells: &[Cell]) -> Result<LimitConfig, ConfigError> {
     let [name, per, quotas, strategy, mode] = cells else { return Err(invalid(line)) };
     response::check_name(&name.text)?;
+    let in_flight = Cap::most_of(&quotas.text).transpose()?;
     Ok(LimitConfig {
         name: name.text.clone(),
         per: per.text.parse()?,
-        quotas: quotas_of(quotas)?,
+        quotas: if in_flight.is_some() { Quotas::UNLIMITED } else { quotas_of(quotas)? },
+        in_flight,
         suppressed: factor(&strategy.text)?,
         mode: mode.text.parse()?,
         ..LimitConfig::default()

@@ -9,7 +9,7 @@ use super::{AtLimit, MeteredLimit, Metering};
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::layer::background::in_background;
-use crate::store::{BudgetRequest, BudgetResponse, Hold, Sleep, clock, hold};
+use crate::store::{BudgetHold, BudgetRequest, BudgetResponse, Hold, Sleep, clock, hold};
 use crate::time::{TimeSource, millis};
 
 /// How long the cost of the request stays reserved for its response. Later frames ask the limit.
@@ -37,7 +37,7 @@ type PendingDecision = Pin<Box<dyn Future<Output = Result<Decision, StoreError>>
 enum Reserved {
     /// Charged by the decision on the request.
     Charged,
-    Beginning(Pin<Box<dyn Future<Output = Result<Box<dyn Hold>, StoreError>> + Send>>),
+    Beginning(BudgetHold),
     Held(Box<dyn Hold>),
     Nothing,
 }
@@ -105,7 +105,7 @@ impl Account {
             }
             let wanted = (self.owed - self.held()).min(most);
             let (wanted, result) = ready!(self.poll_decision(wanted, cx));
-            match self.judge(wanted, result, may_split) {
+            match self.judge(wanted, result.as_ref().ok(), may_split) {
                 Answer::Paid(paid) => return Poll::Ready(paid),
                 Answer::Fewer(units) => most = units,
                 Answer::Again => {}
@@ -114,11 +114,12 @@ impl Account {
     }
 
     /// Acts on a decision on so many of the owed units.
-    fn judge(&mut self, wanted: u64, result: Result<Decision, StoreError>, may_split: bool) -> Answer {
-        let decision = match result {
-            Ok(decision) => decision,
-            Err(_) if self.limit.admits_on_error => return Answer::Paid(self.paid(self.owed)),
-            Err(_) => return Answer::Paid(Paid::Nothing),
+    /// Without one, the store failed.
+    fn judge(&mut self, wanted: u64, decision: Option<&Decision>, may_split: bool) -> Answer {
+        let decision = match decision {
+            Some(decision) => decision,
+            None if self.limit.admits_on_error => return Answer::Paid(self.paid(self.owed)),
+            None => return Answer::Paid(Paid::Nothing),
         };
         if decision.is_allowed() {
             return self.pay_rest(wanted, may_split);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::at_limit::AtLimit;
-pub(super) use self::running::Meter;
+pub(super) use self::running::{Meter, Polled};
 use crate::decision::Decision;
 use crate::store::Budget;
 

@@ -33,8 +33,8 @@ enum Ending {
     Data(Bytes),
 }
 
-/// What a poll of a metered body returns.
-type Polled<E> = Poll<Option<Result<Frame<Bytes>, RateLimitBodyError<E>>>>;
+/// What a poll of a body returns.
+pub(in crate::layer) type Polled<E> = Poll<Option<Result<Frame<Bytes>, RateLimitBodyError<E>>>>;
 
 impl Meter {
     /// A meter for a response, if limits meter it.

@@ -12,14 +12,15 @@
 
 mod joint;
 mod probes;
+mod returning;
 mod settle;
 mod tasks;
 #[cfg(test)]
 mod tests;
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
@@ -31,6 +32,7 @@ use super::queue::{Answer, DirectGuard, Enqueued, Pending, Queue};
 use crate::redis::breaker::Breaker;
 use crate::redis::debts::Debts;
 use crate::redis::health::{self, HealthLog};
+use crate::redis::returning::Returning;
 use crate::redis::transport::{Failure, FailureKind, Transport, slot};
 use crate::runtime;
 use crate::script::{Ask, DECIDE, EncodedPolicy, Script, ScriptReply};
@@ -68,6 +70,8 @@ pub(crate) struct Dispatcher {
     /// The units of shares that Redis does not know yet.
     debts: Debts,
     is_settling: AtomicBool,
+    /// The store that takes part in the end of an outage.
+    returning: OnceLock<Weak<dyn Returning>>,
     bucket_ms: u64,
 }
 
@@ -95,6 +99,7 @@ impl Dispatcher {
             is_questioning: AtomicBool::new(false),
             debts: Debts::default(),
             is_settling: AtomicBool::new(false),
+            returning: OnceLock::new(),
             bucket_ms,
         })
     }

@@ -67,11 +67,12 @@ impl HybridStore {
 
     pub(crate) fn new(
         client: &Arc<Client>,
+        direct: Arc<dyn Store>,
         settings: &Settings,
         interval: SyncIntervalMs,
         tolerance: Tolerance,
     ) -> Result<Self, ConfigError> {
-        Shared::new(client, settings, interval, tolerance).map(|shared| Self(Some(Arc::new(shared))))
+        Shared::new(client, direct, settings, interval, tolerance).map(|shared| Self(Some(Arc::new(shared))))
     }
 
     /// Limits with the absolute strategy: it admits a request that fits, and rejects the rest.
@@ -120,6 +121,10 @@ impl fmt::Debug for HybridStore {
 impl Store for HybridStore {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
+        if policy.is_in_flight() {
+            // An instance that held permits in advance would keep them from the others.
+            return shared.direct.open(policy);
+        }
         let limits: Arc<[Limit]> = shared.redis.geometry.limits(policy)?.into();
         let here: Vec<Limit> = limits.iter().map(|limit| shared.params.geometry.with_lag(*limit)).collect();
         let new = || KeyTable::new(shared.redis.keyspace(Some(policy.name())), shared.max_keys);

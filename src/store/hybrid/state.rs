@@ -13,11 +13,14 @@ use crate::lease::{LimitSet, NameSource, OwnedLimitSet, StoreContext, StoreParam
 use crate::policy::OnStoreError;
 use crate::quota::{SyncIntervalMs, Tolerance};
 use crate::redis::Client;
+use crate::store::budget::Store;
 use crate::time::{TimeSource, millis};
 
 /// The state that the handles of one store share.
 pub(super) struct Shared {
     pub(super) redis: Arc<Client>,
+    /// The store of the limits that no lease can serve, in the same Redis.
+    pub(super) direct: Arc<dyn Store>,
     pub(super) time: TimeSource,
     pub(super) params: StoreParams,
     pub(super) tolerance: Tolerance,
@@ -57,6 +60,7 @@ pub(super) struct Wanted<'a> {
 impl Shared {
     pub(super) fn new(
         redis: &Arc<Client>,
+        direct: Arc<dyn Store>,
         settings: &Settings,
         interval: SyncIntervalMs,
         tolerance: Tolerance,
@@ -82,6 +86,7 @@ impl Shared {
             names: NameSource::default(),
             on_store_error: redis.on_store_error,
             redis: Arc::clone(redis),
+            direct,
             queues: LazyQueues::new(settings.queues),
             main: Arc::new(main),
             named: PolicyRegistry::new(TimeSource::system()),

@@ -122,6 +122,10 @@ impl Budget for LocalBudget {
 
     fn refund(&self, key: &[u8], cost: u64, decision: &Decision) {
         if let Charge::Window { tick, units } = decision.charge {
+            if self.table.holds_permits() {
+                let place = if decision.is_overflow { Place::Shared } else { Place::Own };
+                return self.windows.release(&self.table, key, cost.min(units), tick, place);
+            }
             self.windows.refund(&self.table, key, cost.min(units), tick);
         }
     }
@@ -149,6 +153,10 @@ impl Budget for LocalBudget {
     fn record(&self, key: &[u8], units: u64) -> BudgetChange {
         self.windows.record(&self.table, key, units);
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn holds_permits(&self) -> bool {
+        self.table.holds_permits()
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

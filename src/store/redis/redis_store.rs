@@ -1,6 +1,6 @@
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::calls::RedisLimits;
@@ -66,7 +66,10 @@ impl RedisStore {
     }
 
     pub(crate) fn new(client: &Arc<Client>, has_deny_cache: bool, settings: &Settings) -> Result<Self, ConfigError> {
-        Shared::new(client, has_deny_cache, settings).map(|shared| Self(Some(Arc::new(shared))))
+        let shared = Arc::new(Shared::new(client, has_deny_cache, settings)?);
+        let returning: Weak<Shared> = Arc::downgrade(&shared);
+        client.dispatcher.set_returning(returning);
+        Ok(Self(Some(shared)))
     }
 
     /// Starts to free the memory of this instance's shares in the background.
@@ -109,7 +112,7 @@ impl Store for RedisStore {
     fn open(&self, policy: &Policy) -> Result<Arc<dyn Budget>, ConfigError> {
         let shared = self.0.as_ref().ok_or(ConfigError::NoRedis)?;
         let limits: Arc<[Limit]> = shared.client.geometry.limits(policy)?.into();
-        let new = || shared.keys_of(policy.name());
+        let new = || shared.keys_of(policy);
         let (keys, opened) = shared.named.open(policy, &limits, new)?;
         let share = match policy.on_store_error() {
             OnStoreError::LocalShare => Some(LocalShare::new(&shared.windows, Some(policy), &limits)?),
@@ -186,6 +189,10 @@ impl Budget for RedisBudget {
     fn record(&self, key: &[u8], units: u64) -> BudgetChange {
         let (shared, keys, key) = (Arc::clone(&self.shared), Arc::clone(&self.account.keys), Box::<[u8]>::from(key));
         Box::pin(async move { Ok(shared.client.record(&keys.space, &key, units).await.map(drop)?) })
+    }
+
+    fn holds_permits(&self) -> bool {
+        self.account.keys.permits.is_some()
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::deny_cache::{DenyCache, RoundTrip};
 use super::joint_refusals::JointRefusals;
+use super::permits::HeldPermits;
 use super::policy_cache::PolicyCache;
+use super::renewals::Renewals;
 use crate::correction::{RateLimitComparator, SetOutcome};
 use crate::decision::{Charge, Decision};
 use crate::engine::{Limit, SetMode};
@@ -13,9 +15,9 @@ use crate::error::{ConfigError, StoreError};
 use crate::keyspace::registry::{Kept, PolicyRegistry};
 use crate::keyspace::{Settings, Windows};
 use crate::lease::NameSource;
-use crate::policy::OnStoreError;
+use crate::policy::{OnStoreError, Policy};
 use crate::redis::{Client, Failure, Keyspace, OnDrop};
-use crate::runtime;
+use crate::runtime::{self, Carrier};
 use crate::script::{self, Correction, CorrectionReply, EncodedPolicy, Mode};
 use crate::store::budget::BudgetResponse;
 use crate::store::local_share::LocalShare;
@@ -38,12 +40,16 @@ pub(super) struct Shared {
     pub(super) main: LimitHandle,
     /// The keys of the limits that layers opened.
     pub(super) named: PolicyRegistry<LimitKeys>,
+    /// The task that renews permits.
+    pub(super) renewals: Renewals,
 }
 
 /// The keys of one limit's name, and their deny cache.
 pub(super) struct LimitKeys {
     pub(super) space: Arc<Keyspace>,
     denied: Option<DenyCache>,
+    /// What this instance holds, if units are permits.
+    pub(super) permits: Option<Arc<HeldPermits>>,
 }
 
 /// The keys of a name, and the local share that decides during an outage.
@@ -77,7 +83,12 @@ impl Kept for LimitKeys {
 impl LimitKeys {
     fn new(client: &Client, name: Option<&str>, has_deny_cache: bool) -> Self {
         let denied = has_deny_cache.then(|| DenyCache::new(DenyCache::MOST));
-        Self { space: Arc::new(client.keyspace(name)), denied }
+        Self { space: Arc::new(client.keyspace(name)), denied, permits: None }
+    }
+
+    /// Keys whose units are permits. No refusal is remembered, because any instance may end it.
+    fn of_permits(client: &Client, name: &str) -> Self {
+        Self { permits: Some(Arc::default()), ..Self::new(client, Some(name), false) }
     }
 
     /// The count of this instance's corrections of a key, or of others, which a remembered refusal must match. Returns
@@ -111,12 +122,16 @@ impl Shared {
             time: TimeSource::system(),
             main: LimitHandle { keys: Arc::new(keys), share, policy: Arc::default() },
             named: PolicyRegistry::new(TimeSource::system()),
+            renewals: Renewals::default(),
         })
     }
 
     /// Returns the keys of a limit that a layer opens.
-    pub(super) fn keys_of(&self, name: &str) -> LimitKeys {
-        LimitKeys::new(&self.client, Some(name), self.has_deny_cache)
+    pub(super) fn keys_of(&self, policy: &Policy) -> LimitKeys {
+        if policy.is_in_flight() {
+            return LimitKeys::of_permits(&self.client, policy.name());
+        }
+        LimitKeys::new(&self.client, Some(policy.name()), self.has_deny_cache)
     }
 
     /// Decides at once if no call is necessary, otherwise after a round trip.
@@ -157,7 +172,7 @@ impl Shared {
     }
 
     fn instead(
-        &self,
+        self: &Arc<Self>,
         account: &LimitHandle,
         wanted: &Wanted<'_>,
         charges: bool,
@@ -205,8 +220,17 @@ impl Shared {
     }
 
     /// Updates the deny cache and the local share from a decision.
-    pub(super) fn remember(&self, account: &LimitHandle, wanted: &Wanted<'_>, decision: &Decision, asked: RoundTrip) {
-        if decision.used() > decision.limit() {
+    pub(super) fn remember(
+        self: &Arc<Self>,
+        account: &LimitHandle,
+        wanted: &Wanted<'_>,
+        decision: &Decision,
+        asked: RoundTrip,
+    ) {
+        if let (Some(permits), Charge::Window { tick, units: units @ 1.. }) = (&account.keys.permits, decision.charge) {
+            permits.hold(account.keys.space.names.name(wanted.key), Some(tick), units);
+            self.start_renewals(&Carrier::here());
+        } else if decision.used() > decision.limit() {
             self.check_use(&account.keys, wanted, decision);
         }
         if decision.charge.units() > 0 {
@@ -243,7 +267,7 @@ impl Shared {
 
     /// Applies the policy for a request that Redis cannot decide.
     pub(super) fn without_redis(
-        &self,
+        self: &Arc<Self>,
         account: &LimitHandle,
         wanted: &Wanted<'_>,
         failure: Failure,
@@ -256,7 +280,10 @@ impl Shared {
     }
 
     /// Records what a share charged, to report it to Redis later.
-    pub(super) fn owe(&self, account: &LimitHandle, key: &[u8], decision: &Decision, failure: &Failure) {
+    pub(super) fn owe(self: &Arc<Self>, account: &LimitHandle, key: &[u8], decision: &Decision, failure: &Failure) {
+        if let Some(permits) = &account.keys.permits {
+            return self.owe_permits(account, permits, key, decision.charge.units());
+        }
         // What may have run may have been charged: reported again, it would count twice.
         if decision.charge.units() > 0 && !failure.may_have_run() {
             self.client.owe(&account.keys.space, key, decision.charge.units());
@@ -286,7 +313,8 @@ impl Shared {
     /// Forgets a key, in Redis and in this instance's share.
     pub(super) async fn forget(&self, account: &LimitHandle, key: &[u8]) -> Result<CorrectionReply, Failure> {
         let corrected = self.correct(&account.keys, key, Correction::Delete).await?;
-        if let Some(share) = &account.share {
+        // This instance's requests in flight go on, and the next renewal counts them again.
+        if let Some(share) = account.share.as_ref().filter(|_| account.keys.permits.is_none()) {
             share.forget(key);
         }
         Ok(corrected)
@@ -306,6 +334,9 @@ impl Shared {
 
     /// Takes back up to `cost` units that a decision charged.
     pub(super) fn take_back(self: &Arc<Self>, account: &LimitHandle, key: &[u8], cost: u64, decision: &Decision) {
+        if let Some(permits) = &account.keys.permits {
+            return self.give_back(account, permits, key, cost.min(decision.charge.units()));
+        }
         match (decision.charge, &account.share) {
             (Charge::LocalShare { tick, units }, Some(share)) => {
                 let units = cost.min(units);

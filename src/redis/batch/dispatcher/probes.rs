@@ -100,6 +100,7 @@ impl Dispatcher {
                 match dispatcher.is_back(&key).await {
                     Ok(()) => {
                         dispatcher.settle(at).await;
+                        dispatcher.bring_back(at).await;
                         true
                     }
                     Err(failure) => {
