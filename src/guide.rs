@@ -15,7 +15,7 @@
 //! | how to operate Redis for limits | [`redis_operations`] |
 //! | how the hybrid store works, and how exact it is | [`hybrid`] |
 //! | what each log code means | [`diagnostics`] |
-//! | how to test limits without sleeping | [`testing`] |
+//! | how to test limits without sleeping, and on an access log | [`testing`] |
 //! | holds, ranges, clocks and memory | [`limits_and_memory`] |
 //! | how to use the engine without HTTP | [`engine`] |
 //! | how to migrate from other limiters | [`migrating`] |
@@ -53,6 +53,7 @@ macro_rules! links {
 [example-policy-file]: https://docs.rs/crate/tower-weir/latest/source/examples/policy_file.rs
 [example-shadow-rollout]: https://docs.rs/crate/tower-weir/latest/source/examples/shadow_rollout.rs
 [example-tiers]: https://docs.rs/crate/tower-weir/latest/source/examples/tiers.rs
+[example-weir-replay]: https://docs.rs/crate/tower-weir/latest/source/examples/weir-replay/main.rs
 
 "
     };

@@ -6,3 +6,4 @@ mod clients;
 mod grpc;
 mod limits;
 mod programs;
+mod replay;

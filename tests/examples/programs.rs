@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-const EXAMPLES: [&str; 9] = [
+const EXAMPLES: [&str; 10] = [
     "client_side",
     "grpc_methods",
     "login",
@@ -18,6 +18,7 @@ const EXAMPLES: [&str; 9] = [
     "tenant_and_global",
     "tiers",
     "upload_quota",
+    "weir-replay",
 ];
 
 /// The features of this build, so that cargo has nothing else to compile.
