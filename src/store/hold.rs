@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::{Duration, Instant};
 
 use super::budget::BudgetChange;
 use crate::error::StoreError;
@@ -27,12 +28,14 @@ pub type BudgetHold = Pin<Box<dyn Future<Output = Result<Box<dyn Hold>, StoreErr
 /// Units that stay dated at their decision. The rest is refunded by a function.
 pub(crate) struct Undated<F: FnMut(u64)> {
     left: u64,
+    since: Instant,
+    ttl: Duration,
     refund: F,
 }
 
 impl<F: FnMut(u64)> Undated<F> {
-    pub(crate) fn new(units: u64, refund: F) -> Self {
-        Self { left: units, refund }
+    pub(crate) fn new(units: u64, ttl: Duration, refund: F) -> Self {
+        Self { left: units, since: Instant::now(), ttl, refund }
     }
 
     fn refund(&mut self) {
@@ -45,7 +48,7 @@ impl<F: FnMut(u64)> Undated<F> {
 
 impl<F: FnMut(u64) + Send + Sync> Hold for Undated<F> {
     fn spend(&mut self, units: u64) -> bool {
-        let left = self.left.checked_sub(units);
+        let left = self.left.checked_sub(units).filter(|_| self.since.elapsed() < self.ttl);
         self.left = left.unwrap_or(self.left);
         left.is_some()
     }

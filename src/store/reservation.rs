@@ -60,7 +60,7 @@ pub(crate) async fn hold(
         Some(hold) => hold.await,
         None => {
             let (budget, key, decision) = (Arc::clone(budget), Box::<[u8]>::from(key), *decision);
-            Ok(Box::new(Undated::new(units, move |left| budget.refund(&key, left, &decision))))
+            Ok(Box::new(Undated::new(units, ttl, move |left| budget.refund(&key, left, &decision))))
         }
     }
 }
@@ -103,7 +103,7 @@ impl Reservation {
     ) -> Result<Self, StoreError> {
         let (decision, units, hold) = match reserve(&budget, key, n, ttl, is_partial).await {
             Err(_) if on_store_error == OnStoreError::Allow => {
-                let hold: Box<dyn Hold> = Box::new(Undated::new(n, |_| ()));
+                let hold: Box<dyn Hold> = Box::new(Undated::new(n, ttl, |_| ()));
                 (Decision::allowed(n, n), n, Some(hold))
             }
             result => result?,
