@@ -46,10 +46,12 @@ macro_rules! links {
 [limits-and-memory]: crate::guide::limits_and_memory
 [example-client-side]: https://docs.rs/crate/tower-weir/latest/source/examples/client_side.rs
 [example-grpc-methods]: https://docs.rs/crate/tower-weir/latest/source/examples/grpc_methods.rs
+[example-llm-gateway]: https://docs.rs/crate/tower-weir/latest/source/examples/llm_gateway.rs
 [example-login]: https://docs.rs/crate/tower-weir/latest/source/examples/login.rs
 [example-upload-quota]: https://docs.rs/crate/tower-weir/latest/source/examples/upload_quota.rs
 [rate-limit-config]: crate::RateLimitConfig
 [parsed-key]: crate::key::ParsedKey
+[reservations]: crate::guide::engine#reserve-units-before-their-cost-is-known
 [example-policy-file]: https://docs.rs/crate/tower-weir/latest/source/examples/policy_file.rs
 [example-shadow-rollout]: https://docs.rs/crate/tower-weir/latest/source/examples/shadow_rollout.rs
 [example-tiers]: https://docs.rs/crate/tower-weir/latest/source/examples/tiers.rs

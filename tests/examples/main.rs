@@ -1,9 +1,12 @@
 //! The examples as what they are: programs, on real sockets, with the requests that their comments name.
-#![cfg(all(feature = "axum", feature = "serde", feature = "tonic"))]
+#![cfg(all(feature = "axum", feature = "serde", feature = "tonic", feature = "redis-tokio"))]
 #![allow(clippy::unwrap_used)]
 
 mod clients;
+mod gateway;
 mod grpc;
 mod limits;
 mod programs;
 mod replay;
+#[path = "../support/mod.rs"]
+mod support;

@@ -8,9 +8,10 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-const EXAMPLES: [&str; 10] = [
+const EXAMPLES: [&str; 11] = [
     "client_side",
     "grpc_methods",
+    "llm_gateway",
     "login",
     "policy_file",
     "routes",
@@ -72,8 +73,14 @@ pub(crate) struct Server {
 impl Server {
     /// Starts an example on a free port.
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_with(name, arguments, &[])
+    }
+
+    /// Starts an example on a free port, with variables of its environment.
+    pub(crate) fn start_with(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program(name));
-        command.args(arguments).env("PORT", "0").stdout(Stdio::piped()).stdin(Stdio::null());
+        command.args(arguments).env_remove("REDIS_URL").envs(variables.iter().copied()).env("PORT", "0");
+        command.stdout(Stdio::piped()).stdin(Stdio::null());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
