@@ -14,6 +14,7 @@
 //! | how to share a limit through Redis, and what happens during an outage | [`redis`] |
 //! | how to operate Redis for limits | [`redis_operations`] |
 //! | how the hybrid store works, and how exact it is | [`hybrid`] |
+//! | metrics, dashboards, alerts, spans and events | [`observability`] |
 //! | what each log code means | [`diagnostics`] |
 //! | how to test limits without sleeping, and on an access log | [`testing`] |
 //! | holds, ranges, clocks and memory | [`limits_and_memory`] |
@@ -33,6 +34,7 @@ macro_rules! links {
 [uploads]: crate::guide::uploads
 [layer-order]: crate::guide::layer_order
 [limits]: crate::guide::limits
+[limit-control]: crate::layer::LimitControl
 [responses]: crate::guide::responses
 [redis]: crate::guide::redis
 [outages]: crate::guide::redis#when-redis-is-unavailable
@@ -42,11 +44,15 @@ macro_rules! links {
 [hybrid-bound]: crate::guide::hybrid#the-bound
 [mixing]: crate::guide::hybrid#mixing-redis-and-hybrid-instances
 [diagnostics]: crate::guide::diagnostics
+[observability]: crate::guide::observability
+[conventions]: https://docs.rs/crate/tower-weir/latest/source/docs/telemetry-conventions.md
+[grafana]: https://docs.rs/crate/tower-weir/latest/source/docs/grafana/
 [waiting]: crate::guide::waiting
 [limits-and-memory]: crate::guide::limits_and_memory
 [example-client-side]: https://docs.rs/crate/tower-weir/latest/source/examples/client_side.rs
 [example-grpc-methods]: https://docs.rs/crate/tower-weir/latest/source/examples/grpc_methods.rs
 [example-llm-gateway]: https://docs.rs/crate/tower-weir/latest/source/examples/llm_gateway.rs
+[example-observability]: https://docs.rs/crate/tower-weir/latest/source/examples/observability.rs
 [example-login]: https://docs.rs/crate/tower-weir/latest/source/examples/login.rs
 [example-upload-quota]: https://docs.rs/crate/tower-weir/latest/source/examples/upload_quota.rs
 [rate-limit-config]: crate::RateLimitConfig
@@ -212,6 +218,18 @@ page!(
     "../docs/hybrid.md",
     ["middleware", "_redis"],
     ["RateLimiter::hybrid", "store::HybridLimits", "store::HybridStore::shutdown", "SyncIntervalMs", "Tolerance"]
+);
+page!(
+    observability,
+    "../docs/observability.md",
+    ["axum", "tracing"],
+    [
+        "telemetry::DecisionEvent",
+        "telemetry::DecisionOutcome",
+        "telemetry::DecisionReason",
+        "telemetry::Notice",
+        "RateLimitLayerBuilder::on_decision"
+    ]
 );
 page!(diagnostics, "../docs/diagnostics.md", [], ["telemetry::Notice", "telemetry::Notice::silence"]);
 page!(testing, "../docs/testing.md", ["axum"], ["ManualClock", "RateLimiterBuilder::clock"]);

@@ -2,7 +2,7 @@
 //! Exact rate limiting for Tower, axum and tonic.
 //!
 //! [`RateLimitLayer`] wraps an axum `Router`, a tonic `Server` or any `Service<http::Request<_>>`. [`RateLimiter`] is
-//! the engine, and also works alone. The [`guide`] explains both in seventeen short pages.
+//! the engine, and also works alone. The [`guide`] explains both in eighteen short pages.
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
@@ -45,7 +45,8 @@
 //! | which store | [choosing a store](guide::choosing_a_store) | [`RateLimiter`], [`Store`](store::Store) |
 //! | one limit for all instances | [Redis](guide::redis), [hybrid](guide::hybrid) | `RedisOptions` |
 //! | what happens while Redis is unavailable | [outages](guide::redis#when-redis-is-unavailable) | [`OnStoreError`] |
-//! | servers, permissions, metrics | [operating Redis](guide::redis_operations) | `RedisOptions` |
+//! | servers, permissions, memory | [operating Redis](guide::redis_operations) | `RedisOptions` |
+//! | metrics, spans, events, dashboards | [observability](guide::observability) | [`DecisionEvent`](telemetry::DecisionEvent) |
 //! | log codes | [diagnostics](guide::diagnostics) | [`Notice`](telemetry::Notice) |
 //! | tests without sleeping | [testing](guide::testing) | [`ManualClock`] |
 //! | what is not promised, and memory | [limits and memory](guide::limits_and_memory) | [`Clock`](time::Clock) |
@@ -61,14 +62,14 @@
 //! | `middleware` | the layer, keys and responses |
 //! | `axum` | the peer address from axum's `ConnectInfo`, and the key `Route` |
 //! | `tonic` | the peer address from tonic's `TcpConnectInfo` |
-//! | `tracing` | logs through `tracing` instead of standard error |
+//! | `tracing` | logs through `tracing` instead of standard error, decisions on spans, and events about refusals |
 //! | `serde` | `Serialize` and `Deserialize` for a layer's configuration, quotas and the other values |
 //! | `redis-tokio` | the Redis and the hybrid store, on tokio |
 //! | `redis-smol` | the same on smol, or on any other runtime; with both features, a tokio runtime is used if one runs |
 //! | `redis-cluster` | `RedisOptions::cluster`; needs one of the two features above, as the next two do |
 //! | `redis-sentinel` | `RedisOptions::sentinel` |
 //! | `redis-rustls` | TLS to Redis with `rediss://` URLs |
-//! | `metrics` | metrics of the Redis store, through the `metrics` facade |
+//! | `metrics` | metrics of decisions, keys and Redis, through the `metrics` facade |
 
 // Vocabulary: values.
 mod correction;

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::fingerprint::Fingerprint;
 use crate::engine::Window;
-use crate::telemetry::{self, Notice};
+use crate::telemetry::{self, Notice, TableWatch};
 
 /// The number of shared windows. A key always uses the same one, whichever other keys use it.
 const WINDOWS: usize = 1024;
@@ -26,8 +26,8 @@ impl Overflow {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replace(&self, with: impl FnOnce(&mut Option<Windows>)) {
-        with(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    fn replace<R>(&self, with: impl FnOnce(&mut Option<Windows>) -> R) -> R {
+        with(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Runs `act` with the shared window of a key, while no other caller can charge or insert that key.
@@ -39,34 +39,52 @@ impl Overflow {
     }
 
     /// Does the same for a key that needs a window.
-    pub(super) fn charge<R>(&self, print: Fingerprint, now: u64, act: impl FnOnce(&mut Window) -> R) -> R {
+    pub(super) fn charge<R>(
+        &self,
+        print: Fingerprint,
+        now: u64,
+        watch: &TableWatch,
+        act: impl FnOnce(&mut Window) -> R,
+    ) -> R {
         loop {
             if let Some(windows) = &*self.windows() {
                 return act(&mut lock(windows, print));
             }
-            self.replace(|windows| {
+            let began = self.replace(|windows| {
+                let began = windows.is_none();
                 windows.get_or_insert_with(|| (0..WINDOWS).map(|_| Mutex::new(Window::new(now))).collect());
+                began
             });
+            if began {
+                watch.overflow_began();
+            }
             telemetry::notify(Notice::KeysFull, None);
         }
     }
 
-    pub(super) fn clear(&self) {
-        self.replace(|windows| *windows = None);
+    pub(super) fn clear(&self, watch: &TableWatch) {
+        if self.replace(Option::take).is_some() {
+            watch.overflow_ended();
+        }
     }
 
     /// Frees the windows if all of them are idle.
-    pub(super) fn tidy(&self, is_idle: impl Fn(&Window) -> bool) {
+    pub(super) fn tidy(&self, is_idle: impl Fn(&Window) -> bool, watch: &TableWatch) {
         if self.windows().is_none() {
             return;
         }
-        self.replace(|shared| {
+        let ended = self.replace(|shared| {
             let is_idle =
                 |window: &mut Mutex<Window>| is_idle(window.get_mut().unwrap_or_else(PoisonError::into_inner));
-            if shared.as_deref_mut().is_some_and(|windows| windows.iter_mut().all(is_idle)) {
+            let ends = shared.as_deref_mut().is_some_and(|windows| windows.iter_mut().all(is_idle));
+            if ends {
                 *shared = None;
             }
+            ends
         });
+        if ended {
+            watch.overflow_ended();
+        }
     }
 
     /// Whether a caller holds the window of a key.

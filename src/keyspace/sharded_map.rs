@@ -16,6 +16,7 @@ use spin::{Mutex, MutexGuard};
 use super::fingerprint::{Fingerprint, Secret};
 use super::standing_refusal::{Question, StandingRefusal};
 use crate::engine::Outcome;
+use crate::telemetry::TableWatch;
 
 /// The keys per shard when all are full, which is about what a step of the sweep visits.
 ///
@@ -49,6 +50,7 @@ pub(crate) struct ShardedMap<T> {
     inserts: AtomicUsize,
     /// The shard that the next step visits.
     cursor: AtomicUsize,
+    watch: TableWatch,
 }
 
 type Block<T> = Box<[Shard<T>; SHARDS_PER_BLOCK]>;
@@ -84,7 +86,7 @@ pub(crate) struct LockedShard<'a, T> {
 }
 
 impl<T> ShardedMap<T> {
-    pub(crate) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize, watch: TableWatch) -> Self {
         Self {
             secret: Secret::random(),
             blocks: OnceLock::new(),
@@ -93,6 +95,7 @@ impl<T> ShardedMap<T> {
             keys: AtomicUsize::new(0),
             inserts: AtomicUsize::new(0),
             cursor: AtomicUsize::new(0),
+            watch,
         }
     }
 
@@ -140,6 +143,7 @@ impl<T> ShardedMap<T> {
     pub(crate) fn remove_if(&self, print: Fingerprint, goes: impl FnOnce(&T) -> bool) -> Option<T> {
         let removed = self.shard(print)?.lock().remove_if(print, goes)?;
         self.release();
+        self.watch.keys_removed(1, false);
         Some(removed)
     }
 
@@ -164,6 +168,11 @@ impl<T> ShardedMap<T> {
         self.keys.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Reports what happens to the keys.
+    pub(crate) fn watch(&self) -> &TableWatch {
+        &self.watch
+    }
+
     /// Counts a new key, or a call that contributes to the sweep like one. Returns whether a turn of the sweep is due.
     pub(crate) fn is_sweep_due(&self) -> bool {
         self.inserts.fetch_add(1, Ordering::Relaxed) % INSERTS_PER_TURN == INSERTS_PER_TURN - 1
@@ -184,7 +193,7 @@ impl<T> ShardedMap<T> {
     pub(crate) fn sweep_step(&self, keep: impl FnMut(&mut T) -> bool) -> usize {
         let at = self.cursor.fetch_add(1, Ordering::Relaxed) % self.shards;
         let block = self.blocks.get().and_then(|blocks| blocks[at / SHARDS_PER_BLOCK].get());
-        block.map_or(0, |block| self.sweep(&block[at % SHARDS_PER_BLOCK], keep))
+        block.map_or(0, |block| self.sweep(&block[at % SHARDS_PER_BLOCK], true, keep))
     }
 
     /// Returns the keys that `wanted` selects.
@@ -201,7 +210,7 @@ impl<T> ShardedMap<T> {
     /// Sweeps all shards.
     pub(crate) fn sweep_all(&self, mut keep: impl FnMut(&mut T) -> bool) {
         for shard in self.made() {
-            self.sweep(shard, &mut keep);
+            self.sweep(shard, false, &mut keep);
         }
     }
 
@@ -209,7 +218,7 @@ impl<T> ShardedMap<T> {
         self.blocks.get().into_iter().flatten().filter_map(OnceLock::get).flat_map(|block| block.iter())
     }
 
-    fn sweep(&self, shard: &Shard<T>, mut keep: impl FnMut(&mut T) -> bool) -> usize {
+    fn sweep(&self, shard: &Shard<T>, is_idle: bool, mut keep: impl FnMut(&mut T) -> bool) -> usize {
         let mut locked = shard.lock();
         locked.withdraw();
         let places = &mut *locked.places;
@@ -218,6 +227,7 @@ impl<T> ShardedMap<T> {
         let gone = visited - places.keys.len();
         if gone > 0 {
             self.keys.fetch_sub(gone, Ordering::Relaxed);
+            self.watch.keys_removed(gone, is_idle);
         }
         places.tidy();
         visited

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::window_table::{Brief, Place, WindowTable};
 use crate::engine::{self, Limit, Outcome, Retention, Window};
+use crate::telemetry::TableWatch;
 
 const SPAN: u32 = 40;
 /// How long a test may take before it fails.
@@ -19,7 +20,7 @@ fn limit(capacity: u64, window: u32) -> Limit {
 }
 
 fn table() -> WindowTable {
-    let table = WindowTable::new(1_000, false);
+    let table = WindowTable::new(1_000, false, TableWatch::new("local", None));
     super::registry::Kept::keep_history(&table, &[SPAN]);
     table
 }

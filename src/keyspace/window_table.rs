@@ -9,6 +9,7 @@ use super::registry::Kept;
 use super::sharded_map::{Entry, KEYS_PER_SHARD, ShardedMap, Slot};
 use super::standing_refusal::{Question, Refused};
 use crate::engine::{self, Limit, Outcome, Retention, Window};
+use crate::telemetry::TableWatch;
 
 /// The words of history per span, in a window that new keys share.
 ///
@@ -55,11 +56,11 @@ pub(crate) enum Place {
 
 impl WindowTable {
     /// A decision on several tables draws by the suppressed strategy last, so that its demand is what the others admit.
-    pub(crate) fn new(max_keys: usize, is_suppressed: bool) -> Self {
+    pub(crate) fn new(max_keys: usize, is_suppressed: bool, watch: TableWatch) -> Self {
         static TABLES: AtomicU64 = AtomicU64::new(0);
         Self {
             rank: u64::from(is_suppressed) << 63 | TABLES.fetch_add(1, Ordering::Relaxed),
-            map: ShardedMap::new(max_keys),
+            map: ShardedMap::new(max_keys, watch),
             horizon: Retention::new(Retention::WORDS_PER_SPAN),
             shared_horizon: Retention::new(SHARED_WORDS_PER_SPAN),
             forced: AtomicU64::new(0),
@@ -69,8 +70,8 @@ impl WindowTable {
     }
 
     /// A table whose units are permits.
-    pub(crate) fn of_permits(max_keys: usize) -> Self {
-        Self { holds_permits: true, ..Self::new(max_keys, false) }
+    pub(crate) fn of_permits(max_keys: usize, watch: TableWatch) -> Self {
+        Self { holds_permits: true, ..Self::new(max_keys, false, watch) }
     }
 
     #[inline]
@@ -361,8 +362,9 @@ impl WindowTable {
 
     /// Releases space that was not needed; otherwise, returns whether the new key must pay for a turn of the sweep.
     fn count<R>(&self, (result, is_new): (R, bool)) -> (R, bool) {
-        if !is_new {
-            self.map.release();
+        match is_new {
+            true => self.map.watch().key_added(),
+            false => self.map.release(),
         }
         (result, is_new && self.map.is_sweep_due())
     }
@@ -374,7 +376,8 @@ impl WindowTable {
         now: u64,
         decide: impl Fn(&mut Window, &Retention) -> R,
     ) -> (R, Place) {
-        self.overflow.charge(print, now, |shared| self.own_or_shared(print, shared, decide))
+        let watch = self.map.watch();
+        self.overflow.charge(print, now, watch, |shared| self.own_or_shared(print, shared, decide))
     }
 
     /// Runs a decision while the caller holds the key's shared window.
@@ -386,7 +389,10 @@ impl WindowTable {
     ) -> (R, Place) {
         match self.map.known(print, |window| decide(window, &self.horizon)) {
             Some(result) => (result, Place::Own),
-            None => (decide(shared, &self.shared_horizon), Place::Shared),
+            None => {
+                self.map.watch().overflowed();
+                (decide(shared, &self.shared_horizon), Place::Shared)
+            }
         }
     }
 
@@ -440,7 +446,7 @@ impl WindowTable {
     }
 
     pub(crate) fn clear(&self) {
-        self.overflow.clear();
+        self.overflow.clear(self.map.watch());
         self.map.sweep_all(|_| false);
     }
 
@@ -457,7 +463,7 @@ impl WindowTable {
                 self.sweep_step(now);
             }
         }
-        self.overflow.tidy(|window| self.is_idle(window, now));
+        self.overflow.tidy(|window| self.is_idle(window, now), self.map.watch());
     }
 
     /// Removes the idle keys of one shard, and frees unneeded memory; returns the number of visited keys.
@@ -494,7 +500,7 @@ mod tests {
 
     /// A table that holds one key and has shared a window with others.
     fn full() -> WindowTable {
-        let table = WindowTable::new(1, false);
+        let table = WindowTable::new(1, false, TableWatch::new("local", None));
         table.keep_history(&[100]);
         assert_eq!(charge(&table, b"known"), Place::Own);
         assert_eq!(charge(&table, b"stranger"), Place::Shared);

@@ -15,6 +15,7 @@ use crate::geometry::WindowGeometry;
 use crate::policy::Policy;
 use crate::quota::{HardLimitFactor, RateLimit};
 use crate::strategy::Strategy;
+use crate::telemetry::TableWatch;
 use crate::time::TimeSource;
 
 /// The settings of a local store.
@@ -39,21 +40,24 @@ pub(crate) struct Windows {
     pub(crate) named: PolicyRegistry<WindowTable>,
     /// The engine's own calls that wait.
     pub(crate) queues: LazyQueues,
+    /// The kind of the store, for metrics.
+    store: &'static str,
 }
 
 impl Windows {
-    pub(crate) fn new(settings: Settings) -> Result<Arc<Self>, ConfigError> {
+    /// `store` is the kind of the store, for metrics.
+    pub(crate) fn new(settings: Settings, store: &'static str) -> Result<Arc<Self>, ConfigError> {
         let Settings { time, bucket_ms, window_seconds, hard, max_keys, queues } = settings;
         if max_keys == 0 {
             return Err(ConfigError::ZeroMaxKeys);
         }
         let geometry = WindowGeometry::new(bucket_ms, time.lag_ms(), window_seconds, hard)?;
         geometry.check_bucket(window_seconds.saturating_mul(1_000));
-        let main = WindowTable::new(max_keys, false);
+        let main = WindowTable::new(max_keys, false, TableWatch::new(store, None));
         main.keep_history(&[geometry.span()]);
         let named = PolicyRegistry::new(time.clone());
         let queues = LazyQueues::new(queues);
-        Ok(Arc::new(Self { time, geometry, max_keys, main: Arc::new(main), named, queues }))
+        Ok(Arc::new(Self { time, geometry, max_keys, main: Arc::new(main), named, queues, store }))
     }
 
     /// Returns the table of a policy's name, and the policy, which the caller must hold while it is in use.
@@ -76,9 +80,10 @@ impl Windows {
     }
 
     fn new_table(&self, policy: &Policy) -> WindowTable {
+        let watch = TableWatch::new(self.store, Some(policy.name()));
         match policy.is_in_flight() {
-            true => WindowTable::of_permits(self.max_keys),
-            false => WindowTable::new(self.max_keys, policy.strategy() != Strategy::Absolute),
+            true => WindowTable::of_permits(self.max_keys, watch),
+            false => WindowTable::new(self.max_keys, policy.strategy() != Strategy::Absolute, watch),
         }
     }
 

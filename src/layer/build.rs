@@ -27,7 +27,7 @@ use crate::quota::{Ban, HardLimitFactor, Quota, Quotas, RateGroupSizeMs, WindowS
 use crate::response::Responder;
 use crate::store::{MAX_LIMITS, Store};
 use crate::strategy::Strategy;
-use crate::telemetry::DropCounter;
+use crate::telemetry::{DecisionReason, DropCounter, LimitWatch};
 
 impl RateLimitLayerBuilder {
     /// Builds the layer.
@@ -72,13 +72,14 @@ impl RateLimitLayerBuilder {
             return Err(ConfigError::InFlightConflict { limit, what });
         }
         let plain = match &*limits {
-            // A handle needs the parts of the decision, and so does a request that waits.
-            _ if this.handle_in_request || room.is_some() => None,
+            // A handle needs the parts of the decision, and so do a request that waits and a function that sees them.
+            _ if this.handle_in_request || room.is_some() || this.on_decision.is_some() => None,
             [limit] => limit.plain().map(|tier| Plain {
                 key: Arc::clone(&limit.key.extractor),
                 tier: Arc::clone(tier),
                 cost: limit.cost.0.clone(),
                 mode: Arc::clone(&limit.mode),
+                watch: limit.watch.clone(),
             }),
             _ => None,
         };
@@ -93,6 +94,8 @@ impl RateLimitLayerBuilder {
             has_bans: limits.iter().any(|limit| limit.ban.is_some()),
             settles: limits.iter().any(BuiltLimit::follows_response),
             has_caps: limits.iter().any(|limit| limit.is_cap),
+            watch: LimitWatch::of_rules(),
+            on_decision: this.on_decision,
             drain: this.drain,
             on_missing_key: this.on_missing_key,
             stores: Stores {
@@ -136,9 +139,9 @@ impl Building<'_> {
         }
         self.take_name(&name)?;
         let key = key_source(limit.key, limit.lookup)?;
-        let strategy = match limit.suppressed {
-            None => Strategy::Absolute,
-            Some(factor) => Strategy::Suppressed(HardLimitFactor::try_from(factor)?),
+        let (strategy, refusal) = match limit.suppressed {
+            None => (Strategy::Absolute, DecisionReason::OverLimit),
+            Some(factor) => (Strategy::Suppressed(HardLimitFactor::try_from(factor)?), DecisionReason::Shed),
         };
         let is_global = key.extractor.is_global() && key.lookup.is_none();
         let mut routes = Routes::default();
@@ -200,6 +203,7 @@ impl Building<'_> {
             mode: limit.current_mode.unwrap_or_else(|| Arc::new(ModeCell::new(limit.mode))),
             tiers,
             admits_on_error: self.on_store_error == OnStoreError::Allow,
+            watch: LimitWatch::new(&name, refusal),
         })
     }
 

@@ -16,6 +16,7 @@ use crate::policy::OnStoreError;
 use crate::quota::{Quota, Quotas};
 use crate::response;
 use crate::store::Store;
+use crate::telemetry::OnDecision;
 
 /// Builds a [`RateLimitLayer`](crate::RateLimitLayer).
 ///
@@ -56,6 +57,7 @@ pub struct RateLimitLayerBuilder {
     pub(super) on_missing_key: OnMissingKey,
     pub(super) on_store_error: OnStoreError,
     pub(super) waiting: WaitConfig,
+    pub(super) on_decision: Option<Arc<OnDecision>>,
 }
 
 impl RateLimitLayerBuilder {
@@ -79,6 +81,7 @@ impl RateLimitLayerBuilder {
             on_missing_key: OnMissingKey::default(),
             on_store_error: OnStoreError::default(),
             waiting: WaitConfig::default(),
+            on_decision: None,
         }
     }
 

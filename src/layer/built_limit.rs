@@ -8,14 +8,14 @@ use std::task::{Context, Poll, ready};
 use super::ban::BuiltBan;
 use super::limit::{ChooseQuotas, Cost};
 use super::meter::Metering;
-use super::mode::ModeCell;
+use super::mode::{LimitMode, ModeCell};
 use super::quota_lookup::{Answer, Found, QuotaLookup, Waiter};
 use super::routes::Routes;
 use super::settle::Settles;
 use super::tier::{Tier, Tiers};
 use crate::key::{KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
 use crate::quota::Quotas;
-use crate::telemetry::{self, Notice};
+use crate::telemetry::{self, LimitWatch, Notice};
 
 /// See the module documentation.
 pub(super) struct BuiltLimit {
@@ -30,6 +30,7 @@ pub(super) struct BuiltLimit {
     pub(super) mode: Arc<ModeCell>,
     pub(super) tiers: Tiers,
     pub(super) admits_on_error: bool,
+    pub(super) watch: LimitWatch,
 }
 
 /// The source of a request's key.
@@ -196,6 +197,16 @@ impl BuiltLimit {
             if !matches!(begun, Begun::Pending) {
                 return Poll::Ready(begun);
             }
+        }
+    }
+
+    /// Sets the mode, and reports a change.
+    pub(super) fn set_mode(&self, mode: LimitMode) {
+        let before = self.mode.get();
+        self.mode.set(mode);
+        let after = self.mode.get();
+        if after != before {
+            self.watch.mode_changed(&after);
         }
     }
 

@@ -157,7 +157,7 @@ impl LimitControl {
         match mode {
             LimitMode::EnforceFor(percent) if !mode.is_valid() => Err(ConfigError::InvalidPercentage(percent)),
             _ => {
-                self.visit(|limit| limit.mode.set(mode));
+                self.visit(|limit| limit.set_mode(mode));
                 Ok(())
             }
         }
@@ -165,17 +165,17 @@ impl LimitControl {
 
     /// Enforces the limit for all keys.
     pub fn enforce(&self) {
-        self.visit(|limit| limit.mode.set(LimitMode::Enforce));
+        self.visit(|limit| limit.set_mode(LimitMode::Enforce));
     }
 
     /// Lets the limit decide and count without refusing anything.
     pub fn shadow(&self) {
-        self.visit(|limit| limit.mode.set(LimitMode::Shadow));
+        self.visit(|limit| limit.set_mode(LimitMode::Shadow));
     }
 
     /// Switches the limit off. Its histories stay until their windows have passed.
     pub fn off(&self) {
-        self.visit(|limit| limit.mode.set(LimitMode::Off));
+        self.visit(|limit| limit.set_mode(LimitMode::Off));
     }
 
     /// A key of the limit, by the value that its key extractor writes: the user of an `Extension<User>`, or the text of

@@ -73,10 +73,13 @@ impl<S: Service<Request<B>>, B: 'static> ResponseFuture<S, Request<B>> {
     {
         let entry = layer.enter(&RequestView::new(&request));
         let headers = match &entry {
-            Entry::Plain(BudgetResponse::Ready(Ok(decision))) => match decision.is_allowed() {
-                true => layer.admit(Admission::Plain(decision), request.extensions_mut()),
-                false => return Self { state: State::refused(Refused::Plain(decision), request, layer) },
-            },
+            Entry::Plain(BudgetResponse::Ready(Ok(decision))) => {
+                layer.observe_plain(decision);
+                match decision.is_allowed() {
+                    true => layer.admit(Admission::Plain(decision), request.extensions_mut()),
+                    false => return Self { state: State::refused(Refused::Plain(decision), request, layer) },
+                }
+            }
             _ => return Self::proceed(service, request, layer, entry),
         };
         // Without a value to drop after the call, the inner service writes its future in place.

@@ -84,8 +84,17 @@ impl Followed {
 
 impl LayerState {
     /// The outcome, or `None` if the request waits for I/O. `several` has the decisions if there is no box.
+    ///
+    /// It reports the decisions, so the caller asks once for each request that does not wait.
     #[inline]
     pub(super) fn outcome<'a>(&self, progress: &'a Progress, several: Option<&'a Several>) -> Option<Outcome<'a>> {
+        let outcome = self.judge(progress, several)?;
+        self.observe(progress, several);
+        Some(outcome)
+    }
+
+    #[inline]
+    fn judge<'a>(&self, progress: &'a Progress, several: Option<&'a Several>) -> Option<Outcome<'a>> {
         Some(match progress {
             Progress::Looking(_)
             | Progress::Deciding(..)

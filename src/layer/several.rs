@@ -142,6 +142,15 @@ impl Several {
         &self.decisions
     }
 
+    /// Each limit that applies, with the decision of its ban if that refuses, and its own decision.
+    pub(super) fn decided(&self) -> impl Iterator<Item = (&Asked, Option<&Decision>, Option<&Decision>)> {
+        self.applied.iter().enumerate().map(|(at, asked)| {
+            let ban_at = self.bans.iter().position(|ban| usize::from(*ban) == at);
+            let ban = ban_at.and_then(|ban_at| self.decisions.get(ban_at)).filter(|ban| !ban.is_allowed());
+            (asked, ban, self.decision(at))
+        })
+    }
+
     /// The limits that clients may know of, with their decisions, the tightest first.
     pub(super) fn shown<'a>(&'a self, limits: &'a [BuiltLimit]) -> Shown<'a> {
         let judged = |(at, asked): (usize, &'a Asked)| {

@@ -15,7 +15,7 @@ use super::tier::Tier;
 use crate::key::KeyExtractor;
 use crate::response::{Rendered, Responder};
 use crate::store::{Store, WaitingRoom};
-use crate::telemetry::DropCounter;
+use crate::telemetry::{DropCounter, LimitWatch, OnDecision};
 
 pub(super) struct LayerState {
     /// At least one.
@@ -38,6 +38,9 @@ pub(super) struct LayerState {
     pub(super) settles: bool,
     /// Whether a limit caps the requests in flight.
     pub(super) has_caps: bool,
+    /// Reports the requests that no limit decides.
+    pub(super) watch: LimitWatch,
+    pub(super) on_decision: Option<Arc<OnDecision>>,
     pub(super) stores: Stores,
     pub(super) successor: Successor,
     /// The builder that the state was built from, for a new configuration and for the table.
@@ -60,6 +63,7 @@ pub(super) struct Plain {
     pub(super) tier: Arc<Tier>,
     pub(super) cost: Option<Arc<Cost>>,
     pub(super) mode: Arc<ModeCell>,
+    pub(super) watch: LimitWatch,
 }
 
 /// The state that replaced another one.

@@ -10,7 +10,7 @@ use super::state::LayerState;
 use super::waiting;
 use crate::key::{Fault, KeyWriter, MissingKey, RequestView};
 use crate::store::{BudgetRequest, BudgetResponse, PendingDecisions};
-use crate::telemetry::{self, Notice};
+use crate::telemetry::{self, DecisionReason, Notice};
 
 /// The first step of a request. It is small, because most layers have one plain limit.
 pub(super) enum Entry {
@@ -80,8 +80,10 @@ impl LayerState {
     /// these need no I/O.
     pub(super) fn proceed(&self, entry: Entry, request: &RequestView<'_>, several: &mut Several) -> Progress {
         let mut missing = match entry {
-            Entry::Rule(Rule::Exempt) => return Progress::Unlimited,
-            Entry::Rule(Rule::Deny) => return Progress::Denied,
+            Entry::Rule(rule) => {
+                self.observe_rule(rule);
+                return if rule == Rule::Exempt { Progress::Unlimited } else { Progress::Denied };
+            }
             Entry::Plain(response) => return Progress::Store(response),
             Entry::NoKey(missing) => Some(missing),
             Entry::Other => None,
@@ -167,16 +169,20 @@ impl LayerState {
     #[cold]
     fn resolve_failure(&self, request: &RequestView<'_>, asked: &mut Asked, begun: Begun) -> Begun {
         let limit = &self.limits[asked.index];
-        let begun = match begun {
-            Begun::NoKey(missing) => self.missing(request, asked, missing),
-            begun => begun,
+        let (begun, reason) = match begun {
+            Begun::NoKey(missing) => (self.missing(request, asked, missing), DecisionReason::MissingKey),
+            begun => (begun, DecisionReason::QuotasUnknown),
         };
         let is_enforced = limit.mode.enforces(limit.tiers.policy().name(), &[]);
-        match begun {
-            Begun::NoKey(_) if !is_enforced => Begun::Skipped,
-            Begun::Unavailable if limit.admits_on_error || !is_enforced => Begun::Skipped,
-            begun => begun,
-        }
+        let admits = match begun {
+            // The request continues with the key of all such requests.
+            Begun::Ready | Begun::Pending => return begun,
+            Begun::Skipped => true,
+            Begun::NoKey(_) => false,
+            Begun::Unavailable => limit.admits_on_error,
+        };
+        self.observe_failure(limit, admits, is_enforced, reason);
+        if admits || !is_enforced { Begun::Skipped } else { begun }
     }
 
     /// Continues when the I/O is complete.

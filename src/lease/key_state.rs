@@ -322,6 +322,12 @@ impl KeyState {
         }
     }
 
+    /// Whether the key has a lease.
+    #[inline]
+    pub(crate) fn has_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
     /// The number of changes of the key through the API.
     pub(crate) fn changes(&self) -> u32 {
         self.changes

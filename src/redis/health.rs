@@ -9,16 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::transport::Failure;
-use crate::telemetry::{self, Notice};
+use crate::telemetry::{self, Notice, RedisWatch};
 
 /// The least time between two lines that report an outage.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Counts a call that failed.
 pub(super) fn count_failure(failure: &Failure) {
-    let _ = failure;
-    #[cfg(feature = "metrics")]
-    metrics::counter!("tower_weir_redis_failures_total", "kind" => failure.kind().name()).increment(1);
+    telemetry::count_failure(failure.kind().name());
 }
 
 /// The health of one Redis server or cluster.
@@ -29,6 +27,7 @@ pub(super) struct HealthLog {
     lines: Mutex<Lines>,
     is_odd: AtomicBool,
     is_forgetful: AtomicBool,
+    pub(super) watch: RedisWatch,
 }
 
 /// The state that decides which lines are due.
@@ -67,8 +66,7 @@ enum Line {
 impl HealthLog {
     /// A breaker opened: calls stop, or on a cluster the calls for some keys.
     pub(super) fn on_open(&self, failure: &Failure) {
-        #[cfg(feature = "metrics")]
-        metrics::gauge!("tower_weir_redis_open_breakers").increment(1.0);
+        self.watch.breaker_opened();
         let mut lines = self.lines();
         if self.open.fetch_add(1, Ordering::Relaxed) == 0 {
             let line = lines.on_open(failure, Instant::now());
@@ -118,8 +116,7 @@ impl HealthLog {
 
     /// A breaker closed.
     pub(super) fn on_close(&self) {
-        #[cfg(feature = "metrics")]
-        metrics::gauge!("tower_weir_redis_open_breakers").decrement(1.0);
+        self.watch.breaker_closed();
         let mut lines = self.lines();
         if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
             let written = lines.on_close(Instant::now());
@@ -198,17 +195,6 @@ impl Lines {
         }
         (self.cause, self.ended_at) = (None, Some(now));
         [lost, back]
-    }
-}
-
-/// Breakers that are open when the limiter is dropped leave the gauge.
-#[cfg(feature = "metrics")]
-impl Drop for HealthLog {
-    fn drop(&mut self) {
-        match *self.open.get_mut() {
-            0 => {}
-            open => metrics::gauge!("tower_weir_redis_open_breakers").decrement(open as f64),
-        }
     }
 }
 

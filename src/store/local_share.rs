@@ -9,12 +9,14 @@ use crate::error::ConfigError;
 use crate::geometry::{EMPTY_SHARES, Shares};
 use crate::keyspace::{Place, Step, WindowTable, Windows};
 use crate::policy::Policy;
+use crate::telemetry::RemoteWatch;
 
 /// The histories of this instance's admissions under one limit's name.
 #[derive(Clone)]
 pub(crate) struct LocalShare {
     windows: Arc<Windows>,
     table: Arc<WindowTable>,
+    watch: Arc<RemoteWatch>,
     /// Keeps the table while the share is in use.
     _policy: Option<Arc<Policy>>,
 }
@@ -23,6 +25,7 @@ impl LocalShare {
     /// Creates the share of a policy, or of the engine's own calls if there is no policy.
     pub(crate) fn new(windows: &Arc<Windows>, policy: Option<&Policy>, limits: &[Limit]) -> Result<Self, ConfigError> {
         let limits: Vec<Limit> = limits.iter().map(|limit| windows.geometry.with_lag(*limit)).collect();
+        let watch = RemoteWatch::new("redis", policy.map(Policy::name));
         let (table, policy) = match policy {
             Some(policy) => {
                 let (table, policy) = windows.accompany(policy, &limits)?;
@@ -30,7 +33,7 @@ impl LocalShare {
             }
             None => (Arc::clone(&windows.main), None),
         };
-        Ok(Self { windows: Arc::clone(windows), table, _policy: policy })
+        Ok(Self { windows: Arc::clone(windows), table, watch, _policy: policy })
     }
 
     /// Records an admission by the other store, whatever the share would have decided.
@@ -71,6 +74,7 @@ impl LocalShare {
         parts: &[Limit],
         now_ms: u64,
     ) -> Decision {
+        self.watch.degraded();
         let decision = self.windows.geometry.local_share_decision(outcome, cost, limits, parts, now_ms);
         Decision { is_overflow: place == Place::Shared, ..decision }
     }
@@ -128,7 +132,7 @@ mod tests {
             max_keys: 1_000,
             queues: QueueBounds { total: 1, per_key: 1 },
         };
-        LocalShare::new(&Windows::new(settings).unwrap(), None, &[]).unwrap()
+        LocalShare::new(&Windows::new(settings, "redis").unwrap(), None, &[]).unwrap()
     }
 
     /// One of 20 instances has a share of 5 out of 100. A cost of 10 exceeds the share, but not the limit.

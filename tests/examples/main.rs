@@ -6,6 +6,8 @@ mod clients;
 mod gateway;
 mod grpc;
 mod limits;
+#[cfg(all(unix, feature = "metrics", feature = "redis-tokio"))]
+mod observability;
 mod programs;
 mod replay;
 #[path = "../support/mod.rs"]

@@ -8,11 +8,12 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-const EXAMPLES: [&str; 11] = [
+const EXAMPLES: [&str; 12] = [
     "client_side",
     "grpc_methods",
     "llm_gateway",
     "login",
+    "observability",
     "policy_file",
     "routes",
     "shadow_rollout",

@@ -15,6 +15,7 @@ mod layer;
 mod limits;
 mod lookup;
 mod meter;
+mod observe;
 mod one_budget;
 mod policy;
 mod quota_lookup;

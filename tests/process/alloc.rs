@@ -9,7 +9,7 @@ use tower_weir::{ManualClock, RateLimit, RateLimiter};
 const CALLS: usize = 1_000;
 
 /// Allocations of this thread while `run` runs.
-fn allocations(run: impl FnOnce()) -> u64 {
+pub(crate) fn allocations(run: impl FnOnce()) -> u64 {
     allocation_counter::measure(run).count_total
 }
 
@@ -115,7 +115,7 @@ fn a_suppressed_decision_over_the_limit_allocates_nothing_once_the_key_sheds() {
 }
 
 #[cfg(feature = "middleware")]
-mod layer {
+pub(crate) mod layer {
     use super::{CALLS, allocations, black_box};
 
     use std::convert::Infallible;
@@ -136,7 +136,7 @@ mod layer {
 
     /// A service that is always ready and answers at once.
     #[derive(Clone)]
-    struct Trivial;
+    pub(crate) struct Trivial;
 
     impl Service<Request<()>> for Trivial {
         type Response = Response<()>;
@@ -153,7 +153,7 @@ mod layer {
     }
 
     /// Sends one request; the status of the answer, which must come at once.
-    fn send<S, B>(service: &mut S, request: Request<()>) -> u16
+    pub(crate) fn send<S, B>(service: &mut S, request: Request<()>) -> u16
     where
         S: Service<Request<()>, Response = Response<B>, Error = Infallible>,
     {
@@ -529,6 +529,6 @@ fn a_layer_costs_little_before_its_first_request() {
     let quota = "10/s".parse().unwrap();
     let kept = bytes_kept(|| layer = Some(tower_weir::RateLimitLayer::builder().quota(quota).build().unwrap()));
     // A quarter of it is what the layer prints and reloads.
-    assert!(kept < 6_144, "{kept} bytes");
+    assert!(kept < 6_656, "{kept} bytes");
     drop(layer);
 }

@@ -23,6 +23,8 @@ mod failover;
 mod fault_scenario;
 mod log;
 mod lost_replies;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod proxies;
 mod returns;
 mod runtimes;

@@ -9,6 +9,10 @@
 
 mod layer;
 mod local;
+#[cfg_attr(not(feature = "metrics"), path = "recorder_absent.rs")]
+mod recorder;
+#[cfg_attr(not(feature = "tracing"), path = "subscriber_absent.rs")]
+mod subscriber;
 
 use std::env;
 use std::process::ExitCode;
@@ -26,7 +30,8 @@ fn main() -> ExitCode {
     };
     match paths().find(|(name, _)| *name == wanted) {
         Some((_, run)) => {
-            println!("{}", run());
+            recorder::install();
+            println!("{}", subscriber::within(run));
             ExitCode::SUCCESS
         }
         None => {

@@ -15,6 +15,7 @@ use crate::layer::tier::{Tier, Tiers};
 use crate::policy::{OnStoreError, Policy};
 use crate::quota::Quota;
 use crate::strategy::Strategy;
+use crate::telemetry::{DecisionReason, LimitWatch};
 
 impl Building<'_> {
     /// Opens a limit for which [`Limit::is_cap`] is true.
@@ -63,6 +64,7 @@ impl Building<'_> {
             ban,
             settles: Settles::default(),
             metering: None,
+            watch: LimitWatch::new(name, DecisionReason::InFlight),
             is_cap: true,
             mode: limit.current_mode.unwrap_or_else(|| Arc::new(ModeCell::new(limit.mode))),
             tiers: Tiers::new(store, policy, Arc::clone(&self.responder), is_global, false),

@@ -160,6 +160,7 @@ impl Dispatcher {
             if !lane.breaker.allows() {
                 return Err(Failure::unavailable());
             }
+            let _timer = self.health.watch.time();
             match lane.queue.enter(question)? {
                 Enqueued::Alone(question) => {
                     let _single = DirectGuard(&lane.queue);

@@ -83,9 +83,9 @@ mod figures {
             outage.on_open(&Failure::timeout());
         });
         let gauge =
-            |open: f64| ("tower_weir_redis_open_breakers".to_owned(), String::new(), DebugValue::Gauge(open.into()));
+            |open: f64| ("rate_limit.store.open_breakers".to_owned(), String::new(), DebugValue::Gauge(open.into()));
         let failures =
-            ("tower_weir_redis_failures_total".to_owned(), "kind=timeout".to_owned(), DebugValue::Counter(2));
+            ("rate_limit.store.failures".to_owned(), "error.type=timeout".to_owned(), DebugValue::Counter(2));
         assert_eq!(values(), [failures, gauge(1.0)]);
         metrics::with_local_recorder(&recorder, || outage.on_close());
         // A snapshot of this recorder resets it to zero.

@@ -34,7 +34,6 @@ pub(crate) enum FailureKind {
 
 impl FailureKind {
     /// The label in metrics.
-    #[cfg(feature = "metrics")]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::NoScript => "no_script",

@@ -217,6 +217,7 @@ impl Shared {
         };
         let shared = key.table.with_new(key.print, wanted.key, now, &self.params, share);
         let (decision, needs_retry) = shared.ok_or(failure)?;
+        key.table.watch.degraded();
         if needs_retry {
             task::start(self);
             self.schedule.retry(now, key, &limits());

@@ -127,7 +127,7 @@ impl Store for HybridStore {
         }
         let limits: Arc<[Limit]> = shared.redis.geometry.limits(policy)?.into();
         let here: Vec<Limit> = limits.iter().map(|limit| shared.params.geometry.with_lag(*limit)).collect();
-        let new = || KeyTable::new(shared.redis.keyspace(Some(policy.name())), shared.max_keys);
+        let new = || KeyTable::new(shared.redis.keyspace(Some(policy.name())), Some(policy.name()), shared.max_keys);
         let (table, opened) = shared.named.open(policy, &here, new)?;
         let is_suppressed = matches!(policy.strategy(), Strategy::Suppressed(_));
         let limits = OwnedLimitSet::new(limits, is_suppressed, shared.tolerance);

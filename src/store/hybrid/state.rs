@@ -75,7 +75,7 @@ impl Shared {
             interval_ms: interval.get(),
             deadline_ms: millis(redis.dispatcher.deadline()),
         };
-        let main = KeyTable::new(redis.keyspace(None), settings.max_keys);
+        let main = KeyTable::new(redis.keyspace(None), None, settings.max_keys);
         main.keys.horizon.widen(&[redis.geometry.span()]);
         main.here.widen(&[params.geometry.span()]);
         Ok(Self {

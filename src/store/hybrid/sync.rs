@@ -174,6 +174,7 @@ fn policy(shared: &Shared, table: &KeyTable, limits: &OwnedLimitSet) -> EncodedP
 
 impl Drop for SyncOp {
     fn drop(&mut self) {
+        self.key.table.watch.synced(self.is_done);
         if self.is_done {
             return;
         }

@@ -8,6 +8,7 @@ use crate::keyspace::registry::Kept;
 use crate::keyspace::sharded_map::{Entry, ShardedMap, Slot};
 use crate::lease::{KeyState, StoreParams};
 use crate::redis::Keyspace;
+use crate::telemetry::{RemoteWatch, TableWatch};
 
 /// The words of history per window.
 const WORDS_PER_SPAN: usize = 32;
@@ -19,13 +20,16 @@ pub(super) struct KeyTable {
     /// How long this instance retains its own admissions, by its own clock and that clock's lag.
     pub(super) here: Retention,
     map: ShardedMap<KeyState>,
+    pub(super) watch: Arc<RemoteWatch>,
 }
 
 impl KeyTable {
-    pub(super) fn new(keys: Keyspace, max_keys: usize) -> Self {
+    /// The engine's own calls have no policy.
+    pub(super) fn new(keys: Keyspace, policy: Option<&str>, max_keys: usize) -> Self {
         // A coarse history is sufficient for this instance's share and for resubmissions.
         let here = Retention::new(WORDS_PER_SPAN);
-        Self { keys: Arc::new(keys), here, map: ShardedMap::new(max_keys) }
+        let map = ShardedMap::new(max_keys, TableWatch::new("hybrid", policy));
+        Self { keys: Arc::new(keys), here, map, watch: RemoteWatch::new("hybrid", policy) }
     }
 
     /// A key of the table.
@@ -41,7 +45,16 @@ impl KeyTable {
     /// Calls `visit` with the state of a known key, under its lock.
     #[inline]
     pub(super) fn with<R>(&self, print: Fingerprint, visit: impl FnOnce(&mut KeyState) -> R) -> Option<R> {
-        self.map.known(print, visit)
+        self.map.known(print, |state| self.visit(state, visit))
+    }
+
+    /// Calls `visit`, and reports a lease that the key gets or loses.
+    #[inline]
+    fn visit<R>(&self, state: &mut KeyState, visit: impl FnOnce(&mut KeyState) -> R) -> R {
+        let had_lease = state.has_lease();
+        let result = visit(state);
+        self.watch.lease(had_lease, state.has_lease());
+        result
     }
 
     /// Does the same with a key that may have no state yet; returns `None` if the table has no space for one.
@@ -59,15 +72,18 @@ impl KeyTable {
             return self.with(print, visit);
         }
         let (result, is_new) = match self.map.new_shard(print).lock().entry(print) {
-            Entry::Occupied(mut slot) => (visit(&mut slot.get_mut().value), false),
+            Entry::Occupied(mut slot) => (self.visit(&mut slot.get_mut().value, visit), false),
             Entry::Vacant(place) => {
                 let state = KeyState::new(self.keys.names.name(key), now, &params.geometry);
-                (visit(&mut place.insert(Slot::new(print, state)).get_mut().value), true)
+                (self.visit(&mut place.insert(Slot::new(print, state)).get_mut().value, visit), true)
             }
         };
         if !is_new {
             self.map.release();
-        } else if self.map.is_sweep_due() {
+            return Some(result);
+        }
+        self.map.watch().key_added();
+        if self.map.is_sweep_due() {
             self.map.sweep_turn(|state| self.keeps(state, now, params));
         }
         Some(result)
@@ -91,7 +107,7 @@ impl KeyTable {
     /// Calls `visit` with every key.
     pub(super) fn each(&self, visit: impl Fn(&mut KeyState)) {
         self.map.sweep_all(|state| {
-            visit(state);
+            self.visit(state, &visit);
             true
         });
     }

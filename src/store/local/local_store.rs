@@ -25,7 +25,7 @@ pub struct LocalStore(pub(super) Arc<Windows>);
 
 impl LocalStore {
     pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
-        Windows::new(settings).map(Self)
+        Windows::new(settings, "local").map(Self)
     }
 
     /// Limits with the absolute strategy: they admit requests that fit and reject the rest.

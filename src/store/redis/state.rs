@@ -106,7 +106,7 @@ impl LimitKeys {
 
 impl Shared {
     pub(super) fn new(client: &Arc<Client>, has_deny_cache: bool, settings: &Settings) -> Result<Self, ConfigError> {
-        let windows = Windows::new(settings.clone())?;
+        let windows = Windows::new(settings.clone(), "redis")?;
         let keys = LimitKeys::new(client, None, has_deny_cache);
         keys.space.horizon.widen(&[client.geometry.span()]);
         let share = match client.on_store_error {

@@ -1,0 +1,4 @@
+//! Receives nothing, without the feature `metrics`.
+
+/// Installs no recorder.
+pub fn install() {}
