@@ -51,12 +51,12 @@ impl Seen {
     }
 }
 
-fn chat(stream: bool, max_tokens: Option<u64>) -> Value {
+fn chat(stream: bool, max_tokens: Option<u64>) -> String {
     let mut chat = json!({ "stream": stream, "messages": [{ "role": "user", "content": PROMPT }] });
     if let Some(most) = max_tokens {
         chat["max_tokens"] = most.into();
     }
-    chat
+    chat.to_string()
 }
 
 impl Gateway {
@@ -70,12 +70,11 @@ impl Gateway {
         Self { client, server: Server::start_with("llm_gateway", &[], variables) }
     }
 
-    fn request(&self, body: impl ToString) -> reqwest::RequestBuilder {
-        let request = self.client.post(format!("http://{}/v1/chat/completions", self.server.address));
-        request.body(body.to_string())
+    fn request(&self, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
+        self.client.post(format!("http://{}/v1/chat/completions", self.server.address)).body(body)
     }
 
-    async fn send(&self, key: &str, body: impl ToString) -> Seen {
+    async fn send(&self, key: &str, body: impl Into<reqwest::Body>) -> Seen {
         Self::receive(self.request(body).bearer_auth(key)).await
     }
 

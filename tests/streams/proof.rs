@@ -21,8 +21,8 @@ struct Proof {
     pace: Duration,
     /// The time until a refused client tries again.
     pause: Duration,
-    /// The time after which a process is killed and replaced.
-    kill: Option<Duration>,
+    /// The units after which a process is killed and replaced.
+    kill: Option<u64>,
 }
 
 /// What a proof showed.
@@ -64,7 +64,7 @@ impl Proof {
         let mut kill = self.kill;
         while !is_enough(seen.units(), began.elapsed()) {
             std::thread::sleep(Duration::from_millis(20));
-            if kill.is_some_and(|after| began.elapsed() > after) {
+            if kill.is_some_and(|after| seen.units() >= after) {
                 kill = None;
                 fleet.replace(0);
             }
@@ -129,12 +129,12 @@ impl Shown {
 }
 
 /// A short proof. It runs until a multiple of the limit was sent, however long that takes on a busy machine.
-fn short(kill: Option<Duration>) -> Shown {
+fn short(kill: Option<u64>) -> Shown {
     let (window, pace, pause) = (Duration::from_secs(3), Duration::from_millis(50), Duration::from_millis(200));
     let proof = Proof { streams: 100, limit: 3_000, window, pace, pause, kill };
     let shown = proof.run(|units, took| {
         assert!(took < Duration::from_secs(120), "only {units} units in {took:?}");
-        units >= 4 * proof.limit && kill.is_none_or(|after| took > 2 * after)
+        units >= 4 * proof.limit
     });
     shown.print("short", &proof);
     assert!(shown.most <= proof.limit, "{} of {} in one window", shown.most, proof.limit);
@@ -153,11 +153,11 @@ fn streams_on_four_processes_use_one_budget_and_exceed_it_in_no_window() {
 
 #[test]
 fn a_killed_process_lets_streams_exceed_the_budget_in_no_window() {
-    let shown = short(Some(Duration::from_secs(4)));
+    let shown = short(Some(3_800));
     assert!(shown.seen.count(End::Failed) > 0, "no request met the killed process");
 }
 
-/// A thousand streams under 100 000 units a minute, without and with a process that is killed in the middle.
+/// A thousand streams under 100 000 units a minute, without and with a process that is killed in the second minute.
 ///
 /// ```text
 /// cargo test --all-features --test streams -- --ignored --nocapture --exact proof::report
@@ -165,7 +165,7 @@ fn a_killed_process_lets_streams_exceed_the_budget_in_no_window() {
 #[test]
 #[ignore = "it takes six minutes"]
 fn report() {
-    for (name, kill, least) in [("steady", None, 0.95), ("with a kill", Some(Duration::from_secs(50)), 0.85)] {
+    for (name, kill, least) in [("steady", None, 0.95), ("with a kill", Some(120_000), 0.85)] {
         let (window, pace, pause) = (Duration::from_secs(60), Duration::from_millis(250), Duration::from_secs(1));
         let proof = Proof { streams: 1_000, limit: 100_000, window, pace, pause, kill };
         let shown = proof.run(|_, took| took > 3 * window - Duration::from_secs(1));
