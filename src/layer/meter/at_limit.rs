@@ -8,7 +8,7 @@ pub enum AtLimit {
     /// The response ends with an error, so that the client does not take it for complete. This is the default.
     ///
     /// A gRPC stream ends with the status `RESOURCE_EXHAUSTED` in its trailers. Other bodies end with
-    /// [`RateLimitBodyError::LimitExceeded`](super::RateLimitBodyError::LimitExceeded): a server resets the stream, or
+    /// [`RateLimitBodyError::LimitExceeded`](crate::layer::RateLimitBodyError::LimitExceeded): a server resets the stream, or
     /// closes a connection of HTTP/1.1.
     #[default]
     EndStream,
