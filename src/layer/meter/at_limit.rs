@@ -8,8 +8,8 @@ pub enum AtLimit {
     /// The response ends with an error, so that the client does not take it for complete. This is the default.
     ///
     /// A gRPC stream ends with the status `RESOURCE_EXHAUSTED` in its trailers. Other bodies end with
-    /// [`RateLimitBodyError::LimitExceeded`](crate::layer::RateLimitBodyError::LimitExceeded): a server resets the stream, or
-    /// closes a connection of HTTP/1.1.
+    /// [`RateLimitBodyError::LimitExceeded`](crate::layer::RateLimitBodyError::LimitExceeded): a server resets the
+    /// stream, or closes a connection of HTTP/1.1.
     #[default]
     EndStream,
     /// The response ends normally, with this data as its last frame, such as a server-sent event.
