@@ -31,7 +31,7 @@ mod tests {
 
     use super::*;
 
-    const REASONS: [DecisionReason; 13] = [
+    const REASONS: [DecisionReason; 14] = [
         DecisionReason::WithinLimit,
         DecisionReason::NearLimit,
         DecisionReason::InBand,
@@ -40,6 +40,7 @@ mod tests {
         DecisionReason::OverLimit,
         DecisionReason::Shed,
         DecisionReason::NeverFits,
+        DecisionReason::InFlight,
         DecisionReason::Banned,
         DecisionReason::MissingKey,
         DecisionReason::QuotasUnknown,

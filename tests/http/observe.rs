@@ -47,6 +47,22 @@ async fn a_function_sees_each_decision_of_each_limit_once() {
     );
 }
 
+#[tokio::test]
+async fn a_cap_refuses_with_a_reason_of_its_own() {
+    // The bodies of the responses are dropped at once, so no request is in flight when the next one comes.
+    let cap = || Limit::per(Global).in_flight(1).name("cap");
+    assert_eq!(seen(2, |layer| layer.limit(cap())).await, ["cap: admitted near_limit 1"; 2]);
+    let layer = builder().0.limit(cap());
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&reasons);
+    let layer = layer.on_decision(move |event| kept.lock().unwrap().push(event.reason().name())).build().unwrap();
+    let app = app(&layer);
+    let open = || tower::ServiceExt::oneshot(app.clone(), http::Request::new(axum::body::Body::empty()));
+    let _in_flight = open().await.unwrap();
+    assert_eq!(open().await.unwrap().status(), 429);
+    assert_eq!(*reasons.lock().unwrap(), ["near_limit", "in_flight"]);
+}
+
 /// The twin of the above: what no limit decides, the function does not see.
 #[tokio::test]
 async fn a_function_sees_no_request_that_no_limit_decides() {
