@@ -33,7 +33,7 @@ impl Unsettled {
                 head(charge, response);
             }
         });
-        let meter = Meter::new(&self.0, response);
+        let meter = Meter::new(self.0.metered(), response);
         let waits = meter.is_some() || self.0.settles().any(|settles| settles.end.is_some());
         waits.then(|| Tail::new(self.0.clone(), response, meter))
     }

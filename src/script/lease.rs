@@ -1,13 +1,7 @@
 //! The encoding of an instance's requests, reports and leases.
 
-use super::wire::{Ask, MOST_UNITS, Reader, put};
-
-/// The id of a lease: a random number of the instance, and a counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LeaseId {
-    pub(crate) nonce: u64,
-    pub(crate) counter: u32,
-}
+use super::lease_id::LeaseId;
+use super::wire::{Ask, MOST_UNITS, Reader, put, put_id};
 
 /// Spent units. Redis applies each report once, by its id.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,11 +103,6 @@ impl SyncRequest {
         asks.iter().for_each(|ask| ask.write(&mut out));
         out.into_boxed_slice()
     }
-}
-
-pub(super) fn put_id(out: &mut Vec<u8>, id: LeaseId) {
-    put(out, id.nonce, 8);
-    put(out, u64::from(id.counter), 4);
 }
 
 impl SyncReply {

@@ -5,6 +5,7 @@
 
 mod joint;
 mod lease;
+mod lease_id;
 mod wire;
 
 #[cfg(test)]
@@ -15,7 +16,8 @@ use std::sync::LazyLock;
 use redis::Cmd;
 
 pub(crate) use self::joint::JointAsk;
-pub(crate) use self::lease::{LeaseId, Report, ReportKind, SyncReply, SyncRequest};
+pub(crate) use self::lease::{Report, ReportKind, SyncReply, SyncRequest};
+pub(crate) use self::lease_id::LeaseId;
 pub(crate) use self::wire::{Ask, Correction, CorrectionReply, EncodedPolicy, Lending, Mode, ScriptReply};
 
 /// The text of [`DECIDE`].

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lease::{LeaseId, put_id};
+use super::lease_id::LeaseId;
 use crate::correction::RateLimitComparator;
 use crate::decision::Verdict;
 use crate::engine::{Limit, NEVER, Outcome, Retention, SetMode, factor_in_band, retry_tick};
@@ -391,6 +391,11 @@ fn shape(bucket_ms: u64, horizon: &Retention, plain: Plain) -> Vec<u8> {
 /// Appends the low bytes of a number, in little endian.
 pub(super) fn put(out: &mut Vec<u8>, number: u64, bytes: usize) {
     out.extend_from_slice(&number.to_le_bytes()[..bytes]);
+}
+
+pub(super) fn put_id(out: &mut Vec<u8>, id: LeaseId) {
+    put(out, id.nonce, 8);
+    put(out, u64::from(id.counter), 4);
 }
 
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hold::BudgetHold;
 use crate::decision::Decision;
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
 use crate::policy::Policy;
@@ -90,6 +89,23 @@ pub trait Budget: fmt::Debug + Send + Sync + 'static {
         None
     }
 }
+
+/// Units that a decision charged, and that are spent over time; see [`Budget::hold`].
+///
+/// Each unit counts from before it is spent until a window after it. When the hold is dropped, the rest is free again.
+pub trait Hold: fmt::Debug + Send + Sync {
+    /// Spends units now. Returns false, and spends none, if fewer are left, or if the time of the hold is over.
+    fn spend(&mut self, units: u64) -> bool;
+
+    /// The units that are not spent.
+    fn left(&self) -> u64;
+
+    /// Frees the rest. The future completes when the store knows; without it, the store is informed in the background.
+    fn end(&mut self) -> BudgetChange;
+}
+
+/// A hold of units, after I/O. If it fails, or is dropped, the units are free again.
+pub type BudgetHold = Pin<Box<dyn Future<Output = Result<Box<dyn Hold>, StoreError>> + Send>>;
 
 /// A change of a key's history. It is applied when the future completes; a future that is dropped may have changed it.
 pub type BudgetChange = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;

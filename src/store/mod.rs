@@ -3,7 +3,6 @@
 //! Implement the two traits for a store of your own. The layer accepts any store.
 
 mod budget;
-mod hold;
 #[cfg(feature = "_redis")]
 pub(crate) mod hybrid;
 pub(crate) mod local;
@@ -19,10 +18,10 @@ mod reserve;
 #[cfg(feature = "middleware")]
 mod room;
 mod together;
+mod undated;
 mod waiting;
 
-pub use self::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
-pub use self::hold::{BudgetHold, Hold};
+pub use self::budget::{Budget, BudgetChange, BudgetHold, BudgetRequest, BudgetResponse, Hold, Store};
 #[cfg(feature = "_redis")]
 pub use self::hybrid::{HybridLimits, HybridStore, Usage};
 #[cfg(feature = "middleware")]

@@ -8,8 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::budget::BudgetChange;
-use super::hold::Hold;
+use super::budget::{BudgetChange, Hold};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::lease::{Lease, NameSource, life_for, min_elapsed};
 use crate::redis::{Client, Failure, Keyspace};

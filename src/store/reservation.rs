@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budget::{Budget, BudgetRequest};
-use super::hold::{Hold, Undated};
+use super::budget::{Budget, BudgetRequest, Hold};
+use super::undated::Undated;
 use crate::decision::{Decision, RateLimitDecision};
 use crate::error::StoreError;
 use crate::policy::OnStoreError;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::{AtLimit, MeteredLimit, Metering};
+use super::at_limit::AtLimit;
+use super::metering::{MeteredLimit, Metering};
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::layer::background::in_background;

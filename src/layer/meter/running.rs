@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body, Frame, SizeHint};
 
 use super::account::{Account, Paid};
-use super::{AtLimit, Units};
+use super::at_limit::AtLimit;
+use super::metering::{MeteredLimit, Units};
 use crate::layer::body_error::RateLimitBodyError;
-use crate::layer::handle::RateLimitHandle;
 use crate::layer::settle::ResponseView;
 
 /// The status of a gRPC stream that the limit ends.
@@ -37,9 +37,12 @@ enum Ending {
 pub(in crate::layer) type Polled<E> = Poll<Option<Result<Frame<Bytes>, RateLimitBodyError<E>>>>;
 
 impl Meter {
-    /// A meter for a response, if limits meter it.
-    pub(in crate::layer) fn new(limits: &RateLimitHandle, response: &ResponseView<'_>) -> Option<Self> {
-        let accounts: Box<[Account]> = limits.metered().map(Account::new).collect();
+    /// A meter for a response; `None` if no limit meters it.
+    pub(in crate::layer) fn new(
+        limits: impl Iterator<Item = MeteredLimit>,
+        response: &ResponseView<'_>,
+    ) -> Option<Self> {
+        let accounts: Box<[Account]> = limits.map(Account::new).collect();
         let is_grpc = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| {
             value.as_bytes().starts_with(b"application/grpc") && !value.as_bytes().starts_with(b"application/grpc-web")
         });

@@ -122,8 +122,8 @@ fn reservations_are_charged_as_the_model_says_whatever_is_lost_or_late_or_twice(
         let (mut site, mut model) = (Site::new(&server, &format!("holds{case}")), Model::default());
         let (mut now, mut next) = (DAY, 0);
         // What was charged and can be held, what is held, and what was said once.
-        let (mut charged, mut open, mut said): (Vec<(u64, u64)>, Vec<(u64, u64)>, Vec<(u64, Vec<(u64, u64)>, u64)>) =
-            Default::default();
+        let (mut charged, mut open) = (Vec::<(u64, u64)>::new(), Vec::<(u64, u64)>::new());
+        let mut said: Vec<(u64, Vec<(u64, u64)>)> = Vec::new();
         for _ in 0..300 {
             now += random.u64(0..60) * random.u64(0..3);
             match random.u32(0..5) {
@@ -169,10 +169,10 @@ fn reservations_are_charged_as_the_model_says_whatever_is_lost_or_late_or_twice(
                     spent.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
                     model.commit(now, hold, &spent);
                     site.commit(now, hold, &spent);
-                    said.push((hold, spent, now));
+                    said.push((hold, spent));
                 }
                 _ if !said.is_empty() => {
-                    let (hold, spent, _) = &said[random.usize(0..said.len())];
+                    let (hold, spent) = &said[random.usize(0..said.len())];
                     assert!(!site.commit(now, *hold, spent).done, "a commit counts once");
                 }
                 _ => {}

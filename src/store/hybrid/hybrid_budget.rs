@@ -13,8 +13,7 @@ use crate::lease::{KeyState, OwnedLimitSet};
 use crate::policy::{OnStoreError, Policy};
 use crate::redis::OnDrop;
 use crate::runtime;
-use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse};
-use crate::store::hold::BudgetHold;
+use crate::store::budget::{Budget, BudgetChange, BudgetHold, BudgetRequest, BudgetResponse};
 use crate::store::remote_hold::{HeldKey, RemoteHold};
 
 /// One policy's limits on the keys of its name.

@@ -9,8 +9,7 @@ use crate::engine::Limit;
 use crate::geometry::WindowGeometry;
 use crate::keyspace::fingerprint::Fingerprint;
 use crate::keyspace::{WindowTable, Windows};
-use crate::store::budget::BudgetChange;
-use crate::store::hold::Hold;
+use crate::store::budget::{BudgetChange, Hold};
 use crate::time::{TimeSource, millis};
 
 /// Charged units of one key, all in one bucket. Spending moves them to the current bucket, so a spent unit counts for a

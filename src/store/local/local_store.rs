@@ -11,8 +11,7 @@ use crate::engine::{Limit, Outcome, SetMode};
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
 use crate::keyspace::{Place, Settings, Step, WindowTable, Windows};
 use crate::policy::Policy;
-use crate::store::budget::{Budget, BudgetChange, BudgetRequest, BudgetResponse, Store};
-use crate::store::hold::{BudgetHold, Hold};
+use crate::store::budget::{Budget, BudgetChange, BudgetHold, BudgetRequest, BudgetResponse, Hold, Store};
 use crate::strategy::{Absolute, Strategy, Suppressed};
 #[cfg(feature = "middleware")]
 use crate::time::TimeSource;

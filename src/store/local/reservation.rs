@@ -8,7 +8,7 @@ use super::hold::LocalHold;
 use crate::decision::{Charge, Decision};
 use crate::engine::Limit;
 use crate::quota::RateLimit;
-use crate::store::hold::Hold;
+use crate::store::budget::Hold;
 use crate::store::reservation::Commit;
 use crate::strategy::Absolute;
 

@@ -1,29 +1,9 @@
-//! Units of a decision that are spent over time.
+//! Units of a decision that cannot be dated again.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use super::budget::BudgetChange;
-use crate::error::StoreError;
-
-/// Units that a decision charged, and that are spent over time; see [`Budget::hold`](super::Budget::hold).
-///
-/// Each unit counts from before it is spent until a window after it. When the hold is dropped, the rest is free again.
-pub trait Hold: fmt::Debug + Send + Sync {
-    /// Spends units now. Returns false, and spends none, if fewer are left, or if the time of the hold is over.
-    fn spend(&mut self, units: u64) -> bool;
-
-    /// The units that are not spent.
-    fn left(&self) -> u64;
-
-    /// Frees the rest. The future completes when the store knows; without it, the store is informed in the background.
-    fn end(&mut self) -> BudgetChange;
-}
-
-/// A hold of units, after I/O. If it fails, or is dropped, the units are free again.
-pub type BudgetHold = Pin<Box<dyn Future<Output = Result<Box<dyn Hold>, StoreError>> + Send>>;
+use super::budget::{BudgetChange, Hold};
 
 /// Units that stay dated at their decision. The rest is refunded by a function.
 pub(crate) struct Undated<F: FnMut(u64)> {
