@@ -3,6 +3,9 @@
 //! Implement the two traits for a store of your own. The layer accepts any store.
 
 mod budget;
+mod commit;
+#[cfg(any(feature = "middleware", feature = "_redis"))]
+mod held;
 #[cfg(feature = "_redis")]
 pub(crate) mod hybrid;
 pub(crate) mod local;
@@ -13,15 +16,18 @@ mod part;
 pub(crate) mod redis;
 #[cfg(feature = "_redis")]
 mod remote_hold;
+#[cfg(feature = "_redis")]
 mod reservation;
 mod reserve;
 #[cfg(feature = "middleware")]
 mod room;
 mod together;
-mod undated;
 mod waiting;
 
 pub use self::budget::{Budget, BudgetChange, BudgetHold, BudgetRequest, BudgetResponse, Hold, Store};
+pub use self::commit::Commit;
+#[cfg(feature = "middleware")]
+pub(crate) use self::held::hold;
 #[cfg(feature = "_redis")]
 pub use self::hybrid::{HybridLimits, HybridStore, Usage};
 #[cfg(feature = "middleware")]
@@ -30,9 +36,8 @@ pub use self::local::{LocalLimits, LocalReservation, LocalStore};
 pub use self::part::{Decisions, DecisionsResponse, MAX_LIMITS, Part, PendingDecisions};
 #[cfg(feature = "_redis")]
 pub use self::redis::{RedisLimits, RedisStore};
-#[cfg(feature = "middleware")]
-pub(crate) use self::reservation::hold;
-pub use self::reservation::{Commit, Reservation};
+#[cfg(feature = "_redis")]
+pub use self::reservation::Reservation;
 #[cfg(feature = "middleware")]
 pub(crate) use self::room::{WaitOptions, WaitingRoom};
 #[cfg(feature = "middleware")]

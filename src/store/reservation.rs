@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::{Budget, BudgetRequest, Hold};
-use super::undated::Undated;
-use crate::decision::{Decision, RateLimitDecision};
+use super::commit::Commit;
+use super::held::{Undated, hold};
+use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::policy::OnStoreError;
 
@@ -21,48 +22,6 @@ pub struct Reservation {
     decision: Decision,
     units: u64,
     spent: u64,
-}
-
-/// The result of a commit.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-#[must_use = "units above the reservation may have been refused"]
-pub struct Commit {
-    /// The units that are charged in the end.
-    pub charged: u64,
-    /// The decision on the units above the reservation; `None` if there were none.
-    pub raise: Option<RateLimitDecision>,
-}
-
-impl Commit {
-    /// Creates the result of a commit that kept units, and asked for more.
-    pub(super) fn new(kept: u64, more: u64, raise: Option<Decision>) -> Self {
-        let raised = raise.filter(Decision::is_allowed).map_or(0, |_| more);
-        Self { charged: kept + raised, raise: raise.map(Into::into) }
-    }
-
-    /// Whether all units that the commit declared are charged.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.raise.is_none_or(|raise| raise.is_allowed())
-    }
-}
-
-/// Holds the units of a decision. A store that cannot date them again keeps them as they are.
-pub(crate) async fn hold(
-    budget: &Arc<dyn Budget>,
-    key: &[u8],
-    units: u64,
-    decision: &Decision,
-    ttl: Duration,
-) -> Result<Box<dyn Hold>, StoreError> {
-    match budget.hold(key, units, decision, ttl) {
-        Some(hold) => hold.await,
-        None => {
-            let (budget, key, decision) = (Arc::clone(budget), Box::<[u8]>::from(key), *decision);
-            Ok(Box::new(Undated::new(units, ttl, move |left| budget.refund(&key, left, &decision))))
-        }
-    }
 }
 
 /// Reserves units; returns the decision, their number, and their hold.

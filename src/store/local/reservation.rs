@@ -9,7 +9,7 @@ use crate::decision::{Charge, Decision};
 use crate::engine::Limit;
 use crate::quota::RateLimit;
 use crate::store::budget::Hold;
-use crate::store::reservation::Commit;
+use crate::store::commit::Commit;
 use crate::strategy::Absolute;
 
 /// Reserved units of one key in this process; see [`LocalLimits::reserve`].

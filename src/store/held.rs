@@ -1,9 +1,29 @@
-//! Units of a decision that cannot be dated again.
+//! Holds of units, also by stores that cannot date units again.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::budget::{BudgetChange, Hold};
+use super::budget::{Budget, BudgetChange, Hold};
+use crate::decision::Decision;
+use crate::error::StoreError;
+
+/// Holds the units of a decision. A store that cannot date them again keeps them as they are.
+pub(crate) async fn hold(
+    budget: &Arc<dyn Budget>,
+    key: &[u8],
+    units: u64,
+    decision: &Decision,
+    ttl: Duration,
+) -> Result<Box<dyn Hold>, StoreError> {
+    match budget.hold(key, units, decision, ttl) {
+        Some(hold) => hold.await,
+        None => {
+            let (budget, key, decision) = (Arc::clone(budget), Box::<[u8]>::from(key), *decision);
+            Ok(Box::new(Undated::new(units, ttl, move |left| budget.refund(&key, left, &decision))))
+        }
+    }
+}
 
 /// Units that stay dated at their decision. The rest is refunded by a function.
 pub(crate) struct Undated<F: FnMut(u64)> {
