@@ -6,6 +6,7 @@ use super::builder::RateLimitLayerBuilder;
 use super::config::{LimitConfig, Place, RateLimitConfig};
 use super::in_flight::cap::Cap;
 use super::limit::Limit;
+use super::meter::{MeterUnit, Units};
 use super::state::LayerState;
 use crate::policy::Policy;
 use crate::quota::HardLimitFactor;
@@ -105,6 +106,8 @@ impl LimitConfig {
             routes: self.routes.clone(),
             suppressed: self.suppressed.map(HardLimitFactor::get),
             costs: self.costs.clone(),
+            metering: self.meter.map(|MeterUnit::Bytes| Units::Bytes),
+            at_limit: self.at_limit.clone(),
             in_flight: Cap { most: self.in_flight, ttl: self.permit_ttl },
             ban: self.ban,
             place: Place::Limit(index),

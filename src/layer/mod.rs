@@ -66,7 +66,7 @@ pub use self::handle::{LimitStatus, RateLimitHandle};
 pub use self::in_flight::Permits;
 pub use self::into_store::IntoStore;
 pub use self::limit::Limit;
-pub use self::meter::AtLimit;
+pub use self::meter::{AtLimit, MeterUnit};
 pub use self::mode::LimitMode;
 pub use self::on_missing_key::OnMissingKey;
 pub use self::rate_limit_layer::RateLimitLayer;

@@ -62,7 +62,7 @@ impl LayerState {
                 seen.reason = DecisionReason::OtherLimit;
             }
             limit.watch.count(seen, decision);
-            self.tell(limit, seen, decision);
+            self.call_function(limit, seen, decision);
             if shown.is_none_or(|(_, shown)| rank(seen) > rank(shown)) {
                 shown = Some((limit, seen));
             }
@@ -75,7 +75,7 @@ impl LayerState {
     /// Reports a request without a key or without quotas.
     pub(super) fn observe_failure(&self, limit: &BuiltLimit, admits: bool, is_enforced: bool, reason: DecisionReason) {
         limit.watch.see(admits, is_enforced, reason);
-        self.tell(limit, Seen::new(admits, is_enforced, reason), None);
+        self.call_function(limit, Seen::new(admits, is_enforced, reason), None);
     }
 
     /// Reports a request that no limit decides.
@@ -88,7 +88,7 @@ impl LayerState {
         }
     }
 
-    fn tell(&self, limit: &BuiltLimit, seen: Seen, decision: Option<&Decision>) {
+    fn call_function(&self, limit: &BuiltLimit, seen: Seen, decision: Option<&Decision>) {
         if let Some(see) = &self.on_decision {
             see(&DecisionEvent::new(limit.tiers.policy().name(), seen, decision));
         }

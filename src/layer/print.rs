@@ -90,6 +90,10 @@ fn limit_rows(limit: &Limit) -> Vec<Row> {
     rows.extend(limit.cost.as_ref().map(|_| indented("cost", CODE.into(), String::new())));
     rows.extend(limit.in_flight.ttl.map(|ttl| indented("permit-ttl", String::new(), ttl.to_string())));
     rows.extend(limit.ban.map(|ban| indented("ban", String::new(), ban.to_string())));
+    rows.extend(limit.metering.as_ref().map(|unit| indented("meter", String::new(), unit.to_string())));
+    rows.extend(
+        limit.at_limit.as_ref().map(|at_limit| indented("at-limit", String::new(), cell(&at_limit.to_string()))),
+    );
     rows.extend(limit.settles.is_some().then(|| indented("settle", String::new(), CODE.into())));
     rows
 }

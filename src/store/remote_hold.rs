@@ -116,7 +116,7 @@ async fn end_in_time(core: Weak<Core>, ttl: Duration) {
     timer.await;
     let Some(core) = core.upgrade() else { return };
     if let Some(lease) = core.take() {
-        core.report_surely(lease).await;
+        core.report_until_answered(lease).await;
     }
 }
 
@@ -144,7 +144,7 @@ impl Core {
     }
 
     /// Reports the end of the hold, and tries again if that fails. A report counts once, however often it arrives.
-    async fn report_surely(&self, lease: Lease) {
+    async fn report_until_answered(&self, lease: Lease) {
         for pause in PAUSES {
             if self.report(&lease).await.is_ok() {
                 return;
@@ -206,7 +206,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             let core = Arc::clone(&self.core);
-            let _ = self.core.carrier.spawn(async move { core.report_surely(lease).await });
+            let _ = self.core.carrier.spawn(async move { core.report_until_answered(lease).await });
         }
     }
 }

@@ -6,13 +6,15 @@ use crate::error::{ConfigError, shortened};
 pub(crate) const BLANKS: &str = "  ";
 
 /// The words that begin a line, or an indented line, of another kind.
-const KEYWORDS: [&str; 11] = [
+const KEYWORDS: [&str; 13] = [
+    "at-limit",
     "ban",
     "cost",
     "deny",
     "enabled",
     "exempt",
     "limit",
+    "meter",
     "methods",
     "on-missing-key",
     "on-store-error",

@@ -1,4 +1,5 @@
 use crate::key::ParsedKey;
+use crate::layer::meter::{AtLimit, MeterUnit};
 use crate::layer::mode::LimitMode;
 use crate::policy::Policy;
 use crate::quota::{Ban, HardLimitFactor, PermitTtl, Quotas};
@@ -37,6 +38,14 @@ pub struct LimitConfig {
     /// The ban, such as `20 in 1h for 1d`; the default is none. See [`Limit::ban`](crate::Limit::ban).
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub ban: Option<Ban>,
+    /// The unit of a meter that charges responses while they are sent: `bytes`. The default is no meter. See
+    /// [`Limit::meter_bytes`](crate::Limit::meter_bytes).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub meter: Option<MeterUnit>,
+    /// What happens to a metered response at the limit: `end-stream` (the default), `slow`, `finish within 500`, or
+    /// `end with` and the data. See [`AtLimit`].
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub at_limit: Option<AtLimit>,
     /// The mode: `enforce` (the default), `shadow`, `enforce for 5%` or `off`.
     pub mode: LimitMode,
 }
@@ -53,6 +62,8 @@ impl Default for LimitConfig {
             in_flight: None,
             permit_ttl: None,
             ban: None,
+            meter: None,
+            at_limit: None,
             mode: LimitMode::default(),
         }
     }

@@ -124,6 +124,14 @@ impl Reader {
                 Some(_) => Err(invalid(line)),
             };
         }
+        if first.is("meter") {
+            let unit = value.text.parse().map_err(|error| code_or(error, value))?;
+            return if limit.meter.replace(unit).is_none() { Ok(()) } else { Err(invalid(line)) };
+        }
+        if first.is("at-limit") {
+            let at_limit = value.text.parse().map_err(|error| code_or(error, value))?;
+            return if limit.at_limit.replace(at_limit).is_none() { Ok(()) } else { Err(invalid(line)) };
+        }
         if first.is("settle") {
             return Err(code_or(invalid(line), value));
         }

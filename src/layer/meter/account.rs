@@ -86,7 +86,7 @@ impl Account {
         if self.owed == 0 { Poll::Ready(Paid::All) } else { self.poll_ask(may_split, cx) }
     }
 
-    /// Pays from what is left of the reservation, and asks the limit for the rest.
+    /// Spends the rest of the reservation, and asks the limit for the other units.
     fn poll_ask(&mut self, may_split: bool, cx: &mut Context<'_>) -> Poll<Paid> {
         let mut most = if may_split { (self.limit.capacity / PIECES).max(1) } else { u64::MAX };
         loop {
@@ -114,8 +114,7 @@ impl Account {
         }
     }
 
-    /// Acts on a decision on so many of the owed units.
-    /// Without one, the store failed.
+    /// Acts on a decision on so many of the owed units. Without one, the store failed.
     fn judge(&mut self, wanted: u64, decision: Option<&Decision>, may_split: bool) -> Answer {
         let decision = match decision {
             Some(decision) => decision,
@@ -148,7 +147,7 @@ impl Account {
         }
     }
 
-    /// Adds what the reservation pays to units that the limit has charged.
+    /// Adds the units of the reservation to those that the limit has charged.
     fn pay_rest(&mut self, charged: u64, may_split: bool) -> Answer {
         let held = if may_split { 0 } else { self.owed - charged };
         if self.spend(held) {

@@ -3,8 +3,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::as_text::MeterUnit;
 use super::at_limit::AtLimit;
 use crate::decision::Decision;
+use crate::key::CODE;
 use crate::store::Budget;
 
 /// Counts the units of a frame's data.
@@ -50,11 +52,17 @@ impl Units {
     }
 }
 
+impl fmt::Display for Units {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes => MeterUnit::Bytes.fmt(f),
+            Self::Counted(_) => f.write_str(CODE),
+        }
+    }
+}
+
 impl fmt::Debug for Units {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bytes => "Bytes",
-            Self::Counted(_) => "Counted",
-        })
+        fmt::Display::fmt(self, f)
     }
 }

@@ -4,10 +4,12 @@
 //! is dated when its frame is sent. What is not spent returns when the body ends, however it ends.
 
 mod account;
+mod as_text;
 mod at_limit;
 mod metering;
 mod running;
 
+pub use self::as_text::MeterUnit;
 pub use self::at_limit::AtLimit;
 pub(super) use self::metering::{MeteredLimit, Metering, Units};
 pub(super) use self::running::{Meter, Polled};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_weir::key::Networks;
-use tower_weir::layer::LimitMode;
+use tower_weir::layer::{AtLimit, LimitMode};
 use tower_weir::{Ban, ConfigError, Global, Limit, Quota, Quotas, RateLimitConfig, RateLimitLayer};
 
 use super::{POLICY, TOML, policy};
@@ -168,4 +168,30 @@ fn a_ban_has_a_line_and_a_field() {
     invalid.limits[0].ban = Some(Ban::after(0));
     let error = RateLimitLayer::from_config(invalid).unwrap_err();
     assert!(error.to_string().starts_with("limits[0].ban: \"0 in 10min for 10min\" is not a ban"), "{error}");
+}
+
+#[test]
+fn a_meter_has_a_line_and_a_field() {
+    let text = "client  client-ip  10/s  absolute  enforce\n  meter  bytes\n  at-limit  finish within 5\n";
+    let config: RateLimitConfig = text.parse().unwrap();
+    assert_eq!(config.limits[0].at_limit, Some(AtLimit::Finish { at_most: 5 }));
+    let layer = RateLimitLayer::from_config(config.clone()).unwrap();
+    assert_eq!(layer.to_string().parse::<RateLimitConfig>().unwrap().limits, config.limits);
+    for (old, new, want) in [
+        ("bytes", "tokens", "line 2: "),
+        ("bytes", "(code)", "line 2: \"(code)\" is code"),
+        ("bytes", "bytes\n  meter  bytes", "line 3: "),
+        ("finish within 5", "finish within many", "line 3: "),
+        ("finish within 5", "slow\n  at-limit  slow", "line 4: "),
+    ] {
+        let error = text.replace(old, new).parse::<RateLimitConfig>().unwrap_err().to_string();
+        assert!(error.starts_with(want), "{error}");
+    }
+    let file = "[[limits]]\nquotas = \"1/s\"\nmeter = \"bytes\"\nat_limit = \"fast\"";
+    let error = toml::from_str::<RateLimitConfig>(file).unwrap_err().to_string();
+    assert!(error.contains("line 4"), "{error}");
+    let mut alone = config;
+    alone.limits[0].meter = None;
+    let error = RateLimitLayer::from_config(alone).unwrap_err().to_string();
+    assert!(error.starts_with("limits[0].at_limit: the limit \"client\" has .at_limit(..) and no meter"), "{error}");
 }

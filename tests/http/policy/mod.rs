@@ -14,7 +14,7 @@ use axum::routing;
 use http::Request;
 use tower::ServiceExt;
 use tower_weir::key::{Extension, Header, MissingKey, RequestView};
-use tower_weir::layer::LimitMode;
+use tower_weir::layer::{AtLimit, LimitMode};
 use tower_weir::{ConfigError, Global, Limit, ManualClock, Quotas, RateLimitConfig, RateLimitLayer, RateLimiter};
 
 use crate::support::http::within;
@@ -119,19 +119,23 @@ fn a_function_is_printed_as_code_and_cannot_be_read_back() {
         .limit(limit("quotas").quota_fn(free))
         .limit(limit("lookup").quota_lookup(find).key_lookup(key))
         .limit(Limit::per((Global, Extension::<u8>::new())).quota("2/s").name("pair").settle(|_, _| {}))
+        .limit(limit("tokens").quota("3/s").meter(|_| 1).at_limit(AtLimit::Slow))
         .exempt(|_| false)
         .deny(|_| false)
         .cost(|_| 3)
         .build()
         .unwrap();
     let table = "\
-limit     per              quotas  strategy  mode
-key       (code)           1/s     absolute  enforce
-  cost    (code)
-quotas    global           (code)  absolute  enforce
-lookup    global + (code)  (code)  absolute  enforce
-pair      global + (code)  2/s     absolute  enforce
-  settle                   (code)
+limit       per              quotas  strategy  mode
+key         (code)           1/s     absolute  enforce
+  cost      (code)
+quotas      global           (code)  absolute  enforce
+lookup      global + (code)  (code)  absolute  enforce
+pair        global + (code)  2/s     absolute  enforce
+  settle                     (code)
+tokens      global           3/s     absolute  enforce
+  meter                      (code)
+  at-limit                   slow
 
 exempt          (code)
 deny            (code)
@@ -140,10 +144,10 @@ on-missing-key  reject
 on-store-error  local-share
 ";
     assert_eq!(layer.to_string(), table);
-    for line in [2, 3, 4, 5, 6, 7, 9, 10, 11] {
+    for line in [2, 3, 4, 5, 6, 7, 9, 12, 13, 14] {
         let lines = table.lines().enumerate();
         // The limit of an indented line is not code.
-        let limit = if [3, 7].contains(&line) { "a  global  1/s  absolute  enforce" } else { "" };
+        let limit = if [3, 7, 9].contains(&line) { "a  global  1/s  absolute  enforce" } else { "" };
         let alone = |(at, text)| {
             if at + 1 == line {
                 text

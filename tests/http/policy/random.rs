@@ -9,7 +9,7 @@ use http::{Method, Request};
 use proptest::prelude::*;
 use tower::ServiceExt;
 use tower_weir::key::Networks;
-use tower_weir::layer::{LimitConfig, LimitMode, OnMissingKey};
+use tower_weir::layer::{AtLimit, LimitConfig, LimitMode, MeterUnit, OnMissingKey};
 use tower_weir::{
     Ban, ClientIp, ConfigError, HardLimitFactor, Limit, ManualClock, OnStoreError, Quota, Quotas, RateLimitConfig,
     RateLimitLayer, RateLimitLayerBuilder, RateLimiter,
@@ -19,7 +19,7 @@ use super::app;
 use crate::support::http::within;
 
 fn names() -> impl Strategy<Value = String> {
-    "[a-z]{1,9}|[ -~]{0,12}|limit|cost|ban|settle|exempt|#|\\(code\\)|a  b|\"quoted\\\\\""
+    "[a-z]{1,9}|[ -~]{0,12}|limit|cost|ban|settle|meter|at-limit|exempt|#|\\(code\\)|a  b|\"quoted\\\\\""
 }
 
 fn keys() -> impl Strategy<Value = String> {
@@ -72,12 +72,30 @@ fn limit() -> impl Strategy<Value = LimitConfig> {
     );
     let ban =
         prop_oneof![3 => Just(None), 1 => Just(Some(Ban::manual())), 2 => (1..4_u64).prop_map(|n| Some(Ban::after(n)))];
-    (names(), keys(), quotas(), by_route(quotas()), by_route(0..4_u64), factor, ban, mode()).prop_map(
-        |(name, key, quotas, routes, costs, suppressed, ban, mode)| {
+    let at_limit = prop_oneof![
+        Just(AtLimit::EndStream),
+        Just(AtLimit::Slow),
+        any::<u64>().prop_map(|at_most| AtLimit::Finish { at_most }),
+        "[ -~]{0,9}|data: a  b\n\n|\"|#".prop_map(AtLimit::end_with),
+    ];
+    let meter = prop::option::weighted(0.2, prop::option::of(at_limit));
+    let cap = prop::option::weighted(0.2, 1..4_u64);
+    let more = (factor, ban, mode(), meter, cap);
+    (names(), keys(), quotas(), by_route(quotas()), by_route(0..4_u64), more).prop_map(
+        |(name, key, quotas, routes, costs, (suppressed, ban, mode, meter, cap))| {
+            if let Some(cap) = cap {
+                let mut limit = LimitConfig::default();
+                (limit.name, limit.per, limit.in_flight) = (name, key.parse().unwrap(), Some(cap));
+                (limit.ban, limit.mode) = (ban, mode);
+                return limit;
+            }
             let mut limit = LimitConfig::default();
             limit.quotas = if routes.is_empty() && quotas.is_unlimited() { Quotas::BLOCKED } else { quotas };
             (limit.name, limit.per, limit.routes, limit.costs) = (name, key.parse().unwrap(), routes, costs);
             (limit.suppressed, limit.ban, limit.mode) = (suppressed, ban, mode);
+            if let (Some(at_limit), None) = (meter, suppressed) {
+                (limit.meter, limit.at_limit) = (Some(MeterUnit::Bytes), at_limit);
+            }
             limit
         },
     )
@@ -147,6 +165,9 @@ fn in_code(config: &RateLimitConfig) -> RateLimitLayerBuilder {
         code = limit.quotas.as_slice().iter().fold(code, |code, quota| code.quota(*quota));
         code = code.routes(limit.routes.clone()).costs(limit.costs.clone());
         code = limit.ban.map_or(code.clone(), |ban| code.ban(ban));
+        code = limit.in_flight.map_or(code.clone(), |most| code.in_flight(most));
+        code = limit.meter.map_or(code.clone(), |_| code.meter_bytes());
+        code = limit.at_limit.clone().map_or(code.clone(), |at_limit| code.at_limit(at_limit));
         builder = builder.limit(limit.suppressed.map_or(code.clone(), |factor| code.suppressed(factor.get())));
     }
     if let Some(methods) = &config.methods {
