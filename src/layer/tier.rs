@@ -114,7 +114,7 @@ impl Tiers {
             false => self.store.open(&policy)?,
         };
         let frames = match self.is_metered && !is_blocked {
-            true => Some(self.store.open(&policy.clone().unsettled())?),
+            true => Some(self.store.open(&policy.clone().unsettled().sharing_its_name())?),
             false => None,
         };
         Ok(Tier { budget, frames, rendered: self.responder.render(policy, self.is_global)?, is_blocked })

@@ -239,6 +239,19 @@ fn of_a_frame_of_bytes_the_part_that_fits_is_sent() {
     assert_eq!(sent, [7; 250]);
 }
 
+/// The reservation and the limit pay for one frame together.
+#[test]
+fn a_frame_of_bytes_is_split_only_if_it_does_not_fit() {
+    for (cost, lens) in [(1, vec![40, 40, 20]), (30, vec![40, 40, 20]), (90, vec![40, 40, 20])] {
+        let limit = Limit::per(Global).quota("1000/s").name("units").cost(move |_| cost).meter_bytes();
+        let (layer, _) = layer(limit);
+        let mut body = get(&layer, &[&[7; 40], &[7; 40], &[7; 20]]).into_body();
+        assert_eq!(lens.iter().map(|_| data(&mut body).len()).collect::<Vec<_>>(), lens, "{cost} reserved");
+        drop(body);
+        assert_eq!(used(&layer), 100);
+    }
+}
+
 /// Drops the body after the n-th frame, for every n, before and after the cost of the request is spent.
 #[test]
 fn a_body_that_is_dropped_keeps_what_was_sent() {

@@ -234,6 +234,10 @@ const RIGHT: &[Case] = &[
         let headers = |n: usize| &[(XFF, "203.0.113.9"), ("x-client", "a")][..n % 3];
         send(RateLimitLayer::builder().limit(limit), (0..9).map(|n| request("192.0.2.1", headers(n))));
     }),
+    ("a metered limit", || {
+        let (metered, cap) = (Limit::per(Global).quota("9/s").meter_bytes(), Limit::per(Global).in_flight(4));
+        send(RateLimitLayer::builder().limit(metered).limit(cap.name("cap")), []);
+    }),
     ("a function that finds some", || {
         let user = |req: &tower_weir::key::RequestView<'_>| req.headers().get("x-user").cloned();
         let headers = |n: usize| if n == 99 { &[("x-user", "7")][..] } else { &[] };

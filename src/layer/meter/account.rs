@@ -96,10 +96,9 @@ impl Account {
             }
             if self.asking.is_none() {
                 ready!(self.poll_reserved(cx));
-                let held = self.held();
-                if held == self.owed || (may_split && held > 0) {
-                    match self.spend(held) {
-                        true => return Poll::Ready(self.paid(held)),
+                if self.held() == self.owed {
+                    match self.spend(self.owed) {
+                        true => return Poll::Ready(self.paid(self.owed)),
                         false => continue,
                     }
                 }
@@ -127,7 +126,10 @@ impl Account {
         if !self.limit.is_enforced {
             return Answer::Paid(self.paid(self.owed));
         }
-        let fits = decision.remaining().min(wanted - 1);
+        let (held, fits) = (self.held(), decision.remaining().min(wanted - 1));
+        if may_split && held > 0 && self.spend(held) {
+            return Answer::Paid(self.paid(held));
+        }
         if may_split && fits > 0 {
             return Answer::Fewer(fits);
         }
@@ -149,12 +151,12 @@ impl Account {
 
     /// Adds the units of the reservation to those that the limit has charged.
     fn pay_rest(&mut self, charged: u64, may_split: bool) -> Answer {
-        let held = if may_split { 0 } else { self.owed - charged };
-        if self.spend(held) {
+        let held = self.held().min(self.owed - charged);
+        if self.spend(held) && (may_split || charged + held == self.owed) {
             return Answer::Paid(self.paid(charged + held));
         }
         // The time of the reservation is over.
-        self.owed = held;
+        self.owed -= charged;
         Answer::Again
     }
 
