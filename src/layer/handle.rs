@@ -316,10 +316,11 @@ impl RateLimitHandle {
     pub(super) fn metered(&self) -> impl Iterator<Item = MeteredLimit> {
         self.limits.iter().filter_map(|applied| {
             let limit = &self.layer.limits[applied.index];
+            let metering = limit.metering.as_ref()?;
             let tier = limit.tier(&applied.tier)?;
             let quotas = tier.rendered.policy().quotas();
             Some(MeteredLimit {
-                metering: Arc::clone(limit.metering.as_ref()?),
+                metering: Arc::clone(metering),
                 budget: Arc::clone(&tier.budget),
                 frames: Arc::clone(tier.frames.as_ref()?),
                 key: applied.key.clone(),

@@ -43,10 +43,11 @@ impl Meter {
         response: &ResponseView<'_>,
     ) -> Option<Self> {
         let accounts: Box<[Account]> = limits.map(Account::new).collect();
+        let first = accounts.first()?;
         let is_grpc = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| {
             value.as_bytes().starts_with(b"application/grpc") && !value.as_bytes().starts_with(b"application/grpc-web")
         });
-        let last = match &accounts.first()?.metering().at_limit {
+        let last = match &first.metering().at_limit {
             AtLimit::EndWith(data) if !response.headers().contains_key(header::CONTENT_LENGTH) => Some(data),
             _ => None,
         };
