@@ -9,8 +9,8 @@
 //! curl -si $url -H 'Authorization: Bearer ann' -d '{"max_tokens": 200000, "messages": [{"content": "Hi"}]}'   # 429
 //! ```
 //!
-//! A request reserves the tokens of its prompt and of its longest answer. The answer is charged token by token, and what
-//! it does not use returns when it ends, or when the client hangs up. Without `max_tokens`, 100 tokens are reserved for
+//! A request reserves the tokens of its prompt and of its longest answer. The answer is charged token by token.
+//! The rest of the reservation returns when the answer ends, or when the client hangs up. Without `max_tokens`, 100 tokens are reserved for
 //! the answer. A longer answer asks the limit for each token, and ends with an error event if there are no more.
 //!
 //! `TOKENS` changes the quota of tokens, such as `TOKENS=200/min`. With `REDIS_URL`, all gateways share the limits.

@@ -145,7 +145,7 @@ pub enum ConfigError {
     InFlightConflict {
         /// The name of the limit.
         limit: String,
-        /// The mistake, and what to write instead.
+        /// The mistake and its fix.
         what: &'static str,
     },
     /// An empty list of methods to limit.

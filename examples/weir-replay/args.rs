@@ -48,7 +48,7 @@ struct Args {
     /// The format of the logs; it is detected for each file if you leave it out
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Where a JSON log has a field: time, client, method, path, status, or a name of yours for --per and --policy
+    /// The path of a field in a JSON log: time, client, method, path, status, or a name of yours for --per and --policy
     ///
     /// A dot goes into an object: client=request.headers.X-Real-Ip. In a policy, other names are header fields. Formats
     /// of plain text have the fields user, referer, user-agent, x-forwarded-for and others.

@@ -22,7 +22,7 @@ const LOOKED_AT: usize = 100;
 /// A log has fewer requests than this. Their numbers have 32 bits.
 const MOST_REQUESTS: usize = u32::MAX as usize;
 
-/// Where the lines come from, and how to read them.
+/// The sources of the lines, and their readers.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
     pub(crate) files: Vec<String>,

@@ -76,9 +76,9 @@ pub(crate) struct Tally {
     pub(crate) refused_with: [u64; STATUS_CLASSES.len()],
     /// Decisions for keys that shared a budget, because the store was full.
     pub(crate) overflow: u64,
-    /// Of a whole policy: why requests were refused, by limit and reason, and what limits in shadow would have refused.
+    /// For a whole policy: the refused requests by limit and reason, also those that limits in shadow would refuse.
     pub(crate) reasons: BTreeMap<String, u64>,
-    /// Of a whole policy: lines that are no HTTP request, which a layer would not see.
+    /// For a whole policy: lines that are no HTTP request, which a layer would not see.
     pub(crate) not_http: u64,
     pub(crate) buckets: Buckets,
 }

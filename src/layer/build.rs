@@ -111,6 +111,9 @@ impl RateLimitLayerBuilder {
     }
 }
 
+/// The store of a limit, and its ban.
+type StoreAndBan = (Arc<dyn Store>, Option<Arc<BuiltBan>>);
+
 /// What the limits of a layer share while it is built.
 pub(super) struct Building<'a> {
     pub(super) old: Option<&'a LayerState>,
@@ -149,20 +152,7 @@ impl Building<'_> {
             routes.insert(&route, quotas).map_err(|error| place.wrap_route(&route, error))?;
         }
         let all: Vec<Quota> = limit.quotas.iter().chain(routes.values().flat_map(Quotas::as_slice)).copied().collect();
-        // The store of the old limit has its histories.
-        let old = self.old.iter().flat_map(|old| &old.limits).find(|old| old.tiers.policy().name() == &*name);
-        let given = limit.store.or_else(|| self.store.clone());
-        let ban = match limit.ban {
-            Some(ban) => {
-                let old = || old.and_then(|old| old.ban.as_ref()).map(|ban| Arc::clone(&ban.store));
-                Some(Arc::new(self.ban(&name, ban, given.clone().or_else(old))?))
-            }
-            None => None,
-        };
-        let store = match given.or_else(|| old.map(|old| Arc::clone(old.tiers.store()))) {
-            Some(store) => store,
-            None => self.own_store(&all)?,
-        };
+        let (store, ban) = self.store_and_ban(&name, limit.store, limit.ban, &all)?;
         let at_limit = limit.at_limit.unwrap_or_default();
         let metering = limit.metering.map(|units| Arc::new(Metering { units, at_limit }));
         let settles = if metering.is_some() { Settles::default() } else { limit.settles.or(&self.settles) };
@@ -205,6 +195,30 @@ impl Building<'_> {
             admits_on_error: self.on_store_error == OnStoreError::Allow,
             watch: LimitWatch::new(&name, refusal),
         })
+    }
+
+    /// The store of a limit, and its ban. The store of an old limit with this name has its histories.
+    pub(super) fn store_and_ban(
+        &mut self,
+        name: &str,
+        given: Option<Arc<dyn Store>>,
+        ban: Option<Ban>,
+        quotas: &[Quota],
+    ) -> Result<StoreAndBan, ConfigError> {
+        let old = self.old.iter().flat_map(|old| &old.limits).find(|old| old.tiers.policy().name() == name);
+        let given = given.or_else(|| self.store.clone());
+        let ban = match ban {
+            Some(ban) => {
+                let old = || old.and_then(|old| old.ban.as_ref()).map(|ban| Arc::clone(&ban.store));
+                Some(Arc::new(self.ban(name, ban, given.clone().or_else(old))?))
+            }
+            None => None,
+        };
+        let store = match given.or_else(|| old.map(|old| Arc::clone(old.tiers.store()))) {
+            Some(store) => store,
+            None => self.own_store(quotas)?,
+        };
+        Ok((store, ban))
     }
 
     pub(super) fn take_name(&mut self, name: &Arc<str>) -> Result<(), ConfigError> {

@@ -71,15 +71,16 @@ impl RemoteHold {
         let life_ms = life_for(ttl_ms.saturating_add(time.lag_ms())).saturating_add(1);
         let asked_ms = time.now_ms();
         let hold = Correction::Hold { id, life_ms: u32::try_from(life_ms).unwrap_or(u32::MAX), stamp, units };
+        let carrier = Carrier::here();
         let (client, keys, bucket_ms) = (Arc::clone(&held.client), Arc::clone(&held.keys), held.bucket_ms());
         let key = held.key.clone();
-        let mut beginning = Beginning { held: Some(held), id, stamp, units, carrier: Carrier::here() };
+        let mut beginning = Beginning { held: Some(held), id, stamp, units, carrier: carrier.clone() };
         let reply = client.correct(&keys, &key, hold).await?;
         let Some(held) = beginning.held.take().filter(|_| reply.after > 0) else {
             return Err(StoreError::new(StoreErrorKind::Unavailable, TOO_MANY));
         };
         let lease = Lease::new(id, reply.after, asked_ms, asked_ms + ttl_ms, bucket_ms);
-        let core = Arc::new(Core { held, time, carrier: Carrier::here(), lease: Mutex::new(Some(lease)) });
+        let core = Arc::new(Core { held, time, carrier, lease: Mutex::new(Some(lease)) });
         let ended = Arc::downgrade(&core);
         let _ = runtime::spawn(async move { end_in_time(ended, ttl).await });
         Ok(Box::new(Self(core)))

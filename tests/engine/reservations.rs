@@ -9,7 +9,7 @@ use tower_weir::{ManualClock, RateLimit, RateLimiter, WindowSizeSeconds};
 const CAPACITY: u64 = 50;
 const WINDOW_MS: u64 = 1_000;
 
-/// A reservation, and what it must allow.
+/// A reservation, and its expected state.
 struct Open {
     reservation: LocalReservation,
     left: u64,

@@ -9,6 +9,7 @@ mod control;
 mod cors;
 mod deny;
 mod exempt;
+mod frames;
 mod in_flight;
 mod keys;
 mod layer;

@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use axum::body::{Body, to_bytes};
 use axum::routing::any;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::stream::{self, StreamExt as _};
-use http::{HeaderMap, Request, Response, StatusCode};
+use futures_util::stream;
+use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper_util::client::legacy::Client;
@@ -27,6 +27,7 @@ use tower_weir::key::Header;
 use tower_weir::layer::{BodyEnd, Charge, KeyControl, RateLimitHandle, ResponseView};
 use tower_weir::{Global, Limit, ManualClock, RateLimitLayer, RateLimiter};
 
+use crate::frames::{After, frames};
 use crate::support::http::within;
 
 fn layer(limit: Limit) -> RateLimitLayer {
@@ -190,34 +191,6 @@ async fn without_a_response_the_charge_stays() {
     assert_eq!(used(&layer).await, 3);
 }
 
-/// A future that is pending a few times before it is ready.
-struct After(u32);
-
-impl Future for After {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.0 == 0 {
-            return Poll::Ready(());
-        }
-        self.0 -= 1;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-/// The body of five frames of 100 bytes, each after a wait, with trailers or without.
-fn frames(with_trailers: bool) -> Body {
-    let data = stream::iter(0..5).then(async |_| {
-        After(1).await;
-        Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[7; 100])))
-    });
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", "0".parse().unwrap());
-    let trailers = stream::iter(with_trailers.then_some(Ok(Frame::trailers(trailers))));
-    Body::new(StreamBody::new(data.chain(trailers)))
-}
-
 /// Drops everything after the n-th poll, for every n: the charge is that of the request until there is a response, and
 /// then what the function says about the frames that were taken.
 #[tokio::test]
@@ -234,7 +207,7 @@ async fn a_request_that_is_dropped_after_any_poll_is_settled_once() {
             let layer = layer(limit);
             let service = service_fn(move |_: Request<Body>| async move {
                 After(3).await;
-                Ok::<_, Infallible>(Response::new(frames(with_trailers)))
+                Ok::<_, Infallible>(Response::new(frames(5, &[7; 100], with_trailers)))
             });
             let mut left = polls;
             let mut cx = Context::from_waker(Waker::noop());

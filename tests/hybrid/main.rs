@@ -17,9 +17,9 @@ mod settle;
 mod support;
 mod together;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tower_weir::{OnStoreError, RateLimit, RateLimiter, RateLimiterBuilder, RedisOptions};
+use tower_weir::{OnStoreError, RateLimit, RateLimitLayer, RateLimiter, RateLimiterBuilder, RedisOptions};
 
 use self::support::servers::Server;
 
@@ -72,4 +72,23 @@ async fn borrow(rl: &RateLimiter, key: &str, rate: RateLimit) -> u64 {
 /// What Redis holds against a key: what was spent, and what instances hold.
 async fn held(rl: &RateLimiter, key: &str) -> u64 {
     rl.redis().absolute().get(key).await.unwrap()
+}
+
+/// The units in use of the only limit of a layer, which has one key.
+async fn used(layer: &RateLimitLayer) -> u64 {
+    let limit = layer.control().limits().next().unwrap();
+    limit.global().usage().await.unwrap().unwrap().used()
+}
+
+/// Waits until so many units are in use.
+async fn until_used(layer: &RateLimitLayer, want: u64, about: &str) {
+    let began = Instant::now();
+    loop {
+        let used = used(layer).await;
+        if used == want {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{about}: {used} of {want} in use");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

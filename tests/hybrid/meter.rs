@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -16,8 +16,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_weir::layer::{AtLimit, IntoStore, RateLimitBody};
 use tower_weir::{Global, Limit, RateLimitLayer, RateLimiter};
 
-use crate::limiter;
 use crate::support::servers::{Flavor, Server};
+use crate::{limiter, until_used, used};
 
 type Frames = StreamBody<Pin<Box<dyn futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>>;
 
@@ -26,23 +26,6 @@ fn layer(store: impl IntoStore, at_limit: AtLimit) -> RateLimitLayer {
     let limit = Limit::per(Global).quota("2000/h").name("units").cost(|_| 10);
     let limit = limit.meter(|data| data.len() as u64).at_limit(at_limit);
     RateLimitLayer::builder().limit(limit).limiter(store).build().unwrap()
-}
-
-async fn used(layer: &RateLimitLayer) -> u64 {
-    layer.control().limit("units").unwrap().global().usage().await.unwrap().unwrap().used()
-}
-
-/// Waits until so many units are in use.
-async fn until_used(layer: &RateLimitLayer, want: u64, about: &str) {
-    let began = Instant::now();
-    loop {
-        let used = used(layer).await;
-        if used == want {
-            return;
-        }
-        assert!(began.elapsed() < Duration::from_secs(30), "{about}: {used} of {want} in use");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// The response to a request for frames of so many bytes; `None` if it is refused.

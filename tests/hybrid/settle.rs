@@ -15,31 +15,14 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_weir::layer::IntoStore;
 use tower_weir::{Global, Limit, RateLimitLayer};
 
-use crate::limiter;
 use crate::support::servers::{Flavor, Server};
+use crate::{limiter, until_used};
 
 /// A request is charged 10 units until the end of its body, and then one for each byte that was taken.
 fn layer(store: impl IntoStore) -> RateLimitLayer {
     let limit = Limit::per(Global).quota("100000/h").name("bytes").cost(|_| 10);
     let limit = limit.settle_at_end(|charge, end| charge.set(end.bytes()));
     RateLimitLayer::builder().limit(limit).limiter(store).build().unwrap()
-}
-
-async fn used(layer: &RateLimitLayer) -> u64 {
-    layer.control().limit("bytes").unwrap().global().usage().await.unwrap().unwrap().used()
-}
-
-/// Waits until so many units are in use.
-async fn until_used(layer: &RateLimitLayer, want: u64, about: &str) {
-    let began = Instant::now();
-    loop {
-        let used = used(layer).await;
-        if used == want {
-            return;
-        }
-        assert!(began.elapsed() < Duration::from_secs(30), "{about}: {used} of {want} in use");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Two instances serve tasks whose responses are shorter or longer than expected, or are dropped half read.

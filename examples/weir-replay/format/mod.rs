@@ -1,4 +1,4 @@
-//! The formats of access logs: which one a log has, and what a line contains.
+//! The formats of access logs: their detection, and the parts of a line.
 
 mod address;
 mod alb;

@@ -62,7 +62,7 @@ fn rfc3339(text: &[u8]) -> Option<Stamp> {
     stamp_of(date, text.get(11..19)?, text.get(19..)?)
 }
 
-/// The date, `13:55:36`, and what follows: a fraction, and the zone.
+/// The date, `13:55:36`, a fraction, and the zone.
 fn stamp_of([year, month, day]: [u64; 3], time: &[u8], rest: &[u8]) -> Option<Stamp> {
     let [_, _, b':', _, _, b':', _, _] = time else { return None };
     let (hour, minute, second) = (digits(&time[..2])?, digits(&time[3..5])?, digits(&time[6..])?);

@@ -26,7 +26,7 @@ pub(crate) struct Report<'a> {
     pub(crate) rows: usize,
 }
 
-/// A policy, and what it did.
+/// A policy with its decisions.
 #[derive(Debug)]
 pub(crate) struct Replay {
     pub(crate) policy: Policy,

@@ -10,7 +10,7 @@ use crate::trace::{STATUS_CLASSES, Trace};
 const FEW: usize = 10;
 
 impl Report<'_> {
-    /// What the log is, and what was done with its lines.
+    /// The notes on the log and on the use of its lines.
     pub(super) fn notes(&self) -> Vec<String> {
         let (notes, requests) = (&self.trace.notes, self.trace.len() as u64);
         let mut lines = vec![format!(

@@ -1,4 +1,4 @@
-//! The settings of a cap, and what it cannot be combined with.
+//! The settings of a cap.
 
 use std::fmt;
 

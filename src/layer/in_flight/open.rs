@@ -27,19 +27,7 @@ impl Building<'_> {
         let key = key_source(limit.key, limit.lookup)?;
         let is_global = key.extractor.is_global() && key.lookup.is_none();
         let quota = Quota::new(limit.in_flight.most.unwrap_or(0), limit.in_flight.ttl.unwrap_or_default().get())?;
-        let old = self.old.iter().flat_map(|old| &old.limits).find(|old| old.tiers.policy().name() == &**name);
-        let given = limit.store.or_else(|| self.store.clone());
-        let ban = match limit.ban {
-            Some(ban) => {
-                let old = || old.and_then(|old| old.ban.as_ref()).map(|ban| Arc::clone(&ban.store));
-                Some(Arc::new(self.ban(name, ban, given.clone().or_else(old))?))
-            }
-            None => None,
-        };
-        let store = match given.or_else(|| old.map(|old| Arc::clone(old.tiers.store()))) {
-            Some(store) => store,
-            None => self.own_store(&[quota])?,
-        };
+        let (store, ban) = self.store_and_ban(name, limit.store, limit.ban, &[quota])?;
         let mut policy =
             Policy::new(Arc::clone(name), [], Strategy::Absolute).with_on_store_error(self.on_store_error).in_flight();
         if self.old.is_some() {

@@ -121,7 +121,7 @@ fn reservations_are_charged_as_the_model_says_whatever_is_lost_or_late_or_twice(
         let mut random = fastrand::Rng::with_seed(case);
         let (mut site, mut model) = (Site::new(&server, &format!("holds{case}")), Model::default());
         let (mut now, mut next) = (DAY, 0);
-        // What was charged and can be held, what is held, and what was said once.
+        // The charges that can be held, the open holds, and the commits that were sent.
         let (mut charged, mut open) = (Vec::<(u64, u64)>::new(), Vec::<(u64, u64)>::new());
         let mut said: Vec<(u64, Vec<(u64, u64)>)> = Vec::new();
         for _ in 0..300 {

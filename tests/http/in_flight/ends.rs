@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -11,8 +11,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt as _};
-use http::{HeaderMap, Request, Response};
+use futures_util::stream;
+use http::{Request, Response};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
 use tower::{Layer, ServiceExt, service_fn};
@@ -20,36 +20,9 @@ use tower_weir::layer::{LimitMode, Permits, RateLimitHandle};
 use tower_weir::{Global, Limit, RateLimitLayer};
 
 use super::{cap, in_flight, layer, request};
+use crate::frames::{After, frames};
 use crate::support::http::within;
 use crate::support::probe::Deferred;
-
-/// A future that is pending a few times before it is ready.
-struct After(u32);
-
-impl Future for After {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.0 == 0 {
-            return Poll::Ready(());
-        }
-        self.0 -= 1;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-/// The body of four frames, each after a wait, with trailers or without.
-fn frames(with_trailers: bool) -> Body {
-    let data = stream::iter(0..4).then(async |_| {
-        After(1).await;
-        Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[7; 10])))
-    });
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", "0".parse().unwrap());
-    let trailers = stream::iter(with_trailers.then_some(Ok(Frame::trailers(trailers))));
-    Body::new(StreamBody::new(data.chain(trailers)))
-}
 
 /// Drops everything after the n-th poll, for every n, of a request that also charges and settles another limit.
 #[tokio::test]
@@ -62,7 +35,7 @@ async fn a_request_that_is_dropped_after_any_poll_returns_its_permit() {
             let layer = layer([cap(1), other]);
             let service = service_fn(move |_: Request<Body>| async move {
                 After(3).await;
-                Ok::<_, Infallible>(Response::new(frames(with_trailers)))
+                Ok::<_, Infallible>(Response::new(frames(4, &[7; 10], with_trailers)))
             });
             let (mut left, mut cx) = (polls, Context::from_waker(Waker::noop()));
             let mut response = None;
@@ -204,7 +177,7 @@ async fn never_more_bodies_live_than_the_cap_and_that_many_do() {
         let counts = Arc::clone(&counts);
         async move {
             counts.fetch_add(1, Ordering::SeqCst);
-            Ok::<_, Infallible>(Response::new(frames(false)))
+            Ok::<_, Infallible>(Response::new(frames(4, &[7; 10], false)))
         }
     });
     let task = |seed: u64| {
