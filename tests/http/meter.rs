@@ -4,7 +4,9 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +15,13 @@ use futures_util::stream;
 use http::{Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper_util::rt::TokioExecutor;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_weir::key::Header;
 use tower_weir::layer::{AtLimit, KeyControl, RateLimitBody, RateLimitBodyError};
 use tower_weir::{ConfigError, Global, Limit, ManualClock, RateLimitLayer, RateLimiter};
+
+use crate::support::http::within;
 
 const CAPACITY: u64 = 100;
 const WINDOW_MS: u64 = 1_000;
@@ -51,7 +56,7 @@ fn body(frames: Vec<Vec<u8>>) -> Frames {
 
 /// The response to a request for frames.
 fn serve(layer: &RateLimitLayer, response: Response<Frames>) -> Response<Metered> {
-    let response = std::sync::Arc::new(std::sync::Mutex::new(Some(response)));
+    let response = Arc::new(Mutex::new(Some(response)));
     let service = layer.layer(service_fn(move |_: Request<()>| {
         let response = response.lock().unwrap().take().unwrap();
         async move { Ok::<_, Infallible>(response) }
@@ -64,11 +69,26 @@ fn get(layer: &RateLimitLayer, frames: &[&[u8]]) -> Response<Metered> {
     serve(layer, Response::new(body(frames.iter().map(|frame| frame.to_vec()).collect())))
 }
 
-/// The next frame; `None` if it must wait.
+/// The next frame; `None` if it must wait. A body that wakes its reader at once is polled again.
 fn poll<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> Option<Option<Result<Frame<Bytes>, B::Error>>> {
-    match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(frame) => Some(frame),
-        Poll::Pending => None,
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    loop {
+        match Pin::new(&mut *body).poll_frame(&mut Context::from_waker(&waker)) {
+            Poll::Ready(frame) => return Some(frame),
+            Poll::Pending if woken.0.swap(false, Ordering::Relaxed) => {}
+            Poll::Pending => return None,
+        }
+    }
+}
+
+/// Whether a reader was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -164,6 +184,33 @@ fn a_frame_that_does_not_fit_ends_the_stream_with_an_error() {
     assert_eq!(used(&layer), 90, "the frame that was not sent is not charged");
     let error: Box<dyn std::error::Error + Send + Sync> = RateLimitBodyError::<Infallible>::LimitExceeded.into();
     assert!(error.to_string().contains("rate limit"));
+}
+
+/// A server drops what it has not written when a body fails.
+#[tokio::test]
+async fn a_client_receives_the_part_that_was_charged_before_the_end() {
+    let bytes = Limit::per(Global).quota("60000/h").name("units").meter_bytes();
+    let (layer, _) = layer(bytes);
+    let app = axum::Router::new().fallback(|| async { "x".repeat(100_000) }).layer(layer.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
+        let mut client = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+        let client = client.http2_only(version == http::Version::HTTP_2).build_http::<Full<Bytes>>();
+        let response = within(client.get(url.parse().unwrap())).await.unwrap();
+        assert_eq!((response.version(), response.status()), (version, StatusCode::OK));
+        let (mut body, mut received) = (response.into_body(), 0);
+        let end = loop {
+            match within(body.frame()).await {
+                Some(Ok(frame)) => received += frame.data_ref().map_or(0, Bytes::len),
+                end => break end,
+            }
+        };
+        assert!(matches!(end, Some(Err(_))), "the response does not look complete");
+        assert_eq!((received, used(&layer)), (60_000, 60_000), "{version:?}");
+        key(&layer).reset().await.unwrap();
+    }
 }
 
 #[test]

@@ -23,7 +23,16 @@ pub(in crate::layer) struct Meter {
     /// Data that is not paid.
     data: Option<Bytes>,
     end: Ending,
-    is_over: bool,
+    stage: Stage,
+}
+
+/// How far a response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// Its next frame does not fit, and the reader may send earlier ones.
+    Ending,
+    Over,
 }
 
 /// How a response ends when its next frame does not fit.
@@ -56,7 +65,7 @@ impl Meter {
             Some(data) => Ending::Data(data.clone()),
             None => Ending::Error,
         };
-        Some(Self { accounts, data: None, end, is_over: false })
+        Some(Self { accounts, data: None, end, stage: Stage::Open })
     }
 
     /// Polls a body for its next frame, and pays for it.
@@ -64,8 +73,10 @@ impl Meter {
     where
         B: Body<Data = Bytes>,
     {
-        if self.is_over {
-            return Poll::Ready(None);
+        match self.stage {
+            Stage::Open => {}
+            Stage::Ending => return Poll::Ready(self.finish()),
+            Stage::Over => return Poll::Ready(None),
         }
         if self.data.is_none() {
             match ready!(body.as_mut().poll_frame(cx)) {
@@ -85,7 +96,9 @@ impl Meter {
                     let piece = self.data.as_mut().map(|data| data.split_to(bytes as usize));
                     return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
                 }
-                Paid::Nothing => return Poll::Ready(self.finish()),
+                Paid::Nothing => {
+                    return self.end(cx);
+                }
             }
         }
         Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
@@ -100,10 +113,22 @@ impl Meter {
     }
 
     /// Ends the response, because its next frame does not fit.
+    ///
+    /// A server drops what it has not written when a body fails. So the error waits for one poll, in which hyper writes.
     #[cold]
-    fn finish<E>(&mut self) -> Option<Result<Frame<Bytes>, RateLimitBodyError<E>>> {
-        (self.is_over, self.data) = (true, None);
+    fn end<E>(&mut self, cx: &Context<'_>) -> Polled<E> {
         self.close();
+        if matches!(self.end, Ending::Error) {
+            self.stage = Stage::Ending;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.finish())
+    }
+
+    /// The last frame.
+    fn finish<E>(&mut self) -> Option<Result<Frame<Bytes>, RateLimitBodyError<E>>> {
+        (self.stage, self.data) = (Stage::Over, None);
         match &mut self.end {
             Ending::Grpc => {
                 let mut trailers = HeaderMap::new();
@@ -124,7 +149,7 @@ impl Meter {
 
     /// Whether the limit ended the response.
     pub(in crate::layer) fn is_over(&self) -> bool {
-        self.is_over
+        self.stage == Stage::Over
     }
 
     /// Whether nothing follows the frames of the body.
@@ -138,7 +163,7 @@ impl Meter {
         let waiting = self.data.as_ref().map_or(0, |data| data.len() as u64);
         let last = if let Ending::Data(data) = &self.end { data.len() as u64 } else { 0 };
         if let Some(most) = inner.upper().and_then(|most| most.checked_add(waiting + last)) {
-            hint.set_upper(if self.is_over { 0 } else { most });
+            hint.set_upper(if self.is_over() { 0 } else { most });
         }
         hint
     }
@@ -146,6 +171,6 @@ impl Meter {
 
 impl fmt::Debug for Meter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meter").field("is_over", &self.is_over).finish_non_exhaustive()
+        f.debug_struct("Meter").field("stage", &self.stage).finish_non_exhaustive()
     }
 }
