@@ -4,8 +4,8 @@
 //! cargo run --example observability --features metrics,redis-tokio
 //! ```
 //!
-//! Three limits decide on each request: `client` through Redis, `strict` in shadow, and `service`, which sheds an
-//! overload. `REDIS_URL` says where Redis is, by default at redis://127.0.0.1:6379. Stop it while the server runs, and
+//! Four limits decide on each request: `client` through Redis, `strict` in shadow, `service`, which sheds an overload,
+//! and `open`, which caps requests in flight. `download` meters the bytes of one route. `REDIS_URL` says where Redis is, by default at redis://127.0.0.1:6379. Stop it while the server runs, and
 //! the metrics show the outage.
 
 use std::env;
@@ -39,6 +39,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .limit(Limit::per(client()?).quota("20/5s").name("client").limiter(limiter.hybrid()))
         .limit(Limit::per(client()?).quota("5/5s").name("strict").shadow())
         .limit(Limit::per(Global).quota("200/5s").name("service").suppressed(1.5))
+        .limit(Limit::per(client()?).in_flight(50).name("open"))
+        .limit(Limit::per(client()?).routes([("/download", "100000/5s")]).meter_bytes().name("download"))
         .limiter(limiter.local())
         .exempt_paths(["/metrics"])
         .build()?;
@@ -46,7 +48,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         metrics.run_upkeep();
         metrics.render()
     };
-    let app = Router::new().route("/", get(|| async { "hello\n" })).route("/metrics", get(scrape)).layer(limit);
+    let app = Router::new().route("/", get(|| async { "hello\n" })).route("/metrics", get(scrape));
+    let app = app.route("/download", get(|| async { "x".repeat(60_000) })).layer(limit);
 
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = tokio::net::TcpListener::bind(address)
@@ -56,6 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("Listening on {url}: 20 requests in any 5 seconds from each client. Try:");
     println!("  seq 30 | xargs -I_ curl -s -o /dev/null {url}/                     # the last 10 are refused");
     println!("  seq 300 | xargs -I_ curl -s -o /dev/null -H 'X-Forwarded-For: 2001:db8:_::1' {url}/");
+    println!("  for i in 1 2; do curl -sS -o /dev/null {url}/download; done     # the second response is cut");
     println!("  curl -s {url}/metrics | grep ^rate_limit");
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())

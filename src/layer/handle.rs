@@ -326,6 +326,7 @@ impl RateLimitHandle {
                 key: applied.key.clone(),
                 is_enforced: applied.is_enforced,
                 admits_on_error: limit.admits_on_error,
+                watch: limit.watch.clone(),
                 capacity: quotas.iter().map(Quota::count).min().unwrap_or(0),
                 charge: applied.decision.map(|decision| (decision, std::mem::take(&mut applied.charges().first))),
             })

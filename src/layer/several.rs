@@ -70,9 +70,10 @@ impl Several {
     #[cold]
     pub(super) fn guard(&self, limits: &[BuiltLimit], pending: PendingDecisions) -> PendingDecisions {
         let cap = |(at, asked): (usize, &Asked)| {
-            let tier = limits[asked.index].tier(&asked.tier).filter(|_| limits[asked.index].is_cap)?;
+            let limit = &limits[asked.index];
+            let tier = limit.tier(&asked.tier).filter(|_| limit.is_cap)?;
             let (at, budget) = (self.bans.len() + at, Arc::clone(&tier.budget));
-            Some(UndecidedCap { at, budget, key: asked.key.as_bytes().into() })
+            Some(UndecidedCap { at, budget, key: asked.key.as_bytes().into(), watch: limit.watch.clone() })
         };
         let caps: Vec<UndecidedCap> = self.applied.iter().enumerate().filter_map(cap).collect();
         if caps.is_empty() { pending } else { Box::pin(Undecided::new(pending, caps)) }
@@ -83,10 +84,11 @@ impl Several {
     pub(super) fn hold_permits(&mut self, limits: &[BuiltLimit]) {
         let mut permits = Vec::new();
         for (at, asked) in self.applied.iter().enumerate().filter(|(_, asked)| limits[asked.index].is_cap) {
-            let Some(tier) = limits[asked.index].tier(&asked.tier) else { continue };
+            let limit = &limits[asked.index];
+            let Some(tier) = limit.tier(&asked.tier) else { continue };
             let is_charged = |decision: &&Decision| self.decisions.is_allowed() && decision.is_allowed();
             let decision = self.decision(at).filter(is_charged);
-            permits.extend(decision.map(|it| Permit::new(&tier.budget, asked.key.as_bytes(), *it)));
+            permits.extend(decision.map(|it| Permit::new(&tier.budget, asked.key.as_bytes(), *it, &limit.watch)));
             self.decisions.change(self.bans.len() + at, outlasts);
         }
         self.permits = Permits::new(permits);

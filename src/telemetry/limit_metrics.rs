@@ -4,15 +4,19 @@
 
 use std::sync::{Arc, OnceLock};
 
-use metrics::{Counter, Histogram, Label, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Counter, Histogram, Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 use super::decision_event::{DecisionReason, Seen};
 use super::decision_names::{DECISION, MODE, REASON};
-use super::handles::{Described, policy};
+use super::handles::{Described, SharedGauge, policy};
 
 const DECISIONS: Described = ("rate_limit.decisions", "Decisions of limits on requests.");
 const SUPPRESSION_FACTOR: Described =
     ("rate_limit.suppression_factor", "The part of the demand that the suppressed strategy sheds, by decision.");
+const IN_FLIGHT: Described = ("rate_limit.in_flight", "Requests of this process that hold a permit of a cap.");
+const CUT_RESPONSES: Described = ("rate_limit.cut_responses", "Metered responses that ended before their end.");
 
 /// See the module documentation.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ struct Handles {
     /// Allocated by the first decision, because a process may have many layers that decide nothing.
     decisions: OnceLock<Box<Counters>>,
     factor: OnceLock<Histogram>,
+    in_flight: SharedGauge,
+    cut_responses: OnceLock<Counter>,
 }
 
 impl LimitMetrics {
@@ -39,6 +45,8 @@ impl LimitMetrics {
             refusal,
             decisions: OnceLock::new(),
             factor: OnceLock::new(),
+            in_flight: SharedGauge::default(),
+            cut_responses: OnceLock::new(),
         }))
     }
 
@@ -53,6 +61,25 @@ impl LimitMetrics {
         if factor > 0.0 {
             self.0.shed(factor);
         }
+    }
+
+    pub(super) fn permit_taken(&self) {
+        self.0.in_flight.add(1, || {
+            describe_gauge!(IN_FLIGHT.0, Unit::Count, IN_FLIGHT.1);
+            gauge!(IN_FLIGHT.0, policy(self.0.policy.as_ref()))
+        });
+    }
+
+    pub(super) fn permit_returned(&self) {
+        self.0.in_flight.subtract(1);
+    }
+
+    pub(super) fn response_cut(&self) {
+        let register = || {
+            describe_counter!(CUT_RESPONSES.0, Unit::Count, CUT_RESPONSES.1);
+            counter!(CUT_RESPONSES.0, policy(self.0.policy.as_ref()))
+        };
+        self.0.cut_responses.get_or_init(register).increment(1);
     }
 }
 

@@ -17,4 +17,10 @@ impl LimitMetrics {
 
     #[inline(always)]
     pub(super) fn count(&self, _: Seen, _: f64) {}
+
+    pub(super) fn permit_taken(&self) {}
+
+    pub(super) fn permit_returned(&self) {}
+
+    pub(super) fn response_cut(&self) {}
 }

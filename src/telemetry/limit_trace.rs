@@ -28,13 +28,14 @@ struct Refusals {
     policy: Option<Arc<str>>,
     /// Allocated by the first refusal.
     throttles: OnceLock<Box<[Throttle; Seen::SLOTS]>>,
+    cuts: Throttle,
 }
 
 impl LimitTrace {
     pub(super) const IS_ON: bool = true;
 
     pub(super) fn new(policy: Option<&Arc<str>>) -> Self {
-        Self(Arc::new(Refusals { policy: policy.cloned(), throttles: OnceLock::new() }))
+        Self(Arc::new(Refusals { policy: policy.cloned(), throttles: OnceLock::new(), cuts: Throttle::default() }))
     }
 
     fn policy(&self) -> &str {
@@ -71,6 +72,19 @@ impl LimitTrace {
                 refusals,
             },
             "a limit refuses requests; `refusals` counts those since the last event"
+        );
+    }
+
+    /// Writes an event about a response that the limit ended, unless the last one is too recent.
+    pub(super) fn response_cut(&self) {
+        if !tracing::enabled!(target: TARGET, Level::INFO) {
+            return;
+        }
+        let Some(responses) = self.0.cuts.due(millis(START.elapsed())) else { return };
+        tracing::info!(
+            target: TARGET,
+            { rate_limit.policy = self.policy(), responses },
+            "a limit ends metered responses; `responses` counts those since the last event"
         );
     }
 

@@ -21,6 +21,8 @@ impl LimitTrace {
     #[inline(always)]
     pub(super) fn see(&self, _: Seen) {}
 
+    pub(super) fn response_cut(&self) {}
+
     #[inline(always)]
     pub(super) fn record(&self, _: Seen) {}
 }

@@ -15,6 +15,16 @@ pub(crate) struct LimitWatch {
     trace: LimitTrace,
 }
 
+/// A request in flight; see [`LimitWatch::in_flight`].
+#[derive(Debug)]
+pub(crate) struct InFlight(LimitMetrics);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.permit_returned();
+    }
+}
+
 impl LimitWatch {
     /// Whether it reports anything.
     pub(crate) const IS_ON: bool = LimitMetrics::IS_ON || LimitTrace::IS_ON;
@@ -53,6 +63,19 @@ impl LimitWatch {
     pub(crate) fn count(&self, seen: Seen, decision: Option<&Decision>) {
         self.metrics.count(seen, decision.map_or(0.0, Decision::suppression_factor));
         self.trace.see(seen);
+    }
+
+    /// Counts a request that holds a permit, until the value is dropped.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        self.metrics.permit_taken();
+        InFlight(self.metrics.clone())
+    }
+
+    /// Reports a metered response that ended before its end.
+    #[cold]
+    pub(crate) fn response_cut(&self) {
+        self.metrics.response_cut();
+        self.trace.response_cut();
     }
 
     /// Reports a new mode of the limit.

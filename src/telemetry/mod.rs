@@ -48,7 +48,7 @@ pub(crate) use self::decision_event::{OnDecision, Seen};
 #[cfg(feature = "middleware")]
 pub(crate) use self::drop_counter::DropCounter;
 #[cfg(feature = "middleware")]
-pub(crate) use self::limit_watch::LimitWatch;
+pub(crate) use self::limit_watch::{InFlight, LimitWatch};
 pub use self::notice::Notice;
 #[cfg(all(test, feature = "middleware"))]
 pub(crate) use self::notify::is_spent;

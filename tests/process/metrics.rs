@@ -2,12 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use tower::Layer as _;
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_weir::key::Header;
 use tower_weir::store::{Budget, BudgetRequest, BudgetResponse, Policy, Store};
 use tower_weir::{
@@ -340,4 +344,46 @@ fn a_refusal_with_metrics_allocates_no_more_than_without() {
     let (without, with) = (refusals(None), refusals(Some(&scraped)));
     assert_eq!(with, without);
     assert_eq!(scraped.decisions(["client", "refused", "over_limit", "enforce"]), CALLS as f64 + 1.0);
+}
+
+#[test]
+fn requests_in_flight_are_gauged_until_their_response_ends() {
+    let (scraped, (limiter, _)) = (Scraped::new(), local());
+    let cap = Limit::per(Header::new("x-client")).in_flight(2).name("open");
+    let layer = RateLimitLayer::builder().limit(cap).limiter(limiter.local()).build().unwrap();
+    let service = layer.layer(service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(full("hello"))) }));
+    let ask = || scraped.record(|| Box::pin(service.clone().oneshot(request("a client"))).now_or_never()).unwrap();
+    let in_flight = || scraped.sum("rate_limit_in_flight", &[("rate_limit_policy", "open")]);
+    let (first, second) = (ask().unwrap(), ask().unwrap());
+    assert_eq!(in_flight(), 2.0);
+    assert_eq!(ask().unwrap().status(), 429);
+    assert_eq!(in_flight(), 2.0, "a refused request holds no permit");
+    drop(first);
+    assert_eq!(in_flight(), 1.0);
+    assert_eq!(second.into_body().collect().now_or_never().unwrap().unwrap().to_bytes(), "hello");
+    assert_eq!(in_flight(), 0.0);
+}
+
+#[test]
+fn responses_that_a_meter_ends_are_counted() {
+    let (scraped, (limiter, _)) = (Scraped::new(), local());
+    let layer = RateLimitLayer::builder().limit(per_client("8/h").meter_bytes()).limiter(limiter.local());
+    let service = layer.build().unwrap();
+    let service =
+        service.layer(service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(full("hello"))) }));
+    let read = || {
+        scraped.record(|| {
+            let response = Box::pin(service.clone().oneshot(request("a client"))).now_or_never().unwrap().unwrap();
+            response.into_body().collect().now_or_never().unwrap().is_ok()
+        })
+    };
+    let cut = || scraped.sum("rate_limit_cut_responses_total", &[("rate_limit_policy", "client")]);
+    assert!(read());
+    assert_eq!(cut(), 0.0);
+    assert!(!read(), "eight bytes are too few for two responses");
+    assert_eq!(cut(), 1.0);
+}
+
+fn full(text: &'static str) -> Full<Bytes> {
+    Full::new(text.into())
 }

@@ -2,12 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use http::Request;
-use tower::Layer as _;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use tower::{Layer as _, Service as _, service_fn};
 use tower_weir::key::Header;
 use tower_weir::layer::LimitMode;
 use tower_weir::{Global, Limit, ManualClock, RateLimitLayer, RateLimitLayerBuilder, RateLimiter};
@@ -158,6 +162,26 @@ fn a_thousand_refusals_write_an_event_a_second_and_none_shows_the_key() {
         assert!(of_policy.iter().all(|event| event["target"] == "tower_weir::limit"));
     }
     assert!(!format!("{span:?}{events:?}").contains("secret"));
+}
+
+#[test]
+fn responses_that_a_meter_ends_write_an_event_a_second() {
+    let (kept, began) = (Kept::default(), Instant::now());
+    kept.listen(|| {
+        let layer = RateLimitLayer::builder().limit(client("1/h").meter_bytes()).build().unwrap();
+        let mut hello = layer.layer(service_fn(|_: Request<()>| {
+            std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("hello")))))
+        }));
+        for client in 0..100 {
+            let request = Request::get("/").header("x-client", format!("{client}")).body(()).unwrap();
+            let response = hello.call(request).now_or_never().unwrap().unwrap();
+            assert!(response.into_body().collect().now_or_never().unwrap().is_err());
+        }
+    });
+    let seen = kept.0.lock().unwrap();
+    let cuts: Vec<_> = seen.events.iter().filter(|event| event.contains_key("responses")).collect();
+    assert!((1..=1 + began.elapsed().as_secs() as usize).contains(&cuts.len()), "{:#?}", seen.events);
+    assert_eq!((values(cuts[0])[0], &*cuts[0]["responses"]), ("client", "1"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::decision::Decision;
 use crate::store::Budget;
+use crate::telemetry::{InFlight, LimitWatch};
 
 /// The permits of a request, for limits that cap the [requests in flight](crate::Limit::in_flight). Clones hold the same
 /// permits.
@@ -24,12 +25,13 @@ pub(in crate::layer) struct Permit {
     budget: Arc<dyn Budget>,
     key: Box<[u8]>,
     decision: Decision,
+    _in_flight: InFlight,
 }
 
 impl Permit {
     /// The permit that a decision of a budget charged.
-    pub(in crate::layer) fn new(budget: &Arc<dyn Budget>, key: &[u8], decision: Decision) -> Self {
-        Self { budget: Arc::clone(budget), key: key.into(), decision }
+    pub(in crate::layer) fn new(budget: &Arc<dyn Budget>, key: &[u8], decision: Decision, watch: &LimitWatch) -> Self {
+        Self { budget: Arc::clone(budget), key: key.into(), decision, _in_flight: watch.in_flight() }
     }
 }
 

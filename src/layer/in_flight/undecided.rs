@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use super::permits::Permit;
 use crate::layer::background::in_background;
 use crate::store::{Budget, Decisions, PendingDecisions};
+use crate::telemetry::LimitWatch;
 
 /// A pending decision. If it is dropped, it completes in the background, and its permits return.
 ///
@@ -23,6 +24,7 @@ pub(in crate::layer) struct UndecidedCap {
     pub(in crate::layer) at: usize,
     pub(in crate::layer) budget: Arc<dyn Budget>,
     pub(in crate::layer) key: Box<[u8]>,
+    pub(in crate::layer) watch: LimitWatch,
 }
 
 impl Undecided {
@@ -50,7 +52,7 @@ impl Drop for Undecided {
             let decisions = pending.await;
             for cap in caps.iter().filter(|_| decisions.is_allowed()) {
                 let decision = decisions.get(cap.at).filter(|decision| decision.is_allowed());
-                drop(decision.map(|decision| Permit::new(&cap.budget, &cap.key, *decision)));
+                drop(decision.map(|decision| Permit::new(&cap.budget, &cap.key, *decision, &cap.watch)));
             }
         });
     }

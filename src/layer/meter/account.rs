@@ -11,6 +11,7 @@ use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::layer::background::in_background;
 use crate::store::{BudgetHold, BudgetRequest, BudgetResponse, Hold, Sleep, clock, hold};
+use crate::telemetry::LimitWatch;
 use crate::time::{TimeSource, millis};
 
 /// How long the cost of the request stays reserved for its response. Later frames ask the limit.
@@ -67,6 +68,10 @@ impl Account {
 
     pub(super) fn metering(&self) -> &Metering {
         &self.limit.metering
+    }
+
+    pub(super) fn watch(&self) -> &LimitWatch {
+        &self.limit.watch
     }
 
     /// Sets the units of the next frame.

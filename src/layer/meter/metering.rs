@@ -8,6 +8,7 @@ use super::at_limit::AtLimit;
 use crate::decision::Decision;
 use crate::key::CODE;
 use crate::store::Budget;
+use crate::telemetry::LimitWatch;
 
 /// Counts the units of a frame's data.
 pub(in crate::layer) type CountUnits = dyn Fn(&Bytes) -> u64 + Send + Sync;
@@ -33,6 +34,7 @@ pub(in crate::layer) struct MeteredLimit {
     pub(in crate::layer) capacity: u64,
     /// What the request was charged.
     pub(in crate::layer) charge: Option<(Decision, u64)>,
+    pub(in crate::layer) watch: LimitWatch,
 }
 
 /// The unit of a meter.

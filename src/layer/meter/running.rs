@@ -97,6 +97,7 @@ impl Meter {
                     return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
                 }
                 Paid::Nothing => {
+                    account.watch().response_cut();
                     return self.end(cx);
                 }
             }
