@@ -67,12 +67,15 @@ macro_rules! links {
     };
 }
 
-/// Defines a page: its name, its file, the features that its programs need, and the items of the API that it describes.
+/// Defines a page: its name, its file, the features that its programs need, the items of the API that it describes, and
+/// its plots.
 ///
-/// Documentation always contains the text. A test run contains it only with those features.
+/// Documentation always contains the text. A test run contains it only with those features. Documentation has no files
+/// beside its pages, so the file of a plot defines its label with the whole image as the target.
 macro_rules! page {
-    ($name:ident, $file:literal, [$($feature:literal),*], [$($item:literal),*]) => {
+    ($name:ident, $file:literal, [$($feature:literal),*], [$($item:literal),*] $(, plots: [$($plot:literal),*])?) => {
         #[doc = links!()]
+        $($(#[doc = include_str!(concat!("../docs/plots/", $plot, ".uri"))])*)?
         #[cfg_attr(any(not(doctest), all($(feature = $feature),*)), doc = include_str!($file))]
         #[doc = "\n\n## In the API\n\n"]
         #[doc = concat!($("* [`", $item, "`](crate::", $item, ")\n"),*)]
@@ -92,7 +95,8 @@ page!(
         "RateLimitLayerBuilder::quotas",
         "RateLimitLayerBuilder::suppressed",
         "RateLimitLayerBuilder::name"
-    ]
+    ],
+    plots: ["positions", "overload"]
 );
 page!(
     choosing_a_store,
@@ -210,7 +214,8 @@ page!(
     redis,
     "../docs/redis.md",
     ["middleware", "_redis"],
-    ["RedisOptions", "OnStoreError", "RateLimiterBuilder::redis_url", "store::RedisLimits"]
+    ["RedisOptions", "OnStoreError", "RateLimiterBuilder::redis_url", "store::RedisLimits"],
+    plots: ["outage"]
 );
 page!(redis_operations, "../docs/redis-operations.md", [], ["RedisOptions", "RateLimiterBuilder::redis_connection"]);
 page!(

@@ -1,6 +1,6 @@
 //! Measures in a process of its own: this program again, with a flag and the name of the case.
 
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::{env, fs};
 
 use crate::report::Failure;
@@ -10,14 +10,35 @@ pub const FLAG: &str = "--child";
 /// The name of a case, and the function that measures it in the child process.
 pub type Case = (&'static str, fn() -> Vec<f64>);
 
+/// A case that runs in a child process.
+pub struct Running {
+    case: String,
+    process: Child,
+}
+
+/// Starts a case in a child process, with variables of the environment.
+pub fn start(case: &str, variables: &[(&str, String)]) -> Result<Running, Failure> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args([FLAG, case]).envs(variables.iter().map(|(name, value)| (name, value)));
+    let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    Ok(Running { case: case.into(), process })
+}
+
+impl Running {
+    /// Waits for the end of the process; returns its figures.
+    pub fn figures(self) -> Result<Vec<f64>, Failure> {
+        let output = self.process.wait_with_output()?;
+        if !output.status.success() {
+            return Err(format!("{}: {}", self.case, String::from_utf8_lossy(&output.stderr)).into());
+        }
+        let text = String::from_utf8(output.stdout)?;
+        Ok(text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+    }
+}
+
 /// Runs a case in a child process; returns its figures.
 pub fn measure(case: &str) -> Result<Vec<f64>, Failure> {
-    let output = Command::new(env::current_exe()?).args([FLAG, case]).output()?;
-    if !output.status.success() {
-        return Err(format!("{case}: {}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    let text = String::from_utf8(output.stdout)?;
-    Ok(text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+    start(case, &[])?.figures()
 }
 
 /// What the child process does.

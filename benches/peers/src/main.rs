@@ -6,13 +6,13 @@
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- [--write] [part or title]..
 //! ```
 //!
-//! Without a name, it runs all parts: local, layer, memory, positions, shedding, flood, tails, redis and hybrid. A name
-//! that is no part selects the scenarios of local and layer whose titles contain it. With `--write`, the results
-//! also replace the marked sections of BENCHMARKS.md and README.md, and the plots in docs/plots.
+//! Without a name, it runs all parts: local, layer, memory, positions, shedding, overload, flood, tails, redis, hybrid
+//! and outage. A name that is no part selects the scenarios of local and layer whose titles contain it. With `--write`,
+//! the results also replace the marked sections of BENCHMARKS.md and README.md, and the plots in docs/plots.
 //!
 //! The environment sets `ROUNDS` (each part has a default) and `SCALE`, by which the number of calls or keys and the
-//! length of a lap are multiplied (default 1.0; 0.05 is enough to see that everything works). The parts redis and
-//! hybrid start `redis-server`, or what `REDIS_SERVER` names. Without a server they are left out, and their sections
+//! length of a lap are multiplied (default 1.0; 0.05 is enough to see that everything works). The parts redis, hybrid
+//! and outage start `redis-server`, or what `REDIS_SERVER` names. Without a server they are left out, and their sections
 //! stay as they are. Let nothing else run on the machine.
 //!
 //! # How to read it
@@ -25,6 +25,7 @@
 //! Every scenario checks its answers: where the title contains "admit" each call must be admitted, where it contains
 //! "reject" or "refuse" none. Keys and requests are built before the clock starts.
 
+mod admissions;
 mod alloc;
 mod child;
 mod contestants;
@@ -34,8 +35,12 @@ mod figures;
 mod flood;
 mod histogram;
 mod hybrid_store;
+mod instances;
 mod layers;
 mod memory;
+mod offer;
+mod outage;
+mod overload;
 mod parts;
 mod plot;
 mod positions;
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
     if let [flag, case] = &args[..]
         && flag == child::FLAG
     {
-        return child::run(case, memory::cases().chain(flood::cases()));
+        return child::run(case, memory::cases().chain(flood::cases()).chain(outage::cases()));
     }
     match parts::run(args) {
         Ok(()) => ExitCode::SUCCESS,

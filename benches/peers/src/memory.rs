@@ -92,7 +92,8 @@ impl Weights {
             (vec![variant.to_owned()], series.iter().map(bar).collect())
         });
         let title = "Memory of one key, with one million keys";
-        Bars { title, axis: "live bytes per key", series, groups: groups.into() }.draw(760.0, 340.0)
+        let description = "Bars of the live bytes of a key, by its type and its strategy, for each limiter.";
+        Bars { title, description, axis: "live bytes per key", series, groups: groups.into() }.draw(760.0, 340.0)
     }
 }
 

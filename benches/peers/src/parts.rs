@@ -4,12 +4,13 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::memory::Weights;
+use crate::overload::Overload;
 use crate::positions::Positions;
 use crate::race::{ROUNDS, Race, Scenario, Settings, Standing};
 use crate::report::{Failure, Report};
 use crate::server::Server;
 use crate::shedding::Shedding;
-use crate::{engines, flood, hybrid_store, layers, redis_store, summary, tails};
+use crate::{engines, flood, hybrid_store, layers, outage, redis_store, summary, tails};
 
 type Part = (&'static str, fn(&mut Run) -> Result<(), Failure>);
 
@@ -20,10 +21,12 @@ const PARTS: &[Part] = &[
     ("memory", Run::memory),
     ("positions", Run::positions),
     ("shedding", Run::shedding),
+    ("overload", Run::overload),
     ("flood", Run::flood),
     ("tails", Run::tails),
     ("redis", |run| run.with_server(|binary, settings, report| Box::pin(redis_store::run(binary, settings, report)))),
     ("hybrid", |run| run.with_server(|binary, settings, report| Box::pin(hybrid_store::run(binary, settings, report)))),
+    ("outage", |run| run.with_server(|binary, settings, report| Box::pin(outage::run(binary, settings, report)))),
 ];
 
 /// Runs what the arguments select; see the documentation of the program.
@@ -97,6 +100,12 @@ impl Run {
         self.report.section("shedding", "one run", shedding.table())?;
         self.report.plot("shedding", &shedding.plot_admitted())?;
         self.report.plot("pauses", &shedding.plot_pauses())
+    }
+
+    fn overload(&mut self) -> Result<(), Failure> {
+        let overload = Overload::measure()?;
+        self.report.section("overload", "one run", overload.table())?;
+        self.report.plot("overload", &overload.plot())
     }
 
     fn flood(&mut self) -> Result<(), Failure> {

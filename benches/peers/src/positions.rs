@@ -9,7 +9,7 @@ use tower_weir::{ManualClock, RateLimit, RateLimiter};
 use trypema::RateLimiterBuilder as _;
 use trypema::local::LocalRateLimiterProvider;
 
-use crate::plot::{Guide, Line, Lines, PURPLE, RED, color};
+use crate::plot::{Guide, Line, Lines, PURPLE, Panel, RED, Shape, color};
 use crate::report::{Table, version};
 
 const LIMIT: u32 = 100;
@@ -58,18 +58,24 @@ impl Positions {
             color,
             points: positions(&admissions.times),
             width: if at == 0 { 2.5 } else { 1.5 },
+            shape: Shape::Steps,
         });
         let end = f64::from(END_MS - WINDOW_MS) / 1_000.0;
         let limit = f64::from(LIMIT);
-        Lines {
-            title: "Units admitted in every window of one second",
-            axes: ("start of the window in seconds", "units in the window"),
-            most: (end, 210.0),
-            steps: true,
+        let panel = Panel {
+            axis: ("units in the window", 210.0),
             guides: vec![Guide { name: "limit", color: RED, ends: [(0.0, limit), (end, limit)], label: None }],
             lines: lines.collect(),
+            ..Panel::default()
+        };
+        Lines {
+            title: "Units admitted in every window of one second",
+            description: "The line of tower-weir never rises above the limit of 100 units. The lines of the other \
+                          limiters rise above it.",
+            axis: ("start of the window in seconds", end),
+            panels: vec![panel],
         }
-        .draw(760.0, 330.0)
+        .draw(620.0, 350.0)
     }
 }
 

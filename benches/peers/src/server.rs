@@ -16,6 +16,7 @@ const BUFFER: usize = 512;
 
 /// Killed when dropped.
 pub struct Server {
+    binary: String,
     process: Child,
     port: u16,
 }
@@ -42,19 +43,33 @@ impl Server {
 
     pub async fn start(binary: &str) -> Result<Self, Failure> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut command = Command::new(binary);
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let process =
-            process.map_err(|error| format!("{binary} does not start: {error}; name another one in REDIS_SERVER"))?;
-        let server = Self { process, port };
+        let server = Self { binary: binary.into(), process: spawn(binary, port)?, port };
+        server.answers().await?;
+        Ok(server)
+    }
+
+    /// Ends the server at once (SIGKILL), with all connections and all data.
+    pub fn kill(&mut self) -> Result<(), Failure> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Starts the server again on its port, after `kill`. It answers a little later.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        self.process = spawn(&self.binary, self.port)?;
+        Ok(())
+    }
+
+    /// Waits until the server answers.
+    pub async fn answers(&self) -> Result<(), Failure> {
         for _ in 0..200 {
-            if server.ask(&["PING"]).await.is_ok() {
-                return Ok(server);
+            if self.ask(&["PING"]).await.is_ok() {
+                return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        Err(format!("{binary} does not answer").into())
+        Err(format!("{} does not answer", self.binary).into())
     }
 
     pub fn url(&self) -> String {
@@ -120,6 +135,13 @@ impl Server {
         }
         Ok(stats)
     }
+}
+
+fn spawn(binary: &str, port: u16) -> Result<Child, Failure> {
+    let mut command = Command::new(binary);
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    Ok(process.map_err(|error| format!("{binary} does not start: {error}; name another one in REDIS_SERVER"))?)
 }
 
 impl Drop for Server {

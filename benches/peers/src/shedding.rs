@@ -8,13 +8,16 @@ use tower_weir::{ManualClock, RateLimit, RateLimiter};
 use trypema::RateLimiterBuilder as _;
 use trypema::local::LocalRateLimiterProvider;
 
-use crate::plot::{BLUE, GREEN, GREY, Guide, Line, Lines, ORANGE, RED};
+use crate::plot::{BLUE, GREEN, GREY, Guide, Line, Lines, ORANGE, Panel, RED, Shape};
 use crate::report::{Table, version};
 
 /// How far the suppressed strategy may go above the limit.
 const HARD: f64 = 1.5;
 /// The offered loads as multiples of the limit.
 const LOADS: [f64; 13] = [0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0];
+
+/// The horizontal axis of the plots.
+const LOAD: (&str, f64) = ("offered load, as a multiple of the limit", 4.0);
 
 /// What a contestant admits of each load, as a multiple of the limit, and its longest pause in milliseconds.
 struct Admitted {
@@ -48,28 +51,36 @@ impl Shedding {
     }
 
     pub fn plot_admitted(&self) -> String {
-        Lines {
-            title: "Admitted part of an overload, as a multiple of the limit",
-            axes: ("offered load, as a multiple of the limit", "admitted load"),
-            most: (4.0, 2.0),
-            steps: false,
+        let panel = Panel {
+            axis: ("admitted load", 2.0),
             guides: vec![
-                Guide { name: "hard cap", color: RED, ends: [(0.0, HARD), (4.0, HARD)], label: Some((3.55, 1.54)) },
+                Guide { name: "hard cap", color: RED, ends: [(0.0, HARD), (4.0, HARD)], label: Some((3.5, 1.54)) },
                 Guide { name: "everything", color: GREY, ends: [(0.0, 0.0), (2.0, 2.0)], label: Some((1.95, 1.8)) },
             ],
             lines: self.lines(Watch::rate),
+            ..Panel::default()
+        };
+        Lines {
+            title: "Admitted part of an overload, as a multiple of the limit",
+            description: "Up to the limit, everything is admitted. Above it, the admitted load stays at the limit.",
+            axis: LOAD,
+            panels: vec![panel],
         }
         .draw(760.0, 360.0)
     }
 
     pub fn plot_pauses(&self) -> String {
+        let panel = Panel {
+            axis: ("longest pause in ms", 1_000.0),
+            lines: self.lines(|watch| watch.longest_pause),
+            ..Panel::default()
+        };
         Lines {
             title: "Longest pause without an admission, limit of 200 units in a second",
-            axes: ("offered load, as a multiple of the limit", "longest pause in ms"),
-            most: (4.0, 1_000.0),
-            steps: false,
-            guides: Vec::new(),
-            lines: self.lines(|watch| watch.longest_pause),
+            description: "The pauses of the absolute strategy grow with the load. The suppressed strategy of tower-weir \
+                          admits all the time.",
+            axis: LOAD,
+            panels: vec![panel],
         }
         .draw(760.0, 360.0)
     }
@@ -82,6 +93,7 @@ impl Shedding {
             color,
             points: LOADS.into_iter().zip(loads.iter().map(&figure)).collect(),
             width,
+            shape: Shape::Marked,
         };
         styled.map(line).collect()
     }

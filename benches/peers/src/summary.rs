@@ -35,6 +35,7 @@ pub fn plot(local: &[Standing]) -> String {
     });
     Bars {
         title: "Time of one decision, by a key of text",
+        description: "Bars of the nanoseconds of a call, by the scenario, for each limiter.",
         axis: "nanoseconds per call",
         series: LIBRARIES.map(|library| (library, color(library))).into(),
         groups: groups.into(),

@@ -1,7 +1,7 @@
 //! Bars in groups, with their values written above them.
 
 use super::GREY;
-use super::svg::{Anchor, Frame, INK, Svg, TEXT, escaped};
+use super::svg::{Anchor, Frame, INK, Sample, Svg, TEXT, escaped};
 
 /// A value, and the least and the most of the rounds.
 #[derive(Clone, Copy)]
@@ -13,6 +13,8 @@ pub struct Bar {
 /// A plot of bars.
 pub struct Bars<'a> {
     pub title: &'a str,
+    /// A text for readers who do not see the plot.
+    pub description: &'a str,
     /// The title of the vertical axis.
     pub axis: &'a str,
     /// Names and colors, in the order of the bars in a group.
@@ -23,7 +25,7 @@ pub struct Bars<'a> {
 
 impl Bars<'_> {
     pub fn draw(&self, width: f64, height: f64) -> String {
-        let mut svg = Svg::new(width, height, self.title);
+        let mut svg = Svg::new(width, height, self.title, self.description);
         let tops = self.groups.iter().flat_map(|(_, bars)| bars.iter().flatten());
         let most = tops.map(|bar| bar.spread.map_or(bar.value, |(_, most)| most.max(bar.value))).fold(0.0, f64::max);
         let labels = self.groups.iter().map(|(label, _)| label.len()).max().unwrap_or(1);
@@ -60,7 +62,8 @@ impl Bars<'_> {
         }
         svg.line([frame.left, frame.bottom, frame.right, frame.bottom], GREY, 1.0, "");
         if self.series.len() > 1 {
-            svg.legend(frame.left, 54.0, self.series.iter().map(|&(name, color)| (name, color, false)));
+            let series = self.series.iter().map(|&(name, color)| (name, Sample::Color(color)));
+            svg.legend((frame.left, frame.right), 54.0, series);
         }
         svg.finish()
     }

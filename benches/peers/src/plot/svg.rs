@@ -16,6 +16,13 @@ pub enum Anchor {
     End,
 }
 
+/// The sample of a color in a legend.
+#[derive(Clone, Copy)]
+pub enum Sample<'a> {
+    Color(&'a str),
+    Dashes(&'a str),
+}
+
 /// An image under construction.
 pub struct Svg {
     body: String,
@@ -24,9 +31,10 @@ pub struct Svg {
 }
 
 impl Svg {
-    pub fn new(width: f64, height: f64, title: &str) -> Self {
+    pub fn new(width: f64, height: f64, title: &str, description: &str) -> Self {
         let mut svg = Self { body: String::new(), width, height };
         svg.push(&format!("<title>{}</title>", escaped(title)));
+        svg.push(&format!("<desc>{}</desc>", escaped(description)));
         svg.push(&format!(
             "<rect x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"6\" fill=\"#ffffff\" stroke=\"#d0d0d0\"/>",
             width - 1.0,
@@ -40,6 +48,10 @@ impl Svg {
             &format!("<tspan font-weight=\"bold\">{}</tspan>", escaped(title)),
         );
         svg
+    }
+
+    pub fn width(&self) -> f64 {
+        self.width
     }
 
     fn push(&mut self, element: &str) {
@@ -63,23 +75,18 @@ impl Svg {
 
     /// A line through points. With `steps`, it keeps each value until the next point.
     pub fn path(&mut self, points: &[(f64, f64)], steps: bool, color: &str, width: f64) {
-        let mut path = String::new();
-        let mut last = None;
-        for &(x, y) in points {
-            let _ = match last {
-                None => write!(path, "M{x:.1} {y:.1}"),
-                Some(before) if steps && before == y => Ok(()),
-                Some(_) if steps => write!(path, "H{x:.1}V{y:.1}"),
-                Some(_) => write!(path, "L{x:.1} {y:.1}"),
-            };
-            last = Some(y);
-        }
-        if let (true, Some((x, _))) = (steps, points.last()) {
-            let _ = write!(path, "H{x:.1}");
-        }
         self.push(&format!(
-            "<path d=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"/>"
+            "<path d=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"/>",
+            course(points, steps)
         ));
+    }
+
+    /// The area between the steps through points and a horizontal line.
+    pub fn area(&mut self, points: &[(f64, f64)], bottom: f64, fill: &str) {
+        if let [(first, _), ..] = points {
+            let course = course(points, true);
+            self.push(&format!("<path d=\"{course}V{bottom:.1}H{first:.1}Z\" fill=\"{fill}\"/>"));
+        }
     }
 
     pub fn dot(&mut self, x: f64, y: f64, color: &str) {
@@ -107,16 +114,28 @@ impl Svg {
         ));
     }
 
-    /// Names beside samples of their colors, in one line that begins at `x`.
-    pub fn legend<'a>(&mut self, mut x: f64, y: f64, entries: impl IntoIterator<Item = (&'a str, &'a str, bool)>) {
-        for (name, color, is_dashed) in entries {
-            match is_dashed {
-                true => self.line([x, y - 4.0, x + 22.0, y - 4.0], color, 2.0, "6 4"),
-                false => self.rect([x, y - 10.0, 22.0, 11.0], color),
+    /// Names beside samples of their colors, in as many lines as they need. Returns the position below them.
+    pub fn legend<'a>(
+        &mut self,
+        (left, right): (f64, f64),
+        mut y: f64,
+        entries: impl IntoIterator<Item = (&'a str, Sample<'a>)>,
+    ) -> f64 {
+        let mut x = left;
+        for (name, sample) in entries {
+            // The mean width of a character in the usual fonts, and a little more.
+            let width = 28.0 + 0.55 * TEXT * name.chars().count() as f64;
+            if x > left && x + width > right {
+                (x, y) = (left, y + 18.0);
+            }
+            match sample {
+                Sample::Dashes(color) => self.line([x, y - 4.0, x + 22.0, y - 4.0], color, 2.0, "6 4"),
+                Sample::Color(color) => self.rect([x, y - 10.0, 22.0, 11.0], color),
             }
             self.text(x + 28.0, y, TEXT, Anchor::Start, &escaped(name));
-            x += 28.0 + 7.2 * name.chars().count() as f64 + 22.0;
+            x += width + 18.0;
         }
+        y + 8.0
     }
 
     pub fn finish(self) -> String {
@@ -127,6 +146,25 @@ impl Svg {
              {body}</svg>\n"
         )
     }
+}
+
+/// The data of a path through points.
+fn course(points: &[(f64, f64)], steps: bool) -> String {
+    let mut path = String::new();
+    let mut last = None;
+    for &(x, y) in points {
+        let _ = match last {
+            None => write!(path, "M{x:.1} {y:.1}"),
+            Some(before) if steps && before == y => Ok(()),
+            Some(_) if steps => write!(path, "H{x:.1}V{y:.1}"),
+            Some(_) => write!(path, "L{x:.1} {y:.1}"),
+        };
+        last = Some(y);
+    }
+    if let (true, Some((x, _))) = (steps, points.last()) {
+        let _ = write!(path, "H{x:.1}");
+    }
+    path
 }
 
 pub fn escaped(text: &str) -> String {
@@ -164,8 +202,8 @@ impl Frame {
         svg.upright(22.0, (self.top + self.bottom) / 2.0, title);
     }
 
-    /// The horizontal axis with its marks and its title.
-    pub fn draw_x(&self, svg: &mut Svg, title: &str) {
+    /// The horizontal axis with its marks.
+    pub fn draw_x(&self, svg: &mut Svg) {
         let step = step(self.most.0);
         for mark in marks(self.most.0, step) {
             let x = self.x(mark);
@@ -173,7 +211,6 @@ impl Frame {
             svg.text(x, self.bottom + 20.0, TEXT, Anchor::Middle, &label(mark, step));
         }
         svg.line([self.left, self.bottom, self.right, self.bottom], GREY, 1.0, "");
-        svg.text((self.left + self.right) / 2.0, self.bottom + 42.0, TEXT, Anchor::Middle, &escaped(title));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod environment;
 mod table;
+mod uri;
 
 use std::fmt::Display;
 use std::fs;
@@ -15,6 +16,9 @@ pub type Failure = Box<dyn std::error::Error>;
 
 /// The pages with marked sections, from the root of the repository.
 const PAGES: [&str; 2] = ["BENCHMARKS.md", "README.md"];
+
+/// The plots that pages of the guide show.
+const GUIDE: [&str; 3] = ["positions", "overload", "outage"];
 
 /// Receives the results of all parts.
 pub struct Report {
@@ -50,13 +54,16 @@ impl Report {
         Err(format!("no page has the section {name:?}").into())
     }
 
-    /// Writes a plot to `docs/plots/NAME.svg`.
+    /// Writes a plot to `docs/plots/NAME.svg`, and for the guide also to `NAME.uri`.
     pub fn plot(&self, name: &str, svg: &str) -> Result<(), Failure> {
         if !self.writes {
             return Ok(());
         }
         let folder = root().join("docs/plots");
         fs::create_dir_all(&folder)?;
+        if GUIDE.contains(&name) {
+            fs::write(folder.join(format!("{name}.uri")), uri::link(name, svg))?;
+        }
         Ok(fs::write(folder.join(format!("{name}.svg")), svg)?)
     }
 }
