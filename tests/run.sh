@@ -10,7 +10,8 @@ began=$SECONDS
 # One build from scratch; and rustc 1.95 trips over its own incremental state in tests/http/layer.rs.
 export CARGO_INCREMENTAL=0
 
-say() { printf '\n== %s\n' "$*"; }
+# Prints a heading, with the seconds since the begin.
+say() { printf '\n== %s (at %s s)\n' "$*" "$((SECONDS - began))"; }
 fail() {
     printf 'tests/run.sh: %s\n' "$*" >&2
     exit 1
@@ -35,7 +36,7 @@ if [ -n "${fast:-}" ]; then
     slow=(alloc::hybrid engine::tests::quality lease::sim::liveness lease::sim::safety::no_window lease::sim::twins
         redis::transport::tests::cluster redis::transport::tests::faults redis::transport::tests::runtimes
         redis::transport::tests::smol script::tests)
-    suites=(--lib --test architecture --test engine --test examples --test fuzz --test http --test process)
+    suites=(--lib --test architecture --test engine --test examples --test fuzz --test guide --test http --test process)
     say "cargo test ${features[*]} ${suites[*]}"
     cargo test "${features[@]}" "${suites[@]}" --no-run
     # Otherwise the tests of the examples build them.
