@@ -2,8 +2,9 @@
 # Runs the whole suite: unit, integration and doc tests, with all features and with none, other people's clients,
 # and the examples. From any directory. With --fast, it runs only tests that need no server and no other program.
 #
-# Needs cargo. What else is missing (a C linker, curl, valgrind, Python with grpcio) is installed: system packages by root with
-# apt-get, grpcio below the target directory. What cannot be had is left out, loudly; with CI set it is a failure.
+# Needs cargo. What else is missing (a C linker, curl, valgrind, Chromium, Python with grpcio) is installed: system
+# packages by root with apt-get, grpcio below the target directory. What cannot be had is left out, loudly; with CI set
+# it is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 began=$SECONDS
@@ -34,6 +35,7 @@ if [ -n "${fast:-}" ]; then
     [ "${OS:-}" != Windows_NT ] || { features=(--features axum,metrics,serde,tonic,tracing) && redis=no; }
     # Each name is a group of tests that starts servers, or that takes long: the full tier runs them.
     slow=(alloc::hybrid engine::tests::quality lease::sim::liveness lease::sim::safety::no_window lease::sim::twins
+        playground::changed_limits playground::instances_share playground::redis_ends
         redis::transport::tests::cluster redis::transport::tests::faults redis::transport::tests::runtimes
         redis::transport::tests::smol script::tests)
     suites=(--lib --test architecture --test engine --test examples --test fuzz --test guide --test http --test process)
@@ -152,6 +154,15 @@ for proxy in nginx haproxy; do
         skip "the tests behind $proxy, because it is missing"
     fi
 done
+
+say "pages in Chromium"
+if { command -v chromium && command -v chromedriver; } >/dev/null || packages chromium chromium-driver; then
+    chromium --version | head -n 1
+    # An empty filter: all tests of this suite need the browser.
+    ignored_tests browser ""
+else
+    skip "the pages in a browser, because Chromium or its driver could not be installed"
+fi
 
 say "example embedded"
 cargo run --quiet --profile test --no-default-features --example embedded

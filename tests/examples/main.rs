@@ -8,6 +8,8 @@ mod grpc;
 mod limits;
 #[cfg(all(unix, feature = "metrics", feature = "redis-tokio"))]
 mod observability;
+#[cfg(unix)]
+mod playground;
 mod programs;
 mod replay;
 #[path = "../support/mod.rs"]

@@ -8,12 +8,13 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-const EXAMPLES: [&str; 12] = [
+const EXAMPLES: [&str; 13] = [
     "client_side",
     "grpc_methods",
     "llm_gateway",
     "login",
     "observability",
+    "playground",
     "policy_file",
     "routes",
     "shadow_rollout",
@@ -97,6 +98,11 @@ impl Server {
         let is_end = |byte: char| !byte.is_ascii_digit() && byte != '.' && byte != ':';
         rest.split(is_end).next().unwrap().trim_end_matches(['.', ':']).clone_into(&mut server.address);
         server
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for a line of the output with this text.
