@@ -141,6 +141,8 @@ pub enum ConfigError {
     InvalidInFlight(u64),
     /// A time to live of a permit that is not 1 second to 1 day.
     InvalidPermitTtl(String),
+    /// A number of keys to track that is not 1 to 1000, a period that is not 1 second to 1 day, or another text.
+    InvalidTopKeys(String),
     /// A cap on requests in flight with what it cannot have.
     InFlightConflict {
         /// The name of the limit.
@@ -363,6 +365,11 @@ impl fmt::Display for ConfigError {
                 f,
                 "{text} is not a time to live of a permit; write 1 second to 1 day, as in \
                  .permit_ttl(Duration::from_secs(60)) or \"60s\""
+            ),
+            Self::InvalidTopKeys(text) => write!(
+                f,
+                "{text:?} is not a number of keys to track; write 1 to 1000, and a period of 1 second to 1 day, as in \
+                 \"100 ids\" or \"100 names every 5min\""
             ),
             Self::InFlightConflict { limit, what } => write!(f, "the limit {limit:?} {what}"),
             Self::NoMethod => f.write_str(

@@ -15,6 +15,7 @@
 //! | how to operate Redis for limits | [`redis_operations`] |
 //! | how the hybrid store works, and how exact it is | [`hybrid`] |
 //! | metrics, dashboards, alerts, spans and events | [`observability`] |
+//! | who is limited, and how operators reset and block clients | [`admin`] |
 //! | what each log code means | [`diagnostics`] |
 //! | how to test limits without sleeping, and on an access log | [`testing`] |
 //! | holds, ranges, clocks and memory | [`limits_and_memory`] |
@@ -53,6 +54,8 @@ macro_rules! links {
 [example-grpc-methods]: https://docs.rs/crate/tower-weir/latest/source/examples/grpc_methods.rs
 [example-llm-gateway]: https://docs.rs/crate/tower-weir/latest/source/examples/llm_gateway.rs
 [example-observability]: https://docs.rs/crate/tower-weir/latest/source/examples/observability.rs
+[admin]: crate::guide::admin
+[example-operations]: https://docs.rs/crate/tower-weir/latest/source/examples/operations.rs
 [example-login]: https://docs.rs/crate/tower-weir/latest/source/examples/login.rs
 [example-upload-quota]: https://docs.rs/crate/tower-weir/latest/source/examples/upload_quota.rs
 [rate-limit-config]: crate::RateLimitConfig
@@ -234,6 +237,19 @@ page!(
         "telemetry::DecisionReason",
         "telemetry::Notice",
         "RateLimitLayerBuilder::on_decision"
+    ]
+);
+page!(
+    admin,
+    "../docs/admin.md",
+    ["admin"],
+    [
+        "admin::router",
+        "TopKeys",
+        "Limit::top_keys",
+        "layer::LimitControl::top_keys",
+        "layer::TopKeysReport",
+        "key::KeyName"
     ]
 );
 page!(diagnostics, "../docs/diagnostics.md", [], ["telemetry::Notice", "telemetry::Notice::silence"]);

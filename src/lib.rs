@@ -2,7 +2,7 @@
 //! Exact rate limiting for Tower, axum and tonic.
 //!
 //! [`RateLimitLayer`] wraps an axum `Router`, a tonic `Server` or any `Service<http::Request<_>>`. [`RateLimiter`] is
-//! the engine, and also works alone. The [`guide`] explains both in eighteen short pages.
+//! the engine, and also works alone. The [`guide`] explains both in nineteen short pages.
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
@@ -47,6 +47,7 @@
 //! | what happens while Redis is unavailable | [outages](guide::redis#when-redis-is-unavailable) | [`OnStoreError`] |
 //! | servers, permissions, memory | [operating Redis](guide::redis_operations) | `RedisOptions` |
 //! | metrics, spans, events, dashboards | [observability](guide::observability) | [`DecisionEvent`](telemetry::DecisionEvent) |
+//! | who is limited, a router for operators | [operators](guide::admin) | `admin::router`, [`TopKeys`] |
 //! | log codes | [diagnostics](guide::diagnostics) | [`Notice`](telemetry::Notice) |
 //! | tests without sleeping | [testing](guide::testing) | [`ManualClock`] |
 //! | what is not promised, and memory | [limits and memory](guide::limits_and_memory) | [`Clock`](time::Clock) |
@@ -61,6 +62,7 @@
 //! |---|---|
 //! | `middleware` | the layer, keys and responses |
 //! | `axum` | the peer address from axum's `ConnectInfo`, and the key `Route` |
+//! | `admin` | a router for operators: limits, their busiest keys, and what to do about them |
 //! | `tonic` | the peer address from tonic's `TcpConnectInfo` |
 //! | `tracing` | logs through `tracing` instead of standard error, decisions on spans, and events about refusals |
 //! | `serde` | `Serialize` and `Deserialize` for a layer's configuration, quotas and the other values |
@@ -106,6 +108,9 @@ pub mod key;
 pub mod layer;
 #[cfg(feature = "middleware")]
 pub mod response;
+// The router for operators.
+#[cfg(feature = "admin")]
+pub mod admin;
 // Only rustdoc and doctests need the pages.
 #[cfg(any(doc, doctest))]
 pub mod guide;
@@ -120,7 +125,7 @@ pub use self::layer::{Limit, RateLimitConfig, RateLimitLayer, RateLimitLayerBuil
 pub use self::limiter::{RateLimiter, RateLimiterBuilder, RateLimiterOptions};
 pub use self::policy::OnStoreError;
 #[cfg(feature = "middleware")]
-pub use self::quota::{Ban, PermitTtl};
+pub use self::quota::{Ban, PermitTtl, TopKeys};
 pub use self::quota::{
     HardLimitFactor, Quota, Quotas, RateGroupSizeMs, RateLimit, SyncIntervalMs, Tolerance, WindowSizeSeconds,
 };

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("I/O", &["runtime", "redis"]),
     ("stores", &["store", "limiter"]),
     ("middleware", &["key", "response", "layer"]),
+    ("operation", &["admin"]),
     ("documentation", &["guide"]),
 ];
 

@@ -52,6 +52,10 @@ impl Lookup {
         self
     }
 
+    pub(crate) fn is_joined(&self) -> bool {
+        self.is_joined
+    }
+
     /// Starts the lookup of the part that follows `key`.
     pub(crate) fn begin(&self, req: &RequestView<'_>, key: KeyWriter) -> PendingKey {
         (self.find)(req, key, self.is_joined)

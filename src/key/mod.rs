@@ -18,6 +18,9 @@ mod grpc;
 mod header;
 mod http_method;
 mod joined;
+mod key_name;
+mod key_parts;
+mod key_shape;
 mod lookup;
 mod missing_key;
 mod networks;
@@ -30,7 +33,7 @@ mod request_view;
 mod route;
 mod target_host;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writable;
 mod writer;
 
@@ -46,6 +49,11 @@ pub(crate) use self::grpc::service as grpc_service;
 pub use self::grpc::{GrpcMethod, GrpcService};
 pub use self::header::Header;
 pub use self::http_method::HttpMethod;
+pub use self::key_name::KeyName;
+#[cfg(feature = "admin")]
+pub(crate) use self::key_parts::KeyPart;
+pub(crate) use self::key_parts::KeyParts;
+pub(crate) use self::key_shape::KeyShape;
 pub(crate) use self::lookup::{Lookup, PendingKey};
 pub(crate) use self::missing_key::Fault;
 pub use self::missing_key::MissingKey;

@@ -94,6 +94,7 @@ impl RateLimitLayerBuilder {
             has_bans: limits.iter().any(|limit| limit.ban.is_some()),
             settles: limits.iter().any(BuiltLimit::follows_response),
             has_caps: limits.iter().any(|limit| limit.is_cap),
+            tracks_keys: limits.iter().any(|limit| limit.top_keys.is_some()),
             watch: LimitWatch::of_rules(),
             on_decision: this.on_decision,
             drain: this.drain,
@@ -187,6 +188,7 @@ impl Building<'_> {
             quotas,
             cost: CostSource(cost_source(limit.cost.or_else(|| self.cost.clone()), &limit.costs)?),
             ban,
+            top_keys: self.tracker(&name, limit.top_keys)?,
             settles,
             metering,
             is_cap: false,
@@ -281,6 +283,7 @@ impl Limit {
     pub(super) fn is_untouched(&self) -> bool {
         let has_key = self.key.is_some() || self.lookup.is_some();
         let is_plain = self.name.is_none() && self.suppressed.is_none() && self.in_flight.is_untouched();
+        let is_plain = is_plain && self.top_keys.is_none();
         !self.has_table() && !has_key && is_plain && self.error.is_none()
     }
 

@@ -110,6 +110,7 @@ impl LimitConfig {
             at_limit: self.at_limit.clone(),
             in_flight: Cap { most: self.in_flight, ttl: self.permit_ttl },
             ban: self.ban,
+            top_keys: self.top_keys,
             place: Place::Limit(index),
             ..Limit::without_key()
         };

@@ -13,7 +13,8 @@ use super::quota_lookup::{Answer, Found, QuotaLookup, Waiter};
 use super::routes::Routes;
 use super::settle::Settles;
 use super::tier::{Tier, Tiers};
-use crate::key::{KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
+use super::top_keys::Tracker;
+use crate::key::{CODE, KeyExtractor, KeyWriter, Lookup, MissingKey, PendingKey, RequestView};
 use crate::quota::Quotas;
 use crate::telemetry::{self, LimitWatch, Notice};
 
@@ -23,6 +24,7 @@ pub(super) struct BuiltLimit {
     pub(super) quotas: QuotaSource,
     pub(super) cost: CostSource,
     pub(super) ban: Option<Arc<BuiltBan>>,
+    pub(super) top_keys: Option<Arc<Tracker>>,
     pub(super) settles: Settles,
     pub(super) metering: Option<Arc<Metering>>,
     /// Whether it caps the requests in flight.
@@ -96,6 +98,17 @@ pub(super) enum Begun {
 impl Asked {
     pub(super) fn new(index: usize) -> Self {
         Self { index, key: KeyWriter::new(), tier: TierRef::Base, cost: 1, is_enforced: true, pending: None }
+    }
+}
+
+impl KeySource {
+    /// The text of the key. A lookup is joined to the extractor's key.
+    pub(super) fn text(&self) -> String {
+        match &self.lookup {
+            None => self.extractor.text().into_owned(),
+            Some(lookup) if lookup.is_joined() => format!("{} + {CODE}", self.extractor.text()),
+            Some(_) => CODE.to_owned(),
+        }
     }
 }
 
@@ -249,11 +262,11 @@ impl BuiltLimit {
         self.settles.is_some() || self.metering.is_some()
     }
 
-    /// The tier of every request, if the limit needs nothing of a request but its key and its cost.
+    /// The tier of every request, if the limit needs nothing of a request but its key and its cost, and tracks no keys.
     pub(super) fn plain(&self) -> Option<&Arc<Tier>> {
         let has_routes = matches!(&self.quotas, QuotaSource::Table { routes, .. } if !routes.is_empty());
         let asks_more = has_routes || self.key.lookup.is_some() || self.ban.is_some() || self.follows_response();
-        if asks_more || self.is_cap { None } else { self.base() }
+        if asks_more || self.is_cap || self.top_keys.is_some() { None } else { self.base() }
     }
 }
 

@@ -13,9 +13,10 @@ use super::in_flight::cap::{charges_a_cap, outlasts};
 use super::mode::LimitMode;
 use super::rate_limit_layer::RateLimitLayer;
 use super::several::tightness;
+use super::top_keys::TopKeysReport;
 use crate::decision::Decision;
 use crate::error::{ConfigError, StoreError, shortened};
-use crate::key::{Key, KeyWriter};
+use crate::key::{Key, KeyParts, KeyShape, KeyWriter};
 use crate::store::BudgetRequest;
 
 /// A handle to a layer and its limits. Clones control the same layer.
@@ -35,7 +36,7 @@ use crate::store::BudgetRequest;
 /// ```
 #[derive(Clone)]
 pub struct Control {
-    current: Arc<Current>,
+    pub(super) current: Arc<Current>,
 }
 
 /// One limit of a layer; see [`Control::limit`].
@@ -51,7 +52,7 @@ pub struct LimitControl {
 #[derive(Clone)]
 pub struct KeyControl {
     limit: LimitControl,
-    key: Box<[u8]>,
+    pub(super) key: Box<[u8]>,
 }
 
 impl RateLimitLayer {
@@ -179,8 +180,8 @@ impl LimitControl {
     }
 
     /// A key of the limit, by the value that its key extractor writes: the user of an `Extension<User>`, or the text of
-    /// a `Header`. For [`ClientIp`](crate::ClientIp), it is the address that
-    /// [`ClientIp::network`](crate::ClientIp::network) returns.
+    /// a `Header`. For [`ClientIp`](crate::ClientIp), it is the address of the client, and the key is that of its
+    /// [network](crate::ClientIp::network).
     ///
     /// # Examples
     ///
@@ -202,7 +203,16 @@ impl LimitControl {
     pub fn key<K: Key + ?Sized>(&self, key: &K) -> KeyControl {
         let mut bytes = KeyWriter::new();
         bytes.write(key);
-        KeyControl { limit: self.clone(), key: bytes.as_bytes().into() }
+        self.fitted(bytes.as_bytes()).unwrap_or(KeyControl { limit: self.clone(), key: bytes.as_bytes().into() })
+    }
+
+    /// The key with these bytes. An address becomes that of its network. Returns `None` if no request of the limit can
+    /// have such a key.
+    pub(crate) fn fitted(&self, key: &[u8]) -> Option<KeyControl> {
+        let parts = KeyParts::read(key)?;
+        let mut bytes = KeyWriter::new();
+        bytes.write(&self.visit(|limit| KeyShape::of(&limit.key.text()).fit(parts))??);
+        Some(KeyControl { limit: self.clone(), key: bytes.as_bytes().into() })
     }
 
     /// The one key of a limit per [`Global`](crate::Global).
@@ -211,7 +221,34 @@ impl LimitControl {
         KeyControl { limit: self.clone(), key: Box::default() }
     }
 
-    fn visit<R>(&self, visit: impl FnOnce(&BuiltLimit) -> R) -> Option<R> {
+    /// The busiest keys of the limit, or `None` if it does not [track](crate::Limit::top_keys) its keys.
+    ///
+    /// The report covers the requests to this instance in the last one to two periods.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_weir::key::Header;
+    /// use tower_weir::{Limit, RateLimitLayer};
+    ///
+    /// let layer = RateLimitLayer::builder()
+    ///     .limit(Limit::per(Header::new("x-tenant")).quota("100/h").name("tenant").top_keys("100 names"))
+    ///     .build()?;
+    /// if let Some(report) = layer.control().limit("tenant")?.top_keys() {
+    ///     for key in report.by_refusals().iter().take(10) {
+    ///         let name = key.name().map(ToString::to_string).unwrap_or_default();
+    ///         println!("{} {name}: {} to {} refusals", key.id(), key.refusals().at_least, key.refusals().at_most);
+    ///     }
+    /// }
+    /// # Ok::<(), tower_weir::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn top_keys(&self) -> Option<TopKeysReport> {
+        let tracker = self.visit(|limit| limit.top_keys.clone())?;
+        tracker.map(|tracker| tracker.report())
+    }
+
+    pub(super) fn visit<R>(&self, visit: impl FnOnce(&BuiltLimit) -> R) -> Option<R> {
         let state = self.current.get();
         state.limits.iter().find(|limit| limit.tiers.policy().name() == &*self.name).map(visit)
     }

@@ -12,7 +12,7 @@ use super::quota_lookup::QuotaLookup;
 use super::settle::Settles;
 use crate::error::ConfigError;
 use crate::key::{FromFn, IntoKey, Key, KeyExtractor, Lookup, MissingKey, RequestView};
-use crate::quota::{Ban, Quota, Quotas};
+use crate::quota::{Ban, Quota, Quotas, TopKeys};
 use crate::store::Store;
 
 /// Chooses the quotas of a request.
@@ -58,6 +58,7 @@ pub struct Limit {
     pub(super) at_limit: Option<AtLimit>,
     pub(super) in_flight: Cap,
     pub(super) ban: Option<Ban>,
+    pub(super) top_keys: Option<TopKeys>,
     pub(super) mode: LimitMode,
     /// The mode that a limit of an older state has, which a control may change at any time.
     pub(super) current_mode: Option<Arc<ModeCell>>,
@@ -100,6 +101,7 @@ impl Limit {
             at_limit: None,
             in_flight: Cap::default(),
             ban: None,
+            top_keys: None,
             mode: LimitMode::Enforce,
             current_mode: None,
             store: None,

@@ -22,6 +22,7 @@ mod builder_meter;
 mod builder_response;
 mod builder_settle;
 mod builder_telemetry;
+mod builder_top_keys;
 mod builder_waiting;
 mod built_limit;
 mod client_networks;
@@ -30,6 +31,8 @@ mod constructors;
 mod control;
 mod current;
 mod deny;
+#[cfg(feature = "admin")]
+mod describe;
 mod drain;
 mod exempt;
 mod future;
@@ -53,6 +56,7 @@ mod several;
 mod state;
 mod steps;
 mod tier;
+mod top_keys;
 mod unsettled;
 mod waiting;
 
@@ -61,6 +65,8 @@ pub use self::body_error::RateLimitBodyError;
 pub use self::builder::RateLimitLayerBuilder;
 pub use self::config::{DenyConfig, ExemptConfig, LimitConfig, RateLimitConfig};
 pub use self::control::{Control, KeyControl, LimitControl};
+#[cfg(feature = "admin")]
+pub(crate) use self::describe::LimitDescription;
 pub use self::future::ResponseFuture;
 pub use self::handle::{LimitStatus, RateLimitHandle};
 pub use self::in_flight::Permits;
@@ -72,3 +78,4 @@ pub use self::on_missing_key::OnMissingKey;
 pub use self::rate_limit_layer::RateLimitLayer;
 pub use self::service::RateLimitService;
 pub use self::settle::{BodyEnd, Charge, ResponseView};
+pub use self::top_keys::{Estimate, KeyId, TopKey, TopKeysReport};

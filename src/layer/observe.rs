@@ -1,6 +1,6 @@
-//! Reports decisions to telemetry and to the function of the builder.
+//! Reports decisions to telemetry, to the function of the builder, and to the trackers of the busiest keys.
 //!
-//! Without telemetry and without a function, nothing here runs.
+//! Without telemetry, a function and tracked keys, nothing here runs.
 
 use super::built_limit::BuiltLimit;
 use super::rules::Rule;
@@ -23,7 +23,7 @@ impl LayerState {
     /// Reports the decisions on a request. `several` has them if there is no box.
     #[inline]
     pub(super) fn observe(&self, progress: &Progress, several: Option<&Several>) {
-        if LimitWatch::IS_ON || self.on_decision.is_some() {
+        if LimitWatch::IS_ON || self.on_decision.is_some() || self.tracks_keys {
             self.observe_all(progress, several);
         }
     }
@@ -62,6 +62,10 @@ impl LayerState {
                 seen.reason = DecisionReason::OtherLimit;
             }
             limit.watch.count(seen, decision);
+            if let Some(tracker) = &limit.top_keys {
+                // A failure of the store is no refusal of this key.
+                tracker.see(asked.key.as_bytes(), decision.is_some() && !seen.admits);
+            }
             self.call_function(limit, seen, decision);
             if shown.is_none_or(|(_, shown)| rank(seen) > rank(shown)) {
                 shown = Some((limit, seen));

@@ -74,15 +74,8 @@ fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[Row]) -> fmt::Result {
 
 /// The line of a limit, and the lines of its routes, its costs and its ban.
 fn limit_rows(limit: &Limit) -> Vec<Row> {
-    let quotas = match limit.choose.is_some() || limit.quota_lookup.is_some() {
-        true => CODE.to_owned(),
-        false if limit.in_flight.most.is_some() => limit.in_flight.to_string(),
-        false if limit.quotas.is_empty() => Quotas::UNLIMITED.to_string(),
-        false => Quotas::from(limit.quotas.as_slice()).to_string(),
-    };
-    let strategy = limit.suppressed.map_or("absolute".to_owned(), |factor| format!("suppressed {factor}"));
-    let per = key_text(limit);
-    let mut rows = vec![vec![first_cell(limit.given_name()), cell(&per), quotas, strategy, limit.mode.to_string()]];
+    let (name, per) = (first_cell(limit.given_name()), cell(&key_text(limit)));
+    let mut rows = vec![vec![name, per, quotas_text(limit), strategy_text(limit), limit.mode.to_string()]];
     let indented = |first: &str, second: String, third: String| vec![format!("{BLANKS}{first}"), second, third];
     let routes = limit.routes.iter();
     rows.extend(routes.map(|(route, quotas)| indented(&first_cell(route), String::new(), quotas.to_string())));
@@ -94,8 +87,22 @@ fn limit_rows(limit: &Limit) -> Vec<Row> {
     rows.extend(
         limit.at_limit.as_ref().map(|at_limit| indented("at-limit", String::new(), cell(&at_limit.to_string()))),
     );
+    rows.extend(limit.top_keys.map(|keys| indented("top-keys", String::new(), keys.to_string())));
     rows.extend(limit.settles.is_some().then(|| indented("settle", String::new(), CODE.into())));
     rows
+}
+
+pub(super) fn quotas_text(limit: &Limit) -> String {
+    match limit.choose.is_some() || limit.quota_lookup.is_some() {
+        true => CODE.to_owned(),
+        false if limit.in_flight.most.is_some() => limit.in_flight.to_string(),
+        false if limit.quotas.is_empty() => Quotas::UNLIMITED.to_string(),
+        false => Quotas::from(limit.quotas.as_slice()).to_string(),
+    }
+}
+
+pub(super) fn strategy_text(limit: &Limit) -> String {
+    limit.suppressed.map_or("absolute".to_owned(), |factor| format!("suppressed {factor}"))
 }
 
 /// The text of a limit's key. A lookup is joined to the other key.

@@ -38,6 +38,8 @@ pub(super) struct LayerState {
     pub(super) settles: bool,
     /// Whether a limit caps the requests in flight.
     pub(super) has_caps: bool,
+    /// Whether a limit tracks its busiest keys.
+    pub(super) tracks_keys: bool,
     /// Reports the requests that no limit decides.
     pub(super) watch: LimitWatch,
     pub(super) on_decision: Option<Arc<OnDecision>>,

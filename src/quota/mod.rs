@@ -12,6 +12,8 @@ mod permit_ttl;
 mod quotas;
 mod rate;
 mod ratio;
+#[cfg(feature = "middleware")]
+mod top_keys;
 mod values;
 
 #[cfg(feature = "middleware")]
@@ -21,6 +23,8 @@ pub use count::Quota;
 pub use permit_ttl::PermitTtl;
 pub use quotas::Quotas;
 pub use rate::RateLimit;
+#[cfg(feature = "middleware")]
+pub use top_keys::TopKeys;
 pub use values::{HardLimitFactor, RateGroupSizeMs, SyncIntervalMs, Tolerance, WindowSizeSeconds};
 
 /// The maximum number of units in a window: 2^39.

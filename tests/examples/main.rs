@@ -8,6 +8,8 @@ mod grpc;
 mod limits;
 #[cfg(all(unix, feature = "metrics", feature = "redis-tokio"))]
 mod observability;
+#[cfg(feature = "admin")]
+mod operations;
 #[cfg(unix)]
 mod playground;
 mod programs;

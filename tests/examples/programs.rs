@@ -8,12 +8,13 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-const EXAMPLES: [&str; 13] = [
+const EXAMPLES: [&str; 14] = [
     "client_side",
     "grpc_methods",
     "llm_gateway",
     "login",
     "observability",
+    "operations",
     "playground",
     "policy_file",
     "routes",
@@ -32,7 +33,7 @@ fn features() -> String {
         };
     }
     let all = enabled!(
-        "axum" "metrics" "serde" "tonic" "tracing"
+        "admin" "axum" "metrics" "serde" "tonic" "tracing"
         "redis-cluster" "redis-rustls" "redis-sentinel" "redis-smol" "redis-tokio"
     );
     all.into_iter().filter(|(is_enabled, _)| *is_enabled).map(|(_, name)| name).collect::<Vec<_>>().join(",")

@@ -1,6 +1,8 @@
 //! The layer around HTTP and gRPC services, without Redis: keys, responses, protocols and the Tower contract.
 #![cfg(feature = "middleware")]
 
+#[cfg(feature = "admin")]
+mod admin;
 mod answers;
 mod axum_server;
 mod ban;
@@ -26,5 +28,6 @@ mod stacked;
 #[path = "../support/mod.rs"]
 mod support;
 mod tonic_server;
+mod top_keys;
 mod uploads;
 mod waiting;

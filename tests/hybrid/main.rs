@@ -10,6 +10,8 @@ mod leases;
 mod memory;
 mod meter;
 mod multi_instance;
+#[cfg(feature = "admin")]
+mod operators;
 mod outages;
 mod refusals;
 mod settle;

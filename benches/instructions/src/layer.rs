@@ -27,6 +27,7 @@ pub const PATHS: &[Path] = &[
     }),
     ("layer-tiers", || several(|layer| layer.limit(tiers()))),
     ("layer-ban", || several(|layer| layer.limit(client().ban("1000 in 1h for 1h")))),
+    ("layer-top-keys", || several(|layer| layer.limit(client().top_keys("100 names")))),
     ("layer-settle", || several(|layer| layer.limit(client()).settle(|charge, _| charge.refund()))),
 ];
 

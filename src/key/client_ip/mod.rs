@@ -339,6 +339,11 @@ impl ClientIp {
         self.network_of(req).map(IpAddr::from)
     }
 
+    /// The network of an address, as it forms the key.
+    pub(super) fn network_of_address(&self, ip: IpAddr) -> IpAddr {
+        self.prefixes.network(ip.into()).into()
+    }
+
     #[inline]
     fn network_of(&self, req: &RequestView<'_>) -> Result<Address, MissingKey> {
         self.sampled(req).map(|address| self.prefixes.network(address))

@@ -6,7 +6,7 @@ use crate::error::{ConfigError, shortened};
 pub(crate) const BLANKS: &str = "  ";
 
 /// The words that begin a line, or an indented line, of another kind.
-const KEYWORDS: [&str; 13] = [
+const KEYWORDS: [&str; 14] = [
     "at-limit",
     "ban",
     "cost",
@@ -20,6 +20,7 @@ const KEYWORDS: [&str; 13] = [
     "on-store-error",
     "permit-ttl",
     "settle",
+    "top-keys",
 ];
 
 /// A cell of a line.

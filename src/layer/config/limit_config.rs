@@ -2,7 +2,7 @@ use crate::key::ParsedKey;
 use crate::layer::meter::{AtLimit, MeterUnit};
 use crate::layer::mode::LimitMode;
 use crate::policy::Policy;
-use crate::quota::{Ban, HardLimitFactor, PermitTtl, Quotas};
+use crate::quota::{Ban, HardLimitFactor, PermitTtl, Quotas, TopKeys};
 
 /// One limit of a [`RateLimitConfig`](super::RateLimitConfig).
 ///
@@ -46,6 +46,10 @@ pub struct LimitConfig {
     /// `end with` and the data. See [`AtLimit`].
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub at_limit: Option<AtLimit>,
+    /// The busiest keys to track, such as `100 ids` or `100 names every 5min`; the default is none. See
+    /// [`Limit::top_keys`](crate::Limit::top_keys).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub top_keys: Option<TopKeys>,
     /// The mode: `enforce` (the default), `shadow`, `enforce for 5%` or `off`.
     pub mode: LimitMode,
 }
@@ -64,6 +68,7 @@ impl Default for LimitConfig {
             ban: None,
             meter: None,
             at_limit: None,
+            top_keys: None,
             mode: LimitMode::default(),
         }
     }

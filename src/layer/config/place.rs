@@ -26,6 +26,7 @@ impl Place {
             ConfigError::InvalidPercentage(_) => ".mode",
             ConfigError::InvalidBan(_) => ".ban",
             ConfigError::InvalidInFlight(_) | ConfigError::InFlightConflict { .. } => ".in_flight",
+            ConfigError::InvalidTopKeys(_) => ".top_keys",
             ConfigError::MeterConflict(_) => ".meter",
             ConfigError::AtLimitWithoutMeter(_) => ".at_limit",
             // An error of a route's quotas is wrapped where the route is known.

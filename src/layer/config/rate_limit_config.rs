@@ -28,7 +28,8 @@ use crate::policy::OnStoreError;
 /// - A line for each limit follows. Two or more blanks, or a tab, are between cells.
 /// - Indented lines below a limit have a route and its quotas, or `cost`, a route and the units of a request, or `ban`
 ///   and the ban. A limit that caps requests in flight has `4 in flight` as its quotas, and may have a line with
-///   `permit-ttl` and a time. A limit that meters responses has a line with `meter`, and may have one with `at-limit`.
+///   `permit-ttl` and a time. A limit that meters responses has a line with `meter`, and may have one with `at-limit`. A line
+///   with `top-keys` has the number of keys to track.
 /// - Other lines begin with `exempt`, `deny`, `methods`, `cost`, `enabled`, `on-missing-key` or `on-store-error`.
 /// - A cell that contains two blanks, or that could be read as another one, has double quotes around it.
 /// - Lines that begin with `#` are comments.

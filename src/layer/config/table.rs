@@ -124,6 +124,12 @@ impl Reader {
                 Some(_) => Err(invalid(line)),
             };
         }
+        if first.is("top-keys") {
+            return match limit.top_keys.replace(value.text.parse()?) {
+                None => Ok(()),
+                Some(_) => Err(invalid(line)),
+            };
+        }
         if first.is("meter") {
             let unit = value.text.parse().map_err(|error| code_or(error, value))?;
             return if limit.meter.replace(unit).is_none() { Ok(()) } else { Err(invalid(line)) };

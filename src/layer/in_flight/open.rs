@@ -50,6 +50,7 @@ impl Building<'_> {
             quotas: QuotaSource::Table { base: Some(Arc::new(tier)), routes: Routes::default() },
             cost: CostSource(None),
             ban,
+            top_keys: self.tracker(name, limit.top_keys)?,
             settles: Settles::default(),
             metering: None,
             watch: LimitWatch::new(name, DecisionReason::InFlight),

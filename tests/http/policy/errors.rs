@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_weir::key::Networks;
 use tower_weir::layer::{AtLimit, LimitMode};
-use tower_weir::{Ban, ConfigError, Global, Limit, Quota, Quotas, RateLimitConfig, RateLimitLayer};
+use tower_weir::{Ban, ConfigError, Global, Limit, Quota, Quotas, RateLimitConfig, RateLimitLayer, TopKeys};
 
 use super::{POLICY, TOML, policy};
 
@@ -48,6 +48,14 @@ fn an_error_of_a_table_has_the_line_and_what_to_write() {
         assert_ne!(text, POLICY, "{old}");
         let error = text.parse::<RateLimitConfig>().unwrap_err();
         assert!(error.to_string().starts_with(want), "{error}\n{want}");
+    }
+    for (rows, want) in [
+        ("  top-keys  many", "line 8: \"many\" is not a number of keys to track; write"),
+        ("  top-keys  9 ids\n  top-keys  9 ids", "line 9: \"top-keys  9 ids\" is not a row"),
+    ] {
+        let error =
+            POLICY.replacen("shadow\n", &format!("shadow\n{rows}\n"), 1).parse::<RateLimitConfig>().unwrap_err();
+        assert!(error.to_string().starts_with(want), "{error}");
     }
     let error = "  /a  1/s".parse::<RateLimitConfig>().unwrap_err();
     assert!(error.to_string().starts_with("line 1: \"/a  1/s\" is not a row"), "{error}");
@@ -106,12 +114,16 @@ fn an_error_of_a_file_has_the_line_and_what_to_write() {
 #[test]
 fn an_error_of_build_has_the_field() {
     type Change = fn(&mut RateLimitConfig);
-    let changes: [(Change, &str); 12] = [
+    let changes: [(Change, &str); 13] = [
         (|it| it.limits[1].name = "client".into(), "limits[1].name: two limits have the name \"client\""),
         (|it| it.limits[2].name = "ké".into(), "limits[2].name: limit name \"ké\" cannot be sent"),
         (|it| it.limits[0].name = "x".repeat(9_000), "limits[0].name: the headers of a refusal would take"),
         (|it| it.limits[1].quotas = Quotas::UNLIMITED, "limits[1].quotas: no quota; write"),
         (|it| it.limits[1].mode = LimitMode::EnforceFor(101.0), "limits[1].mode: 101 is not a percentage"),
+        (
+            |it| it.limits[1].top_keys = Some(TopKeys::names(0)),
+            "limits[1].top_keys: \"0 names\" is not a number of keys to track; write",
+        ),
         (|it| it.limits[0].routes[0].0 = "login".into(), "limits[0].routes[\"login\"]: \"login\" matches no request"),
         (|it| it.limits[0].costs[0].0 = "search".into(), "limits[0].costs: \"search\" matches no request"),
         (|it| it.costs[0].0 = "reports".into(), "costs[\"reports\"]: \"reports\" matches no request"),

@@ -12,14 +12,14 @@ use tower_weir::key::Networks;
 use tower_weir::layer::{AtLimit, LimitConfig, LimitMode, MeterUnit, OnMissingKey};
 use tower_weir::{
     Ban, ClientIp, ConfigError, HardLimitFactor, Limit, ManualClock, OnStoreError, Quota, Quotas, RateLimitConfig,
-    RateLimitLayer, RateLimitLayerBuilder, RateLimiter,
+    RateLimitLayer, RateLimitLayerBuilder, RateLimiter, TopKeys,
 };
 
 use super::app;
 use crate::support::http::within;
 
 fn names() -> impl Strategy<Value = String> {
-    "[a-z]{1,9}|[ -~]{0,12}|limit|cost|ban|settle|meter|at-limit|exempt|#|\\(code\\)|a  b|\"quoted\\\\\""
+    "[a-z]{1,9}|[ -~]{0,12}|limit|cost|ban|settle|meter|at-limit|top-keys|exempt|#|\\(code\\)|a  b|\"quoted\\\\\""
 }
 
 fn keys() -> impl Strategy<Value = String> {
@@ -80,19 +80,25 @@ fn limit() -> impl Strategy<Value = LimitConfig> {
     ];
     let meter = prop::option::weighted(0.2, prop::option::of(at_limit));
     let cap = prop::option::weighted(0.2, 1..4_u64);
-    let more = (factor, ban, mode(), meter, cap);
+    let top_keys = prop_oneof![
+        4 => Just(None),
+        1 => (1..=1_000_usize).prop_map(|size| Some(TopKeys::ids(size))),
+        1 => (1..=1_000_usize, 1..=86_400_u64)
+            .prop_map(|(size, seconds)| Some(TopKeys::names(size).every(Duration::from_secs(seconds)))),
+    ];
+    let more = (factor, ban, mode(), meter, cap, top_keys);
     (names(), keys(), quotas(), by_route(quotas()), by_route(0..4_u64), more).prop_map(
-        |(name, key, quotas, routes, costs, (suppressed, ban, mode, meter, cap))| {
+        |(name, key, quotas, routes, costs, (suppressed, ban, mode, meter, cap, top_keys))| {
             if let Some(cap) = cap {
                 let mut limit = LimitConfig::default();
                 (limit.name, limit.per, limit.in_flight) = (name, key.parse().unwrap(), Some(cap));
-                (limit.ban, limit.mode) = (ban, mode);
+                (limit.ban, limit.mode, limit.top_keys) = (ban, mode, top_keys);
                 return limit;
             }
             let mut limit = LimitConfig::default();
             limit.quotas = if routes.is_empty() && quotas.is_unlimited() { Quotas::BLOCKED } else { quotas };
             (limit.name, limit.per, limit.routes, limit.costs) = (name, key.parse().unwrap(), routes, costs);
-            (limit.suppressed, limit.ban, limit.mode) = (suppressed, ban, mode);
+            (limit.suppressed, limit.ban, limit.mode, limit.top_keys) = (suppressed, ban, mode, top_keys);
             if let (Some(at_limit), None) = (meter, suppressed) {
                 (limit.meter, limit.at_limit) = (Some(MeterUnit::Bytes), at_limit);
             }
@@ -165,6 +171,7 @@ fn in_code(config: &RateLimitConfig) -> RateLimitLayerBuilder {
         code = limit.quotas.as_slice().iter().fold(code, |code, quota| code.quota(*quota));
         code = code.routes(limit.routes.clone()).costs(limit.costs.clone());
         code = limit.ban.map_or(code.clone(), |ban| code.ban(ban));
+        code = limit.top_keys.map_or(code.clone(), |keys| code.top_keys(keys));
         code = limit.in_flight.map_or(code.clone(), |most| code.in_flight(most));
         code = limit.meter.map_or(code.clone(), |_| code.meter_bytes());
         code = limit.at_limit.clone().map_or(code.clone(), |at_limit| code.at_limit(at_limit));
