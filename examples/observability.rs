@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Four limits decide on each request: `client` through Redis, `strict` in shadow, `service`, which sheds an overload,
-//! and `open`, which caps requests in flight. `download` meters the bytes of one route. `REDIS_URL` says where Redis is, by default at redis://127.0.0.1:6379. Stop it while the server runs, and
-//! the metrics show the outage.
+//! and `open`, which caps requests in flight. `download` meters the bytes of one route. `REDIS_URL` is the address of
+//! Redis, by default redis://127.0.0.1:6379. Stop Redis while the server runs, and the metrics show the outage.
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};

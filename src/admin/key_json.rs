@@ -188,7 +188,7 @@ mod tests {
             prop_assert_eq!(read(&write(&name)), Ok(name));
         }
 
-        /// What is read has one form, which is read as the same key.
+        /// Each key that is read has one form, which is read as the same key.
         #[test]
         fn no_json_panics(json in any_json()) {
             if let Ok(name) = read(&json) {
