@@ -2,11 +2,9 @@
 //!
 //! The table of forms is in `docs/admin.md`.
 
-use std::fmt::Write as _;
-
 use serde_json::{Map, Value, json};
 
-use crate::key::{Key, KeyName, KeyPart, KeyParts, KeyWriter};
+use crate::key::{Hex, Key, KeyName, KeyPart, KeyParts, KeyWriter};
 
 /// The largest integer that every reader of JSON keeps exactly.
 const EXACT: u64 = (1 << 53) - 1;
@@ -143,11 +141,7 @@ fn tagged((name, value): (&str, &Value)) -> Result<KeyPart, &'static str> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Hex(bytes).to_string()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -61,7 +61,7 @@ impl Key for KeyName {
 impl fmt::Display for KeyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match KeyParts::read(&self.0) {
-            None => hex(f, &self.0),
+            None => fmt::Display::fmt(&Hex(&self.0), f),
             Some(KeyParts::One(values)) => write_values(f, &values),
             Some(KeyParts::Joined(parts)) => write_parts(f, &parts),
         }
@@ -88,7 +88,7 @@ fn write_values(f: &mut fmt::Formatter<'_>, values: &[KeyPart]) -> fmt::Result {
 fn write_value(f: &mut fmt::Formatter<'_>, value: &KeyPart) -> fmt::Result {
     match value {
         KeyPart::Text(text) => text.chars().try_for_each(|char| write_char(f, char)),
-        KeyPart::Bytes(bytes) => hex(f, bytes),
+        KeyPart::Bytes(bytes) => fmt::Display::fmt(&Hex(bytes), f),
         KeyPart::Ip(ip) => write!(f, "{ip}"),
         KeyPart::Unsigned(number) => write!(f, "{number}"),
         KeyPart::Signed(number) => write!(f, "{number}"),
@@ -114,8 +114,13 @@ fn is_invisible(char: char) -> bool {
     matches!(char, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+/// Bytes that print as pairs of hexadecimal digits.
+pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 impl fmt::Debug for KeyName {

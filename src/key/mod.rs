@@ -49,6 +49,8 @@ pub(crate) use self::grpc::service as grpc_service;
 pub use self::grpc::{GrpcMethod, GrpcService};
 pub use self::header::Header;
 pub use self::http_method::HttpMethod;
+#[cfg(feature = "admin")]
+pub(crate) use self::key_name::Hex;
 pub use self::key_name::KeyName;
 #[cfg(feature = "admin")]
 pub(crate) use self::key_parts::KeyPart;
