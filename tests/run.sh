@@ -32,9 +32,10 @@ command -v cargo >/dev/null || fail "cargo is missing; install Rust 1.88 or late
 if [ -n "${fast:-}" ]; then
     # What needs no Redis also runs where the servers' harness does not compile.
     features=(--all-features)
-    [ "${OS:-}" != Windows_NT ] || { features=(--features axum,metrics,serde,tonic,tracing) && redis=no; }
+    [ "${OS:-}" != Windows_NT ] || { features=(--features admin,axum,metrics,serde,tonic,tracing) && redis=no; }
     # Each name is a group of tests that starts servers, or that takes long: the full tier runs them.
-    slow=(alloc::hybrid engine::tests::quality lease::sim::liveness lease::sim::safety::no_window lease::sim::twins
+    slow=(alloc::hybrid engine::tests::quality gateway::gateways_share lease::sim::liveness
+        lease::sim::safety::no_window lease::sim::twins observability::
         playground::changed_limits playground::instances_share playground::redis_ends
         redis::transport::tests::cluster redis::transport::tests::faults redis::transport::tests::runtimes
         redis::transport::tests::smol script::tests)
