@@ -21,6 +21,7 @@ use tower_weir::{
 
 use crate::alloc::allocations;
 use crate::alloc::layer::{Trivial, send};
+use crate::support::http::block_on;
 
 const CALLS: usize = 1_000;
 
@@ -374,7 +375,7 @@ fn responses_that_a_meter_ends_are_counted() {
     let read = || {
         scraped.record(|| {
             let response = Box::pin(service.clone().oneshot(request("a client"))).now_or_never().unwrap().unwrap();
-            response.into_body().collect().now_or_never().unwrap().is_ok()
+            block_on(response.into_body().collect()).is_ok()
         })
     };
     let cut = || scraped.sum("rate_limit_cut_responses_total", &[("rate_limit_policy", "client")]);

@@ -22,6 +22,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 
 use crate::alloc::layer::{Trivial, send};
+use crate::support::http::block_on;
 
 type Fields = BTreeMap<String, String>;
 
@@ -175,7 +176,7 @@ fn responses_that_a_meter_ends_write_an_event_a_second() {
         for client in 0..100 {
             let request = Request::get("/").header("x-client", format!("{client}")).body(()).unwrap();
             let response = hello.call(request).now_or_never().unwrap().unwrap();
-            assert!(response.into_body().collect().now_or_never().unwrap().is_err());
+            assert!(block_on(response.into_body().collect()).is_err());
         }
     });
     let seen = kept.0.lock().unwrap();
