@@ -61,6 +61,7 @@ macro_rules! links {
 [rate-limit-config]: crate::RateLimitConfig
 [parsed-key]: crate::key::ParsedKey
 [reservations]: crate::guide::engine#reserve-units-before-their-cost-is-known
+[example-playground]: https://docs.rs/crate/tower-weir/latest/source/examples/playground/main.rs
 [example-policy-file]: https://docs.rs/crate/tower-weir/latest/source/examples/policy_file.rs
 [example-shadow-rollout]: https://docs.rs/crate/tower-weir/latest/source/examples/shadow_rollout.rs
 [example-tiers]: https://docs.rs/crate/tower-weir/latest/source/examples/tiers.rs
