@@ -62,7 +62,7 @@
 //! |---|---|
 //! | `middleware` | the layer, keys and responses |
 //! | `axum` | the peer address from axum's `ConnectInfo`, and the key `Route` |
-//! | `admin` | a router for operators: limits, their busiest keys, and what to do about them |
+//! | `admin` | a router for operators: the busiest keys, usage, reset and block |
 //! | `tonic` | the peer address from tonic's `TcpConnectInfo` |
 //! | `tracing` | logs through `tracing` instead of standard error, decisions on spans, and events about refusals |
 //! | `serde` | `Serialize` and `Deserialize` for a layer's configuration, quotas and the other values |
