@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::key_json;
 use super::problem::Problem;
+use crate::error::ConfigError;
 use crate::key::{KeyName, KeyParts};
 use crate::layer::{Control, KeyControl, KeyId, LimitControl};
 
@@ -58,8 +59,9 @@ where
         }
         let path: Result<Path<Named>, PathRejection> = Path::from_request_parts(parts, state).await;
         let Path(Named { limit }) = path.map_err(|error| Problem::new(error.status(), error.body_text()))?;
-        let control = Control::from_ref(state);
-        control.limit(&limit).map(Self).map_err(|_| Problem::unknown_limit(&control, &limit))
+        // The error lists the limits that exist.
+        let unknown = |error: ConfigError| Problem::new(StatusCode::NOT_FOUND, error.to_string());
+        Control::from_ref(state).limit(&limit).map(Self).map_err(unknown)
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::key_json;
 use crate::decision::Decision;
 use crate::layer::{Estimate, KeyControl, LimitDescription, TopKey, TopKeysReport};
+use crate::time::seconds_up;
 
 /// The settings of a limit, with the texts of a policy's table.
 pub(super) fn description(limit: &LimitDescription) -> Value {
@@ -58,12 +59,8 @@ pub(super) fn key_state(key: &KeyControl, field: &str, usage: Option<&Decision>,
             "used": usage.map(Decision::used),
             "limit": usage.map(Decision::limit),
             "remaining": usage.map(Decision::remaining),
-            "reset_after_seconds": usage.map(|usage| rounded_up(usage.reset_after())),
-            "blocked_seconds": blocked.map(rounded_up),
+            "reset_after_seconds": usage.map(|usage| seconds_up(usage.reset_after())),
+            "blocked_seconds": blocked.map(seconds_up),
         },
     })
-}
-
-fn rounded_up(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

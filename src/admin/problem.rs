@@ -6,8 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::error::{ConfigError, StoreError, StoreErrorKind};
-use crate::layer::Control;
+use crate::error::{StoreError, StoreErrorKind};
 
 /// A request that the router cannot serve, with what to write instead.
 #[derive(Debug)]
@@ -24,14 +23,6 @@ impl Problem {
     /// A valid request with a value that makes no sense.
     pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
-    }
-
-    /// The error lists the limits that exist.
-    pub(super) fn unknown_limit(control: &Control, name: &str) -> Self {
-        match control.limit(name) {
-            Err(error @ ConfigError::UnknownLimit { .. }) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
-            _ => Self::new(StatusCode::NOT_FOUND, "the limit was removed"),
-        }
     }
 }
 

@@ -140,7 +140,9 @@ async fn mode(
     let described = control.describe();
     // An update may have removed the limit.
     let changed = described.iter().find(|other| other.name == limit.name());
-    changed.map(|changed| Json(description(changed))).ok_or_else(|| Problem::unknown_limit(&control, limit.name()))
+    changed
+        .map(|changed| Json(description(changed)))
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "the limit was removed"))
 }
 
 /// The state of a key, in a field with this name.

@@ -207,7 +207,7 @@ impl Building<'_> {
         ban: Option<Ban>,
         quotas: &[Quota],
     ) -> Result<StoreAndBan, ConfigError> {
-        let old = self.old.iter().flat_map(|old| &old.limits).find(|old| old.tiers.policy().name() == name);
+        let old = self.old.and_then(|old| old.limit(name));
         let given = given.or_else(|| self.store.clone());
         let ban = match ban {
             Some(ban) => {

@@ -89,7 +89,7 @@ impl RateLimitLayerBuilder {
     pub(super) fn reloaded(&self, old: &LayerState, config: RateLimitConfig) -> Self {
         let mut builder = self.clone().config(config);
         for limit in builder.limits.iter_mut().chain([&mut builder.short]) {
-            let built = old.limits.iter().find(|built| built.tiers.policy().name() == limit.given_name());
+            let built = old.limit(limit.given_name());
             limit.current_mode = built.map(|built| Arc::clone(&built.mode));
         }
         builder

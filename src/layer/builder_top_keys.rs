@@ -68,7 +68,7 @@ impl Building<'_> {
     /// The tracker of a limit. That of an old limit with this name goes on if it has the same setting.
     pub(super) fn tracker(&self, name: &str, top_keys: Option<TopKeys>) -> Result<Option<Arc<Tracker>>, ConfigError> {
         let Some(setting) = top_keys.map(TopKeys::checked).transpose()? else { return Ok(None) };
-        let old = self.old.iter().flat_map(|old| &old.limits).find(|old| old.tiers.policy().name() == name);
+        let old = self.old.and_then(|old| old.limit(name));
         let kept = old.and_then(|old| old.top_keys.as_ref()).filter(|tracker| tracker.setting() == setting);
         Ok(Some(kept.map_or_else(|| Arc::new(Tracker::new(setting)), Arc::clone)))
     }

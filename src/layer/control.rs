@@ -249,8 +249,7 @@ impl LimitControl {
     }
 
     pub(super) fn visit<R>(&self, visit: impl FnOnce(&BuiltLimit) -> R) -> Option<R> {
-        let state = self.current.get();
-        state.limits.iter().find(|limit| limit.tiers.policy().name() == &*self.name).map(visit)
+        self.current.get().limit(&self.name).map(visit)
     }
 }
 

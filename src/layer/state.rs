@@ -107,6 +107,11 @@ impl Successor {
 }
 
 impl LayerState {
+    /// The limit with this name.
+    pub(super) fn limit(&self, name: &str) -> Option<&BuiltLimit> {
+        self.limits.iter().find(|limit| limit.tiers.policy().name() == name)
+    }
+
     /// The constant parts of the responses of a plain limit.
     #[inline]
     pub(super) fn plain_rendered(&self) -> Option<&Rendered> {

@@ -2,7 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::count::{Quota, period_ms, write_period};
+use super::count::{Quota, digits, period_ms, write_period};
 use crate::error::{ConfigError, shortened};
 use crate::time::millis_up;
 
@@ -89,8 +89,7 @@ impl FromStr for Ban {
             "manual" => None,
             when => {
                 let (count, window) = when.split_once(" in ").ok_or_else(invalid)?;
-                let is_plain = count.trim().bytes().all(|byte| byte.is_ascii_digit());
-                let count = count.trim().parse().ok().filter(|_| is_plain).ok_or_else(invalid)?;
+                let count = digits(count.trim()).ok_or_else(invalid)?;
                 Some((count, period_ms(window.trim()).ok_or_else(invalid)?))
             }
         };

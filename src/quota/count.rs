@@ -199,6 +199,12 @@ fn decimal(text: &str) -> Option<Ratio> {
     Some(Ratio::reduced(num, 10_u128.pow(u32::try_from(fraction.len()).ok()?)))
 }
 
+/// Reads a number that consists of digits only.
+#[cfg(feature = "middleware")]
+pub(crate) fn digits<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 pub(super) fn period_ms(text: &str) -> Option<u64> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);

@@ -20,6 +20,8 @@ mod values;
 pub use ban::Ban;
 pub use count::Quota;
 #[cfg(feature = "middleware")]
+pub(crate) use count::digits;
+#[cfg(feature = "middleware")]
 pub use permit_ttl::PermitTtl;
 pub use quotas::Quotas;
 pub use rate::RateLimit;

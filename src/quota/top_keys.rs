@@ -2,7 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::count::{period_ms, write_period};
+use super::count::{digits, period_ms, write_period};
 use crate::error::{ConfigError, shortened};
 use crate::time::millis_up;
 
@@ -85,8 +85,7 @@ impl FromStr for TopKeys {
             None => (text, MINUTE),
         };
         let (size, kind) = what.trim().split_once(' ').ok_or_else(invalid)?;
-        let is_plain = size.bytes().all(|byte| byte.is_ascii_digit());
-        let size = size.parse().ok().filter(|_| is_plain).ok_or_else(invalid)?;
+        let size = digits(size).ok_or_else(invalid)?;
         let keys = match kind.trim() {
             "ids" => Self::ids(size),
             "names" => Self::names(size),

@@ -6,10 +6,11 @@ use http::header::{Entry, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 
 use super::header_value::number;
+use crate::time::seconds_up;
 
 /// A wait in whole seconds, rounded up and at least 1: 0 would mean "now", and truncation would be too short.
 pub(super) fn seconds(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+    seconds_up(wait).max(1)
 }
 
 /// Sets the field to the longer of this wait and its present one. The field may appear only once.
@@ -47,7 +48,7 @@ fn delay(value: &HeaderValue) -> Option<u64> {
     text.parse().ok().or_else(|| {
         let date = httpdate::parse_http_date(text).ok()?;
         let wait = date.duration_since(SystemTime::now()).unwrap_or_default();
-        Some(wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)))
+        Some(seconds_up(wait))
     })
 }
 

@@ -11,4 +11,6 @@ mod ticks;
 
 pub use self::clock::{Clock, ManualClock, PreciseClock};
 pub(crate) use self::source::TimeSource;
+#[cfg(feature = "middleware")]
+pub(crate) use self::ticks::seconds_up;
 pub(crate) use self::ticks::{Ticks, millis, millis_up};

@@ -12,6 +12,12 @@ pub(crate) fn millis_up(duration: Duration) -> u64 {
     millis(duration).saturating_add(u64::from(!duration.subsec_nanos().is_multiple_of(1_000_000)))
 }
 
+/// Seconds, rounded up.
+#[cfg(feature = "middleware")]
+pub(crate) fn seconds_up(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
+}
+
 /// Tick arithmetic. It divides time into buckets of one size, aligned to the clock's origin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticks {

@@ -113,30 +113,19 @@ impl Reader {
         }
         let [value] = others else { return Err(invalid(line)) };
         if first.is("ban") {
-            return match limit.ban.replace(value.text.parse()?) {
-                None => Ok(()),
-                Some(_) => Err(invalid(line)),
-            };
+            return once(&mut limit.ban, value.text.parse()?, line);
         }
         if first.is("permit-ttl") {
-            return match limit.permit_ttl.replace(value.text.parse()?) {
-                None => Ok(()),
-                Some(_) => Err(invalid(line)),
-            };
+            return once(&mut limit.permit_ttl, value.text.parse()?, line);
         }
         if first.is("top-keys") {
-            return match limit.top_keys.replace(value.text.parse()?) {
-                None => Ok(()),
-                Some(_) => Err(invalid(line)),
-            };
+            return once(&mut limit.top_keys, value.text.parse()?, line);
         }
         if first.is("meter") {
-            let unit = value.text.parse().map_err(|error| code_or(error, value))?;
-            return if limit.meter.replace(unit).is_none() { Ok(()) } else { Err(invalid(line)) };
+            return once(&mut limit.meter, value.text.parse().map_err(|error| code_or(error, value))?, line);
         }
         if first.is("at-limit") {
-            let at_limit = value.text.parse().map_err(|error| code_or(error, value))?;
-            return if limit.at_limit.replace(at_limit).is_none() { Ok(()) } else { Err(invalid(line)) };
+            return once(&mut limit.at_limit, value.text.parse().map_err(|error| code_or(error, value))?, line);
         }
         if first.is("settle") {
             return Err(code_or(invalid(line), value));
@@ -171,6 +160,11 @@ impl Reader {
         }
         if methods.is_empty() { Err(ConfigError::NoMethod) } else { Ok(()) }
     }
+}
+
+/// Sets what only one line of a limit can set.
+fn once<T>(field: &mut Option<T>, value: T, line: &str) -> Result<(), ConfigError> {
+    if field.replace(value).is_none() { Ok(()) } else { Err(invalid(line)) }
 }
 
 /// A limit of five cells.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::decision::Decision;
 use crate::error::{ConfigError, StoreError, StoreErrorKind, shortened};
-use crate::quota::{MAX_CAPACITY, PermitTtl};
+use crate::quota::{MAX_CAPACITY, PermitTtl, digits};
 
 /// The cap of a limit, as it was set.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,8 +21,7 @@ impl Cap {
     /// Reads the cell of a table: `4 in flight`. Returns `None` if it is another text.
     pub(in crate::layer) fn most_of(cell: &str) -> Option<Result<u64, ConfigError>> {
         let count = cell.strip_suffix(IN_FLIGHT)?.trim_end();
-        let is_plain = count.bytes().all(|byte| byte.is_ascii_digit());
-        let most = count.parse().ok().filter(|_| is_plain).ok_or_else(|| ConfigError::InvalidQuota(shortened(cell)));
+        let most = digits(count).ok_or_else(|| ConfigError::InvalidQuota(shortened(cell)));
         Some(most.and_then(check))
     }
 

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::response::header_value::{line, number};
+use crate::time::seconds_up;
 
 /// Limit, remaining and reset.
 pub(super) type Triple = [HeaderName; 3];
@@ -72,5 +73,5 @@ fn is_stricter(remaining: u64, reset: Option<u64>, sent: Option<(u64, u64)>) -> 
 /// The first full second since 1970 that is at least `seconds` from now.
 pub(super) fn epoch(now: SystemTime, seconds: u64) -> u64 {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_secs().saturating_add(u64::from(now.subsec_nanos() > 0)).saturating_add(seconds)
+    seconds_up(now).saturating_add(seconds)
 }
